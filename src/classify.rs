@@ -1,0 +1,136 @@
+//! Weights and a picture in, labels and probabilities out.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::checkpoint::{self, Checkpoint, CheckpointError};
+use crate::data::{DecodeLimits, RawPicture, decode};
+use crate::metrics;
+
+/// Why one picture has no answer.
+#[derive(Debug, Error)]
+pub enum ClassifyError {
+    /// The file could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The bytes are not a picture.
+    #[error("{path}: {reason}")]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// The decoder's reason.
+        reason: String,
+    },
+}
+
+/// One label and how much the model believes it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Prediction {
+    /// Class name.
+    pub label: String,
+    /// Its probability, 0 to 1.
+    pub score: f32,
+    /// Its place among the classes.
+    #[serde(skip)]
+    pub index: usize,
+}
+
+/// A loaded model that answers for pictures.
+#[derive(Debug)]
+pub struct Classifier {
+    checkpoint: Checkpoint,
+    device: Device,
+}
+
+impl Classifier {
+    /// Loads weights onto `device`.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`].
+    pub fn load(weights: &Path, device: &Device) -> Result<Self, CheckpointError> {
+        Ok(Self {
+            checkpoint: checkpoint::load_weights(weights, device)?,
+            device: device.clone(),
+        })
+    }
+
+    /// Class names, in the order of the logits.
+    pub fn classes(&self) -> &[String] {
+        &self.checkpoint.meta.classes
+    }
+
+    /// Reads, decodes and preprocesses one file as training did.
+    ///
+    /// # Errors
+    ///
+    /// [`ClassifyError`], which names the file.
+    pub fn prepare(&self, path: &Path) -> Result<Vec<f32>, ClassifyError> {
+        let bytes = std::fs::read(path).map_err(|source| ClassifyError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        self.prepare_bytes(path, &bytes)
+    }
+
+    /// [`prepare`](Self::prepare) for bytes that are already here; `path` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// [`ClassifyError::Decode`].
+    pub fn prepare_bytes(&self, path: &Path, bytes: &[u8]) -> Result<Vec<f32>, ClassifyError> {
+        let raw = RawPicture::Encoded(bytes.into());
+        let picture =
+            decode(&raw, &DecodeLimits::default()).map_err(|e| ClassifyError::Decode {
+                path: path.to_owned(),
+                reason: e.to_string(),
+            })?;
+        let preprocess = &self.checkpoint.meta.preprocess;
+        let resized = preprocess.resize(&picture);
+        let mut values = vec![0.0; 3 * preprocess.image_size * preprocess.image_size];
+        preprocess.normalise_into(resized.as_raw(), &mut values);
+        Ok(values)
+    }
+
+    /// Every class for each prepared picture, most probable first.
+    pub fn classify(&self, pictures: &[Vec<f32>]) -> Vec<Vec<Prediction>> {
+        if pictures.is_empty() {
+            return Vec::new();
+        }
+        let size = self.checkpoint.meta.preprocess.image_size;
+        let shape = [pictures.len(), 3, size, size];
+        let images = Tensor::from_data(TensorData::new(pictures.concat(), shape), &self.device);
+        let logits = self
+            .checkpoint
+            .model
+            .forward(images, None)
+            .div_scalar(self.checkpoint.meta.temperature)
+            .try_into_vec_as::<f32>()
+            .expect("logits read back as f32");
+        logits
+            .chunks(self.classes().len())
+            .map(|row| {
+                let probabilities = metrics::softmax(row);
+                let mut predictions: Vec<Prediction> = probabilities
+                    .into_iter()
+                    .enumerate()
+                    .map(|(index, score)| Prediction {
+                        label: self.classes()[index].clone(),
+                        score: score as f32,
+                        index,
+                    })
+                    .collect();
+                predictions.sort_by(|a, b| b.score.total_cmp(&a.score));
+                predictions
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,128 @@
+//! The command line: arguments in, library calls, text out. The only floor that prints or exits.
+
+mod classify;
+mod compare;
+mod data;
+mod devices;
+mod eval;
+mod plot;
+mod progress;
+mod train;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Parser, Subcommand};
+
+/// Vision Transformer image classifier: train on your own pictures, classify, compare with a CNN.
+#[derive(Debug, Parser)]
+#[command(name = "vitrine", version = version(), arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a model on a data set into a run directory.
+    Train(Box<train::TrainArgs>),
+    /// Measure a model on a split: accuracy, confusion, calibration.
+    Eval(eval::EvalArgs),
+    /// Name what pictures show.
+    #[command(visible_alias = "predict")]
+    Classify(classify::ClassifyArgs),
+    /// Train models under one budget, or set finished runs side by side.
+    Compare(compare::CompareArgs),
+    /// List what this machine can compute on, each one tried.
+    Devices(devices::DevicesArgs),
+    /// List, inspect, check or download data sets.
+    Data(data::DataArgs),
+    /// Redraw the plots of runs.
+    Plot(plot::PlotArgs),
+    /// Try one device in a process of its own.
+    #[command(name = "__probe", hide = true)]
+    Probe(devices::ProbeArgs),
+}
+
+fn version() -> &'static str {
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("VITRINE_COMMIT"), ")")
+}
+
+/// How a command that did not fail ended.
+enum Done {
+    /// As asked.
+    Success,
+    /// It did all it could and named what it could not.
+    Partly,
+    /// Someone pressed Ctrl-C; the state is saved.
+    Interrupted,
+}
+
+/// Parses the command line, runs the command, and turns what comes of it into an exit code:
+/// 0 success, 1 failure, 2 usage, 130 interrupted.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Train(args) => train::run(*args),
+        Command::Eval(args) => eval::run(args),
+        Command::Classify(args) => classify::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Devices(args) => devices::run(&args).map(|()| Done::Success),
+        Command::Data(args) => data::run(args),
+        Command::Plot(args) => plot::run(args),
+        Command::Probe(args) => return devices::probe(&args),
+    };
+    match result {
+        Ok(Done::Success) => ExitCode::SUCCESS,
+        Ok(Done::Partly) => ExitCode::FAILURE,
+        Ok(Done::Interrupted) => ExitCode::from(130),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            note(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A reader that went away, as `head` does, is no failure of ours.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Writes a result to stdout.
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    out.flush()
+}
+
+/// Writes a message to stderr; a stderr that is closed is no reason to stop.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Whether progress may redraw its line.
+fn interactive() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Set by the first Ctrl-C.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Makes the first Ctrl-C ask for a stop and the second one exit at once.
+fn on_interrupt(message: &'static str) -> anyhow::Result<&'static AtomicBool> {
+    ctrlc::set_handler(move || {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        note(message);
+    })?;
+    Ok(&STOP)
+}

@@ -1,0 +1,195 @@
+//! What a run shows while it works: a bar on a terminal, one line an epoch off it.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{interactive, note};
+use crate::report::text;
+use crate::run::RunEvent;
+use crate::train::{EpochRecord, TrainEvent};
+
+/// Weight of the newest update in the shown loss.
+const SMOOTHING: f64 = 0.05;
+
+/// Shows the events of one run on stderr.
+pub struct Progress {
+    prefix: String,
+    epochs: Option<usize>,
+    bar: Option<ProgressBar>,
+    loss: Option<f64>,
+    rate: Option<f64>,
+    waiting: f64,
+    spent: f64,
+    begun: Option<(Instant, f64)>,
+    warned: usize,
+}
+
+impl Progress {
+    /// `epochs` is `None` where another budget ends the run; `prefix` starts every line.
+    pub fn new(prefix: &str, epochs: Option<usize>) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            epochs,
+            bar: None,
+            loss: None,
+            rate: None,
+            waiting: 0.0,
+            spent: 0.0,
+            begun: None,
+            warned: 0,
+        }
+    }
+
+    /// Shows one event.
+    pub fn show(&mut self, event: RunEvent<'_>) {
+        match event {
+            RunEvent::Decoding { split, done, total } => {
+                if interactive() {
+                    let bar = self.bar(total as u64, "decoding {msg} [{bar:30}] {pos}/{len}");
+                    bar.set_message(split.to_string());
+                    bar.set_position(done as u64);
+                }
+            }
+            RunEvent::Begin(plan) => {
+                self.clear();
+                let s = &plan.splits;
+                note(&format!(
+                    "{}{}: {} classes; {} train, {} val, {} test pictures",
+                    self.prefix,
+                    plan.dataset.origin,
+                    plan.dataset.classes.len(),
+                    text::count(s.train.len() as u64),
+                    text::count(s.val.len() as u64),
+                    text::count(s.test.len() as u64),
+                ));
+                note(&format!(
+                    "{}{} parameters, {} a training image, pictures {}x{}",
+                    self.prefix,
+                    text::count(plan.model.parameters()),
+                    text::flops(3 * plan.model.flops()),
+                    plan.preprocess.image_size,
+                    plan.preprocess.image_size,
+                ));
+                self.warn(&plan.skipped);
+            }
+            RunEvent::Train(TrainEvent::Update {
+                epoch,
+                batches,
+                loss,
+                lr,
+                images,
+                seconds,
+                waited_s,
+                spent,
+            }) => {
+                self.begun.get_or_insert_with(|| (Instant::now(), spent));
+                let smooth = |old: Option<f64>, new: f64| {
+                    old.map_or(new, |old| old + SMOOTHING * (new - old))
+                };
+                self.loss = Some(smooth(self.loss, loss));
+                self.rate = Some(smooth(self.rate, images as f64 / seconds.max(1e-9)));
+                self.waiting = smooth(Some(self.waiting), waited_s / seconds.max(1e-9));
+                self.spent = spent;
+                if interactive() {
+                    let line = format!(
+                        "{}epoch {}, step {}/{}, loss {:.3}, lr {:.2e}, {:.0} images/s, {:.0} % waiting, {}",
+                        self.prefix,
+                        self.epoch(epoch),
+                        batches.0,
+                        batches.1,
+                        self.loss.unwrap_or(loss),
+                        lr,
+                        self.rate.unwrap_or_default(),
+                        100.0 * self.waiting,
+                        self.eta(),
+                    );
+                    let bar = self.bar(1000, "[{bar:20}] {msg}");
+                    bar.set_position((1000.0 * spent) as u64);
+                    bar.set_message(line);
+                }
+            }
+            RunEvent::Train(TrainEvent::Epoch { record, best }) => {
+                self.clear();
+                note(&format!("{}{}", self.prefix, self.line(&record, best)));
+            }
+            RunEvent::Train(TrainEvent::Saved) => {}
+            RunEvent::Testing => self.clear(),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn warn(&mut self, skipped: &[crate::data::Skipped]) {
+        const SHOWN: usize = 10;
+        for bad in skipped.iter().take(SHOWN) {
+            note(&format!("{}skipped {}: {}", self.prefix, bad.name, bad.reason));
+        }
+        if skipped.len() > SHOWN {
+            note(&format!(
+                "{}… and {} more; `vitrine data verify` lists them all",
+                self.prefix,
+                skipped.len() - SHOWN
+            ));
+        }
+        self.warned = skipped.len();
+    }
+
+    fn bar(&mut self, length: u64, template: &str) -> &ProgressBar {
+        if self.bar.as_ref().is_some_and(|b| b.length() != Some(length)) {
+            self.clear();
+        }
+        self.bar.get_or_insert_with(|| {
+            let bar = ProgressBar::new(length);
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(500));
+            bar
+        })
+    }
+
+    fn epoch(&self, epoch: usize) -> String {
+        match self.epochs {
+            Some(epochs) => format!("{epoch}/{epochs}"),
+            None => epoch.to_string(),
+        }
+    }
+
+    fn eta(&self) -> String {
+        match self.begun {
+            Some((since, at)) if self.spent > at => {
+                let per_share = since.elapsed().as_secs_f64() / (self.spent - at);
+                format!("ETA {}", text::seconds(per_share * (1.0 - self.spent)))
+            }
+            _ => "ETA –".to_owned(),
+        }
+    }
+
+    fn line(&self, record: &EpochRecord, best: bool) -> String {
+        let mut line = format!(
+            "epoch {}, loss {:.4}",
+            self.epoch(record.epoch),
+            record.train_loss
+        );
+        if let (Some(top1), Some(loss)) = (record.val_top1, record.val_loss) {
+            line += &format!(
+                ", val loss {loss:.4}, val top-1 {}{}",
+                text::percent(top1),
+                if best { " (best)" } else { "" }
+            );
+        }
+        line + &format!(
+            ", lr {:.2e}, {:.0} images/s, {:.1} % waiting for data, {}",
+            record.lr,
+            record.images_per_s,
+            100.0 * record.waiting,
+            self.eta()
+        )
+    }
+}

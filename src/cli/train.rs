@@ -1,0 +1,389 @@
+//! `vitrine train`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use toml::Value;
+
+use super::progress::Progress;
+use super::{Done, note, on_interrupt, say};
+use crate::device::{self, DeviceChoice, Selected};
+use crate::metrics::EvalReport;
+use crate::recipe::{Layers, Recipe};
+use crate::report::text;
+use crate::run::{self, Finished, RunDir};
+use crate::train::{Budget, Ending};
+
+/// Without an argument it trains the bundled Fashion-MNIST sample.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Folder of class folders, .tar, .tar.gz, .zip, CIFAR, IDX or Parquet.
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9 or resnet18.
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Recipe file, or the name of an embedded one (default, vit, cnn, photos, …).
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<String>,
+    /// Set any recipe key, as in optimizer.lr=0.001; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Passes over the training split.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    epochs: Option<i64>,
+    /// Train this long instead: 90s, 30m, 1h30m; the schedule ends where the time does.
+    #[arg(long, value_name = "DURATION", conflicts_with_all = ["epochs", "steps"])]
+    time: Option<String>,
+    /// Optimizer updates instead of epochs.
+    #[arg(long, value_name = "N", conflicts_with = "epochs", hide_short_help = true, allow_negative_numbers = true)]
+    steps: Option<i64>,
+    /// Pictures a batch.
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
+    batch_size: Option<i64>,
+    /// Batches whose gradients make one update.
+    #[arg(long, value_name = "N", hide_short_help = true, allow_negative_numbers = true)]
+    accumulate: Option<i64>,
+    /// Side of the model's input in pixels.
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
+    image_size: Option<i64>,
+    /// Side of a patch in pixels.
+    #[arg(long, value_name = "PIXELS", hide_short_help = true, allow_negative_numbers = true)]
+    patch_size: Option<i64>,
+    /// What happens to pictures that are not square: squash, crop or pad.
+    #[arg(long, value_name = "POLICY", hide_short_help = true)]
+    resize: Option<String>,
+    /// Peak learning rate.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    lr: Option<f64>,
+    /// Weight decay.
+    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    weight_decay: Option<f64>,
+    /// Length of the warm-up in epochs.
+    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    warmup_epochs: Option<f64>,
+    /// Label smoothing.
+    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    label_smoothing: Option<f64>,
+    /// Mixup's alpha; 0 turns it off.
+    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    mixup: Option<f64>,
+    /// CutMix's alpha; 0 turns it off.
+    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    cutmix: Option<f64>,
+    /// Drop path rate of the last block.
+    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    drop_path: Option<f64>,
+    /// Decay of the weights' moving average; 0 turns it off.
+    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    ema: Option<f64>,
+    /// Limit of the gradient's global norm; 0 turns clipping off.
+    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    clip_grad: Option<f64>,
+    /// Stop after this many epochs without a better validation.
+    #[arg(long, value_name = "N", hide_short_help = true, allow_negative_numbers = true)]
+    patience: Option<i64>,
+    /// Share of the training split to use.
+    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    fraction: Option<f64>,
+    /// Share of train cut off for validation where the data brings none.
+    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    val_fraction: Option<f64>,
+    /// Share of train cut off for testing where the data brings none; 0 cuts none.
+    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    test_fraction: Option<f64>,
+    /// Seed of everything random.
+    #[arg(long, value_name = "N")]
+    seed: Option<u32>,
+    /// Threads that decode and augment; 0 is one a core.
+    #[arg(short = 'j', long, value_name = "N", hide_short_help = true)]
+    workers: Option<u32>,
+    /// Memory for decoded pictures in MiB.
+    #[arg(long, value_name = "MIB", hide_short_help = true)]
+    cache_mb: Option<u32>,
+    /// Minutes between two saved states within an epoch.
+    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    checkpoint_minutes: Option<f64>,
+    /// Refuse unreadable pictures instead of skipping them.
+    #[arg(long, hide_short_help = true)]
+    strict: bool,
+    /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    device: DeviceChoice,
+    /// Folder of the run; without it runs/<data>-<model>-<n>.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Continue a run as if it had never stopped; --epochs may grow.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "recipe", "set"])]
+    resume: Option<PathBuf>,
+    /// Print what would be trained, its size and an estimate of its cost.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the results as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl TrainArgs {
+    fn flags(&self) -> Vec<(&'static str, Value)> {
+        let mut flags: Vec<(&'static str, Value)> = Vec::new();
+        let mut text = |key, value: Option<String>| {
+            flags.extend(value.map(|v| (key, Value::String(v))));
+        };
+        text("data.path", self.data.as_ref().map(|p| p.display().to_string()));
+        text("model.name", self.model.clone());
+        text("train.time", self.time.clone());
+        text("preprocess.resize", self.resize.clone());
+        let mut integer = |key, value: Option<i64>| {
+            flags.extend(value.map(|v| (key, Value::Integer(v))));
+        };
+        integer("train.epochs", self.epochs);
+        integer("train.steps", self.steps);
+        integer("train.batch_size", self.batch_size);
+        integer("train.accumulate", self.accumulate);
+        integer("preprocess.image_size", self.image_size);
+        integer("model.patch_size", self.patch_size);
+        integer("train.patience", self.patience);
+        integer("train.seed", self.seed.map(i64::from));
+        integer("data.workers", self.workers.map(i64::from));
+        integer("data.cache_mb", self.cache_mb.map(i64::from));
+        let mut float = |key, value: Option<f64>| {
+            flags.extend(value.map(|v| (key, Value::Float(v))));
+        };
+        float("optimizer.lr", self.lr);
+        float("optimizer.weight_decay", self.weight_decay);
+        float("optimizer.clip_grad", self.clip_grad);
+        float("schedule.warmup_epochs", self.warmup_epochs);
+        float("train.label_smoothing", self.label_smoothing);
+        float("train.ema", self.ema);
+        float("train.checkpoint_minutes", self.checkpoint_minutes);
+        float("augment.mixup", self.mixup);
+        float("augment.cutmix", self.cutmix);
+        float("model.drop_path", self.drop_path);
+        float("data.fraction", self.fraction);
+        float("data.val_fraction", self.val_fraction);
+        float("data.test_fraction", self.test_fraction);
+        if self.strict {
+            flags.push(("data.strict", Value::Boolean(true)));
+        }
+        flags
+    }
+
+    fn recipe(&self) -> anyhow::Result<Recipe> {
+        Ok(Layers {
+            recipe: self.recipe.clone(),
+            set: self.set.clone(),
+            flags: self.flags(),
+        }
+        .resolve()?)
+    }
+
+    /// The run's own recipe; the budget may grow, and where the work is done may change.
+    fn resumed(&self, dir: &RunDir) -> anyhow::Result<Recipe> {
+        let mut recipe = Recipe::load(&dir.recipe())?;
+        for (key, value) in self.flags() {
+            match (key, value) {
+                ("train.epochs", Value::Integer(n)) => {
+                    recipe.train.epochs = usize::try_from(n).ok();
+                    (recipe.train.steps, recipe.train.time) = (None, None);
+                }
+                ("train.steps", Value::Integer(n)) => {
+                    recipe.train.steps = u64::try_from(n).ok();
+                    (recipe.train.epochs, recipe.train.time) = (None, None);
+                }
+                ("train.time", Value::String(t)) => {
+                    recipe.train.time = Some(t);
+                    (recipe.train.epochs, recipe.train.steps) = (None, None);
+                }
+                ("data.path", Value::String(path)) => recipe.data.path = Some(path.into()),
+                ("data.workers", Value::Integer(n)) => recipe.data.workers = n as usize,
+                ("data.cache_mb", Value::Integer(n)) => recipe.data.cache_mb = n as usize,
+                ("train.patience", Value::Integer(n)) => recipe.train.patience = n as usize,
+                (key, _) => bail!(
+                    "--resume continues {} with its own recipe: {key} cannot change; only --epochs, --steps, --time, --patience, --data, --workers, --cache-mb and --device may",
+                    dir.root().display()
+                ),
+            }
+        }
+        recipe.validate()?;
+        Ok(recipe)
+    }
+}
+
+/// Runs the command.
+pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
+    let resumed = match &args.resume {
+        Some(path) => Some(RunDir::open(path)?),
+        None => None,
+    };
+    let recipe = match &resumed {
+        Some(dir) => args.resumed(dir)?,
+        None => args.recipe()?,
+    };
+    if args.dry_run {
+        return dry_run(&args, &recipe);
+    }
+    let device = device::select(args.device)?;
+    note(&format!("device: {} ({})", device.name, device.reason));
+    let resume = resumed.is_some();
+    let dir = match resumed {
+        Some(dir) => dir,
+        None => {
+            // What is wrong with the data is said before a folder is made.
+            let dataset = run::open_data(recipe.data.path.as_deref())?;
+            RunDir::create(args.out.as_deref(), &dataset.name, &recipe.model.name)?
+        }
+    };
+    note(&format!("run: {}", dir.root().display()));
+    let stop = on_interrupt("stopping: saving the state (press Ctrl-C again to exit at once)")?;
+    let mut progress = Progress::new("", recipe.train.epochs);
+    let finished = run::train(&recipe, &dir, resume, &device, stop, &mut |event| {
+        progress.show(event);
+    });
+    progress.clear();
+    let finished = finished.with_context(|| format!("run {}", dir.root().display()))?;
+    if finished.outcome.ending == Ending::Interrupted {
+        note(&format!(
+            "stopped after {} updates; continue with: vitrine train --resume {}",
+            text::count(finished.outcome.progress.update),
+            dir.root().display()
+        ));
+        return Ok(Done::Interrupted);
+    }
+    if args.json {
+        say(&summary_json(&dir, &finished).to_string())?;
+    } else {
+        say(&summary(&dir, &finished, &recipe))?;
+    }
+    Ok(Done::Success)
+}
+
+fn accuracy(name: &str, report: &EvalReport) -> String {
+    format!(
+        "{name} top-1: {} on {} pictures, loss {:.4}, calibration error {:.3}\n",
+        text::percent_interval(report.top1, report.top1_interval),
+        text::count(report.n as u64),
+        report.loss,
+        report.ece,
+    )
+}
+
+fn summary(dir: &RunDir, finished: &Finished, recipe: &Recipe) -> String {
+    let progress = &finished.outcome.progress;
+    let mut out = String::new();
+    let ending = match finished.outcome.ending {
+        Ending::Stale => ", stopped early: validation no longer improved",
+        _ => "",
+    };
+    out += &format!(
+        "trained {} epochs in {}{ending}; best epoch {}\n",
+        progress.history.len(),
+        text::seconds(progress.elapsed_s),
+        progress.best.map_or(progress.epoch, |b| b.epoch),
+    );
+    if let Some(val) = &finished.val {
+        out += &accuracy("val", val);
+    }
+    if let Some(test) = &finished.test {
+        out += &accuracy("test", test);
+    }
+    let root = dir.root().display();
+    out += &format!("plots:    {root}/results.png, confusion_matrix.png, predictions.png\n");
+    out += &format!("weights:  {root}/weights/best.safetensors\n");
+    let example = match (&finished.example, &recipe.data.path) {
+        (Some(picture), _) => picture.clone(),
+        (None, _) => "PICTURE".to_owned(),
+    };
+    out + &format!("classify: vitrine classify {root} {example}\n")
+}
+
+fn summary_json(dir: &RunDir, finished: &Finished) -> serde_json::Value {
+    let progress = &finished.outcome.progress;
+    let brief = |report: &Option<EvalReport>| {
+        report.as_ref().map(|r| {
+            serde_json::json!({
+                "n": r.n, "top1": r.top1, "top1_interval": r.top1_interval,
+                "top5": r.top5, "loss": r.loss, "macro_f1": r.macro_f1, "ece": r.ece,
+            })
+        })
+    };
+    serde_json::json!({
+        "run": dir.root(),
+        "weights": dir.best(),
+        "epochs": progress.history.len(),
+        "best_epoch": progress.best.map(|b| b.epoch),
+        "training_s": progress.elapsed_s,
+        "val": brief(&finished.val),
+        "test": brief(&finished.test),
+        "example": finished.example,
+    })
+}
+
+/// Prints the resolved recipe, the model's size, and a cost measured on one update.
+fn dry_run(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Done> {
+    let plan = run::plan(recipe, None)?;
+    let device: Selected = device::select(args.device)?;
+    let batch = recipe.train.batch_size.min(plan.splits.train.len());
+    let updates_per_epoch = (plan.splits.train.len() / batch.max(1))
+        .max(1)
+        .div_ceil(recipe.train.accumulate);
+    let start = Instant::now();
+    let update_s = run::measure_update(recipe, &plan, &device);
+    let updates = match recipe.budget()? {
+        Budget::Epochs(n) => (n * updates_per_epoch) as f64,
+        Budget::Steps(n) => n as f64,
+        Budget::Time(t) => t.as_secs_f64() / update_s,
+    };
+    let step_flops = 3 * plan.model.flops() * (batch * recipe.train.accumulate) as u64;
+    let pixels = (plan.preprocess.image_size * plan.preprocess.image_size * 3) as u64;
+    let pictures = (plan.splits.train.len() + plan.splits.val.len()) as u64 * pixels;
+    let cached = pictures.min(recipe.data.cache_mb as u64 * 1024 * 1024);
+    if args.json {
+        say(&serde_json::json!({
+            "recipe": recipe,
+            "model": plan.model,
+            "parameters": plan.model.parameters(),
+            "flops_per_update": step_flops,
+            "updates": updates,
+            "training_s": updates * update_s,
+            "memory_bytes": crate::device::peak_memory_bytes().map(|m| m + cached),
+            "device": device.name,
+        })
+        .to_string())?;
+        return Ok(Done::Success);
+    }
+    let mut out = recipe.to_toml();
+    out += &format!(
+        "\n# data: {}, {} classes, {} train, {} val, {} test pictures\n",
+        plan.dataset.origin,
+        plan.dataset.classes.len(),
+        text::count(plan.splits.train.len() as u64),
+        text::count(plan.splits.val.len() as u64),
+        text::count(plan.splits.test.len() as u64),
+    );
+    out += &format!("# device: {} ({})\n", device.name, device.reason);
+    out += &format!(
+        "# model: {} parameters, {} an update\n",
+        text::count(plan.model.parameters()),
+        text::flops(step_flops)
+    );
+    out += &format!(
+        "# time: about {} for {} updates, from one update timed here ({:.2} s), validation not counted\n",
+        text::seconds(updates * update_s),
+        text::count(updates as u64),
+        update_s,
+    );
+    if let Some(memory) = crate::device::peak_memory_bytes() {
+        out += &format!(
+            "# memory: about {} MiB ({} MiB at the peak of that update, {} MiB of decoded pictures)\n",
+            (memory + cached) >> 20,
+            memory >> 20,
+            cached >> 20
+        );
+    }
+    say(&out)?;
+    note(&format!("nothing was written; measured in {}", text::seconds(start.elapsed().as_secs_f64())));
+    Ok(Done::Success)
+}

@@ -1,0 +1,210 @@
+//! The layout of a run directory.
+
+use std::path::{Path, PathBuf};
+
+use super::RunError;
+
+/// A run directory: everything one training reads and writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDir {
+    root: PathBuf,
+}
+
+impl RunDir {
+    /// Makes `out`, or the next free `runs/<data>-<model>-<n>/`; never one that holds anything.
+    ///
+    /// # Errors
+    ///
+    /// Where the folder is not empty or cannot be made.
+    pub fn create(out: Option<&Path>, data: &str, model: &str) -> Result<Self, RunError> {
+        let root = match out {
+            Some(out) => {
+                if out.is_file() {
+                    return Err(RunError::NotADirectory { path: out.to_owned() });
+                }
+                let taken = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
+                if taken {
+                    return Err(RunError::Taken { path: out.to_owned() });
+                }
+                make(out)?;
+                out.to_owned()
+            }
+            None => next_free(Path::new("runs"), &format!("{data}-{model}"))?,
+        };
+        let dir = Self { root };
+        for folder in [dir.weights_folder(), dir.state_folder()] {
+            make(&folder)?;
+        }
+        Ok(dir)
+    }
+
+    /// A run directory that exists.
+    ///
+    /// # Errors
+    ///
+    /// Where it holds no `recipe.toml`; the message names runs that do.
+    pub fn open(path: &Path) -> Result<Self, RunError> {
+        let dir = Self { root: path.to_owned() };
+        if dir.recipe().is_file() {
+            return Ok(dir);
+        }
+        Err(RunError::NoRun {
+            path: path.to_owned(),
+            advice: advice(),
+        })
+    }
+
+    /// Its path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The resolved recipe.
+    pub fn recipe(&self) -> PathBuf {
+        self.root.join("recipe.toml")
+    }
+
+    /// Commit, versions, hardware, seed, start and end.
+    pub fn info(&self) -> PathBuf {
+        self.root.join("run.json")
+    }
+
+    /// A file in the run directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Folder of the weights.
+    pub fn weights_folder(&self) -> PathBuf {
+        self.root.join("weights")
+    }
+
+    /// The weights that did best on validation.
+    pub fn best(&self) -> PathBuf {
+        self.weights_folder().join("best.safetensors")
+    }
+
+    /// Folder of the saved state.
+    pub fn state_folder(&self) -> PathBuf {
+        self.root.join("checkpoint")
+    }
+
+    /// Folder of the split lists.
+    pub fn splits(&self) -> PathBuf {
+        self.root.join("splits")
+    }
+
+    /// Removes what a killed process left half written.
+    pub fn sweep(&self) {
+        for folder in [self.root.clone(), self.weights_folder(), self.state_folder(), self.splits()] {
+            let Ok(entries) = std::fs::read_dir(folder) else { continue };
+            for entry in entries.flatten() {
+                let name = entry.file_name();
+                if name.to_string_lossy().starts_with(crate::checkpoint::TEMPORARY) {
+                    // A leftover that cannot be removed does no harm.
+                    let _ = std::fs::remove_file(entry.path());
+                }
+            }
+        }
+    }
+}
+
+/// The weights that `path` means: a file as it is, a run directory's best.
+///
+/// # Errors
+///
+/// Where a run directory holds no weights yet, or there is nothing at `path`.
+pub fn find_weights(path: &Path) -> Result<PathBuf, RunError> {
+    if path.is_dir() {
+        let best = path.join("weights").join("best.safetensors");
+        return if best.is_file() {
+            Ok(best)
+        } else {
+            Err(RunError::NoWeights { path: path.to_owned() })
+        };
+    }
+    if path.is_file() {
+        return Ok(path.to_owned());
+    }
+    Err(RunError::NoRun {
+        path: path.to_owned(),
+        advice: advice(),
+    })
+}
+
+/// Makes the next free `<parent>/<stem>-<n>`.
+///
+/// # Errors
+///
+/// Where it cannot be made.
+pub fn next_free(parent: &Path, stem: &str) -> Result<PathBuf, RunError> {
+    make(parent)?;
+    for n in 1.. {
+        let path = parent.join(format!("{stem}-{n}"));
+        // `create_dir` fails where the folder exists, so two trainings never share one.
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(RunError::Write { path, source }),
+        }
+    }
+    unreachable!("an unbounded range ends only by return")
+}
+
+fn make(path: &Path) -> Result<(), RunError> {
+    std::fs::create_dir_all(path).map_err(|source| RunError::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// A command that would work, from the newest run in `runs/`.
+fn advice() -> String {
+    let newest = std::fs::read_dir("runs")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|e| e.path().join("recipe.toml").is_file())
+        .max_by_key(|e| e.metadata().and_then(|m| m.modified()).ok());
+    match newest {
+        Some(entry) => format!("the newest run here is {}", entry.path().display()),
+        None => "there is no run here yet: `vitrine train` makes one".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_takes_a_folder_that_holds_something() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        RunDir::create(Some(&out), "d", "m").unwrap();
+        let error = RunDir::create(Some(&out), "d", "m").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "{} is not empty: name another folder with --out, or continue that run with --resume {}",
+                out.display(),
+                out.display()
+            )
+        );
+    }
+
+    #[test]
+    fn numbers_count_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = next_free(folder.path(), "a-b").unwrap();
+        let second = next_free(folder.path(), "a-b").unwrap();
+        assert!(first.ends_with("a-b-1") && second.ends_with("a-b-2"));
+    }
+
+    #[test]
+    fn weights_of_an_empty_run_are_missed() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = find_weights(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("holds no weights/best.safetensors"), "{error}");
+    }
+}

@@ -1,0 +1,86 @@
+//! `run.json`: where a run came from.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::{Finished, Plan, RunDir};
+use crate::device::{self, Hardware, Selected};
+use crate::recipe::Recipe;
+
+/// The commit this binary was built from.
+pub const COMMIT: &str = env!("VITRINE_COMMIT");
+
+/// What `run.json` holds.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunInfo {
+    vitrine: &'static str,
+    commit: &'static str,
+    burn: &'static str,
+    command: Vec<String>,
+    run: String,
+    data: String,
+    classes: usize,
+    pictures: [usize; 3],
+    model: String,
+    parameters: u64,
+    flops_per_image: u64,
+    device: String,
+    threads: usize,
+    hardware: Hardware,
+    seed: u64,
+    started: u64,
+    ended: Option<u64>,
+    training_s: Option<f64>,
+    best_epoch: Option<usize>,
+}
+
+impl RunInfo {
+    /// The entry of a run that begins now.
+    pub fn begin(recipe: &Recipe, device: &Selected, plan: &Plan, dir: &RunDir) -> Self {
+        Self {
+            vitrine: env!("CARGO_PKG_VERSION"),
+            commit: COMMIT,
+            burn: "0.22.1",
+            command: std::env::args().collect(),
+            run: dir.root().display().to_string(),
+            data: plan.dataset.origin.clone(),
+            classes: plan.dataset.classes.len(),
+            pictures: [
+                plan.splits.train.len(),
+                plan.splits.val.len(),
+                plan.splits.test.len(),
+            ],
+            model: recipe.model.name.clone(),
+            parameters: plan.model.parameters(),
+            flops_per_image: plan.model.flops(),
+            device: device.name.clone(),
+            threads: rayon::current_num_threads(),
+            hardware: device::hardware(),
+            seed: recipe.train.seed,
+            started: now(),
+            ended: None,
+            training_s: None,
+            best_epoch: None,
+        }
+    }
+
+    /// Adds what is known at the end.
+    pub fn end(&mut self, finished: &Finished) {
+        self.ended = Some(now());
+        self.training_s = Some(finished.outcome.progress.elapsed_s);
+        self.best_epoch = finished.outcome.progress.best.map(|b| b.epoch);
+    }
+
+    /// Pretty JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("run information is plain data")
+    }
+}
+
+/// Seconds since 1970, UTC.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
+}

@@ -1,0 +1,450 @@
+//! One recipe, one run directory: data, model and trainer put together.
+//!
+//! Nothing here prints; what happens goes out as [`RunEvent`].
+
+mod dir;
+mod finish;
+mod info;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use thiserror::Error;
+
+use crate::checkpoint::{CheckpointError, WeightsMeta};
+use crate::data::{
+    DataError, Dataset, DecodeLimits, EvalLoader, Pictures, PicturesOptions, Preprocess, Shard,
+    Skipped, SplitName, Splits, TrainLoader, decode,
+};
+use crate::device::Selected;
+use crate::metrics::EvalReport;
+use crate::model::ModelConfig;
+use crate::recipe::{Recipe, RecipeError};
+use crate::report::ReportError;
+use crate::train::{Outcome, Saved, TrainError, TrainEvent, Trainer};
+
+pub use dir::{RunDir, find_weights, next_free};
+pub use finish::write_evaluation;
+pub use info::{COMMIT, RunInfo};
+
+/// Why a run could not be made, continued or finished.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// `--out` names a file.
+    #[error("{path} is a file: --out names the folder of a run")]
+    NotADirectory {
+        /// As given.
+        path: PathBuf,
+    },
+    /// The folder holds something already.
+    #[error(
+        "{path} is not empty: name another folder with --out, or continue that run with --resume {path}"
+    )]
+    Taken {
+        /// As given.
+        path: PathBuf,
+    },
+    /// The folder is not a run.
+    #[error("{path} is no run directory (no recipe.toml in it); {advice}")]
+    NoRun {
+        /// As given.
+        path: PathBuf,
+        /// What would work.
+        advice: String,
+    },
+    /// The run has no weights yet.
+    #[error(
+        "{path} holds no weights/best.safetensors: its first epoch was never finished; continue it with `vitrine train --resume {path}`"
+    )]
+    NoWeights {
+        /// As given.
+        path: PathBuf,
+    },
+    /// The run never saved a state.
+    #[error(
+        "{path} holds no saved state: it stopped before its first checkpoint; start again with `vitrine train --recipe {path}/recipe.toml`"
+    )]
+    NoState {
+        /// As given.
+        path: PathBuf,
+    },
+    /// A file could not be written.
+    #[error("cannot write {path}: {source}; name another place with --out")]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The data has other classes than the weights.
+    #[error(
+        "the classes differ: the weights know {} ({}), the data has {} ({})",
+        .weights.len(), .weights.join(", "), .data.len(), .data.join(", ")
+    )]
+    Classes {
+        /// Of the weights.
+        weights: Vec<String>,
+        /// Of the data.
+        data: Vec<String>,
+    },
+    /// A split that was asked for is empty.
+    #[error("{origin} has no {split} split; it has {has}")]
+    NoSplit {
+        /// The data set.
+        origin: String,
+        /// Asked for.
+        split: SplitName,
+        /// What there is.
+        has: String,
+    },
+    /// Data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Recipe.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// Training.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// Weights.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Tables and plots.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+}
+
+/// What happens during a run, for whoever shows it.
+#[derive(Debug)]
+pub enum RunEvent<'a> {
+    /// Pictures of a split are being read and decoded.
+    Decoding {
+        /// The split.
+        split: SplitName,
+        /// Pictures done, and in all.
+        done: usize,
+        /// Pictures in all.
+        total: usize,
+    },
+    /// The data is ready and training begins.
+    Begin(&'a Plan),
+    /// The trainer's own.
+    Train(TrainEvent),
+    /// The final figures are being taken.
+    Testing,
+}
+
+/// Everything about a training that follows from recipe and data.
+#[derive(Debug)]
+pub struct Plan {
+    /// The data set.
+    pub dataset: Arc<Dataset>,
+    /// Its splits.
+    pub splits: Splits,
+    /// Size and normalisation; mean and deviation are neutral until the pictures are read.
+    pub preprocess: Preprocess,
+    /// The architecture.
+    pub model: ModelConfig,
+    /// Unreadable pictures met so far.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Opens the data a recipe names.
+///
+/// # Errors
+///
+/// [`DataError`].
+pub fn open_data(path: Option<&Path>) -> Result<Arc<Dataset>, DataError> {
+    Ok(Arc::new(match path {
+        Some(path) => Dataset::open(path)?,
+        None => Dataset::embedded(),
+    }))
+}
+
+/// Opens the data, splits it, and settles size and architecture.
+///
+/// `listed` is the folder of a run's split lists, when it has some.
+///
+/// # Errors
+///
+/// [`RunError`], before anything is written.
+pub fn plan(recipe: &Recipe, listed: Option<&Path>) -> Result<Plan, RunError> {
+    let dataset = open_data(recipe.data.path.as_deref())?;
+    let splits = match listed {
+        Some(folder) => Splits::read(folder, &dataset)?,
+        None => dataset
+            .split(recipe.train.seed, recipe.data.val_fraction, recipe.data.test_fraction)?
+            .fraction(recipe.data.fraction, recipe.train.seed),
+    };
+    let image_size = match recipe.preprocess.image_size {
+        Some(size) => size,
+        None => natural_size(&dataset, &splits),
+    };
+    let preprocess = Preprocess {
+        image_size,
+        resize: recipe.preprocess.resize,
+        mean: recipe.preprocess.mean.unwrap_or([0.0; 3]),
+        std: recipe.preprocess.std.unwrap_or([1.0; 3]),
+    };
+    let model = recipe.model_config(image_size, dataset.classes.len())?;
+    Ok(Plan {
+        dataset,
+        splits,
+        preprocess,
+        model,
+        skipped: Vec::new(),
+    })
+}
+
+/// Sizes past this are not taken from the data unasked: a CPU would train for days.
+const LARGEST_NATURAL_SIZE: usize = 96;
+
+/// The pictures' own size where they are all alike, square and small; else
+/// [`LARGEST_NATURAL_SIZE`].
+fn natural_size(dataset: &Dataset, splits: &Splits) -> usize {
+    let stride = (splits.train.len() / 64).max(1);
+    let mut sizes = splits.train.iter().step_by(stride).filter_map(|sample| {
+        let picture = decode(&dataset.read(sample).ok()?, &DecodeLimits::default()).ok()?;
+        Some(picture.dimensions())
+    });
+    match sizes.next() {
+        Some((w, h)) if w == h && w as usize <= LARGEST_NATURAL_SIZE && sizes.all(|s| s == (w, h)) => {
+            (w as usize).max(8)
+        }
+        _ => LARGEST_NATURAL_SIZE,
+    }
+}
+
+/// A finished or interrupted run.
+#[derive(Debug)]
+pub struct Finished {
+    /// How training ended.
+    pub outcome: Outcome,
+    /// The best weights on validation; `None` when interrupted.
+    pub val: Option<EvalReport>,
+    /// The best weights on the test split, opened this once; `None` when interrupted or where
+    /// there is none.
+    pub test: Option<EvalReport>,
+    /// Names of some test pictures, for the command that classifies one.
+    pub example: Option<String>,
+}
+
+/// Trains `recipe` into `dir`, from its saved state when `resume`, and writes every result.
+///
+/// # Errors
+///
+/// [`RunError`]; what was saved before stays as it was.
+pub fn train(
+    recipe: &Recipe,
+    dir: &RunDir,
+    resume: bool,
+    device: &Selected,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(RunEvent<'_>),
+) -> Result<Finished, RunError> {
+    dir.sweep();
+    let saved = if resume {
+        if !dir.state_folder().join("state.safetensors").is_file() {
+            return Err(RunError::NoState { path: dir.root().to_owned() });
+        }
+        Some(Saved::open(&dir.state_folder())?)
+    } else {
+        None
+    };
+    let listed = resume.then(|| dir.splits());
+    let mut plan = plan(recipe, listed.as_deref())?;
+    if !resume {
+        std::fs::create_dir_all(dir.splits()).map_err(|source| RunError::Write {
+            path: dir.splits(),
+            source,
+        })?;
+        plan.splits.write(&dir.splits())?;
+    }
+    let write = |path: PathBuf, text: &str| {
+        crate::checkpoint::write_atomically(&path, text.as_bytes())
+            .map_err(|source| RunError::Write { path, source })
+    };
+    write(dir.recipe(), &recipe.to_toml())?;
+    let mut info = RunInfo::begin(recipe, device, &plan, dir);
+    write(dir.info(), &info.to_json())?;
+
+    let pictures = load(recipe, &mut plan, SplitName::Train, observe)?;
+    if recipe.preprocess.mean.is_none() || recipe.preprocess.std.is_none() {
+        let (mean, std) = channel_statistics(&pictures, &plan.preprocess)?;
+        plan.preprocess.mean = recipe.preprocess.mean.unwrap_or(mean);
+        plan.preprocess.std = recipe.preprocess.std.unwrap_or(std);
+    }
+    let val = if plan.splits.val.is_empty() {
+        None
+    } else {
+        let pictures = load(recipe, &mut plan, SplitName::Val, observe)?;
+        Some(eval_loader(pictures, &plan.preprocess, recipe))
+    };
+    let train_loader = TrainLoader::new(
+        pictures,
+        plan.preprocess.clone(),
+        recipe.augment.clone(),
+        recipe.train.batch_size,
+        recipe.train.seed,
+        Shard::whole(),
+        recipe.data.workers,
+    );
+    finish::write_train_batch(dir, &train_loader, &plan)?;
+    observe(RunEvent::Begin(&plan));
+
+    let meta = WeightsMeta {
+        name: recipe.model.name.clone(),
+        model: plan.model.clone(),
+        classes: plan.dataset.classes.clone(),
+        preprocess: plan.preprocess.clone(),
+        temperature: 1.0,
+        epoch: 0,
+        val_top1: None,
+    };
+    let trainer = Trainer {
+        config: recipe.train_config()?,
+        train: train_loader,
+        val,
+        device: device.device.clone(),
+        meta,
+        weights: dir.weights_folder(),
+        state: dir.state_folder(),
+        stop,
+    };
+    let mut history = saved
+        .as_ref()
+        .map(|s| s.progress.history.clone())
+        .unwrap_or_default();
+    let mut failed = None;
+    let outcome = trainer.train(saved, &mut |event| {
+        if let TrainEvent::Epoch { record, .. } = &event {
+            history.push(record.clone());
+            if let Err(e) = finish::write_results(dir, &history) {
+                failed.get_or_insert(e);
+            }
+        }
+        observe(RunEvent::Train(event));
+    })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if !outcome.progress.finished {
+        return Ok(Finished {
+            outcome,
+            val: None,
+            test: None,
+            example: None,
+        });
+    }
+    observe(RunEvent::Testing);
+    let finished = finish::finish(recipe, dir, device, &mut plan, outcome, observe)?;
+    info.end(&finished);
+    write(dir.info(), &info.to_json())?;
+    Ok(finished)
+}
+
+/// Decodes one split's pictures.
+fn load(
+    recipe: &Recipe,
+    plan: &mut Plan,
+    split: SplitName,
+    observe: &mut dyn FnMut(RunEvent<'_>),
+) -> Result<Pictures, RunError> {
+    let samples = match split {
+        SplitName::Train => &plan.splits.train,
+        SplitName::Val => &plan.splits.val,
+        SplitName::Test => &plan.splits.test,
+    };
+    let options = PicturesOptions {
+        cache_mb: recipe.data.cache_mb,
+        strict: recipe.data.strict,
+        keep_larger: split == SplitName::Train && recipe.augment.random_resized_crop.is_some(),
+    };
+    let total = samples.len();
+    let pictures = load_pictures(&plan.dataset, samples, &plan.preprocess, &options, &mut |done| {
+        observe(RunEvent::Decoding { split, done, total });
+    })?;
+    if pictures.len() == 0 {
+        return Err(RunError::NoSplit {
+            origin: plan.dataset.origin.clone(),
+            split,
+            has: format!("{total} pictures there, none of them readable"),
+        });
+    }
+    plan.skipped.extend(pictures.skipped().iter().cloned());
+    Ok(pictures)
+}
+
+/// [`Pictures::load`], with its progress brought back to the calling thread.
+///
+/// # Errors
+///
+/// As [`Pictures::load`].
+pub fn load_pictures(
+    dataset: &Arc<Dataset>,
+    samples: &[crate::data::Sample],
+    preprocess: &Preprocess,
+    options: &PicturesOptions,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Pictures, DataError> {
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let loading = scope.spawn(move || {
+            Pictures::load(dataset, samples, preprocess, options, &move |done| {
+                // The receiver outlives this thread; a lost progress message would not matter.
+                let _ = send.send(done);
+            })
+        });
+        for done in receive {
+            progress(done);
+        }
+        loading.join().unwrap_or_else(|_| {
+            Err(DataError::Worker {
+                reason: "decoding panicked".to_owned(),
+            })
+        })
+    })
+}
+
+fn eval_loader(pictures: Pictures, preprocess: &Preprocess, recipe: &Recipe) -> EvalLoader {
+    EvalLoader::new(
+        pictures,
+        preprocess.clone(),
+        recipe.train.batch_size,
+        recipe.data.workers,
+    )
+}
+
+/// Mean and standard deviation of each channel over at most this many pictures.
+const STATISTICS_PICTURES: usize = 10_000;
+
+/// Channel means and deviations of the training pictures at the model's size, 0 to 1.
+fn channel_statistics(
+    pictures: &Pictures,
+    preprocess: &Preprocess,
+) -> Result<([f32; 3], [f32; 3]), DataError> {
+    let stride = (pictures.len() / STATISTICS_PICTURES).max(1);
+    // Sums of integers: exact, and so the same in any order.
+    let (mut sum, mut squares, mut count) = ([0u64; 3], [0u64; 3], 0u64);
+    for index in (0..pictures.len()).step_by(stride) {
+        let picture = preprocess.resize(&*pictures.get(index)?);
+        for pixel in picture.pixels() {
+            for channel in 0..3 {
+                let value = u64::from(pixel.0[channel]);
+                sum[channel] += value;
+                squares[channel] += value * value;
+            }
+            count += 1;
+        }
+    }
+    let n = count.max(1) as f64;
+    let mean = sum.map(|s| s as f64 / n);
+    let mut std = [0.0; 3];
+    for channel in 0..3 {
+        let variance = squares[channel] as f64 / n - mean[channel] * mean[channel];
+        // A channel of one value has no spread to divide by.
+        std[channel] = (variance.max(0.0).sqrt() / 255.0).max(0.01) as f32;
+    }
+    Ok((mean.map(|m| (m / 255.0) as f32), std))
+}

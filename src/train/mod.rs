@@ -1,0 +1,16 @@
+//! The one training loop, its optimizers, schedule, average and state.
+//!
+//! It knows nothing of recipes, terminals or flags: settings come in as [`TrainConfig`], what
+//! happens goes out as [`TrainEvent`].
+
+pub mod classification;
+mod ema;
+mod optimizer;
+mod schedule;
+mod state;
+mod trainer;
+
+pub use optimizer::{OptimizerConfig, OptimizerKind};
+pub use schedule::{Budget, Decay, Schedule, ScheduleConfig};
+pub use state::{Best, EpochRecord, Progress, Saved};
+pub use trainer::{Ending, Outcome, TrainConfig, TrainError, TrainEvent, Trainer};

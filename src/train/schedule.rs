@@ -1,0 +1,146 @@
+//! How long to train, and the learning rate on the way.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How long a training lasts; the schedule ends where it does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// Whole passes over the training split.
+    Epochs(usize),
+    /// Optimizer updates.
+    Steps(u64),
+    /// Wall-clock time of training and validation together.
+    Time(Duration),
+}
+
+/// The shape of the learning rate after warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decay {
+    /// Half a cosine, to zero (Loshchilov & Hutter 2017, SGDR, eq. 5 without restarts).
+    Cosine,
+    /// A straight line, to zero.
+    Linear,
+    /// No decay.
+    Constant,
+}
+
+/// The learning rate's course: linear warm-up, then decay to zero.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// Length of the linear warm-up in epochs; fractions count.
+    pub warmup_epochs: f64,
+    /// Shape of the decay.
+    pub decay: Decay,
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self {
+            warmup_epochs: 1.0,
+            decay: Decay::Cosine,
+        }
+    }
+}
+
+/// A [`ScheduleConfig`] whose lengths are known.
+///
+/// A time budget has no known number of updates: there the decay follows the share of the time
+/// that is spent, and the warm-up, counted in updates, multiplies it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    base: f64,
+    warmup: f64,
+    decay: Decay,
+    total: Option<u64>,
+}
+
+impl Schedule {
+    /// A schedule that peaks at `base` over `total` updates (`None` under a time budget).
+    pub fn new(config: &ScheduleConfig, base: f64, updates_per_epoch: u64, total: Option<u64>) -> Self {
+        let mut warmup = config.warmup_epochs * updates_per_epoch as f64;
+        if let Some(total) = total {
+            // A warm-up longer than the training would never reach the peak.
+            warmup = warmup.min(total as f64 / 2.0);
+        }
+        Self {
+            base,
+            warmup,
+            decay: config.decay,
+            total,
+        }
+    }
+
+    /// Learning rate of update `step` (from 0), at share `spent` of the budget (0 to 1).
+    pub fn learning_rate(&self, step: u64, spent: f64) -> f64 {
+        let warm = if self.warmup > 0.0 {
+            ((step + 1) as f64 / self.warmup).min(1.0)
+        } else {
+            1.0
+        };
+        let along = match self.total {
+            Some(total) => {
+                let rest = (total as f64 - self.warmup).max(1.0);
+                ((step as f64 - self.warmup) / rest).clamp(0.0, 1.0)
+            }
+            None => spent.clamp(0.0, 1.0),
+        };
+        let decayed = match self.decay {
+            Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * along).cos()),
+            Decay::Linear => 1.0 - along,
+            Decay::Constant => 1.0,
+        };
+        self.base * warm * decayed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(decay: Decay, total: Option<u64>) -> Schedule {
+        let config = ScheduleConfig {
+            warmup_epochs: 2.0,
+            decay,
+        };
+        Schedule::new(&config, 0.1, 5, total)
+    }
+
+    #[test]
+    fn warms_up_linearly_to_the_peak() {
+        let s = schedule(Decay::Cosine, Some(100));
+        assert!((s.learning_rate(0, 0.0) - 0.01).abs() < 1e-12);
+        assert!((s.learning_rate(4, 0.0) - 0.05).abs() < 1e-12);
+        assert!((s.learning_rate(10, 0.0) - 0.1).abs() < 1e-12);
+    }
+
+    #[test]
+    fn decays_to_zero_and_stays_there() {
+        for decay in [Decay::Cosine, Decay::Linear] {
+            let s = schedule(decay, Some(100));
+            assert!((s.learning_rate(55, 0.0) - 0.05).abs() < 1e-12);
+            assert!(s.learning_rate(100, 0.0).abs() < 1e-12);
+            assert!(s.learning_rate(1000, 0.0).abs() < 1e-12);
+        }
+        let s = schedule(Decay::Constant, Some(100));
+        assert_eq!(s.learning_rate(99, 1.0), 0.1);
+    }
+
+    #[test]
+    fn follows_the_clock_under_a_time_budget() {
+        let s = schedule(Decay::Linear, None);
+        assert!((s.learning_rate(50, 0.25) - 0.075).abs() < 1e-12);
+        assert!(s.learning_rate(50, 1.0).abs() < 1e-12);
+        // The warm-up still counts updates.
+        assert!((s.learning_rate(0, 0.0) - 0.01).abs() < 1e-12);
+    }
+
+    #[test]
+    fn warm_up_never_outlasts_half_the_training() {
+        let s = schedule(Decay::Linear, Some(6));
+        assert!((s.learning_rate(2, 0.0) - 0.1).abs() < 1e-12);
+    }
+}

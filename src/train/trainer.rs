@@ -1,0 +1,433 @@
+//! The training loop.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use burn::tensor::Device;
+use thiserror::Error;
+
+use super::classification::{cross_entropy, soft_targets};
+use super::ema::Ema;
+use super::optimizer::{GradientSum, Optimizer, OptimizerConfig};
+use super::schedule::{Budget, Schedule, ScheduleConfig};
+use super::state::{self, Best, EpochRecord, Progress, Saved};
+use crate::checkpoint::{self, CheckpointError, WeightsMeta};
+use crate::data::{Batch, Batches, DataError, EvalLoader, TrainLoader};
+use crate::eval;
+use crate::model::{Model, Noise, parameters};
+
+/// Settings of the loop.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainConfig {
+    /// How long to train.
+    pub budget: Budget,
+    /// Batches whose gradients are averaged into one update.
+    pub accumulate: usize,
+    /// Seed of weights, data order, augmentation and drop path.
+    pub seed: u64,
+    /// Label smoothing ε.
+    pub label_smoothing: f32,
+    /// Decay of the weights' moving average; 0 turns it off.
+    pub ema: f64,
+    /// Stop after this many epochs without a better validation; 0 never stops early.
+    pub patience: usize,
+    /// Longest time between two saved states.
+    pub checkpoint_every: Duration,
+    /// The optimizer.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate's course.
+    pub schedule: ScheduleConfig,
+}
+
+/// What happens during training, for whoever shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TrainEvent {
+    /// An optimizer update.
+    Update {
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Batches of the epoch done, and in all.
+        batches: (usize, usize),
+        /// Mean loss of the update's batches.
+        loss: f64,
+        /// Its learning rate.
+        lr: f64,
+        /// Images of the update.
+        images: usize,
+        /// Seconds the update took, waiting included.
+        seconds: f64,
+        /// Seconds of it spent waiting for data.
+        waited_s: f64,
+        /// Share of the budget that is spent, 0 to 1.
+        spent: f64,
+    },
+    /// An epoch is over and validated.
+    Epoch {
+        /// Its figures.
+        record: EpochRecord,
+        /// Whether it is the best so far.
+        best: bool,
+    },
+    /// The state was saved.
+    Saved,
+}
+
+/// Why a training stopped before its end, or could not begin.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// The loss or the gradient is not a number.
+    #[error(
+        "the {what} became {value} at update {update} (epoch {epoch}) with learning rate {lr:.3e}; the last good checkpoint is kept: lower --lr, lengthen --warmup-epochs or set --clip-grad, then train again"
+    )]
+    NotFinite {
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// Updates taken before.
+        update: u64,
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Learning rate of the update.
+        lr: f64,
+    },
+    /// The training split gives no batch.
+    #[error("the training split is empty: nothing to train on")]
+    Empty,
+    /// A batch could not be made.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// State or weights could not be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+/// How a training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The budget is spent.
+    Complete,
+    /// Validation stopped improving.
+    Stale,
+    /// Someone asked it to stop; the state is saved.
+    Interrupted,
+}
+
+/// What a training leaves behind.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub ending: Ending,
+    /// Where it stood.
+    pub progress: Progress,
+}
+
+/// All that a training works with.
+#[derive(Debug)]
+pub struct Trainer<'a> {
+    /// Settings.
+    pub config: TrainConfig,
+    /// Makes the batches.
+    pub train: TrainLoader,
+    /// Validation, if there is any; without it the last epoch counts as the best.
+    pub val: Option<EvalLoader>,
+    /// Where it runs, without autodiff.
+    pub device: Device,
+    /// What goes with the weights.
+    pub meta: WeightsMeta,
+    /// Folder of `best.safetensors` and `last.safetensors`.
+    pub weights: PathBuf,
+    /// Folder of the saved state.
+    pub state: PathBuf,
+    /// Set by whoever wants it to stop.
+    pub stop: &'a AtomicBool,
+}
+
+/// What changes from update to update.
+struct Run {
+    model: Model,
+    optimizer: Optimizer,
+    ema: Option<Ema>,
+    progress: Progress,
+}
+
+impl Run {
+    /// The weights that are evaluated and shipped.
+    fn shipped(&self) -> Model {
+        match &self.ema {
+            Some(ema) => ema.apply(&self.model),
+            None => burn::module::Module::valid(&self.model),
+        }
+    }
+}
+
+impl Trainer<'_> {
+    /// Trains from `saved`, or from the seed, to the end of the budget.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`]; the last saved state stays as it is.
+    pub fn train(
+        mut self,
+        saved: Option<Saved>,
+        observe: &mut dyn FnMut(TrainEvent),
+    ) -> Result<Outcome, TrainError> {
+        let batches_per_epoch = self.train.steps_per_epoch();
+        if batches_per_epoch == 0 {
+            return Err(TrainError::Empty);
+        }
+        let updates_per_epoch = batches_per_epoch.div_ceil(self.config.accumulate) as u64;
+        let total = match self.config.budget {
+            Budget::Epochs(epochs) => Some(epochs as u64 * updates_per_epoch),
+            Budget::Steps(steps) => Some(steps),
+            Budget::Time(_) => None,
+        };
+        let schedule = Schedule::new(
+            &self.config.schedule,
+            self.config.optimizer.lr,
+            updates_per_epoch,
+            total,
+        );
+        let mut run = self.begin(saved)?;
+        let mut saved_at = Instant::now();
+        let mut validation_s = 0.0;
+
+        let ending = loop {
+            if self.spent(&run.progress, total, validation_s) >= 1.0 {
+                break Ending::Complete;
+            }
+            if self.config.patience > 0 && run.progress.stale >= self.config.patience {
+                break Ending::Stale;
+            }
+            let epoch = run.progress.epoch;
+            let mut batches = self.train.epoch(epoch, run.progress.batch);
+            while run.progress.batch < batches_per_epoch {
+                let spent = self.spent(&run.progress, total, validation_s);
+                if spent >= 1.0 {
+                    break;
+                }
+                let lr = schedule.learning_rate(run.progress.update, spent);
+                let mut event = self.update(&mut run, &mut batches, batches_per_epoch, lr)?;
+                if let TrainEvent::Update { spent, .. } = &mut event {
+                    *spent = self.spent(&run.progress, total, validation_s).min(1.0);
+                }
+                observe(event);
+                let interrupted = self.stop.load(Ordering::Relaxed);
+                if interrupted || saved_at.elapsed() >= self.config.checkpoint_every {
+                    self.save(&run, observe)?;
+                    saved_at = Instant::now();
+                }
+                if interrupted {
+                    return Ok(Outcome {
+                        ending: Ending::Interrupted,
+                        progress: run.progress,
+                    });
+                }
+            }
+            drop(batches);
+            validation_s = self.finish_epoch(&mut run, observe)?;
+            self.save(&run, observe)?;
+            saved_at = Instant::now();
+            if self.stop.load(Ordering::Relaxed) {
+                break Ending::Interrupted;
+            }
+        };
+        run.progress.finished = ending != Ending::Interrupted;
+        self.save(&run, observe)?;
+        Ok(Outcome {
+            ending,
+            progress: run.progress,
+        })
+    }
+
+    fn begin(&mut self, saved: Option<Saved>) -> Result<Run, TrainError> {
+        let device = self.device.clone().autodiff();
+        let mut model = self.meta.model.init(self.config.seed, &device);
+        let mut optimizer = Optimizer::new(self.config.optimizer.clone(), &model);
+        let mut ema = (self.config.ema > 0.0).then(|| Ema::new(self.config.ema, &model));
+        let mut progress = Progress::default();
+        if let Some(saved) = saved {
+            model = saved.restore(model, &mut optimizer, ema.as_mut(), &self.device)?;
+            progress = saved.progress;
+            progress.finished = false;
+        }
+        Ok(Run {
+            model,
+            optimizer,
+            ema,
+            progress,
+        })
+    }
+
+    /// Share of the budget that is spent; a time budget keeps room for one more validation.
+    fn spent(&self, progress: &Progress, total: Option<u64>, validation_s: f64) -> f64 {
+        match (self.config.budget, total) {
+            (Budget::Time(time), _) => {
+                progress.elapsed_s / (time.as_secs_f64() - validation_s).max(1e-3)
+            }
+            (_, Some(total)) => progress.update as f64 / total.max(1) as f64,
+            (_, None) => 1.0,
+        }
+    }
+
+    /// One optimizer update over up to `accumulate` batches.
+    fn update(
+        &self,
+        run: &mut Run,
+        batches: &mut Batches,
+        batches_per_epoch: usize,
+        lr: f64,
+    ) -> Result<TrainEvent, TrainError> {
+        let start = Instant::now();
+        let waited = batches.waited();
+        let group = self
+            .config
+            .accumulate
+            .min(batches_per_epoch - run.progress.batch);
+        let mut noise = Noise::new(self.config.seed, run.progress.update);
+        let mut gradients = GradientSum::default();
+        let mut loss_sum = 0.0;
+        let mut images = 0;
+        for _ in 0..group {
+            let batch = batches.next().ok_or(TrainError::Empty)??;
+            images += batch.len;
+            loss_sum += self.backward(&run.model, batch, group, &mut noise, &mut gradients);
+        }
+        let loss = loss_sum / group as f64;
+        let epoch = run.progress.epoch + 1;
+        let not_finite = |what, value| TrainError::NotFinite {
+            what,
+            value,
+            update: run.progress.update,
+            epoch,
+            lr,
+        };
+        // Both are checked before the weights change, so that what is saved is always good.
+        if !loss.is_finite() {
+            return Err(not_finite("loss", loss));
+        }
+        let norm = run.optimizer.clip(&mut gradients);
+        if !norm.is_finite() {
+            return Err(not_finite("gradient norm", norm));
+        }
+        let model = run.model.clone();
+        run.model = run.optimizer.step(model, gradients, lr);
+        if let Some(ema) = &mut run.ema {
+            ema.update(&run.model);
+        }
+
+        let seconds = start.elapsed().as_secs_f64();
+        let waited_s = (batches.waited() - waited).as_secs_f64();
+        let progress = &mut run.progress;
+        progress.batch += group;
+        progress.update += 1;
+        progress.loss_sum += loss_sum;
+        progress.elapsed_s += seconds;
+        progress.epoch_s += seconds;
+        progress.waited_s += waited_s;
+        progress.lr = lr;
+        Ok(TrainEvent::Update {
+            epoch,
+            batches: (progress.batch, batches_per_epoch),
+            loss,
+            lr,
+            images,
+            seconds,
+            waited_s,
+            spent: 0.0,
+        })
+    }
+
+    /// Forward and backward of one batch; returns its loss.
+    fn backward(
+        &self,
+        model: &Model,
+        batch: Batch,
+        group: usize,
+        noise: &mut Noise,
+        gradients: &mut GradientSum,
+    ) -> f64 {
+        let device = self.device.clone().autodiff();
+        let targets = soft_targets(
+            &batch.targets,
+            self.meta.model.num_classes(),
+            self.config.label_smoothing,
+            &device,
+        );
+        let logits = model.forward(eval::input(batch, &device), Some(noise));
+        let loss = cross_entropy(logits, targets);
+        let mut grads = loss.clone().mul_scalar(1.0 / group as f32).backward();
+        gradients.add(parameters::take_gradients(model, &mut grads));
+        f64::from(loss.into_scalar::<f32>())
+    }
+
+    /// Validates, records the epoch, writes the weights; returns the seconds it took.
+    fn finish_epoch(
+        &mut self,
+        run: &mut Run,
+        observe: &mut dyn FnMut(TrainEvent),
+    ) -> Result<f64, TrainError> {
+        let start = Instant::now();
+        let shipped = run.shipped();
+        let report = match &self.val {
+            Some(val) => Some(eval::evaluate(&shipped, val, &self.device, &self.meta.classes)?),
+            None => None,
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        let progress = &mut run.progress;
+        let batches = progress.batch.max(1);
+        progress.elapsed_s += seconds;
+        progress.epoch += 1;
+        let record = EpochRecord {
+            epoch: progress.epoch,
+            elapsed_s: progress.elapsed_s,
+            train_loss: progress.loss_sum / batches as f64,
+            val_top1: report.as_ref().map(|r| r.top1),
+            val_top5: report.as_ref().and_then(|r| r.top5),
+            val_loss: report.as_ref().map(|r| r.loss),
+            lr: progress.lr,
+            images_per_s: (batches * self.train.batch_size()) as f64 / progress.epoch_s.max(1e-9),
+            waiting: progress.waited_s / progress.epoch_s.max(1e-9),
+        };
+        progress.batch = 0;
+        progress.loss_sum = 0.0;
+        progress.epoch_s = 0.0;
+        progress.waited_s = 0.0;
+        let best = match (&report, progress.best) {
+            (Some(r), Some(b)) => r.top1 > b.top1 || (r.top1 == b.top1 && r.loss < b.loss),
+            _ => true,
+        };
+        if best {
+            progress.stale = 0;
+            progress.best = report.as_ref().map(|r| Best {
+                epoch: progress.epoch,
+                top1: r.top1,
+                loss: r.loss,
+            });
+        } else {
+            progress.stale += 1;
+        }
+        self.meta.epoch = progress.epoch;
+        self.meta.val_top1 = record.val_top1;
+        checkpoint::save_weights(&self.weights.join("last.safetensors"), &shipped, &self.meta)?;
+        if best {
+            checkpoint::save_weights(&self.weights.join("best.safetensors"), &shipped, &self.meta)?;
+        }
+        progress.history.push(record.clone());
+        observe(TrainEvent::Epoch { record, best });
+        Ok(seconds)
+    }
+
+    fn save(&self, run: &Run, observe: &mut dyn FnMut(TrainEvent)) -> Result<(), TrainError> {
+        state::save(
+            &self.state,
+            &run.progress,
+            &run.model,
+            &run.optimizer,
+            run.ema.as_ref(),
+        )?;
+        observe(TrainEvent::Saved);
+        Ok(())
+    }
+}
