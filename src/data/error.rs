@@ -1,0 +1,186 @@
+//! What can go wrong between a path and a picture.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::SplitName;
+use super::folder::EXTENSIONS;
+
+/// Why a data set, or one picture of it, cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The path does not exist.
+    #[error("{}: no such file or folder; give a data set's path, or fetch one with `vitrine data download`", path.display())]
+    Missing {
+        /// As the user gave it.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{}: cannot {doing}: {source}", path.display())]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// A verb: `read`, `write`, …
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is there, and no known kind of data set.
+    #[error("{}: not a data set: found {found}; known are a folder of class folders, a .tar, .tar.gz or .zip of one, CIFAR-10 and CIFAR-100 binary files, IDX files and Parquet files", path.display())]
+    Unrecognised {
+        /// What was opened.
+        path: PathBuf,
+        /// Its extension and first bytes.
+        found: String,
+    },
+    /// A folder or archive without a single picture.
+    #[error("{}: no pictures found in {files} files; expected class folders such as cat/ and dog/ with files that end in {}", path.display(), EXTENSIONS.join(", "))]
+    NoPictures {
+        /// What was searched.
+        path: PathBuf,
+        /// How many files it holds.
+        files: usize,
+    },
+    /// Pictures whose arrangement in folders says two things at once.
+    #[error("{}: {reason}", path.display())]
+    Layout {
+        /// What was searched.
+        path: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// Nothing to tell apart.
+    #[error("{}: one class only ({class}); expected two or more, each in a folder of its own", path.display())]
+    OneClass {
+        /// What was opened.
+        path: PathBuf,
+        /// The only class.
+        class: String,
+    },
+    /// A validation or test class that training never shows.
+    #[error("{}: {split} has classes that train does not have: {}; train has {}", path.display(), unknown.join(", "), train.join(", "))]
+    UnknownClasses {
+        /// What was opened.
+        path: PathBuf,
+        /// The split that has too many.
+        split: SplitName,
+        /// The classes train lacks.
+        unknown: Vec<String>,
+        /// The classes train has.
+        train: Vec<String>,
+    },
+    /// A container that is truncated, damaged, or not what its header says.
+    #[error("{}: {reason}", path.display())]
+    Corrupt {
+        /// The file, or its place within an archive.
+        path: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// One picture that cannot be read.
+    #[error("{name}: {reason}")]
+    Unreadable {
+        /// The sample's name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// Past a stated limit.
+    #[error("{}: unpacks to more than {limit_gib} GiB, the most that is held in memory; unpack it into a folder and name that", path.display())]
+    TooLarge {
+        /// The compressed file.
+        path: PathBuf,
+        /// The limit.
+        limit_gib: u64,
+    },
+    /// There is nothing to train on.
+    #[error("{origin}: has no training pictures, only {}; name a data set with a train folder, or class folders alone", given.join(" and "))]
+    NoTrain {
+        /// The data set.
+        origin: String,
+        /// The splits it has.
+        given: Vec<String>,
+    },
+    /// Fractions that leave nothing, or more than all.
+    #[error("split fractions val {val} and test {test}: expected each from 0 up to less than 1, and their sum less than 1")]
+    Fraction {
+        /// Of train, for validation.
+        val: f64,
+        /// Of train, for test.
+        test: f64,
+    },
+    /// A split that would be empty.
+    #[error("{origin}: {pictures} training pictures are too few to cut a {split} split of {fraction} from; add pictures, or add a {split} folder")]
+    TooFew {
+        /// The data set.
+        origin: String,
+        /// How many there are.
+        pictures: usize,
+        /// The split that came out empty.
+        split: SplitName,
+        /// The fraction asked for.
+        fraction: f64,
+    },
+    /// A split list names samples that the data set does not have.
+    #[error("{}: {missing} of its {listed} samples are not in {origin}, the first {first}; name the data set the run was trained on", path.display())]
+    MissingSamples {
+        /// The list.
+        path: PathBuf,
+        /// The data set.
+        origin: String,
+        /// How many are missing.
+        missing: usize,
+        /// How many are listed.
+        listed: usize,
+        /// The first that is missing.
+        first: String,
+    },
+    /// A name that `download` does not know.
+    #[error("unknown data set {name:?}; known are {}", known.join(", "))]
+    UnknownDataset {
+        /// As the user gave it.
+        name: String,
+        /// What is known.
+        known: Vec<String>,
+    },
+    /// A transfer that failed; what has arrived is kept.
+    #[error("{url}: {reason}")]
+    Download {
+        /// The address.
+        url: String,
+        /// What happened, and the next step.
+        reason: String,
+    },
+    /// A transfer that arrived, but not as what was published.
+    #[error("{url}: checksum differs: found SHA-256 {found}, expected {expected}; the file was removed, try again")]
+    Checksum {
+        /// The address.
+        url: String,
+        /// Of what arrived.
+        found: String,
+        /// As published.
+        expected: String,
+    },
+    /// The thread that makes batches ended before its time.
+    #[error("the thread that makes batches failed: {reason}")]
+    Worker {
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl DataError {
+    /// Wraps an operating system error: `.map_err(DataError::io(path, "read"))`.
+    pub(super) fn io(path: impl Into<PathBuf>, doing: &'static str) -> impl FnOnce(io::Error) -> DataError {
+        let path = path.into();
+        move |source| DataError::Io { path, doing, source }
+    }
+
+    /// A container that is damaged.
+    pub(super) fn corrupt(path: impl Into<PathBuf>, reason: impl Into<String>) -> DataError {
+        DataError::Corrupt {
+            path: path.into(),
+            reason: reason.into(),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Named files, wherever they lie: the view that a folder and an archive share.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::DataError;
+use super::bytes::Bytes;
+
+/// A folder or an archive as a list of named files. Hidden files and folders are not in it.
+pub(super) trait Files: Send + Sync {
+    /// The folder or archive itself.
+    fn root(&self) -> &Path;
+
+    /// Relative to the root, with `/` between folders.
+    fn names(&self) -> &[String];
+
+    /// A whole file.
+    fn read(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError>;
+
+    /// A whole file that outlives this view; without a copy where the bytes are mapped.
+    fn bytes(&self, index: usize) -> Result<Bytes, DataError> {
+        Ok(Bytes::from(self.read(index)?.into_owned()))
+    }
+
+    /// The first bytes of a file, up to 16; fewer when it cannot be read, which whoever reads it whole then reports.
+    fn head(&self, index: usize) -> Vec<u8> {
+        self.read(index).map(|bytes| bytes[..bytes.len().min(16)].to_vec()).unwrap_or_default()
+    }
+
+    /// Where the file lies as a file of its own; an archive's files do not.
+    fn on_disk(&self, index: usize) -> Option<PathBuf>;
+
+    /// How messages name a file.
+    fn path(&self, index: usize) -> PathBuf {
+        self.root().join(&self.names()[index])
+    }
+}
+
+/// Whether a path has a part that users do not mean as data: hidden, or what archivers of macOS add.
+pub(super) fn is_hidden(name: &str) -> bool {
+    name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
+}
+
+/// The last part of a name.
+pub(super) fn base_name(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+/// The folder part of a name, with its final `/`, or nothing.
+pub(super) fn folder_of(name: &str) -> &str {
+    &name[..name.len() - base_name(name).len()]
+}
+
+/// The files under a folder, sorted by name; links are followed, once each.
+pub(super) struct FolderFiles {
+    root: PathBuf,
+    names: Vec<String>,
+    /// Beside the names, because a name need not be valid UTF-8 on disk.
+    paths: Vec<PathBuf>,
+}
+
+impl FolderFiles {
+    pub fn open(root: &Path) -> Result<FolderFiles, DataError> {
+        let mut found = Vec::new();
+        walk(root, "", &mut HashSet::new(), &mut found)?;
+        found.sort();
+        let (names, paths) = found.into_iter().unzip();
+        Ok(FolderFiles {
+            root: root.into(),
+            names,
+            paths,
+        })
+    }
+}
+
+fn walk(
+    folder: &Path,
+    prefix: &str,
+    open: &mut HashSet<PathBuf>,
+    found: &mut Vec<(String, PathBuf)>,
+) -> Result<(), DataError> {
+    let real = fs::canonicalize(folder).map_err(DataError::io(folder, "read"))?;
+    // A link to a folder that is being walked would never end.
+    if !open.insert(real.clone()) {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder).map_err(DataError::io(folder, "read"))? {
+        let entry = entry.map_err(DataError::io(folder, "read"))?;
+        let part = entry.file_name().to_string_lossy().into_owned();
+        if is_hidden(&part) {
+            continue;
+        }
+        let path = entry.path();
+        let kind = entry.file_type().map_err(DataError::io(&path, "read"))?;
+        // A link that leads nowhere stays a file: reading it then names it.
+        let is_folder = kind.is_dir() || (kind.is_symlink() && path.is_dir());
+        let name = format!("{prefix}{part}");
+        if is_folder {
+            walk(&path, &format!("{name}/"), open, found)?;
+        } else {
+            found.push((name, path));
+        }
+    }
+    open.remove(&real);
+    Ok(())
+}
+
+impl Files for FolderFiles {
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn read(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
+        let path = &self.paths[index];
+        // Pictures are small and read once: a plain read is faster than a map, and survives a file that shrinks.
+        fs::read(path).map(Cow::Owned).map_err(DataError::io(path, "read"))
+    }
+
+    fn bytes(&self, index: usize) -> Result<Bytes, DataError> {
+        Bytes::map(&self.paths[index])
+    }
+
+    fn head(&self, index: usize) -> Vec<u8> {
+        let mut head = Vec::new();
+        if let Ok(file) = fs::File::open(&self.paths[index]) {
+            // Whoever reads the file whole reports the error.
+            let _ = file.take(16).read_to_end(&mut head);
+        }
+        head
+    }
+
+    fn on_disk(&self, index: usize) -> Option<PathBuf> {
+        Some(self.paths[index].clone())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn walks_sorted_without_hidden_files_or_endless_links() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b/2.jpg", "b/10.jpg", "a/x/1.jpg", ".git/c.jpg", "a/.d.jpg", "__MACOSX/e.jpg"] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("a/loop")).unwrap();
+        let files = FolderFiles::open(folder.path()).unwrap();
+        assert_eq!(files.names(), ["a/x/1.jpg", "b/10.jpg", "b/2.jpg"]);
+        assert_eq!(&*files.read(2).unwrap(), b"b/2.jpg");
+        assert_eq!(&*files.bytes(2).unwrap(), b"b/2.jpg");
+        assert_eq!(files.head(1), b"b/10.jpg");
+    }
+
+    #[test]
+    fn names_come_apart() {
+        assert_eq!((folder_of("a/b/c.bin"), base_name("a/b/c.bin")), ("a/b/", "c.bin"));
+        assert_eq!((folder_of("c.bin"), base_name("c.bin")), ("", "c.bin"));
+    }
+}

@@ -1,0 +1,362 @@
+//! Pictures in class folders, with split folders around them or without, on disk or in an archive.
+//!
+//! - `cat/1.jpg`, `dog/2.jpg`: class folders; everything is given for training.
+//! - `train/cat/1.jpg`, `val/cat/2.jpg`, `test/dog/3.jpg`: split folders.
+//! - Deeper folders belong to the class folder they lie in. One folder around everything is looked through.
+//! - Classes are in the order of their names; names that are all numbers are in numeric order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::files::{Files, base_name, folder_of};
+use super::source::{Container, Entry, Listing, SourceKind};
+use super::{DataError, RawPicture, Skipped, SplitName};
+
+/// Files that end so are pictures; what they hold is judged when they are decoded.
+pub(super) const EXTENSIONS: [&str; 21] = [
+    "bmp", "dds", "exr", "ff", "gif", "hdr", "ico", "jfif", "jpeg", "jpg", "pam", "pbm", "pgm", "png", "pnm", "ppm",
+    "qoi", "tga", "tif", "tiff", "webp",
+];
+
+/// Files that end so are not looked into. Purely to spare reads: their first bytes would say the same.
+const NOT_PICTURES: [&str; 12] = ["csv", "db", "htm", "html", "ini", "json", "md", "py", "txt", "xml", "yaml", "yml"];
+
+/// Whether a file is to be read as a picture: by its extension, or else by an unmistakable beginning.
+fn is_candidate(files: &dyn Files, index: usize) -> bool {
+    let extension = match base_name(&files.names()[index]).rsplit_once('.') {
+        Some((_, extension)) => extension.to_ascii_lowercase(),
+        None => String::new(),
+    };
+    if EXTENSIONS.contains(&extension.as_str()) {
+        return true;
+    }
+    if NOT_PICTURES.contains(&extension.as_str()) {
+        return false;
+    }
+    use image::ImageFormat::{Bmp, Ico, Pnm};
+    // Two bytes are too few to tell a bitmap from a text that begins with BM or P1.
+    matches!(image::guess_format(&files.head(index)), Ok(format) if !matches!(format, Bmp | Ico | Pnm))
+}
+
+/// Class names in their order: by number when all are numbers, else by bytes.
+pub(super) fn in_order(names: BTreeSet<String>) -> Vec<String> {
+    let mut names: Vec<String> = names.into_iter().collect();
+    let numeric = |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    if names.iter().all(numeric) {
+        // Without leading zeros, a longer number is a larger one; no integer type bounds it.
+        names.sort_by_cached_key(|name| {
+            let digits = name.trim_start_matches('0');
+            (digits.len(), digits.to_string(), name.clone())
+        });
+    }
+    names
+}
+
+struct ClassFolders(Box<dyn Files>);
+
+impl Container for ClassFolders {
+    fn read(&self, entry: usize) -> Result<RawPicture<'_>, DataError> {
+        self.0.read(entry).map(RawPicture::Encoded)
+    }
+
+    fn file(&self, entry: usize) -> Option<PathBuf> {
+        self.0.on_disk(entry)
+    }
+}
+
+/// Lists class folders. `part` is the split that an archive is named for; it holds where no split folder says otherwise.
+pub(super) fn list(files: Box<dyn Files>, kind: SourceKind, part: Option<SplitName>) -> Result<Listing, DataError> {
+    let names = files.names();
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    order.sort_by(|&a, &b| names[a].cmp(&names[b]));
+    let (pictures, others): (Vec<usize>, Vec<usize>) = order.into_iter().partition(|&i| is_candidate(&*files, i));
+    if pictures.is_empty() {
+        return Err(DataError::NoPictures {
+            path: files.root().into(),
+            files: names.len(),
+        });
+    }
+    let wrapper = wrapper_of(names, &pictures);
+    let split_folders = has_split_folders(&*files, wrapper, &pictures)?;
+    let place = |index: usize| place_of(&names[index], wrapper, split_folders, part);
+
+    let mut found: Vec<(usize, SplitName, &str)> = Vec::new();
+    let mut unplaced: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for &index in &pictures {
+        match place(index) {
+            Some((split, class)) => found.push((index, split, class)),
+            None => unplaced.entry(folder_of(&names[index])).or_default().push(index),
+        }
+    }
+    let mut skipped: Vec<Skipped> = unplaced
+        .iter()
+        .map(|(folder, pictures)| Skipped {
+            name: if folder.is_empty() { "./".into() } else { folder.to_string() },
+            reason: format!("{} in no class folder, the first {}", count(pictures.len(), "picture"), names[pictures[0]]),
+        })
+        .collect();
+    if found.is_empty() {
+        return Err(DataError::Layout {
+            path: files.root().into(),
+            reason: format!(
+                "its {} in no class folder, the first {}; expected class folders such as cat/ and dog/, or split folders such as train/cat/ and test/cat/",
+                count_are(pictures.len(), "picture"),
+                names[pictures[0]],
+            ),
+        });
+    }
+    let filled: BTreeSet<(SplitName, &str)> = found.iter().map(|&(_, split, class)| (split, class)).collect();
+    let mut empty: BTreeMap<(SplitName, &str), usize> = BTreeMap::new();
+    for place in others.iter().filter_map(|&index| place(index)) {
+        if !filled.contains(&place) {
+            *empty.entry(place).or_default() += 1;
+        }
+    }
+    skipped.extend(empty.iter().map(|((split, class), files)| Skipped {
+        name: if split_folders { format!("{split}/{class}/") } else { format!("{class}/") },
+        reason: format!("no picture among its {}", count(*files, "file")),
+    }));
+
+    let classes = in_order(filled.iter().map(|(_, class)| class.to_string()).collect());
+    let label_of: BTreeMap<&str, usize> = classes.iter().enumerate().map(|(label, class)| (&**class, label)).collect();
+    let entries = found
+        .iter()
+        .map(|&(entry, split, class)| Entry {
+            name: match part {
+                // Two archives may hold the same path; the split each is named for tells them apart.
+                Some(part) if !split_folders => format!("{part}/{}", names[entry]),
+                _ => names[entry].clone(),
+            },
+            split,
+            label: label_of[class],
+            entry,
+        })
+        .collect();
+    Ok(Listing {
+        kind,
+        entries,
+        classes: classes.clone(),
+        skipped,
+        container: Box::new(ClassFolders(files)),
+    })
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn count_are(number: usize, noun: &str) -> String {
+    format!("{} {}", count(number, noun), if number == 1 { "is" } else { "are" })
+}
+
+/// The split and class of a file, or nothing when it lies in no class folder.
+fn place_of<'a>(
+    name: &'a str,
+    wrapper: &str,
+    split_folders: bool,
+    part: Option<SplitName>,
+) -> Option<(SplitName, &'a str)> {
+    let (top, rest) = name.strip_prefix(wrapper)?.split_once('/')?;
+    if !split_folders {
+        return Some((part.unwrap_or(SplitName::Train), top));
+    }
+    let (class, _) = rest.split_once('/')?;
+    Some((SplitName::from_folder(top)?, class))
+}
+
+/// The folders around everything: `flowers/` where all is in `flowers/rose/` and `flowers/tulip/`.
+fn wrapper_of<'a>(names: &'a [String], pictures: &[usize]) -> &'a str {
+    let first = &names[pictures[0]];
+    let mut length = 0;
+    loop {
+        let wrapper = &first[..length];
+        let Some((top, _)) = first[length..].split_once('/') else { return wrapper };
+        if SplitName::from_folder(top).is_some() {
+            return wrapper;
+        }
+        let deeper = &first[..length + top.len() + 1];
+        let mut inner = BTreeSet::new();
+        for &index in pictures {
+            match names[index].strip_prefix(deeper).map(|rest| rest.split_once('/')) {
+                Some(Some((folder, _))) => inner.insert(folder),
+                // A picture beside the wrapper, or directly in it: then it is a class folder.
+                Some(None) | None => return wrapper,
+            };
+        }
+        // A single class with a folder in it is not a wrapper around a class, save where that folder is a split.
+        if inner.len() < 2 && !inner.iter().any(|folder| SplitName::from_folder(folder).is_some()) {
+            return wrapper;
+        }
+        length = deeper.len();
+    }
+}
+
+/// Whether the top folders are splits rather than classes. Both at once is refused unless `train` makes it plain.
+fn has_split_folders(files: &dyn Files, wrapper: &str, pictures: &[usize]) -> Result<bool, DataError> {
+    let tops: BTreeSet<&str> = pictures
+        .iter()
+        .filter_map(|&index| files.names()[index][wrapper.len()..].split_once('/'))
+        .map(|(top, _)| top)
+        .collect();
+    let (splits, classes): (Vec<&str>, Vec<&str>) = tops.iter().partition(|top| SplitName::from_folder(top).is_some());
+    let has_train = splits.iter().any(|top| SplitName::from_folder(top) == Some(SplitName::Train));
+    if splits.is_empty() || classes.is_empty() || has_train {
+        return Ok(!splits.is_empty());
+    }
+    Err(DataError::Layout {
+        path: files.root().into(),
+        reason: format!(
+            "found {} beside {} and no train; expected class folders alone, or all of them in train, val and test",
+            splits.join(", "),
+            classes.join(", "),
+        ),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::data::Dataset;
+
+    /// A folder of files, each with its own name as its bytes.
+    fn folder(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        folder
+    }
+
+    fn names(dataset: &Dataset, split: SplitName) -> Vec<&str> {
+        dataset.given(split).iter().map(|sample| sample.name.as_str()).collect()
+    }
+
+    fn message(folder: &Path) -> String {
+        let error = Dataset::open(folder).unwrap_err().to_string();
+        error.replace(&folder.display().to_string(), "DIR")
+    }
+
+    #[test]
+    fn class_folders_alone_are_all_train() {
+        let folder = folder(&["dog/1.jpg", "cat/x/2.PNG", "cat/1.jpg", "README.txt", "dog/Thumbs.db", "cat/.hid.jpg"]);
+        let dataset = Dataset::open(folder.path()).unwrap();
+        assert_eq!(dataset.kind, SourceKind::Folder);
+        assert_eq!(dataset.classes, ["cat", "dog"]);
+        assert_eq!(names(&dataset, SplitName::Train), ["cat/1.jpg", "cat/x/2.PNG", "dog/1.jpg"]);
+        let labels: Vec<usize> = dataset.given(SplitName::Train).iter().map(|sample| sample.label).collect();
+        assert_eq!(labels, [0, 0, 1]);
+        assert!(dataset.given(SplitName::Val).is_empty() && dataset.skipped.is_empty());
+        let sample = &dataset.given(SplitName::Train)[1];
+        assert_eq!(dataset.file(sample), Some(folder.path().join("cat/x/2.PNG")));
+        assert!(matches!(dataset.read(sample).unwrap(), RawPicture::Encoded(bytes) if &*bytes == b"cat/x/2.PNG"));
+    }
+
+    #[test]
+    fn split_folders_in_a_wrapper() {
+        let folder = folder(&[
+            "set/train/a/1.jpg", "set/train/b/2.jpg", "set/Valid/a/3.jpg", "set/test/b/4.jpg", "set/extra/c/5.jpg",
+            "set/test/6.jpg", "set/train/d/notes.txt",
+        ]);
+        let dataset = Dataset::open(folder.path()).unwrap();
+        assert_eq!(dataset.classes, ["a", "b"]);
+        assert_eq!(names(&dataset, SplitName::Train), ["set/train/a/1.jpg", "set/train/b/2.jpg"]);
+        assert_eq!(names(&dataset, SplitName::Val), ["set/Valid/a/3.jpg"]);
+        assert_eq!(names(&dataset, SplitName::Test), ["set/test/b/4.jpg"]);
+        let skipped: Vec<String> = dataset.skipped.iter().map(|s| format!("{}: {}", s.name, s.reason)).collect();
+        assert_eq!(
+            skipped,
+            [
+                "set/extra/c/: 1 picture in no class folder, the first set/extra/c/5.jpg",
+                "set/test/: 1 picture in no class folder, the first set/test/6.jpg",
+                "train/d/: no picture among its 1 file",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_test_folder_alone_is_a_test_split() {
+        let dataset = Dataset::open(folder(&["test/a/1.jpg", "test/b/2.jpg"]).path()).unwrap();
+        assert_eq!(names(&dataset, SplitName::Test).len(), 2);
+        assert!(dataset.given(SplitName::Train).is_empty());
+        assert!(dataset.split(0, 0.1, 0.1).unwrap_err().to_string().ends_with(
+            ": has no training pictures, only test; name a data set with a train folder, or class folders alone"
+        ));
+    }
+
+    #[test]
+    fn classes_are_in_order() {
+        let set = |names: &[&str]| in_order(names.iter().map(|name| name.to_string()).collect());
+        assert_eq!(set(&["10", "9", "1"]), ["1", "9", "10"]);
+        assert_eq!(set(&["10", "9", "a"]), ["10", "9", "a"]);
+        assert_eq!(set(&["010", "9", "99999999999999999999999999999999999999999"])[..2], ["9", "010"]);
+    }
+
+    #[test]
+    fn pictures_are_known_by_their_beginning_too() {
+        let folder = folder(&["a/1.jpg", "b/text", "b/text.jpg"]);
+        fs::write(folder.path().join("b/picture"), b"\x89PNG\r\n\x1a\n....").unwrap();
+        let dataset = Dataset::open(folder.path()).unwrap();
+        assert_eq!(names(&dataset, SplitName::Train), ["a/1.jpg", "b/picture", "b/text.jpg"]);
+    }
+
+    #[test]
+    fn an_empty_picture_is_named() {
+        let folder = folder(&["a/1.jpg", "b/2.jpg"]);
+        fs::write(folder.path().join("b/2.jpg"), b"").unwrap();
+        let dataset = Dataset::open(folder.path()).unwrap();
+        let error = dataset.read(&dataset.given(SplitName::Train)[1]).unwrap_err();
+        assert_eq!(error.to_string(), "b/2.jpg: empty file (0 bytes)");
+    }
+
+    #[test]
+    fn an_empty_folder_says_what_was_read() {
+        let extensions = "bmp, dds, exr, ff, gif, hdr, ico, jfif, jpeg, jpg, pam, pbm, pgm, png, pnm, ppm, qoi, tga, tif, tiff, webp";
+        assert_eq!(
+            message(folder(&[]).path()),
+            format!("DIR: no pictures found in 0 files; expected class folders such as cat/ and dog/ with files that end in {extensions}")
+        );
+        assert!(message(folder(&["a/notes.txt"]).path()).starts_with("DIR: no pictures found in 1 files; expected "));
+    }
+
+    #[test]
+    fn one_class_only_is_refused() {
+        assert_eq!(
+            message(folder(&["cat/1.jpg", "cat/2.jpg"]).path()),
+            "DIR: one class only (cat); expected two or more, each in a folder of its own"
+        );
+        assert_eq!(
+            message(folder(&["train/cat/2019/1.jpg", "test/cat/2020/2.jpg"]).path()),
+            "DIR: one class only (cat); expected two or more, each in a folder of its own"
+        );
+    }
+
+    #[test]
+    fn a_class_that_train_lacks_is_refused_with_both_lists() {
+        assert_eq!(
+            message(folder(&["train/cat/1.jpg", "train/dog/2.jpg", "val/cat/3.jpg", "val/emu/4.jpg"]).path()),
+            "DIR: val has classes that train does not have: emu; train has cat, dog"
+        );
+    }
+
+    #[test]
+    fn pictures_outside_class_folders_are_refused() {
+        assert_eq!(
+            message(folder(&["1.jpg", "2.jpg"]).path()),
+            "DIR: its 2 pictures are in no class folder, the first 1.jpg; expected class folders such as cat/ and dog/, or split folders such as train/cat/ and test/cat/"
+        );
+    }
+
+    #[test]
+    fn split_folders_beside_class_folders_are_refused() {
+        assert_eq!(
+            message(folder(&["cat/1.jpg", "dog/1.jpg", "test/cat/2.jpg"]).path()),
+            "DIR: found test beside cat, dog and no train; expected class folders alone, or all of them in train, val and test"
+        );
+    }
+}
