@@ -23,6 +23,7 @@
 pub mod checkpoint;
 pub mod classify;
 pub mod cli;
+pub mod compare;
 pub mod data;
 pub mod device;
 pub mod eval;

@@ -3,6 +3,7 @@
 //! Nothing here prints; what happens goes out as [`RunEvent`].
 
 mod dir;
+mod evaluate;
 mod finish;
 mod info;
 
@@ -22,10 +23,11 @@ use crate::metrics::EvalReport;
 use crate::model::ModelConfig;
 use crate::recipe::{Recipe, RecipeError};
 use crate::report::ReportError;
-use crate::train::{Outcome, Saved, TrainError, TrainEvent, Trainer};
+use crate::train::{Outcome, Saved, TrainError, TrainEvent, Trainer, seconds_per_update};
 
 pub use dir::{RunDir, find_weights, next_free};
-pub use finish::write_evaluation;
+pub use evaluate::{Answers, Evaluated, EvaluateOptions, answer, evaluate};
+pub use finish::{draw_together, history, recorded, redraw, write_evaluation};
 pub use info::{COMMIT, RunInfo};
 
 /// Why a run could not be made, continued or finished.
@@ -97,6 +99,24 @@ pub enum RunError {
         split: SplitName,
         /// What there is.
         has: String,
+    },
+    /// Two runs answered for other pictures.
+    #[error(
+        "{a} and {b} were measured on different pictures or classes: name one data set for both with --data and --split"
+    )]
+    DifferentPictures {
+        /// One run.
+        a: PathBuf,
+        /// The other.
+        b: PathBuf,
+    },
+    /// A file of the run does not read back.
+    #[error("{path}: {reason}; draw it again after `vitrine eval` or the training has written it")]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// Data.
     #[error(transparent)]
@@ -214,6 +234,17 @@ fn natural_size(dataset: &Dataset, splits: &Splits) -> usize {
         }
         _ => LARGEST_NATURAL_SIZE,
     }
+}
+
+/// Seconds of one update of this plan on this device, measured.
+pub fn measure_update(recipe: &Recipe, plan: &Plan, device: &Selected) -> f64 {
+    seconds_per_update(
+        &plan.model,
+        &recipe.optimizer,
+        recipe.train.batch_size.min(plan.splits.train.len()),
+        recipe.train.accumulate,
+        &device.device,
+    )
 }
 
 /// A finished or interrupted run.

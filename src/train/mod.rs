@@ -5,11 +5,13 @@
 
 pub mod classification;
 mod ema;
+mod measure;
 mod optimizer;
 mod schedule;
 mod state;
 mod trainer;
 
+pub use measure::seconds_per_update;
 pub use optimizer::{OptimizerConfig, OptimizerKind};
 pub use schedule::{Budget, Decay, Schedule, ScheduleConfig};
 pub use state::{Best, EpochRecord, Progress, Saved};

@@ -152,11 +152,10 @@ impl Optimizer {
             } else {
                 0.0
             };
+            let moments = self.moments[i].take();
             let (value, moments) = match self.config.kind {
-                OptimizerKind::AdamW => {
-                    self.adamw(value, gradient, self.moments[i].take(), lr, decay)
-                }
-                OptimizerKind::Sgd => self.sgd(value, gradient, self.moments[i].take(), lr, decay),
+                OptimizerKind::AdamW => self.adamw(value, gradient, moments, lr, decay),
+                OptimizerKind::Sgd => self.sgd(value, gradient, moments, lr, decay),
             };
             self.moments[i] = Some(moments);
             value

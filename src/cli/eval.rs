@@ -1,0 +1,74 @@
+//! `vitrine eval`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Done, note, say};
+use crate::data::SplitName;
+use crate::device::{self, DeviceChoice};
+use crate::run::{self, Evaluated, EvaluateOptions};
+
+/// Prints accuracy, calibration and confusion on one split, and writes them as files.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// Run directory or .safetensors file.
+    #[arg(value_name = "RUN|WEIGHTS")]
+    weights: PathBuf,
+    /// Data set; without it, the one the run was trained on, split as it was then.
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// train, val or test.
+    #[arg(long, default_value = "test", value_name = "SPLIT")]
+    split: SplitName,
+    /// Pictures a batch.
+    #[arg(short, long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch_size: u32,
+    /// Threads that decode; 0 is one a core.
+    #[arg(short = 'j', long, default_value_t = 0, value_name = "N")]
+    workers: u32,
+    /// Refuse unreadable pictures instead of skipping them.
+    #[arg(long)]
+    strict: bool,
+    /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    device: DeviceChoice,
+    /// Folder for the files; without it eval-<split>/ in the run, and none for a bare weights file.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: EvalArgs) -> anyhow::Result<Done> {
+    let device = device::select(args.device)?;
+    note(&format!("device: {} ({})", device.name, device.reason));
+    let options = EvaluateOptions {
+        data: args.data,
+        split: args.split,
+        batch_size: args.batch_size as usize,
+        workers: args.workers as usize,
+        strict: args.strict,
+        out: args.out,
+    };
+    let Evaluated { report, skipped, folder, images_per_s } =
+        run::evaluate(&args.weights, &options, &device)?;
+    for bad in &skipped {
+        note(&format!("skipped {}: {}", bad.name, bad.reason));
+    }
+    if args.json {
+        let mut json = serde_json::to_value(&report)?;
+        json["images_per_s"] = images_per_s.into();
+        json["skipped"] = serde_json::to_value(&skipped)?;
+        say(&json.to_string())?;
+    } else {
+        say(&crate::report::text::evaluation(&report))?;
+        say(&format!("{images_per_s:.0} images/s"))?;
+    }
+    if let Some(folder) = folder {
+        note(&format!("written to {}", folder.display()));
+    }
+    Ok(Done::Success)
+}

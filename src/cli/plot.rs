@@ -1,0 +1,54 @@
+//! `vitrine plot`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{Done, say};
+use crate::run::{self, RunDir};
+
+/// Redraws every plot of each run from its files; several runs also get one plot together.
+#[derive(Debug, Args)]
+pub struct PlotArgs {
+    /// Run directories.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Picture format.
+    #[arg(long, default_value = "png", value_name = "FORMAT")]
+    format: Format,
+    /// Where the plot of several runs together goes.
+    #[arg(long, default_value = "compare", value_name = "STEM")]
+    together: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Png,
+    Svg,
+}
+
+/// Runs the command.
+pub fn run(args: PlotArgs) -> anyhow::Result<Done> {
+    let extension = match args.format {
+        Format::Png => "png",
+        Format::Svg => "svg",
+    };
+    let dirs = args
+        .runs
+        .iter()
+        .map(|path| RunDir::open(path))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut written = Vec::new();
+    for dir in &dirs {
+        written.extend(run::redraw(dir, extension)?);
+    }
+    if dirs.len() > 1 {
+        let path = args.together.with_extension(extension);
+        run::draw_together(&dirs, &path)?;
+        written.push(path);
+    }
+    for path in written {
+        say(&path.display().to_string())?;
+    }
+    Ok(Done::Success)
+}

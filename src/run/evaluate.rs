@@ -1,0 +1,214 @@
+//! Weights measured on a split.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{RunDir, RunError, find_weights, load_pictures, open_data, write_evaluation};
+use crate::checkpoint::{self, WeightsMeta};
+use crate::data::{Dataset, EvalLoader, Pictures, PicturesOptions, Sample, Skipped, SplitName, Splits};
+use crate::device::Selected;
+use crate::eval::{self, Predictions};
+use crate::metrics::EvalReport;
+use crate::recipe::Recipe;
+
+/// What to measure on, and where to put it.
+#[derive(Debug, Clone, Default)]
+pub struct EvaluateOptions {
+    /// Data set; without it, the one the run was trained on.
+    pub data: Option<PathBuf>,
+    /// Split; without it, test, or the only one there is.
+    pub split: Option<SplitName>,
+    /// Pictures a batch.
+    pub batch_size: usize,
+    /// Threads that decode; 0 is one a core.
+    pub workers: usize,
+    /// Whether an unreadable picture is an error.
+    pub strict: bool,
+    /// Folder for the files.
+    pub out: Option<PathBuf>,
+}
+
+/// A model's answers on a split, and the pictures they are about.
+#[derive(Debug)]
+pub struct Answers {
+    /// What the weights say of themselves.
+    pub meta: WeightsMeta,
+    /// Their answers.
+    pub predictions: Predictions,
+    /// The pictures, in the same order.
+    pub pictures: Pictures,
+    /// The split that was measured.
+    pub split: SplitName,
+}
+
+/// What [`evaluate`] gives.
+#[derive(Debug)]
+pub struct Evaluated {
+    /// The figures.
+    pub report: EvalReport,
+    /// Pictures that could not be read.
+    pub skipped: Vec<Skipped>,
+    /// Where the files went.
+    pub folder: Option<PathBuf>,
+    /// Pictures a second.
+    pub images_per_s: f64,
+}
+
+/// Measures `weights`, a run directory or a file, and writes figures and plots.
+///
+/// # Errors
+///
+/// [`RunError`].
+pub fn evaluate(
+    weights: &Path,
+    options: &EvaluateOptions,
+    device: &Selected,
+) -> Result<Evaluated, RunError> {
+    let answers = answer(weights, options, device)?;
+    let report = eval::report(&answers.predictions, &answers.meta.classes);
+    let folder = match &options.out {
+        Some(out) => Some(out.clone()),
+        None => weights
+            .is_dir()
+            .then(|| weights.join(format!("eval-{}", answers.split))),
+    };
+    if let Some(folder) = &folder {
+        std::fs::create_dir_all(folder).map_err(|source| RunError::Write {
+            path: folder.clone(),
+            source,
+        })?;
+        write_evaluation(folder, &report, &answers, "png")?;
+    }
+    Ok(Evaluated {
+        report,
+        skipped: answers.pictures.skipped().to_vec(),
+        folder,
+        images_per_s: answers.predictions.images_per_s,
+    })
+}
+
+/// Runs `weights` over the split that `options` name.
+///
+/// # Errors
+///
+/// [`RunError`].
+pub fn answer(
+    weights: &Path,
+    options: &EvaluateOptions,
+    device: &Selected,
+) -> Result<Answers, RunError> {
+    let checkpoint = checkpoint::load_weights(&find_weights(weights)?, &device.device)?;
+    let meta = checkpoint.meta;
+    let run = if weights.is_dir() {
+        Some(RunDir::open(weights)?)
+    } else {
+        None
+    };
+    let path = match (&options.data, &run) {
+        (Some(path), _) => Some(path.clone()),
+        (None, Some(run)) => Recipe::load(&run.recipe())?.data.path,
+        (None, None) => None,
+    };
+    let dataset = open_data(path.as_deref())?;
+    let (split, samples) = choose(&dataset, options.split, run.as_ref())?;
+    let samples = relabel(&dataset, &meta.classes, samples)?;
+    let pictures = load_pictures(
+        &dataset,
+        &samples,
+        &meta.preprocess,
+        &PicturesOptions {
+            cache_mb: 4096,
+            strict: options.strict,
+            keep_larger: false,
+        },
+        &mut |_| {},
+    )?;
+    if pictures.is_empty() {
+        return Err(RunError::NoSplit {
+            origin: dataset.origin.clone(),
+            split,
+            has: format!("{} pictures there, none of them readable", samples.len()),
+        });
+    }
+    let loader = EvalLoader::new(
+        pictures.clone(),
+        meta.preprocess.clone(),
+        options.batch_size,
+        options.workers,
+    );
+    let mut predictions = eval::predict(&checkpoint.model, &loader, &device.device, &mut |_| {})?;
+    for logit in &mut predictions.logits {
+        *logit /= meta.temperature;
+    }
+    Ok(Answers {
+        meta,
+        predictions,
+        pictures,
+        split,
+    })
+}
+
+/// The samples to measure on: the data's own split, else the one the run cut.
+fn choose(
+    dataset: &Arc<Dataset>,
+    wanted: Option<SplitName>,
+    run: Option<&RunDir>,
+) -> Result<(SplitName, Vec<Sample>), RunError> {
+    let given: Vec<SplitName> = SplitName::ALL
+        .into_iter()
+        .filter(|s| !dataset.given(*s).is_empty())
+        .collect();
+    // A run's own lists come first: what it cut from train is not in the data's train split.
+    if let Some(splits) = run.and_then(|run| Splits::read(&run.splits(), dataset).ok()) {
+        let split = wanted.unwrap_or(SplitName::Test);
+        let samples = match split {
+            SplitName::Train => splits.train,
+            SplitName::Val => splits.val,
+            SplitName::Test => splits.test,
+        };
+        if !samples.is_empty() {
+            return Ok((split, samples));
+        }
+    }
+    let split = match (wanted, given.as_slice()) {
+        (Some(split), _) => split,
+        (None, [only]) => *only,
+        (None, _) => SplitName::Test,
+    };
+    let samples = dataset.given(split).to_vec();
+    if samples.is_empty() {
+        let has: Vec<String> = given.iter().map(ToString::to_string).collect();
+        return Err(RunError::NoSplit {
+            origin: dataset.origin.clone(),
+            split,
+            has: format!("{}; name one with --split", has.join(", ")),
+        });
+    }
+    Ok((split, samples))
+}
+
+/// Brings the data's labels into the order of the weights' classes.
+fn relabel(
+    dataset: &Dataset,
+    classes: &[String],
+    mut samples: Vec<Sample>,
+) -> Result<Vec<Sample>, RunError> {
+    if dataset.classes == classes {
+        return Ok(samples);
+    }
+    let order: Option<Vec<usize>> = dataset
+        .classes
+        .iter()
+        .map(|name| classes.iter().position(|c| c == name))
+        .collect();
+    let Some(order) = order else {
+        return Err(RunError::Classes {
+            weights: classes.to_vec(),
+            data: dataset.classes.clone(),
+        });
+    };
+    for sample in &mut samples {
+        sample.label = order[sample.label];
+    }
+    Ok(samples)
+}
