@@ -25,10 +25,17 @@ pub(super) fn stem(name: &str) -> Option<&str> {
 
 /// Whether these bytes begin as a tar archive does: a block with a correct header checksum (which old tars have too).
 pub(super) fn is_tar(bytes: &[u8]) -> bool {
-    let Some(block) = bytes.first_chunk::<512>() else { return false };
+    let Some(block) = bytes.first_chunk::<512>() else {
+        return false;
+    };
     let header = tar::Header::from_byte_slice(block);
     // The checksum field counts as blanks.
-    let sum: u32 = block[..148].iter().chain(&block[156..]).map(|&byte| u32::from(byte)).sum::<u32>() + 8 * 32;
+    let sum: u32 = block[..148]
+        .iter()
+        .chain(&block[156..])
+        .map(|&byte| u32::from(byte))
+        .sum::<u32>()
+        + 8 * 32;
     block[0] != 0 && header.cksum().is_ok_and(|stated| stated == sum)
 }
 
@@ -44,15 +51,23 @@ impl TarFiles {
     /// Indexes `bytes`, the unpacked archive that lies at `path`.
     pub fn open(path: &Path, bytes: Bytes) -> Result<TarFiles, DataError> {
         let damaged = |after: &str, error: &dyn std::fmt::Display| {
-            DataError::corrupt(path, format!("damaged tar archive after {after}: {error}; fetch it again"))
+            DataError::corrupt(
+                path,
+                format!("damaged tar archive after {after}: {error}; fetch it again"),
+            )
         };
         let mut by_name: HashMap<String, Range<usize>> = HashMap::new();
         let mut end = 0;
         let mut last = String::from("its start");
         let mut archive = tar::Archive::new(Cursor::new(&*bytes));
-        for entry in archive.entries_with_seek().map_err(|error| damaged(&last, &error))? {
+        for entry in archive
+            .entries_with_seek()
+            .map_err(|error| damaged(&last, &error))?
+        {
             let entry = entry.map_err(|error| damaged(&last, &error))?;
-            let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_string();
+            let name = String::from_utf8_lossy(&entry.path_bytes())
+                .trim_start_matches("./")
+                .to_string();
             let start = usize::try_from(entry.raw_file_position()).unwrap_or(usize::MAX);
             let size = usize::try_from(entry.size()).unwrap_or(usize::MAX);
             let range = start..start.saturating_add(size);
@@ -60,7 +75,9 @@ impl TarFiles {
                 let there = bytes.len().saturating_sub(start);
                 return Err(DataError::corrupt(
                     path,
-                    format!("truncated tar archive: {name} has {there} of its {size} bytes; fetch it again"),
+                    format!(
+                        "truncated tar archive: {name} has {there} of its {size} bytes; fetch it again"
+                    ),
                 ));
             }
             end = range.end.next_multiple_of(512);
@@ -72,7 +89,9 @@ impl TarFiles {
         }
         // Every tar writer ends with blocks of zeros; without them, whole files may be missing.
         if bytes.get(end..).is_none_or(<[u8]>::is_empty) {
-            let reason = format!("truncated tar archive: it ends after {last}, without its end mark; fetch it again");
+            let reason = format!(
+                "truncated tar archive: it ends after {last}, without its end mark; fetch it again"
+            );
             return Err(DataError::corrupt(path, reason));
         }
         let mut files: Vec<(String, Range<usize>)> = by_name.into_iter().collect();
@@ -129,36 +148,62 @@ struct ZipEntry {
 impl ZipFiles {
     /// Indexes `bytes`, the archive that lies at `path`.
     pub fn open(path: &Path, bytes: Bytes) -> Result<ZipFiles, DataError> {
-        let damaged =
-            |error: &dyn std::fmt::Display| DataError::corrupt(path, format!("damaged zip archive: {error}; fetch it again"));
-        let mut archive = zip::ZipArchive::new(Cursor::new(&*bytes)).map_err(|error| damaged(&error))?;
+        let damaged = |error: &dyn std::fmt::Display| {
+            DataError::corrupt(
+                path,
+                format!("damaged zip archive: {error}; fetch it again"),
+            )
+        };
+        let mut archive =
+            zip::ZipArchive::new(Cursor::new(&*bytes)).map_err(|error| damaged(&error))?;
         let mut files: Vec<(String, ZipEntry)> = Vec::new();
         for index in 0..archive.len() {
-            let entry = archive.by_index_raw(index).map_err(|error| damaged(&error))?;
-            let name = entry.name().map_err(|error| damaged(&error))?.trim_start_matches("./").to_string();
+            let entry = archive
+                .by_index_raw(index)
+                .map_err(|error| damaged(&error))?;
+            let name = entry
+                .name()
+                .map_err(|error| damaged(&error))?
+                .trim_start_matches("./")
+                .to_string();
             if entry.is_dir() || is_hidden(&name) {
                 continue;
             }
             let refused = |why: &str| DataError::corrupt(path.join(&name), why);
             if entry.encrypted() {
-                return Err(refused("it is encrypted; unpack the archive into a folder and name that"));
+                return Err(refused(
+                    "it is encrypted; unpack the archive into a folder and name that",
+                ));
             }
             let deflated = match entry.compression() {
                 CompressionMethod::Stored => false,
                 CompressionMethod::Deflated => true,
                 other => {
-                    let why = format!("its compression {other:?} is not read, only stored and deflate; unpack the archive into a folder and name that");
+                    let why = format!(
+                        "its compression {other:?} is not read, only stored and deflate; unpack the archive into a folder and name that"
+                    );
                     return Err(refused(&why));
                 }
             };
-            let start = entry.data_start().and_then(|start| usize::try_from(start).ok());
+            let start = entry
+                .data_start()
+                .and_then(|start| usize::try_from(start).ok());
             let packed = start.and_then(|start| {
                 let end = start.checked_add(usize::try_from(entry.compressed_size()).ok()?)?;
                 (end <= bytes.len()).then_some(start..end)
             });
-            let packed = packed.ok_or_else(|| refused("it reaches past the end of the archive; fetch it again"))?;
+            let packed = packed
+                .ok_or_else(|| refused("it reaches past the end of the archive; fetch it again"))?;
             let (size, crc32) = (entry.size(), entry.crc32());
-            files.push((name.clone(), ZipEntry { packed, size, crc32, deflated }));
+            files.push((
+                name.clone(),
+                ZipEntry {
+                    packed,
+                    size,
+                    crc32,
+                    deflated,
+                },
+            ));
         }
         files.sort_by(|a, b| a.0.cmp(&b.0));
         let (names, entries) = files.into_iter().unzip();
@@ -183,7 +228,12 @@ impl Files for ZipFiles {
     fn read(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
         let entry = &self.entries[index];
         let packed = &self.bytes[entry.packed.clone()];
-        let damaged = |reason: String| DataError::corrupt(self.path(index), format!("{reason}; fetch the archive again"));
+        let damaged = |reason: String| {
+            DataError::corrupt(
+                self.path(index),
+                format!("{reason}; fetch the archive again"),
+            )
+        };
         let unpacked = if entry.deflated {
             let mut unpacked = Vec::new();
             // One byte past the stated size shows a false statement without unpacking a bomb.
@@ -196,12 +246,20 @@ impl Files for ZipFiles {
             Cow::Borrowed(packed)
         };
         if unpacked.len() as u64 != entry.size {
-            return Err(damaged(format!("unpacks to {} bytes, expected {}", unpacked.len(), entry.size)));
+            return Err(damaged(format!(
+                "unpacks to {} bytes, expected {}",
+                unpacked.len(),
+                entry.size
+            )));
         }
         let mut checksum = flate2::Crc::new();
         checksum.update(&unpacked);
         if checksum.sum() != entry.crc32 {
-            return Err(damaged(format!("checksum {:08x}, expected {:08x}", checksum.sum(), entry.crc32)));
+            return Err(damaged(format!(
+                "checksum {:08x}, expected {:08x}",
+                checksum.sum(),
+                entry.crc32
+            )));
         }
         Ok(unpacked)
     }
@@ -250,16 +308,29 @@ mod tests {
     }
 
     const LONG: &str = "train/dog/a-name-that-is-longer-than-the-hundred-bytes-which-the-header-of-a-tar-archive-has-room-for-0001.jpg";
-    const FILES: [(&str, &[u8]); 4] =
-        [("train/cat/1.jpg", b"cat one"), (LONG, b"dog one"), ("test/cat/2.jpg", b""), ("train/.DS_Store", b"hidden")];
+    const FILES: [(&str, &[u8]); 4] = [
+        ("train/cat/1.jpg", b"cat one"),
+        (LONG, b"dog one"),
+        ("test/cat/2.jpg", b""),
+        ("train/.DS_Store", b"hidden"),
+    ];
 
     fn check(dataset: &Dataset) {
         assert_eq!(dataset.kind, SourceKind::Archive);
         assert_eq!(dataset.classes, ["cat", "dog"]);
-        let [cat, dog] = dataset.given(SplitName::Train) else { panic!("two training pictures") };
-        assert_eq!((cat.name.as_str(), dog.name.as_str()), ("train/cat/1.jpg", LONG));
-        assert!(matches!(dataset.read(dog).unwrap(), RawPicture::Encoded(bytes) if &*bytes == b"dog one"));
-        let error = dataset.read(&dataset.given(SplitName::Test)[0]).unwrap_err();
+        let [cat, dog] = dataset.given(SplitName::Train) else {
+            panic!("two training pictures")
+        };
+        assert_eq!(
+            (cat.name.as_str(), dog.name.as_str()),
+            ("train/cat/1.jpg", LONG)
+        );
+        assert!(
+            matches!(dataset.read(dog).unwrap(), RawPicture::Encoded(bytes) if &*bytes == b"dog one")
+        );
+        let error = dataset
+            .read(&dataset.given(SplitName::Test)[0])
+            .unwrap_err();
         assert_eq!(error.to_string(), "test/cat/2.jpg: empty file (0 bytes)");
     }
 
@@ -277,7 +348,12 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             check(&Dataset::open(&path).unwrap());
         }
-        assert_eq!(Dataset::open(&folder.path().join("pets.tar.gz")).unwrap().name, "pets");
+        assert_eq!(
+            Dataset::open(&folder.path().join("pets.tar.gz"))
+                .unwrap()
+                .name,
+            "pets"
+        );
     }
 
     #[test]
@@ -285,11 +361,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files: [(&str, &[u8]); 2] = [("cat/1.jpg", b"c"), ("dog/1.jpg", b"d")];
         fs::write(folder.path().join("train.tar"), tar_of(&files)).unwrap();
-        fs::write(folder.path().join("test.zip"), zip_of(&files[..1], CompressionMethod::Stored)).unwrap();
+        fs::write(
+            folder.path().join("test.zip"),
+            zip_of(&files[..1], CompressionMethod::Stored),
+        )
+        .unwrap();
         let dataset = Dataset::open(folder.path()).unwrap();
         assert_eq!(dataset.given(SplitName::Train)[1].name, "train/dog/1.jpg");
         assert_eq!(dataset.given(SplitName::Test)[0].name, "test/cat/1.jpg");
-        assert!(matches!(dataset.read(&dataset.given(SplitName::Test)[0]).unwrap(), RawPicture::Encoded(b) if &*b == b"c"));
+        assert!(
+            matches!(dataset.read(&dataset.given(SplitName::Test)[0]).unwrap(), RawPicture::Encoded(b) if &*b == b"c")
+        );
     }
 
     fn message(name: &str, bytes: &[u8]) -> String {
@@ -322,7 +404,10 @@ mod tests {
         );
         let zipped = zip_of(&FILES, CompressionMethod::Deflated);
         let truncated = message("a.zip", &zipped[..zipped.len() - 30]);
-        assert!(truncated.starts_with("DIR/a.zip: damaged zip archive: "), "{truncated}");
+        assert!(
+            truncated.starts_with("DIR/a.zip: damaged zip archive: "),
+            "{truncated}"
+        );
         assert!(truncated.ends_with("; fetch it again"), "{truncated}");
     }
 
@@ -330,16 +415,27 @@ mod tests {
     fn a_damaged_header_and_a_damaged_entry_are_named() {
         let mut tar = tar_of(&[("cat/1.jpg", &[1; 700]), ("dog/1.jpg", &[2; 700])]);
         tar[512 + 1024 + 3] ^= 1;
-        assert!(message("a.tar", &tar).starts_with("DIR/a.tar: damaged tar archive after cat/1.jpg: "));
+        assert!(
+            message("a.tar", &tar).starts_with("DIR/a.tar: damaged tar archive after cat/1.jpg: ")
+        );
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.zip");
-        let mut zipped = zip_of(&[("cat/1.jpg", b"one"), ("dog/1.jpg", b"two")], CompressionMethod::Stored);
-        let place = zipped.windows(3).position(|window| window == b"two").unwrap();
+        let mut zipped = zip_of(
+            &[("cat/1.jpg", b"one"), ("dog/1.jpg", b"two")],
+            CompressionMethod::Stored,
+        );
+        let place = zipped
+            .windows(3)
+            .position(|window| window == b"two")
+            .unwrap();
         zipped[place] = b'x';
         fs::write(&path, zipped).unwrap();
         let dataset = Dataset::open(&path).unwrap();
-        let error = dataset.read(&dataset.given(SplitName::Train)[1]).unwrap_err().to_string();
+        let error = dataset
+            .read(&dataset.given(SplitName::Train)[1])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("a.zip/dog/1.jpg: checksum "), "{error}");
         assert!(error.ends_with("; fetch the archive again"), "{error}");
     }

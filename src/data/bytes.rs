@@ -97,7 +97,9 @@ pub(super) fn gunzip(path: &Path, packed: &[u8]) -> Result<Vec<u8>, DataError> {
 
 fn gzip_error(path: &Path, error: &io::Error, unpacked: usize) -> DataError {
     let reason = match error.kind() {
-        io::ErrorKind::UnexpectedEof => format!("truncated gzip: it ends after {unpacked} unpacked bytes; fetch it again"),
+        io::ErrorKind::UnexpectedEof => {
+            format!("truncated gzip: it ends after {unpacked} unpacked bytes; fetch it again")
+        }
         _ => format!("damaged gzip: {error} after {unpacked} unpacked bytes; fetch it again"),
     };
     DataError::corrupt(path, reason)
@@ -134,6 +136,11 @@ mod tests {
         let packed = encoder.finish().unwrap();
         assert_eq!(gunzip(Path::new("a.gz"), &packed).unwrap(), vec![7; 999]);
         let error = gunzip(Path::new("a.gz"), &packed[..packed.len() - 3]).unwrap_err();
-        assert!(error.to_string().starts_with("a.gz: truncated gzip: it ends after "), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("a.gz: truncated gzip: it ends after "),
+            "{error}"
+        );
     }
 }

@@ -14,8 +14,18 @@ use super::{DataError, RawPicture, SplitName};
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
 
-const CIFAR10: [&str; 10] =
-    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+const CIFAR10: [&str; 10] = [
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+];
 
 const CIFAR100: &str = "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus \
     butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup \
@@ -34,16 +44,24 @@ pub(super) struct Layout {
 
 impl Layout {
     fn label_bytes(&self) -> usize {
-        if self.kind == SourceKind::Cifar100 { 2 } else { 1 }
+        if self.kind == SourceKind::Cifar100 {
+            2
+        } else {
+            1
+        }
     }
 }
 
 /// Finds CIFAR's files by their names, in whichever folder they lie.
 pub(super) fn find(names: &[String]) -> Option<Layout> {
-    let is_batch = |name: &str| base_name(name).starts_with("data_batch_") && name.ends_with(".bin");
-    let ten = names.iter().find(|name| is_batch(name) || base_name(name) == "test_batch.bin");
+    let is_batch =
+        |name: &str| base_name(name).starts_with("data_batch_") && name.ends_with(".bin");
+    let ten = names
+        .iter()
+        .find(|name| is_batch(name) || base_name(name) == "test_batch.bin");
     // `train.bin` alone is too common a name to be taken for CIFAR-100.
-    let is_beside = |name: &str, other: &str| names.contains(&format!("{}{other}", folder_of(name)));
+    let is_beside =
+        |name: &str, other: &str| names.contains(&format!("{}{other}", folder_of(name)));
     let hundred = names.iter().find(|name| match base_name(name) {
         "train.bin" => is_beside(name, "test.bin") || is_beside(name, "fine_label_names.txt"),
         "test.bin" => is_beside(name, "fine_label_names.txt"),
@@ -59,7 +77,9 @@ pub(super) fn find(names: &[String]) -> Option<Layout> {
         .filter(beside)
         .filter_map(|index| {
             let split = match (kind, base_name(&names[index])) {
-                (SourceKind::Cifar10, "test_batch.bin") | (SourceKind::Cifar100, "test.bin") => SplitName::Test,
+                (SourceKind::Cifar10, "test_batch.bin") | (SourceKind::Cifar100, "test.bin") => {
+                    SplitName::Test
+                }
                 (SourceKind::Cifar10, _) if is_batch(&names[index]) => SplitName::Train,
                 (SourceKind::Cifar100, "train.bin") => SplitName::Train,
                 _ => return None,
@@ -68,8 +88,14 @@ pub(super) fn find(names: &[String]) -> Option<Layout> {
         })
         .collect();
     batches.sort_by(|a, b| names[a.0].cmp(&names[b.0]));
-    let meta = if kind == SourceKind::Cifar10 { "batches.meta.txt" } else { "fine_label_names.txt" };
-    let class_names = (0..names.len()).filter(beside).find(|&index| base_name(&names[index]) == meta);
+    let meta = if kind == SourceKind::Cifar10 {
+        "batches.meta.txt"
+    } else {
+        "fine_label_names.txt"
+    };
+    let class_names = (0..names.len())
+        .filter(beside)
+        .find(|&index| base_name(&names[index]) == meta);
     Some(Layout {
         kind,
         batches,
@@ -92,7 +118,11 @@ impl Container for Cifar {
         let planes = &bytes[start..start + 3 * PLANE];
         let mut data = Vec::with_capacity(3 * PLANE);
         for pixel in 0..PLANE {
-            data.extend([planes[pixel], planes[PLANE + pixel], planes[2 * PLANE + pixel]]);
+            data.extend([
+                planes[pixel],
+                planes[PLANE + pixel],
+                planes[2 * PLANE + pixel],
+            ]);
         }
         Ok(RawPicture::Pixels {
             width: SIDE as u32,
@@ -124,7 +154,10 @@ pub(super) fn list(files: &dyn Files, layout: &Layout) -> Result<Listing, DataEr
     }
     Ok(Listing {
         kind: layout.kind,
-        container: Box::new(Cifar { batches, label_bytes }),
+        container: Box::new(Cifar {
+            batches,
+            label_bytes,
+        }),
         classes,
         entries,
         skipped: Vec::new(),
@@ -141,7 +174,12 @@ fn class_names(files: &dyn Files, layout: &Layout) -> Result<Vec<String>, DataEr
     };
     let bytes = files.read(index)?;
     let text = String::from_utf8_lossy(&bytes);
-    let names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
+    let names: Vec<String> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(String::from)
+        .collect();
     if names.len() != built_in.len() {
         let reason = format!("{} class names, expected {}", names.len(), built_in.len());
         return Err(DataError::corrupt(files.path(index), reason));
@@ -149,7 +187,12 @@ fn class_names(files: &dyn Files, layout: &Layout) -> Result<Vec<String>, DataEr
     Ok(names)
 }
 
-fn labels_of(path: &Path, bytes: &[u8], label_bytes: usize, classes: usize) -> Result<Vec<usize>, DataError> {
+fn labels_of(
+    path: &Path,
+    bytes: &[u8],
+    label_bytes: usize,
+    classes: usize,
+) -> Result<Vec<usize>, DataError> {
     let record = label_bytes + 3 * PLANE;
     if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
         let reason = format!(
@@ -166,7 +209,11 @@ fn labels_of(path: &Path, bytes: &[u8], label_bytes: usize, classes: usize) -> R
         let reason = format!("record {index} has label {label}, expected less than {classes}");
         Err(DataError::corrupt(path, reason))
     };
-    bytes.chunks_exact(record).enumerate().map(label_of).collect()
+    bytes
+        .chunks_exact(record)
+        .enumerate()
+        .map(label_of)
+        .collect()
 }
 
 #[cfg(test)]
@@ -193,18 +240,41 @@ mod tests {
     #[test]
     fn cifar10_is_interleaved() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("data_batch_1.bin"), records(&[3, 9], false)).unwrap();
+        fs::write(
+            folder.path().join("data_batch_1.bin"),
+            records(&[3, 9], false),
+        )
+        .unwrap();
         fs::write(folder.path().join("data_batch_2.bin"), records(&[0], false)).unwrap();
         fs::write(folder.path().join("test_batch.bin"), records(&[9], false)).unwrap();
         let dataset = Dataset::open(folder.path()).unwrap();
-        assert_eq!((dataset.name.as_str(), dataset.kind), ("cifar10", SourceKind::Cifar10));
+        assert_eq!(
+            (dataset.name.as_str(), dataset.kind),
+            ("cifar10", SourceKind::Cifar10)
+        );
         assert_eq!(dataset.classes, CIFAR10);
         let train = dataset.given(SplitName::Train);
-        let named: Vec<_> = train.iter().map(|sample| (sample.name.as_str(), sample.label)).collect();
-        assert_eq!(named, [("data_batch_1.bin#0", 3), ("data_batch_1.bin#1", 9), ("data_batch_2.bin#0", 0)]);
+        let named: Vec<_> = train
+            .iter()
+            .map(|sample| (sample.name.as_str(), sample.label))
+            .collect();
+        assert_eq!(
+            named,
+            [
+                ("data_batch_1.bin#0", 3),
+                ("data_batch_1.bin#1", 9),
+                ("data_batch_2.bin#0", 0)
+            ]
+        );
         assert_eq!(dataset.given(SplitName::Test)[0].name, "test_batch.bin#0");
         for (sample, first) in [(&train[1], [9, 109, 200]), (&train[2], [0, 100, 200])] {
-            let RawPicture::Pixels { width, height, channels, data } = dataset.read(sample).unwrap() else {
+            let RawPicture::Pixels {
+                width,
+                height,
+                channels,
+                data,
+            } = dataset.read(sample).unwrap()
+            else {
                 panic!("CIFAR holds pixels")
             };
             assert_eq!((width, height, channels, data.len()), (32, 32, 3, 3072));
@@ -219,7 +289,11 @@ mod tests {
         fs::write(folder.path().join("test.bin"), records(&[5], true)).unwrap();
         assert_eq!(Dataset::open(folder.path()).unwrap().classes[99], "worm");
         let names: Vec<String> = (0..100).map(|index| format!("class{index}")).collect();
-        fs::write(folder.path().join("fine_label_names.txt"), names.join("\r\n") + "\n\n").unwrap();
+        fs::write(
+            folder.path().join("fine_label_names.txt"),
+            names.join("\r\n") + "\n\n",
+        )
+        .unwrap();
         let dataset = Dataset::open(folder.path()).unwrap();
         assert_eq!(dataset.kind, SourceKind::Cifar100);
         assert_eq!(dataset.classes, names);
@@ -232,7 +306,10 @@ mod tests {
         let path = folder.path().join("data_batch_1.bin");
         let message = |bytes: &[u8]| {
             fs::write(&path, bytes).unwrap();
-            Dataset::open(folder.path()).unwrap_err().to_string().replace(&path.display().to_string(), "FILE")
+            Dataset::open(folder.path())
+                .unwrap_err()
+                .to_string()
+                .replace(&path.display().to_string(), "FILE")
         };
         let good = records(&[3, 9], false);
         assert_eq!(

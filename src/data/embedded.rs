@@ -10,13 +10,18 @@ use super::{SplitName, idx};
 
 macro_rules! bundled {
     ($name:literal) => {
-        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/datasets/fashion-mnist-sample/", $name))
+        include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/datasets/fashion-mnist-sample/",
+            $name
+        ))
     };
 }
 
 /// Lists the bundled pictures.
 pub(super) fn list() -> Listing {
-    let unpack = |packed: &[u8]| gunzip(Path::new("embedded"), packed).expect("the bundled files are sound");
+    let unpack =
+        |packed: &[u8]| gunzip(Path::new("embedded"), packed).expect("the bundled files are sound");
     let parts = [
         (
             SplitName::Train,
@@ -43,9 +48,17 @@ mod tests {
         let dataset = Dataset::embedded();
         assert_eq!(dataset.classes.len(), 10);
         assert_eq!(dataset.classes[9], "Ankle boot");
-        for (split, per_class) in [(SplitName::Train, 1000), (SplitName::Val, 0), (SplitName::Test, 200)] {
+        for (split, per_class) in [
+            (SplitName::Train, 1000),
+            (SplitName::Val, 0),
+            (SplitName::Test, 200),
+        ] {
             for label in 0..10 {
-                let count = dataset.given(split).iter().filter(|sample| sample.label == label).count();
+                let count = dataset
+                    .given(split)
+                    .iter()
+                    .filter(|sample| sample.label == label)
+                    .count();
                 assert_eq!(count, per_class, "{split} of class {label}");
             }
         }

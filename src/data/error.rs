@@ -102,7 +102,9 @@ pub enum DataError {
         given: Vec<String>,
     },
     /// Fractions that leave nothing, or more than all.
-    #[error("split fractions val {val} and test {test}: expected each from 0 up to less than 1, and their sum less than 1")]
+    #[error(
+        "split fractions val {val} and test {test}: expected each from 0 up to less than 1, and their sum less than 1"
+    )]
     Fraction {
         /// Of train, for validation.
         val: f64,
@@ -110,7 +112,9 @@ pub enum DataError {
         test: f64,
     },
     /// A split that would be empty.
-    #[error("{origin}: {pictures} training pictures are too few to cut a {split} split of {fraction} from; add pictures, or add a {split} folder")]
+    #[error(
+        "{origin}: {pictures} training pictures are too few to cut a {split} split of {fraction} from; add pictures, or add a {split} folder"
+    )]
     TooFew {
         /// The data set.
         origin: String,
@@ -152,7 +156,9 @@ pub enum DataError {
         reason: String,
     },
     /// A transfer that arrived, but not as what was published.
-    #[error("{url}: checksum differs: found SHA-256 {found}, expected {expected}; the file was removed, try again")]
+    #[error(
+        "{url}: checksum differs: found SHA-256 {found}, expected {expected}; the file was removed, try again"
+    )]
     Checksum {
         /// The address.
         url: String,
@@ -171,9 +177,16 @@ pub enum DataError {
 
 impl DataError {
     /// Wraps an operating system error: `.map_err(DataError::io(path, "read"))`.
-    pub(super) fn io(path: impl Into<PathBuf>, doing: &'static str) -> impl FnOnce(io::Error) -> DataError {
+    pub(super) fn io(
+        path: impl Into<PathBuf>,
+        doing: &'static str,
+    ) -> impl FnOnce(io::Error) -> DataError {
         let path = path.into();
-        move |source| DataError::Io { path, doing, source }
+        move |source| DataError::Io {
+            path,
+            doing,
+            source,
+        }
     }
 
     /// A container that is damaged.

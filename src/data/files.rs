@@ -27,7 +27,9 @@ pub(super) trait Files: Send + Sync {
 
     /// The first bytes of a file, up to 16; fewer when it cannot be read, which whoever reads it whole then reports.
     fn head(&self, index: usize) -> Vec<u8> {
-        self.read(index).map(|bytes| bytes[..bytes.len().min(16)].to_vec()).unwrap_or_default()
+        self.read(index)
+            .map(|bytes| bytes[..bytes.len().min(16)].to_vec())
+            .unwrap_or_default()
     }
 
     /// Where the file lies as a file of its own; an archive's files do not.
@@ -41,7 +43,8 @@ pub(super) trait Files: Send + Sync {
 
 /// Whether a path has a part that users do not mean as data: hidden, or what archivers of macOS add.
 pub(super) fn is_hidden(name: &str) -> bool {
-    name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
+    name.split('/')
+        .any(|part| part.starts_with('.') || part == "__MACOSX")
 }
 
 /// The last part of a name.
@@ -120,7 +123,9 @@ impl Files for FolderFiles {
     fn read(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
         let path = &self.paths[index];
         // Pictures are small and read once: a plain read is faster than a map, and survives a file that shrinks.
-        fs::read(path).map(Cow::Owned).map_err(DataError::io(path, "read"))
+        fs::read(path)
+            .map(Cow::Owned)
+            .map_err(DataError::io(path, "read"))
     }
 
     fn bytes(&self, index: usize) -> Result<Bytes, DataError> {
@@ -149,7 +154,14 @@ mod tests {
     #[test]
     fn walks_sorted_without_hidden_files_or_endless_links() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["b/2.jpg", "b/10.jpg", "a/x/1.jpg", ".git/c.jpg", "a/.d.jpg", "__MACOSX/e.jpg"] {
+        for name in [
+            "b/2.jpg",
+            "b/10.jpg",
+            "a/x/1.jpg",
+            ".git/c.jpg",
+            "a/.d.jpg",
+            "__MACOSX/e.jpg",
+        ] {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, name).unwrap();
@@ -165,7 +177,10 @@ mod tests {
 
     #[test]
     fn names_come_apart() {
-        assert_eq!((folder_of("a/b/c.bin"), base_name("a/b/c.bin")), ("a/b/", "c.bin"));
+        assert_eq!(
+            (folder_of("a/b/c.bin"), base_name("a/b/c.bin")),
+            ("a/b/", "c.bin")
+        );
         assert_eq!((folder_of("c.bin"), base_name("c.bin")), ("", "c.bin"));
     }
 }

@@ -14,12 +14,14 @@ use super::{DataError, RawPicture, Skipped, SplitName};
 
 /// Files that end so are pictures; what they hold is judged when they are decoded.
 pub(super) const EXTENSIONS: [&str; 21] = [
-    "bmp", "dds", "exr", "ff", "gif", "hdr", "ico", "jfif", "jpeg", "jpg", "pam", "pbm", "pgm", "png", "pnm", "ppm",
-    "qoi", "tga", "tif", "tiff", "webp",
+    "bmp", "dds", "exr", "ff", "gif", "hdr", "ico", "jfif", "jpeg", "jpg", "pam", "pbm", "pgm",
+    "png", "pnm", "ppm", "qoi", "tga", "tif", "tiff", "webp",
 ];
 
 /// Files that end so are not looked into. Purely to spare reads: their first bytes would say the same.
-const NOT_PICTURES: [&str; 12] = ["csv", "db", "htm", "html", "ini", "json", "md", "py", "txt", "xml", "yaml", "yml"];
+const NOT_PICTURES: [&str; 12] = [
+    "csv", "db", "htm", "html", "ini", "json", "md", "py", "txt", "xml", "yaml", "yml",
+];
 
 /// Whether a file is to be read as a picture: by its extension, or else by an unmistakable beginning.
 fn is_candidate(files: &dyn Files, index: usize) -> bool {
@@ -41,7 +43,8 @@ fn is_candidate(files: &dyn Files, index: usize) -> bool {
 /// Class names in their order: by number when all are numbers, else by bytes.
 pub(super) fn in_order(names: BTreeSet<String>) -> Vec<String> {
     let mut names: Vec<String> = names.into_iter().collect();
-    let numeric = |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    let numeric =
+        |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
     if names.iter().all(numeric) {
         // Without leading zeros, a longer number is a larger one; no integer type bounds it.
         names.sort_by_cached_key(|name| {
@@ -65,11 +68,16 @@ impl Container for ClassFolders {
 }
 
 /// Lists class folders. `part` is the split that an archive is named for; it holds where no split folder says otherwise.
-pub(super) fn list(files: Box<dyn Files>, kind: SourceKind, part: Option<SplitName>) -> Result<Listing, DataError> {
+pub(super) fn list(
+    files: Box<dyn Files>,
+    kind: SourceKind,
+    part: Option<SplitName>,
+) -> Result<Listing, DataError> {
     let names = files.names();
     let mut order: Vec<usize> = (0..names.len()).collect();
     order.sort_by(|&a, &b| names[a].cmp(&names[b]));
-    let (pictures, others): (Vec<usize>, Vec<usize>) = order.into_iter().partition(|&i| is_candidate(&*files, i));
+    let (pictures, others): (Vec<usize>, Vec<usize>) =
+        order.into_iter().partition(|&i| is_candidate(&*files, i));
     if pictures.is_empty() {
         return Err(DataError::NoPictures {
             path: files.root().into(),
@@ -85,14 +93,25 @@ pub(super) fn list(files: Box<dyn Files>, kind: SourceKind, part: Option<SplitNa
     for &index in &pictures {
         match place(index) {
             Some((split, class)) => found.push((index, split, class)),
-            None => unplaced.entry(folder_of(&names[index])).or_default().push(index),
+            None => unplaced
+                .entry(folder_of(&names[index]))
+                .or_default()
+                .push(index),
         }
     }
     let mut skipped: Vec<Skipped> = unplaced
         .iter()
         .map(|(folder, pictures)| Skipped {
-            name: if folder.is_empty() { "./".into() } else { folder.to_string() },
-            reason: format!("{} in no class folder, the first {}", count(pictures.len(), "picture"), names[pictures[0]]),
+            name: if folder.is_empty() {
+                "./".into()
+            } else {
+                folder.to_string()
+            },
+            reason: format!(
+                "{} in no class folder, the first {}",
+                count(pictures.len(), "picture"),
+                names[pictures[0]]
+            ),
         })
         .collect();
     if found.is_empty() {
@@ -105,7 +124,10 @@ pub(super) fn list(files: Box<dyn Files>, kind: SourceKind, part: Option<SplitNa
             ),
         });
     }
-    let filled: BTreeSet<(SplitName, &str)> = found.iter().map(|&(_, split, class)| (split, class)).collect();
+    let filled: BTreeSet<(SplitName, &str)> = found
+        .iter()
+        .map(|&(_, split, class)| (split, class))
+        .collect();
     let mut empty: BTreeMap<(SplitName, &str), usize> = BTreeMap::new();
     for place in others.iter().filter_map(|&index| place(index)) {
         if !filled.contains(&place) {
@@ -113,12 +135,20 @@ pub(super) fn list(files: Box<dyn Files>, kind: SourceKind, part: Option<SplitNa
         }
     }
     skipped.extend(empty.iter().map(|((split, class), files)| Skipped {
-        name: if split_folders { format!("{split}/{class}/") } else { format!("{class}/") },
+        name: if split_folders {
+            format!("{split}/{class}/")
+        } else {
+            format!("{class}/")
+        },
         reason: format!("no picture among its {}", count(*files, "file")),
     }));
 
     let classes = in_order(filled.iter().map(|(_, class)| class.to_string()).collect());
-    let label_of: BTreeMap<&str, usize> = classes.iter().enumerate().map(|(label, class)| (&**class, label)).collect();
+    let label_of: BTreeMap<&str, usize> = classes
+        .iter()
+        .enumerate()
+        .map(|(label, class)| (&**class, label))
+        .collect();
     let entries = found
         .iter()
         .map(|&(entry, split, class)| Entry {
@@ -146,7 +176,11 @@ fn count(number: usize, noun: &str) -> String {
 }
 
 fn count_are(number: usize, noun: &str) -> String {
-    format!("{} {}", count(number, noun), if number == 1 { "is" } else { "are" })
+    format!(
+        "{} {}",
+        count(number, noun),
+        if number == 1 { "is" } else { "are" }
+    )
 }
 
 /// The split and class of a file, or nothing when it lies in no class folder.
@@ -170,21 +204,30 @@ fn wrapper_of<'a>(names: &'a [String], pictures: &[usize]) -> &'a str {
     let mut length = 0;
     loop {
         let wrapper = &first[..length];
-        let Some((top, _)) = first[length..].split_once('/') else { return wrapper };
+        let Some((top, _)) = first[length..].split_once('/') else {
+            return wrapper;
+        };
         if SplitName::from_folder(top).is_some() {
             return wrapper;
         }
         let deeper = &first[..length + top.len() + 1];
         let mut inner = BTreeSet::new();
         for &index in pictures {
-            match names[index].strip_prefix(deeper).map(|rest| rest.split_once('/')) {
+            match names[index]
+                .strip_prefix(deeper)
+                .map(|rest| rest.split_once('/'))
+            {
                 Some(Some((folder, _))) => inner.insert(folder),
                 // A picture beside the wrapper, or directly in it: then it is a class folder.
                 Some(None) | None => return wrapper,
             };
         }
         // A single class with a folder in it is not a wrapper around a class, save where that folder is a split.
-        if inner.len() < 2 && !inner.iter().any(|folder| SplitName::from_folder(folder).is_some()) {
+        if inner.len() < 2
+            && !inner
+                .iter()
+                .any(|folder| SplitName::from_folder(folder).is_some())
+        {
             return wrapper;
         }
         length = deeper.len();
@@ -192,14 +235,22 @@ fn wrapper_of<'a>(names: &'a [String], pictures: &[usize]) -> &'a str {
 }
 
 /// Whether the top folders are splits rather than classes. Both at once is refused unless `train` makes it plain.
-fn has_split_folders(files: &dyn Files, wrapper: &str, pictures: &[usize]) -> Result<bool, DataError> {
+fn has_split_folders(
+    files: &dyn Files,
+    wrapper: &str,
+    pictures: &[usize],
+) -> Result<bool, DataError> {
     let tops: BTreeSet<&str> = pictures
         .iter()
         .filter_map(|&index| files.names()[index][wrapper.len()..].split_once('/'))
         .map(|(top, _)| top)
         .collect();
-    let (splits, classes): (Vec<&str>, Vec<&str>) = tops.iter().partition(|top| SplitName::from_folder(top).is_some());
-    let has_train = splits.iter().any(|top| SplitName::from_folder(top) == Some(SplitName::Train));
+    let (splits, classes): (Vec<&str>, Vec<&str>) = tops
+        .iter()
+        .partition(|top| SplitName::from_folder(top).is_some());
+    let has_train = splits
+        .iter()
+        .any(|top| SplitName::from_folder(top) == Some(SplitName::Train));
     if splits.is_empty() || classes.is_empty() || has_train {
         return Ok(!splits.is_empty());
     }
@@ -234,7 +285,11 @@ mod tests {
     }
 
     fn names(dataset: &Dataset, split: SplitName) -> Vec<&str> {
-        dataset.given(split).iter().map(|sample| sample.name.as_str()).collect()
+        dataset
+            .given(split)
+            .iter()
+            .map(|sample| sample.name.as_str())
+            .collect()
     }
 
     fn message(folder: &Path) -> String {
@@ -244,31 +299,62 @@ mod tests {
 
     #[test]
     fn class_folders_alone_are_all_train() {
-        let folder = folder(&["dog/1.jpg", "cat/x/2.PNG", "cat/1.jpg", "README.txt", "dog/Thumbs.db", "cat/.hid.jpg"]);
+        let folder = folder(&[
+            "dog/1.jpg",
+            "cat/x/2.PNG",
+            "cat/1.jpg",
+            "README.txt",
+            "dog/Thumbs.db",
+            "cat/.hid.jpg",
+        ]);
         let dataset = Dataset::open(folder.path()).unwrap();
         assert_eq!(dataset.kind, SourceKind::Folder);
         assert_eq!(dataset.classes, ["cat", "dog"]);
-        assert_eq!(names(&dataset, SplitName::Train), ["cat/1.jpg", "cat/x/2.PNG", "dog/1.jpg"]);
-        let labels: Vec<usize> = dataset.given(SplitName::Train).iter().map(|sample| sample.label).collect();
+        assert_eq!(
+            names(&dataset, SplitName::Train),
+            ["cat/1.jpg", "cat/x/2.PNG", "dog/1.jpg"]
+        );
+        let labels: Vec<usize> = dataset
+            .given(SplitName::Train)
+            .iter()
+            .map(|sample| sample.label)
+            .collect();
         assert_eq!(labels, [0, 0, 1]);
         assert!(dataset.given(SplitName::Val).is_empty() && dataset.skipped.is_empty());
         let sample = &dataset.given(SplitName::Train)[1];
-        assert_eq!(dataset.file(sample), Some(folder.path().join("cat/x/2.PNG")));
-        assert!(matches!(dataset.read(sample).unwrap(), RawPicture::Encoded(bytes) if &*bytes == b"cat/x/2.PNG"));
+        assert_eq!(
+            dataset.file(sample),
+            Some(folder.path().join("cat/x/2.PNG"))
+        );
+        assert!(
+            matches!(dataset.read(sample).unwrap(), RawPicture::Encoded(bytes) if &*bytes == b"cat/x/2.PNG")
+        );
     }
 
     #[test]
     fn split_folders_in_a_wrapper() {
         let folder = folder(&[
-            "set/train/a/1.jpg", "set/train/b/2.jpg", "set/Valid/a/3.jpg", "set/test/b/4.jpg", "set/extra/c/5.jpg",
-            "set/test/6.jpg", "set/train/d/notes.txt",
+            "set/train/a/1.jpg",
+            "set/train/b/2.jpg",
+            "set/Valid/a/3.jpg",
+            "set/test/b/4.jpg",
+            "set/extra/c/5.jpg",
+            "set/test/6.jpg",
+            "set/train/d/notes.txt",
         ]);
         let dataset = Dataset::open(folder.path()).unwrap();
         assert_eq!(dataset.classes, ["a", "b"]);
-        assert_eq!(names(&dataset, SplitName::Train), ["set/train/a/1.jpg", "set/train/b/2.jpg"]);
+        assert_eq!(
+            names(&dataset, SplitName::Train),
+            ["set/train/a/1.jpg", "set/train/b/2.jpg"]
+        );
         assert_eq!(names(&dataset, SplitName::Val), ["set/Valid/a/3.jpg"]);
         assert_eq!(names(&dataset, SplitName::Test), ["set/test/b/4.jpg"]);
-        let skipped: Vec<String> = dataset.skipped.iter().map(|s| format!("{}: {}", s.name, s.reason)).collect();
+        let skipped: Vec<String> = dataset
+            .skipped
+            .iter()
+            .map(|s| format!("{}: {}", s.name, s.reason))
+            .collect();
         assert_eq!(
             skipped,
             [
@@ -294,7 +380,10 @@ mod tests {
         let set = |names: &[&str]| in_order(names.iter().map(|name| name.to_string()).collect());
         assert_eq!(set(&["10", "9", "1"]), ["1", "9", "10"]);
         assert_eq!(set(&["10", "9", "a"]), ["10", "9", "a"]);
-        assert_eq!(set(&["010", "9", "99999999999999999999999999999999999999999"])[..2], ["9", "010"]);
+        assert_eq!(
+            set(&["010", "9", "99999999999999999999999999999999999999999"])[..2],
+            ["9", "010"]
+        );
     }
 
     #[test]
@@ -302,7 +391,10 @@ mod tests {
         let folder = folder(&["a/1.jpg", "b/text", "b/text.jpg"]);
         fs::write(folder.path().join("b/picture"), b"\x89PNG\r\n\x1a\n....").unwrap();
         let dataset = Dataset::open(folder.path()).unwrap();
-        assert_eq!(names(&dataset, SplitName::Train), ["a/1.jpg", "b/picture", "b/text.jpg"]);
+        assert_eq!(
+            names(&dataset, SplitName::Train),
+            ["a/1.jpg", "b/picture", "b/text.jpg"]
+        );
     }
 
     #[test]
@@ -310,7 +402,9 @@ mod tests {
         let folder = folder(&["a/1.jpg", "b/2.jpg"]);
         fs::write(folder.path().join("b/2.jpg"), b"").unwrap();
         let dataset = Dataset::open(folder.path()).unwrap();
-        let error = dataset.read(&dataset.given(SplitName::Train)[1]).unwrap_err();
+        let error = dataset
+            .read(&dataset.given(SplitName::Train)[1])
+            .unwrap_err();
         assert_eq!(error.to_string(), "b/2.jpg: empty file (0 bytes)");
     }
 
@@ -319,9 +413,14 @@ mod tests {
         let extensions = "bmp, dds, exr, ff, gif, hdr, ico, jfif, jpeg, jpg, pam, pbm, pgm, png, pnm, ppm, qoi, tga, tif, tiff, webp";
         assert_eq!(
             message(folder(&[]).path()),
-            format!("DIR: no pictures found in 0 files; expected class folders such as cat/ and dog/ with files that end in {extensions}")
+            format!(
+                "DIR: no pictures found in 0 files; expected class folders such as cat/ and dog/ with files that end in {extensions}"
+            )
         );
-        assert!(message(folder(&["a/notes.txt"]).path()).starts_with("DIR: no pictures found in 1 files; expected "));
+        assert!(
+            message(folder(&["a/notes.txt"]).path())
+                .starts_with("DIR: no pictures found in 1 files; expected ")
+        );
     }
 
     #[test]
@@ -339,7 +438,15 @@ mod tests {
     #[test]
     fn a_class_that_train_lacks_is_refused_with_both_lists() {
         assert_eq!(
-            message(folder(&["train/cat/1.jpg", "train/dog/2.jpg", "val/cat/3.jpg", "val/emu/4.jpg"]).path()),
+            message(
+                folder(&[
+                    "train/cat/1.jpg",
+                    "train/dog/2.jpg",
+                    "val/cat/3.jpg",
+                    "val/emu/4.jpg"
+                ])
+                .path()
+            ),
             "DIR: val has classes that train does not have: emu; train has cat, dog"
         );
     }

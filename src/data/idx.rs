@@ -17,7 +17,16 @@ const LABELS: u32 = 0x0801;
 
 /// The classes of Fashion-MNIST (Xiao et al. 2017), in the order of their labels.
 const FASHION: [&str; 10] = [
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
 ];
 
 /// A file of pictures and the file of their labels.
@@ -35,13 +44,16 @@ pub(super) fn is_idx(bytes: &[u8]) -> bool {
 /// Finds pairs by their usual names: `train-images-idx3-ubyte.gz` beside `train-labels-idx1-ubyte.gz`, and so on.
 pub(super) fn find(names: &[String]) -> Option<Vec<Pair>> {
     let plain = |name: &str| name.strip_suffix(".gz").unwrap_or(name).to_string();
-    let is_images = |name: &str| base_name(name).contains("images") && base_name(name).contains("idx3");
+    let is_images =
+        |name: &str| base_name(name).contains("images") && base_name(name).contains("idx3");
     let folder = folder_of(names.iter().find(|name| is_images(name))?);
     let mut pairs: Vec<Pair> = (0..names.len())
         .filter(|&index| folder_of(&names[index]) == folder && is_images(&names[index]))
         .filter_map(|images| {
             let base = base_name(&names[images]);
-            let label_name = plain(base).replace("images", "labels").replace("idx3", "idx1");
+            let label_name = plain(base)
+                .replace("images", "labels")
+                .replace("idx3", "idx1");
             let label_name = format!("{folder}{label_name}");
             let labels = names.iter().position(|name| plain(name) == label_name)?;
             let split = if base.contains("t10k") || base.contains("test") {
@@ -51,7 +63,11 @@ pub(super) fn find(names: &[String]) -> Option<Vec<Pair>> {
             } else {
                 SplitName::Train
             };
-            Some(Pair { split, images, labels })
+            Some(Pair {
+                split,
+                images,
+                labels,
+            })
         })
         .collect();
     // Unpacked and packed side by side are the same pictures twice.
@@ -75,7 +91,9 @@ impl Images {
             let reason = format!("pictures of {width}×{height}, expected at least 1×1");
             return Err(DataError::corrupt(path, reason));
         }
-        let bytes = bytes.slice(payload).expect("the header was checked against the length");
+        let bytes = bytes
+            .slice(payload)
+            .expect("the header was checked against the length");
         Ok(Images {
             bytes,
             count,
@@ -94,21 +112,42 @@ fn header<const N: usize>(
 ) -> Result<([usize; N], Range<usize>), DataError> {
     let start = 4 + 4 * N;
     let Some(head) = bytes.get(..start) else {
-        let reason = format!("truncated IDX file: {} bytes, expected a header of {start}", bytes.len());
+        let reason = format!(
+            "truncated IDX file: {} bytes, expected a header of {start}",
+            bytes.len()
+        );
         return Err(DataError::corrupt(path, reason));
     };
-    let number = |place: usize| u32::from_be_bytes([head[place], head[place + 1], head[place + 2], head[place + 3]]);
+    let number = |place: usize| {
+        u32::from_be_bytes([
+            head[place],
+            head[place + 1],
+            head[place + 2],
+            head[place + 3],
+        ])
+    };
     if number(0) != magic {
-        let reason = format!("not IDX {what}: magic number 0x{:08x}, expected 0x{magic:08x}", number(0));
+        let reason = format!(
+            "not IDX {what}: magic number 0x{:08x}, expected 0x{magic:08x}",
+            number(0)
+        );
         return Err(DataError::corrupt(path, reason));
     }
     let sizes: [usize; N] = std::array::from_fn(|axis| number(4 + 4 * axis) as usize);
-    let payload = sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+    let payload = sizes
+        .iter()
+        .try_fold(1usize, |product, &size| product.checked_mul(size));
     let there = bytes.len() - start;
     if payload != Some(there) {
         let sizes = sizes.map(|size| size.to_string()).join("×");
-        let state = if payload.is_none_or(|expected| there < expected) { "truncated" } else { "overlong" };
-        let reason = format!("{state} IDX file: {there} bytes after its header, expected {sizes}; fetch it again");
+        let state = if payload.is_none_or(|expected| there < expected) {
+            "truncated"
+        } else {
+            "overlong"
+        };
+        let reason = format!(
+            "{state} IDX file: {there} bytes after its header, expected {sizes}; fetch it again"
+        );
         return Err(DataError::corrupt(path, reason));
     }
     Ok((sizes, start..bytes.len()))
@@ -150,28 +189,52 @@ pub(super) fn list(files: &dyn Files, pairs: &[Pair]) -> Result<Listing, DataErr
         let bytes = unpacked(pair.labels)?;
         let ([count], payload) = header(&path, &bytes, LABELS, "labels")?;
         if count != images.count {
-            let reason = format!("{count} labels for {} pictures in {}", images.count, files.names()[pair.images]);
+            let reason = format!(
+                "{count} labels for {} pictures in {}",
+                images.count,
+                files.names()[pair.images]
+            );
             return Err(DataError::corrupt(path, reason));
         }
-        read.push((pair.split, files.names()[pair.images].as_str(), images, bytes[payload].to_vec()));
+        read.push((
+            pair.split,
+            files.names()[pair.images].as_str(),
+            images,
+            bytes[payload].to_vec(),
+        ));
     }
-    let highest = read.iter().flat_map(|(_, _, _, labels)| labels).max().copied().unwrap_or(0);
+    let highest = read
+        .iter()
+        .flat_map(|(_, _, _, labels)| labels)
+        .max()
+        .copied()
+        .unwrap_or(0);
     let classes = class_names(files, pairs, usize::from(highest) + 1)?;
     Ok(listing(SourceKind::Idx, classes, read))
 }
 
 /// The embedded pictures: the same, from bytes that are known to be sound.
-pub(super) fn list_fashion(parts: [(SplitName, &str, Vec<u8>, Vec<u8>); 2]) -> Result<Listing, DataError> {
+pub(super) fn list_fashion(
+    parts: [(SplitName, &str, Vec<u8>, Vec<u8>); 2],
+) -> Result<Listing, DataError> {
     let mut read = Vec::new();
     for (split, name, images, labels) in parts {
         let images = Images::parse(Path::new(name), images.into())?;
         let ([_count], payload) = header::<1>(Path::new(name), &labels, LABELS, "labels")?;
         read.push((split, name, images, labels[payload].to_vec()));
     }
-    Ok(listing(SourceKind::Embedded, FASHION.map(String::from).to_vec(), read))
+    Ok(listing(
+        SourceKind::Embedded,
+        FASHION.map(String::from).to_vec(),
+        read,
+    ))
 }
 
-fn listing(kind: SourceKind, classes: Vec<String>, read: Vec<(SplitName, &str, Images, Vec<u8>)>) -> Listing {
+fn listing(
+    kind: SourceKind,
+    classes: Vec<String>,
+    read: Vec<(SplitName, &str, Images, Vec<u8>)>,
+) -> Listing {
     let mut entries = Vec::new();
     let mut parts = Vec::new();
     for (split, name, images, labels) in read {
@@ -201,16 +264,28 @@ fn class_names(files: &dyn Files, pairs: &[Pair], needed: usize) -> Result<Vec<S
     if let Some(index) = files.names().iter().position(|name| *name == list) {
         let bytes = files.read(index)?;
         let text = String::from_utf8_lossy(&bytes);
-        let names: Vec<String> = text.lines().map(|line| line.trim().to_string()).filter(|name| !name.is_empty()).collect();
+        let names: Vec<String> = text
+            .lines()
+            .map(|line| line.trim().to_string())
+            .filter(|name| !name.is_empty())
+            .collect();
         if names.len() < needed {
-            let reason = format!("{} class names, expected at least {needed}, the highest label and one", names.len());
+            let reason = format!(
+                "{} class names, expected at least {needed}, the highest label and one",
+                names.len()
+            );
             return Err(DataError::corrupt(files.path(index), reason));
         }
         return Ok(names);
     }
     let root = std::fs::canonicalize(files.root()).unwrap_or_else(|_| files.root().into());
-    let parts = root.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-    if needed <= FASHION.len() && (parts.contains("fashion") || folder.to_lowercase().contains("fashion")) {
+    let parts = root
+        .file_name()
+        .map(|name| name.to_string_lossy().to_lowercase())
+        .unwrap_or_default();
+    if needed <= FASHION.len()
+        && (parts.contains("fashion") || folder.to_lowercase().contains("fashion"))
+    {
         return Ok(FASHION.map(String::from).to_vec());
     }
     Ok((0..needed).map(|label| label.to_string()).collect())
@@ -237,10 +312,21 @@ mod tests {
     fn write_set(folder: &Path) {
         fs::create_dir_all(folder).unwrap();
         let pixels: Vec<u8> = (0..3 * 5 * 7).collect();
-        fs::write(folder.join("train-images-idx3-ubyte"), idx(IMAGES, &[3, 5, 7], &pixels)).unwrap();
-        fs::write(folder.join("train-labels-idx1-ubyte"), idx(LABELS, &[3], &[1, 0, 2])).unwrap();
+        fs::write(
+            folder.join("train-images-idx3-ubyte"),
+            idx(IMAGES, &[3, 5, 7], &pixels),
+        )
+        .unwrap();
+        fs::write(
+            folder.join("train-labels-idx1-ubyte"),
+            idx(LABELS, &[3], &[1, 0, 2]),
+        )
+        .unwrap();
         for (name, bytes) in [
-            ("t10k-images-idx3-ubyte.gz", idx(IMAGES, &[1, 5, 7], &pixels[..35])),
+            (
+                "t10k-images-idx3-ubyte.gz",
+                idx(IMAGES, &[1, 5, 7], &pixels[..35]),
+            ),
             ("t10k-labels-idx1-ubyte.gz", idx(LABELS, &[1], &[2])),
         ] {
             let file = fs::File::create(folder.join(name)).unwrap();
@@ -256,12 +342,24 @@ mod tests {
         let set = folder.path().join("digits");
         write_set(&set);
         let dataset = Dataset::open(&set).unwrap();
-        assert_eq!((dataset.name.as_str(), dataset.kind), ("digits", SourceKind::Idx));
+        assert_eq!(
+            (dataset.name.as_str(), dataset.kind),
+            ("digits", SourceKind::Idx)
+        );
         assert_eq!(dataset.classes, ["0", "1", "2"]);
         let train = dataset.given(SplitName::Train);
-        assert_eq!((train[1].name.as_str(), train[1].label), ("train-images-idx3-ubyte#1", 0));
+        assert_eq!(
+            (train[1].name.as_str(), train[1].label),
+            ("train-images-idx3-ubyte#1", 0)
+        );
         assert_eq!(dataset.given(SplitName::Test)[0].label, 2);
-        let RawPicture::Pixels { width, height, channels, data } = dataset.read(&train[1]).unwrap() else {
+        let RawPicture::Pixels {
+            width,
+            height,
+            channels,
+            data,
+        } = dataset.read(&train[1]).unwrap()
+        else {
             panic!("IDX holds pixels")
         };
         assert_eq!((width, height, channels), (7, 5, 1));

@@ -1,6 +1,6 @@
 //! Pictures on disk → samples → batches: everything up to the model's input.
 //!
-//! Read in this order: [`source`] recognises a data set by its content and opens it; [`split`] says which samples are
+//! Read in this order: `recognise` knows a data set by its content and [`source`] opens it; [`split`] says which samples are
 //! for training, validation and test; `decode` turns the bytes of one sample into RGB; `preprocess` brings it to the
 //! model's size; `augment` varies it; `pictures` keeps what is decoded; `loader` makes batches of it.
 //!
@@ -17,16 +17,23 @@ mod error;
 mod files;
 mod folder;
 mod idx;
+pub mod info;
 pub mod loader;
 mod parquet;
 pub mod pictures;
 pub mod preprocess;
+mod recognise;
 pub mod sample;
 pub mod source;
 pub mod split;
 pub mod verify;
 
 pub use error::DataError;
+pub use augment::{AugmentConfig, Flip, Policy};
+pub use decode::{DecodeError, DecodeLimits, decode};
+pub use loader::{Batch, Batches, EvalLoader, Shard, Targets, TrainLoader};
+pub use pictures::{Pictures, PicturesOptions};
+pub use preprocess::{Preprocess, Resize};
 pub use sample::{RawPicture, Sample, Skipped, SplitName};
 pub use source::{Dataset, SourceKind};
 pub use split::Splits;

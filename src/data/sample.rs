@@ -56,7 +56,9 @@ impl FromStr for SplitName {
             "train" => Ok(SplitName::Train),
             "val" => Ok(SplitName::Val),
             "test" => Ok(SplitName::Test),
-            other => Err(format!("found split {other:?}, expected train, val or test")),
+            other => Err(format!(
+                "found split {other:?}, expected train, val or test"
+            )),
         }
     }
 }

@@ -1,21 +1,16 @@
-//! Recognises a data set by what it holds, not by a flag, and opens it.
+//! A data set that has been opened, whatever it is stored as.
 //!
-//! Two kinds of place hold files, folders and archives (`files.rs`, `archive.rs`); in either lies one kind of data set:
-//! class folders (`folder.rs`), CIFAR binary files (`cifar.rs`), IDX files (`idx.rs`) or Parquet files (`parquet.rs`).
-//! A new kind is one new file and one line in `recognise`.
+//! `recognise.rs` finds out what lies at a path; each kind has a file of its own, which hands over what it lists.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::archive::{self, TarFiles, ZipFiles};
-use super::bytes::{self, Bytes};
-use super::files::{FolderFiles, Files, base_name};
+use super::recognise::{open_file, open_folder, short_name};
 use super::sample::Location;
-use super::{DataError, RawPicture, Sample, Skipped, SplitName, cifar, embedded, folder, idx, parquet};
+use super::{DataError, RawPicture, Sample, Skipped, SplitName, embedded, folder};
 
 /// What a data set is stored as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,16 +128,32 @@ impl Dataset {
 
     /// The Fashion-MNIST sample that this program carries: 10,000 training and 2,000 test pictures of 10 classes.
     pub fn embedded() -> Dataset {
-        let assembled = Dataset::assemble("fashion-mnist-sample".into(), "embedded".into(), vec![embedded::list()]);
+        let assembled = Dataset::assemble(
+            "fashion-mnist-sample".into(),
+            "embedded".into(),
+            vec![embedded::list()],
+        );
         assembled.expect("the bundled data set is complete")
     }
 
-    fn assemble(name: String, origin: String, listings: Vec<Listing>) -> Result<Dataset, DataError> {
+    fn assemble(
+        name: String,
+        origin: String,
+        listings: Vec<Listing>,
+    ) -> Result<Dataset, DataError> {
         let kind = listings[0].kind;
-        let classes = if listings.iter().all(|listing| listing.classes == listings[0].classes) {
+        let classes = if listings
+            .iter()
+            .all(|listing| listing.classes == listings[0].classes)
+        {
             listings[0].classes.clone()
         } else {
-            folder::in_order(listings.iter().flat_map(|listing| listing.classes.iter().cloned()).collect())
+            folder::in_order(
+                listings
+                    .iter()
+                    .flat_map(|listing| listing.classes.iter().cloned())
+                    .collect(),
+            )
         };
         let mut dataset = Dataset {
             name,
@@ -160,10 +171,20 @@ impl Dataset {
                 .map(|class| dataset.classes.iter().position(|known| known == class))
                 .map(|position| position.expect("the union holds every listing's classes"))
                 .collect();
-            for Entry { name, split, label, entry } in listing.entries {
+            for Entry {
+                name,
+                split,
+                label,
+                entry,
+            } in listing.entries
+            {
                 let location = Location { container, entry };
                 let label = labels[label];
-                dataset.parts[split.index()].push(Sample { name, label, location });
+                dataset.parts[split.index()].push(Sample {
+                    name,
+                    label,
+                    location,
+                });
             }
             dataset.skipped.extend(listing.skipped);
             dataset.containers.push(listing.container);
@@ -174,8 +195,18 @@ impl Dataset {
 
     /// Two classes at least, and none that training never shows.
     fn check_classes(&self) -> Result<(), DataError> {
-        let labels_of = |samples: &[Sample]| samples.iter().map(|sample| sample.label).collect::<BTreeSet<_>>();
-        let named = |labels: &BTreeSet<usize>| labels.iter().map(|&label| self.classes[label].clone()).collect::<Vec<_>>();
+        let labels_of = |samples: &[Sample]| {
+            samples
+                .iter()
+                .map(|sample| sample.label)
+                .collect::<BTreeSet<_>>()
+        };
+        let named = |labels: &BTreeSet<usize>| {
+            labels
+                .iter()
+                .map(|&label| self.classes[label].clone())
+                .collect::<Vec<_>>()
+        };
         let path = PathBuf::from(&self.origin);
         let train = labels_of(self.given(SplitName::Train));
         if !train.is_empty() {
@@ -183,14 +214,22 @@ impl Dataset {
                 let unknown = &labels_of(self.given(split)) - &train;
                 if !unknown.is_empty() {
                     let (unknown, train) = (named(&unknown), named(&train));
-                    return Err(DataError::UnknownClasses { path, split, unknown, train });
+                    return Err(DataError::UnknownClasses {
+                        path,
+                        split,
+                        unknown,
+                        train,
+                    });
                 }
             }
         }
         let shown: BTreeSet<usize> = self.parts.iter().flat_map(|part| labels_of(part)).collect();
         match named(&shown).as_slice() {
             [] => Err(DataError::NoPictures { path, files: 0 }),
-            [class] => Err(DataError::OneClass { path, class: class.clone() }),
+            [class] => Err(DataError::OneClass {
+                path,
+                class: class.clone(),
+            }),
             _ => Ok(()),
         }
     }
@@ -222,111 +261,8 @@ impl Dataset {
 
     /// Every sample, whatever its split.
     pub fn samples(&self) -> impl Iterator<Item = (SplitName, &Sample)> {
-        SplitName::ALL.into_iter().flat_map(|split| self.given(split).iter().map(move |sample| (split, sample)))
+        SplitName::ALL
+            .into_iter()
+            .flat_map(|split| self.given(split).iter().map(move |sample| (split, sample)))
     }
-}
-
-/// A data set in a folder: what the folder's files are, or the archives that lie there.
-fn open_folder(path: &Path) -> Result<Vec<Listing>, DataError> {
-    let files = FolderFiles::open(path)?;
-    let archives = archives_in(&files);
-    if archives.is_empty() {
-        return Ok(vec![recognise(Box::new(files), SourceKind::Folder, None)?]);
-    }
-    archives.iter().map(|(path, part)| open_file(path, *part)).collect()
-}
-
-/// `train.tar` and its like directly in a folder, each with the split it is named for; or the only archive there, when
-/// it is the only file, as a download leaves it.
-fn archives_in(files: &FolderFiles) -> Vec<(PathBuf, Option<SplitName>)> {
-    let archives: Vec<(usize, &str)> = files
-        .names()
-        .iter()
-        .enumerate()
-        .filter(|(_, name)| !name.contains('/'))
-        .filter_map(|(index, name)| archive::stem(name).map(|stem| (index, stem)))
-        .collect();
-    let path = |index: usize| files.on_disk(index).expect("a folder's files are on disk");
-    let split_archives: Vec<_> = archives
-        .iter()
-        .filter_map(|&(index, stem)| SplitName::from_folder(stem).map(|split| (path(index), Some(split))))
-        .collect();
-    match archives.as_slice() {
-        [(index, _)] if files.names().len() == 1 => vec![(path(*index), None)],
-        _ => split_archives,
-    }
-}
-
-/// A data set in one file: an archive, or Parquet.
-fn open_file(path: &Path, part: Option<SplitName>) -> Result<Listing, DataError> {
-    let bytes = Bytes::map(path)?;
-    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
-        return recognise(Box::new(ZipFiles::open(path, bytes)?), SourceKind::Archive, part);
-    }
-    if archive::is_tar(&bytes) {
-        return recognise(Box::new(TarFiles::open(path, bytes)?), SourceKind::Archive, part);
-    }
-    if bytes::is_gzip(&bytes) && archive::is_tar(&bytes::gunzip_head(&bytes, 512)) {
-        let unpacked = Bytes::from(bytes::gunzip(path, &bytes)?);
-        return recognise(Box::new(TarFiles::open(path, unpacked)?), SourceKind::Archive, part);
-    }
-    if bytes.starts_with(b"PAR1") {
-        return parquet::list(&[(path.into(), base_name(&path.to_string_lossy()).into())]);
-    }
-    Err(unrecognised(path, &bytes))
-}
-
-/// The one place where a kind of data set is chosen.
-fn recognise(files: Box<dyn Files>, kind: SourceKind, part: Option<SplitName>) -> Result<Listing, DataError> {
-    if let Some(layout) = cifar::find(files.names()) {
-        cifar::list(&*files, &layout)
-    } else if let Some(pairs) = idx::find(files.names()) {
-        idx::list(&*files, &pairs)
-    } else if let Some(shards) = parquet::find(&*files)? {
-        parquet::list(&shards)
-    } else {
-        folder::list(files, kind, part)
-    }
-}
-
-fn unrecognised(path: &Path, bytes: &[u8]) -> DataError {
-    let unpacked = bytes::gunzip_head(bytes, 4);
-    let found = if bytes.is_empty() {
-        "an empty file".into()
-    } else if image::guess_format(bytes).is_ok() {
-        "a single picture, which `vitrine classify` takes".into()
-    } else if idx::is_idx(bytes) || idx::is_idx(&unpacked) {
-        "one IDX file, whose folder is to be named".into()
-    } else if archive::stem(&path.to_string_lossy()).is_some() {
-        format!("a damaged or truncated archive (its first bytes are {})", hex(bytes))
-    } else {
-        format!("a file whose first bytes are {}", hex(bytes))
-    };
-    DataError::Unrecognised { path: path.into(), found }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let head: Vec<String> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    head.join(" ")
-}
-
-/// A name for run directories: the file's or folder's, or its folder's where the file is only called `train`.
-fn short_name(path: &Path) -> String {
-    let real = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-    let part = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let own = part(&real);
-    let stem = match archive::stem(&own) {
-        Some(stem) => stem,
-        None => own.strip_suffix(".parquet").unwrap_or(&own),
-    };
-    let is_part = stem.split(['-', '.']).next().and_then(SplitName::from_folder).is_some();
-    let name = match real.parent() {
-        Some(parent) if is_part => part(parent),
-        _ => stem.to_string(),
-    };
-    let name: String = name
-        .chars()
-        .map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
-        .collect();
-    if name.is_empty() { "data".into() } else { name.to_lowercase() }
 }

@@ -18,6 +18,8 @@ pub struct Splits {
     pub test: Vec<Sample>,
     /// Those of val and test that the source does not give, and that were cut from train.
     pub cut: Vec<SplitName>,
+    /// The class names of the data set, which the written lists show.
+    pub classes: Vec<String>,
 }
 
 impl Dataset {
@@ -29,23 +31,36 @@ impl Dataset {
     ///
     /// # Errors
     /// When there is nothing to train on, the fractions leave nothing, or a split comes out empty.
-    pub fn split(&self, seed: u64, val_fraction: f64, test_fraction: f64) -> Result<Splits, DataError> {
+    pub fn split(
+        &self,
+        seed: u64,
+        val_fraction: f64,
+        test_fraction: f64,
+    ) -> Result<Splits, DataError> {
         let sound = |fraction: f64| (0.0..1.0).contains(&fraction);
         if !sound(val_fraction) || !sound(test_fraction) || val_fraction + test_fraction >= 1.0 {
-            return Err(DataError::Fraction { val: val_fraction, test: test_fraction });
+            return Err(DataError::Fraction {
+                val: val_fraction,
+                test: test_fraction,
+            });
         }
         let all = self.given(SplitName::Train);
         if all.is_empty() {
-            let given = SplitName::ALL.iter().filter(|split| !self.given(**split).is_empty());
+            let given = SplitName::ALL
+                .iter()
+                .filter(|split| !self.given(**split).is_empty());
             return Err(DataError::NoTrain {
                 origin: self.origin.clone(),
                 given: given.map(SplitName::to_string).collect(),
             });
         }
-        let missing: Vec<(SplitName, f64)> = [(SplitName::Test, test_fraction), (SplitName::Val, val_fraction)]
-            .into_iter()
-            .filter(|(split, _)| self.given(*split).is_empty())
-            .collect();
+        let missing: Vec<(SplitName, f64)> = [
+            (SplitName::Test, test_fraction),
+            (SplitName::Val, val_fraction),
+        ]
+        .into_iter()
+        .filter(|(split, _)| self.given(*split).is_empty())
+        .collect();
         let mut part_of = vec![SplitName::Train; all.len()];
         for class in by_class(all, seed).values() {
             let mut start = 0;
@@ -54,13 +69,23 @@ impl Dataset {
                 let least = usize::from(class.len() >= 3 && fraction > 0.0);
                 // Training keeps one at least, whatever the fractions round to.
                 let end = (start + wanted.max(least)).min(class.len() - 1);
-                class[start..end].iter().for_each(|&index| part_of[index] = split);
+                class[start..end]
+                    .iter()
+                    .for_each(|&index| part_of[index] = split);
                 start = end;
             }
         }
         let part = |split: SplitName| -> Vec<Sample> {
-            let cut = all.iter().zip(&part_of).filter(|(_, part)| **part == split).map(|(sample, _)| sample);
-            let given = if split == SplitName::Train { &[] } else { self.given(split) };
+            let cut = all
+                .iter()
+                .zip(&part_of)
+                .filter(|(_, part)| **part == split)
+                .map(|(sample, _)| sample);
+            let given = if split == SplitName::Train {
+                &[]
+            } else {
+                self.given(split)
+            };
             given.iter().chain(cut).cloned().collect()
         };
         let splits = Splits {
@@ -68,6 +93,7 @@ impl Dataset {
             val: part(SplitName::Val),
             test: part(SplitName::Test),
             cut: missing.iter().rev().map(|(split, _)| *split).collect(),
+            classes: self.classes.clone(),
         };
         for (split, fraction) in missing {
             if fraction > 0.0 && splits.get(split).is_empty() {
@@ -90,7 +116,12 @@ fn by_class(samples: &[Sample], seed: u64) -> BTreeMap<usize, Vec<usize>> {
         classes.entry(sample.label).or_default().push(index);
     }
     for class in classes.values_mut() {
-        class.sort_by_cached_key(|&index| (seeded_hash(seed, &samples[index].name), samples[index].name.clone()));
+        class.sort_by_cached_key(|&index| {
+            (
+                seeded_hash(seed, &samples[index].name),
+                samples[index].name.clone(),
+            )
+        });
     }
     classes
 }
@@ -98,7 +129,10 @@ fn by_class(samples: &[Sample], seed: u64) -> BTreeMap<usize, Vec<usize>> {
 /// FNV-1a over the name, started from the seed and finished with SplitMix64's mixer so that every bit counts.
 fn seeded_hash(seed: u64, name: &str) -> u64 {
     let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    let seeded = seed.to_le_bytes().into_iter().fold(0xcbf2_9ce4_8422_2325, fnv);
+    let seeded = seed
+        .to_le_bytes()
+        .into_iter()
+        .fold(0xcbf2_9ce4_8422_2325, fnv);
     let mut hash = name.bytes().fold(seeded, fnv);
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -132,17 +166,24 @@ impl Splits {
     ///
     /// # Errors
     /// When the folder cannot be made or written.
-    pub fn write(&self, dir: &Path, dataset: &Dataset) -> Result<(), DataError> {
+    pub fn write(&self, dir: &Path) -> Result<(), DataError> {
         fs::create_dir_all(dir).map_err(DataError::io(dir, "create"))?;
         for split in SplitName::ALL {
             let path = dir.join(format!("{split}.txt"));
             let mut text = String::new();
             for sample in self.get(split) {
-                text += &format!("{}\t{}\n", escape(&dataset.classes[sample.label]), escape(&sample.name));
+                text += &format!(
+                    "{}\t{}\n",
+                    escape(&self.classes[sample.label]),
+                    escape(&sample.name)
+                );
             }
-            let mut file = tempfile::NamedTempFile::new_in(dir).map_err(DataError::io(&path, "write"))?;
-            file.write_all(text.as_bytes()).map_err(DataError::io(&path, "write"))?;
-            file.persist(&path).map_err(|error| DataError::io(&path, "write")(error.error))?;
+            let mut file =
+                tempfile::NamedTempFile::new_in(dir).map_err(DataError::io(&path, "write"))?;
+            file.write_all(text.as_bytes())
+                .map_err(DataError::io(&path, "write"))?;
+            file.persist(&path)
+                .map_err(|error| DataError::io(&path, "write")(error.error))?;
         }
         Ok(())
     }
@@ -152,7 +193,10 @@ impl Splits {
     /// # Errors
     /// When a list is missing or damaged, or the data set lacks a sample of it.
     pub fn read(dir: &Path, dataset: &Dataset) -> Result<Splits, DataError> {
-        let known: HashMap<&str, &Sample> = dataset.samples().map(|(_, sample)| (sample.name.as_str(), sample)).collect();
+        let known: HashMap<&str, &Sample> = dataset
+            .samples()
+            .map(|(_, sample)| (sample.name.as_str(), sample))
+            .collect();
         let read = |split: SplitName| {
             let path = dir.join(format!("{split}.txt"));
             let text = fs::read_to_string(&path).map_err(DataError::io(&path, "read"))?;
@@ -163,25 +207,40 @@ impl Splits {
             train: read(SplitName::Train)?,
             val: read(SplitName::Val)?,
             test: read(SplitName::Test)?,
-            cut: [SplitName::Val, SplitName::Test].into_iter().filter(|split| !given(*split)).collect(),
+            cut: [SplitName::Val, SplitName::Test]
+                .into_iter()
+                .filter(|split| !given(*split))
+                .collect(),
+            classes: dataset.classes.clone(),
         })
     }
 }
 
-fn parse(path: &Path, text: &str, known: &HashMap<&str, &Sample>, dataset: &Dataset) -> Result<Vec<Sample>, DataError> {
+fn parse(
+    path: &Path,
+    text: &str,
+    known: &HashMap<&str, &Sample>,
+    dataset: &Dataset,
+) -> Result<Vec<Sample>, DataError> {
     let mut samples = Vec::new();
     let mut missing = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        let at_line = |reason: String| DataError::corrupt(path, format!("line {}: {reason}", number + 1));
+        let at_line =
+            |reason: String| DataError::corrupt(path, format!("line {}: {reason}", number + 1));
         let Some((class, name)) = line.split_once('\t') else {
-            return Err(at_line(format!("found {line:?}, expected a class, a tab and a name")));
+            return Err(at_line(format!(
+                "found {line:?}, expected a class, a tab and a name"
+            )));
         };
         let (class, name) = (unescape(class), unescape(name));
         match known.get(name.as_str()) {
             None => missing.push(name),
             Some(sample) if dataset.classes[sample.label] != class => {
                 let now = &dataset.classes[sample.label];
-                return Err(at_line(format!("{name} was of class {class}, and is of class {now} in {}", dataset.origin)));
+                return Err(at_line(format!(
+                    "{name} was of class {class}, and is of class {now} in {}",
+                    dataset.origin
+                )));
             }
             Some(&sample) => samples.push(sample.clone()),
         }
@@ -200,7 +259,10 @@ fn parse(path: &Path, text: &str, known: &HashMap<&str, &Sample>, dataset: &Data
 
 /// A file name may hold a tab or a line break, which the lists use themselves.
 fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
+    text.replace('\\', "\\\\")
+        .replace('\t', "\\t")
+        .replace('\n', "\\n")
+        .replace('\r', "\\r")
 }
 
 fn unescape(text: &str) -> String {
@@ -248,7 +310,10 @@ mod tests {
     }
 
     fn count(samples: &[Sample], label: usize) -> usize {
-        samples.iter().filter(|sample| sample.label == label).count()
+        samples
+            .iter()
+            .filter(|sample| sample.label == label)
+            .count()
     }
 
     #[test]
@@ -256,11 +321,17 @@ mod tests {
         let (_folder, dataset) = dataset(&[("a", 40), ("b", 21), ("c", 3), ("d", 1)]);
         let splits = dataset.split(7, 0.1, 0.1).unwrap();
         assert_eq!(splits.cut, [SplitName::Val, SplitName::Test]);
-        for (label, expected) in [[32, 4, 4], [17, 2, 2], [1, 1, 1], [1, 0, 0]].into_iter().enumerate() {
+        for (label, expected) in [[32, 4, 4], [17, 2, 2], [1, 1, 1], [1, 0, 0]]
+            .into_iter()
+            .enumerate()
+        {
             let found = SplitName::ALL.map(|split| count(splits.get(split), label));
             assert_eq!(found, expected, "class {label}");
         }
-        let all: usize = SplitName::ALL.iter().map(|split| names(splits.get(*split)).len()).sum();
+        let all: usize = SplitName::ALL
+            .iter()
+            .map(|split| names(splits.get(*split)).len())
+            .sum();
         assert_eq!(all, 65);
         assert_eq!(dataset.split(7, 0.1, 0.1).unwrap(), splits);
         assert_ne!(dataset.split(8, 0.1, 0.1).unwrap().val, splits.val);
@@ -269,10 +340,16 @@ mod tests {
     #[test]
     fn given_splits_stay() {
         let (folder, _) = dataset(&[("train/a", 20), ("train/b", 20), ("test/a", 2)]);
-        let splits = Dataset::open(folder.path()).unwrap().split(0, 0.1, 0.1).unwrap();
+        let splits = Dataset::open(folder.path())
+            .unwrap()
+            .split(0, 0.1, 0.1)
+            .unwrap();
         assert_eq!(splits.cut, [SplitName::Val]);
         assert_eq!((splits.train.len(), splits.val.len()), (36, 4));
-        assert_eq!(names(&splits.test), BTreeSet::from(["test/a/0.jpg", "test/a/1.jpg"]));
+        assert_eq!(
+            names(&splits.test),
+            BTreeSet::from(["test/a/0.jpg", "test/a/1.jpg"])
+        );
     }
 
     #[test]
@@ -280,7 +357,10 @@ mod tests {
         let (folder, before) = dataset(&[("a", 50), ("b", 50)]);
         fs::write(folder.path().join("a/new.jpg"), b"x").unwrap();
         let after = Dataset::open(folder.path()).unwrap();
-        let (before, after) = (before.split(0, 0.1, 0.1).unwrap(), after.split(0, 0.1, 0.1).unwrap());
+        let (before, after) = (
+            before.split(0, 0.1, 0.1).unwrap(),
+            after.split(0, 0.1, 0.1).unwrap(),
+        );
         assert!(names(&before.val).difference(&names(&after.val)).count() <= 1);
     }
 
@@ -291,10 +371,20 @@ mod tests {
             dataset.split(0, -0.1, 0.1).unwrap_err().to_string(),
             "split fractions val -0.1 and test 0.1: expected each from 0 up to less than 1, and their sum less than 1"
         );
-        assert!(matches!(dataset.split(0, 0.5, 0.5), Err(DataError::Fraction { .. })));
-        assert!(matches!(dataset.split(0, f64::NAN, 0.5), Err(DataError::Fraction { .. })));
+        assert!(matches!(
+            dataset.split(0, 0.5, 0.5),
+            Err(DataError::Fraction { .. })
+        ));
+        assert!(matches!(
+            dataset.split(0, f64::NAN, 0.5),
+            Err(DataError::Fraction { .. })
+        ));
         assert_eq!(
-            dataset.split(0, 0.1, 0.1).unwrap_err().to_string().replace(&dataset.origin, "DIR"),
+            dataset
+                .split(0, 0.1, 0.1)
+                .unwrap_err()
+                .to_string()
+                .replace(&dataset.origin, "DIR"),
             "DIR: 4 training pictures are too few to cut a test split of 0.1 from; add pictures, or add a test folder"
         );
         assert!(dataset.split(0, 0.0, 0.0).unwrap().val.is_empty());
@@ -316,10 +406,14 @@ mod tests {
         let (folder, dataset) = dataset(&[("a", 20), ("b", 20)]);
         let splits = dataset.split(1, 0.1, 0.1).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        splits.write(&dir.path().join("splits"), &dataset).unwrap();
+        splits.write(&dir.path().join("splits")).unwrap();
         let dir = dir.path().join("splits");
         assert_eq!(Splits::read(&dir, &dataset).unwrap(), splits);
-        assert!(fs::read_to_string(dir.join("val.txt")).unwrap().starts_with("a\ta/"));
+        assert!(
+            fs::read_to_string(dir.join("val.txt"))
+                .unwrap()
+                .starts_with("a\ta/")
+        );
 
         let gone = splits.val[1].name.clone();
         fs::remove_file(folder.path().join(&gone)).unwrap();
@@ -328,11 +422,20 @@ mod tests {
         let (list, origin) = (dir.join("val.txt"), &dataset.origin);
         assert_eq!(
             error,
-            format!("{}: 1 of its 4 samples are not in {origin}, the first {gone}; name the data set the run was trained on", list.display())
+            format!(
+                "{}: 1 of its 4 samples are not in {origin}, the first {gone}; name the data set the run was trained on",
+                list.display()
+            )
         );
         fs::write(dir.join("val.txt"), "no tab\n").unwrap();
         let error = Splits::read(&dir, &dataset).unwrap_err().to_string();
-        assert_eq!(error, format!("{}: line 1: found \"no tab\", expected a class, a tab and a name", list.display()));
+        assert_eq!(
+            error,
+            format!(
+                "{}: line 1: found \"no tab\", expected a class, a tab and a name",
+                list.display()
+            )
+        );
     }
 
     proptest! {

@@ -1,0 +1,207 @@
+//! Looks at every picture of a data set and says what it is made of.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::decode::{DecodeLimits, decode};
+use super::verify::{SplitCounts, counts_of};
+use super::{Dataset, RawPicture, Sample, Skipped, SplitName};
+
+/// The least, the middle and the most of something counted in pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spread {
+    /// The least.
+    pub min: u32,
+    /// The upper of the two middle ones where there are two.
+    pub median: u32,
+    /// The most.
+    pub max: u32,
+}
+
+impl Spread {
+    fn of(mut values: Vec<u32>) -> Spread {
+        values.sort_unstable();
+        match values.as_slice() {
+            [] => Spread::default(),
+            [min, ..] => Spread {
+                min: *min,
+                median: values[values.len() / 2],
+                max: values[values.len() - 1],
+            },
+        }
+    }
+}
+
+/// What a data set is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InfoReport {
+    /// Its short name.
+    pub name: String,
+    /// Its path.
+    pub origin: String,
+    /// What it is stored as, in words.
+    pub kind: String,
+    /// Its classes.
+    pub classes: Vec<String>,
+    /// Pictures for each split that is given.
+    pub counts: Vec<SplitCounts>,
+    /// In pixels.
+    pub widths: Spread,
+    /// In pixels.
+    pub heights: Spread,
+    /// How many pictures are stored in which format.
+    pub formats: BTreeMap<String, usize>,
+    /// Red, green and blue, from 0 to 1, each picture counting alike whatever its size; of train where it is given.
+    pub channel_means: [f64; 3],
+    /// The standard deviation of the same pixels.
+    pub channel_stds: [f64; 3],
+    /// How many pictures cannot be read; `data verify` names them.
+    pub unreadable: usize,
+    /// Files and folders that the source leaves out.
+    pub skipped: Vec<Skipped>,
+}
+
+/// What one picture adds to the report.
+struct Look {
+    width: u32,
+    height: u32,
+    format: String,
+    /// The means of each channel and of its square, from 0 to 1.
+    moments: [[f64; 2]; 3],
+}
+
+/// Decodes every picture, in parallel, and sums them up. `progress` is called once a picture.
+pub fn info(dataset: &Dataset, limits: &DecodeLimits, progress: &(dyn Fn() + Sync)) -> InfoReport {
+    let samples: Vec<(SplitName, &Sample)> = dataset.samples().collect();
+    let looks: Vec<Option<Look>> = samples
+        .par_iter()
+        .map(|(_, sample)| {
+            let look = look_at(dataset, sample, limits);
+            progress();
+            look
+        })
+        .collect();
+    let counts = counts_of(dataset);
+    let measured = counts.first().map(|counts| counts.split);
+    let (mut sums, mut number) = ([[0.0; 2]; 3], 0usize);
+    let mut formats = BTreeMap::new();
+    for (look, (split, _)) in looks
+        .iter()
+        .zip(&samples)
+        .filter_map(|(look, sample)| Some((look.as_ref()?, sample)))
+    {
+        *formats.entry(look.format.clone()).or_default() += 1;
+        if Some(*split) == measured {
+            number += 1;
+            sums.iter_mut()
+                .flatten()
+                .zip(look.moments.iter().flatten())
+                .for_each(|(sum, moment)| *sum += moment);
+        }
+    }
+    let moments = sums.map(|channel| channel.map(|sum: f64| sum / number.max(1) as f64));
+    let seen = || looks.iter().flatten();
+    InfoReport {
+        name: dataset.name.clone(),
+        origin: dataset.origin.clone(),
+        kind: dataset.kind.to_string(),
+        classes: dataset.classes.clone(),
+        counts,
+        widths: Spread::of(seen().map(|look| look.width).collect()),
+        heights: Spread::of(seen().map(|look| look.height).collect()),
+        formats,
+        channel_means: moments.map(|[mean, _]| mean),
+        channel_stds: moments.map(|[mean, square]| (square - mean * mean).max(0.0).sqrt()),
+        unreadable: looks.iter().filter(|look| look.is_none()).count(),
+        skipped: dataset.skipped.clone(),
+    }
+}
+
+fn look_at(dataset: &Dataset, sample: &Sample, limits: &DecodeLimits) -> Option<Look> {
+    let raw = dataset.read(sample).ok()?;
+    let picture = decode(&raw, limits).ok()?;
+    let format = match &raw {
+        RawPicture::Pixels { channels: 1, .. } => "grey pixels".into(),
+        RawPicture::Pixels { .. } => "RGB pixels".into(),
+        // TGA is the one format without a beginning of its own.
+        RawPicture::Encoded(bytes) => image::guess_format(bytes)
+            .map_or("TGA".into(), |format| format!("{format:?}").to_uppercase()),
+    };
+    let mut sums = [[0u64; 2]; 3];
+    for pixel in picture.as_raw().chunks_exact(3) {
+        for (sum, &value) in sums.iter_mut().zip(pixel) {
+            sum[0] += u64::from(value);
+            sum[1] += u64::from(value) * u64::from(value);
+        }
+    }
+    let pixels = f64::from(picture.width()) * f64::from(picture.height());
+    let moments = sums.map(|[sum, squares]| {
+        [
+            sum as f64 / 255.0 / pixels,
+            squares as f64 / 255.0 / 255.0 / pixels,
+        ]
+    });
+    Some(Look {
+        width: picture.width(),
+        height: picture.height(),
+        format,
+        moments,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn save(folder: &Path, name: &str, width: u32, height: u32, colour: [u8; 3]) {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        image::RgbImage::from_pixel(width, height, image::Rgb(colour))
+            .save(path)
+            .unwrap();
+    }
+
+    #[test]
+    fn info_sums_up() {
+        let folder = tempfile::tempdir().unwrap();
+        save(folder.path(), "train/a/1.png", 2, 9, [255, 0, 51]);
+        save(folder.path(), "train/b/1.bmp", 40, 3, [0, 0, 51]);
+        save(folder.path(), "val/b/2.png", 7, 7, [9, 9, 9]);
+        fs::write(folder.path().join("train/b/3.png"), "").unwrap();
+        let dataset = Dataset::open(folder.path()).unwrap();
+        let report = info(&dataset, &DecodeLimits::default(), &|| ());
+        assert_eq!(
+            report.widths,
+            Spread {
+                min: 2,
+                median: 7,
+                max: 40
+            }
+        );
+        assert_eq!(
+            report.heights,
+            Spread {
+                min: 3,
+                median: 7,
+                max: 9
+            }
+        );
+        assert_eq!(
+            report.formats,
+            BTreeMap::from([("BMP".into(), 1), ("PNG".into(), 2)])
+        );
+        assert_eq!(report.unreadable, 1);
+        for (found, expected) in report.channel_means.iter().zip([0.5, 0.0, 0.2]) {
+            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        }
+        for (found, expected) in report.channel_stds.iter().zip([0.5, 0.0, 0.0]) {
+            assert!((found - expected).abs() < 1e-7, "{found} {expected}");
+        }
+    }
+}

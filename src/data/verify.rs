@@ -1,0 +1,282 @@
+//! Looks at every picture of a data set and says what is wrong with it.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::decode::{DecodeLimits, decode};
+use super::{DataError, Dataset, Sample, Skipped, SplitName};
+
+/// A class that has more than this many times the pictures of another is worth a warning.
+pub const IMBALANCE_WARNING: f64 = 10.0;
+
+/// How many pictures of each class one split has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitCounts {
+    /// The split, as the source gives it.
+    pub split: SplitName,
+    /// All its pictures.
+    pub pictures: usize,
+    /// In the order of the data set's classes.
+    pub per_class: Vec<usize>,
+}
+
+/// One of several samples that show the same picture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copy {
+    /// The sample's name.
+    pub name: String,
+    /// The split it is in.
+    pub split: SplitName,
+    /// The class it is labelled with.
+    pub class: String,
+}
+
+/// What is wrong with a data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// The data set's path.
+    pub origin: String,
+    /// Its classes.
+    pub classes: Vec<String>,
+    /// Pictures for each split that is given.
+    pub counts: Vec<SplitCounts>,
+    /// Error: samples that cannot be read or decoded.
+    pub unreadable: Vec<Skipped>,
+    /// Error: the same pixels in two splits, which makes a result look better than it is.
+    pub leaks: Vec<Vec<Copy>>,
+    /// Error: the same pixels under two labels.
+    pub conflicting_labels: Vec<Vec<Copy>>,
+    /// Warning: the same pixels more than once in one split.
+    pub duplicates: Vec<Vec<Copy>>,
+    /// Warning: files and folders that the source leaves out.
+    pub skipped: Vec<Skipped>,
+    /// The largest class of train over the smallest; of the first split given, where there is no train.
+    pub imbalance: f64,
+}
+
+impl VerifyReport {
+    /// Whether something is wrong that spoils training or its result.
+    pub fn has_errors(&self) -> bool {
+        !(self.unreadable.is_empty() && self.leaks.is_empty() && self.conflicting_labels.is_empty())
+    }
+
+    /// Whether the classes differ in size by more than [`IMBALANCE_WARNING`].
+    pub fn is_imbalanced(&self) -> bool {
+        self.imbalance > IMBALANCE_WARNING
+    }
+}
+
+/// Decodes every picture, in parallel, and says what is wrong. `progress` is called once a picture.
+pub fn verify(
+    dataset: &Dataset,
+    limits: &DecodeLimits,
+    progress: &(dyn Fn() + Sync),
+) -> VerifyReport {
+    let samples: Vec<(SplitName, &Sample)> = dataset.samples().collect();
+    let looked_at: Vec<Result<[u8; 32], String>> = samples
+        .par_iter()
+        .map(|(_, sample)| {
+            let hash = fingerprint(dataset, sample, limits);
+            progress();
+            hash
+        })
+        .collect();
+
+    let mut unreadable = Vec::new();
+    let mut same: BTreeMap<[u8; 32], Vec<usize>> = BTreeMap::new();
+    for (index, outcome) in looked_at.into_iter().enumerate() {
+        match outcome {
+            Ok(hash) => same.entry(hash).or_default().push(index),
+            Err(reason) => unreadable.push(Skipped {
+                name: samples[index].1.name.clone(),
+                reason,
+            }),
+        }
+    }
+    let mut groups: Vec<Vec<usize>> = same.into_values().filter(|group| group.len() > 1).collect();
+    // In the order of the data set, not of the hashes.
+    groups.sort();
+    let with = |wanted: &dyn Fn(&[usize]) -> bool| -> Vec<Vec<Copy>> {
+        let copy = |&index: &usize| {
+            let (split, sample) = samples[index];
+            let class = dataset.classes[sample.label].clone();
+            Copy {
+                name: sample.name.clone(),
+                split,
+                class,
+            }
+        };
+        groups
+            .iter()
+            .filter(|group| wanted(group))
+            .map(|group| group.iter().map(copy).collect())
+            .collect()
+    };
+    let split_of = |index: &usize| samples[*index].0;
+    let counts = counts_of(dataset);
+    VerifyReport {
+        origin: dataset.origin.clone(),
+        classes: dataset.classes.clone(),
+        unreadable,
+        leaks: with(&|group| {
+            group
+                .iter()
+                .any(|index| split_of(index) != split_of(&group[0]))
+        }),
+        conflicting_labels: with(&|group| {
+            group
+                .iter()
+                .any(|&index| samples[index].1.label != samples[group[0]].1.label)
+        }),
+        // Samples come split by split, so two of one split are neighbours.
+        duplicates: with(&|group| {
+            group
+                .windows(2)
+                .any(|pair| split_of(&pair[0]) == split_of(&pair[1]))
+        }),
+        skipped: dataset.skipped.clone(),
+        imbalance: counts.first().map_or(1.0, imbalance_of),
+        counts,
+    }
+}
+
+/// A hash of a picture's size and pixels.
+fn fingerprint(
+    dataset: &Dataset,
+    sample: &Sample,
+    limits: &DecodeLimits,
+) -> Result<[u8; 32], String> {
+    let raw = dataset.read(sample).map_err(|error| match error {
+        // The report names the sample already.
+        DataError::Unreadable { reason, .. } => reason,
+        other => other.to_string(),
+    })?;
+    let picture = decode(&raw, limits).map_err(|error| error.to_string())?;
+    let mut hasher = Sha256::new();
+    hasher.update(picture.width().to_le_bytes());
+    hasher.update(picture.height().to_le_bytes());
+    hasher.update(picture.as_raw());
+    Ok(hasher.finalize().into())
+}
+
+/// How many pictures each given split has of each class.
+pub(super) fn counts_of(dataset: &Dataset) -> Vec<SplitCounts> {
+    let given = SplitName::ALL
+        .into_iter()
+        .filter(|split| !dataset.given(*split).is_empty());
+    given
+        .map(|split| {
+            let mut per_class = vec![0; dataset.classes.len()];
+            dataset
+                .given(split)
+                .iter()
+                .for_each(|sample| per_class[sample.label] += 1);
+            SplitCounts {
+                split,
+                pictures: dataset.given(split).len(),
+                per_class,
+            }
+        })
+        .collect()
+}
+
+/// Over the classes that have pictures at all; a class list may name more.
+fn imbalance_of(counts: &SplitCounts) -> f64 {
+    let filled = || counts.per_class.iter().copied().filter(|count| *count > 0);
+    match (filled().max(), filled().min()) {
+        (Some(most), Some(least)) => most as f64 / least as f64,
+        _ => 1.0,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn save(folder: &Path, name: &str, width: u32, height: u32, colour: [u8; 3]) {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        image::RgbImage::from_pixel(width, height, image::Rgb(colour))
+            .save(path)
+            .unwrap();
+    }
+
+    /// Two classes with one fault of every kind.
+    fn faulty() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        save(at, "train/cat/1.png", 3, 5, [10, 20, 30]);
+        save(at, "train/cat/1-again.bmp", 3, 5, [10, 20, 30]);
+        save(at, "train/cat/2.png", 3, 5, [1, 1, 1]);
+        save(at, "train/dog/2.png", 3, 5, [1, 1, 1]);
+        save(at, "train/dog/3.png", 3, 5, [3, 3, 3]);
+        save(at, "train/dog/turned.png", 5, 3, [3, 3, 3]);
+        save(at, "test/dog/3.png", 3, 5, [3, 3, 3]);
+        fs::write(at.join("train/cat/text.jpg"), "not a picture").unwrap();
+        fs::write(at.join("train/cat/none.jpg"), "").unwrap();
+        folder
+    }
+
+    fn names(groups: &[Vec<Copy>]) -> Vec<Vec<&str>> {
+        groups
+            .iter()
+            .map(|group| group.iter().map(|copy| copy.name.as_str()).collect())
+            .collect()
+    }
+
+    #[test]
+    fn every_fault_is_found() {
+        let folder = faulty();
+        let dataset = Dataset::open(folder.path()).unwrap();
+        let seen = AtomicUsize::new(0);
+        let report = verify(&dataset, &DecodeLimits::default(), &|| {
+            seen.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(seen.into_inner(), 9);
+        assert!(report.has_errors() && !report.is_imbalanced());
+        let unreadable: Vec<&str> = report
+            .unreadable
+            .iter()
+            .map(|bad| bad.name.as_str())
+            .collect();
+        assert_eq!(unreadable, ["train/cat/none.jpg", "train/cat/text.jpg"]);
+        assert_eq!(report.unreadable[0].reason, "empty file (0 bytes)");
+        assert_eq!(
+            names(&report.leaks),
+            [["train/dog/3.png", "test/dog/3.png"]]
+        );
+        assert_eq!(
+            names(&report.conflicting_labels),
+            [["train/cat/2.png", "train/dog/2.png"]]
+        );
+        assert_eq!(
+            names(&report.duplicates),
+            [
+                ["train/cat/1-again.bmp", "train/cat/1.png"],
+                ["train/cat/2.png", "train/dog/2.png"]
+            ]
+        );
+        assert_eq!(report.counts[0].per_class, [5, 3]);
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<VerifyReport>(&json).unwrap(), report);
+    }
+
+    #[test]
+    fn imbalance_is_a_ratio() {
+        let counts = |per_class: &[usize]| SplitCounts {
+            split: SplitName::Train,
+            pictures: 0,
+            per_class: per_class.to_vec(),
+        };
+        assert_eq!(imbalance_of(&counts(&[22, 2, 0])), 11.0);
+        assert_eq!(imbalance_of(&counts(&[])), 1.0);
+    }
+}
