@@ -1,92 +1,111 @@
-//! Multi-head self-attention.
+//! Multi-head scaled dot-product self-attention (Vaswani et al. 2017, eq. 1).
 
 use burn::module::Module;
 use burn::nn::Linear;
-use burn::tensor::{Bool, Tensor, activation};
+use burn::tensor::activation::softmax;
+use burn::tensor::module::linear;
+use burn::tensor::{Bool, Device, Tensor};
 
-use super::init::Init;
+use super::norm::LayerNorm;
+use super::patch::undrawn_linear;
 
-/// Scaled dot-product attention (Vaswani et al. 2017, eq. 1): softmax(QKᵀ/√d)·V.
-///
-/// Where `mask` is true a query does not see a key; a query that sees none attends evenly.
-///
-/// # Shapes
-///
-/// `query`, `key`, `value`: `[B, h, N, d]`; `mask`: `[B or 1, h or 1, N, N]`; the result:
-/// `[B, h, N, d]`.
-pub fn attention(
-    query: Tensor<4>,
-    key: Tensor<4>,
-    value: Tensor<4>,
-    mask: Option<Tensor<4, Bool>>,
-) -> Tensor<4> {
-    attention_weights(query, key, mask).matmul(value)
-}
+/// Score of a pair that the mask forbids: its exponential is 0, yet a row that forbids everything
+/// stays finite, and the number exists on GPUs that know no infinity.
+const FORBIDDEN: f64 = -1e30;
 
-/// The weights softmax(QKᵀ/√d); each row sums to one.
-///
-/// # Shapes
-///
-/// As for [`attention`]; the result: `[B, h, N, N]`.
-pub fn attention_weights(
-    query: Tensor<4>,
-    key: Tensor<4>,
-    mask: Option<Tensor<4, Bool>>,
-) -> Tensor<4> {
-    let [_, _, _, d] = query.dims();
-    // The scale goes onto the queries, which are smaller than the scores.
-    let scores = query
-        .mul_scalar(1.0 / (d as f32).sqrt())
-        .matmul(key.swap_dims(2, 3));
-    let scores = match mask {
-        // Finite, so that a row without any visible key gives even weights and not NaN.
-        Some(mask) => {
-            let shape = scores.shape();
-            scores.mask_fill(mask.expand(shape), -1e9)
-        }
-        None => scores,
-    };
-    activation::softmax(scores, 3)
-}
-
-/// Multi-head self-attention (Vaswani et al. 2017, section 3.2.2) with queries, keys and values
-/// from one matrix product, as timm lays them out.
+/// Self-attention: every token asks, every token answers.
 #[derive(Module, Debug)]
-pub struct SelfAttention {
-    qkv: Linear,
-    projection: Linear,
+pub struct Attention {
+    /// Queries, keys and values in one map, `[D, 3·D]`, in that order, head by head.
+    pub qkv: Linear,
+    /// The map that mixes the heads, `[D, D]`.
+    pub projection: Linear,
     num_heads: usize,
 }
 
-impl SelfAttention {
+impl Attention {
     /// `num_heads` must divide `embed_dim`.
-    pub fn new(embed_dim: usize, num_heads: usize, init: &Init) -> Self {
+    pub fn new(embed_dim: usize, num_heads: usize, device: &Device) -> Self {
         Self {
-            qkv: init.part("qkv").linear(embed_dim, 3 * embed_dim),
-            projection: init.part("projection").linear(embed_dim, embed_dim),
+            qkv: undrawn_linear(embed_dim, 3 * embed_dim, device),
+            projection: undrawn_linear(embed_dim, embed_dim, device),
             num_heads,
         }
     }
 
+    /// Attention over the tokens of each picture, after `norm`.
+    ///
+    /// `mask` is true where a query (row) may look at a key (column).
+    ///
     /// # Shapes
     ///
-    /// `tokens`: `[B, N, D]`; `mask` as for [`attention`]; the result: `[B, N, D]`.
-    pub fn forward(&self, tokens: Tensor<3>, mask: Option<Tensor<4, Bool>>) -> Tensor<3> {
-        let [b, n, width] = tokens.dims();
-        let (h, d) = (self.num_heads, width / self.num_heads);
-        // Flat rows: a batched product would compute one weight gradient a sample.
-        let qkv = self
-            .qkv
-            .forward(tokens.reshape([b * n, width]))
-            .reshape([b, n, 3, h, d])
-            .permute([2, 0, 3, 1, 4]);
-        let part = |i: usize| {
-            qkv.clone()
-                .slice([i..i + 1])
-                .reshape([b, h, n, d])
-        };
-        let heads = attention(part(0), part(1), part(2), mask);
-        let joined = heads.swap_dims(1, 2).reshape([b * n, width]);
-        self.projection.forward(joined).reshape([b, n, width])
+    /// `x` `[B·N, D]`, `mask` any of `[B or 1, h or 1, N, N]` → `[B·N, D]`.
+    pub fn forward(
+        &self,
+        norm: &LayerNorm,
+        x: Tensor<2>,
+        batch: usize,
+        mask: Option<&Tensor<4, Bool>>,
+    ) -> Tensor<2> {
+        let dims = x.dims();
+        let [query, key, value] = self.heads(norm, x, batch);
+        let mixed = weights(query, key, mask).matmul(value);
+        let mixed = mixed.swap_dims(1, 2).reshape(dims);
+        let bias = self.projection.bias.as_ref().map(|b| b.val());
+        linear(mixed, self.projection.weight.val(), bias)
     }
+
+    /// How much each token looks at each: rows sum to one.
+    ///
+    /// # Shapes
+    ///
+    /// `x` `[B·N, D]` → `[B, h, N, N]`.
+    pub fn weights(
+        &self,
+        norm: &LayerNorm,
+        x: Tensor<2>,
+        batch: usize,
+        mask: Option<&Tensor<4, Bool>>,
+    ) -> Tensor<4> {
+        let [query, key, _] = self.heads(norm, x, batch);
+        weights(query, key, mask)
+    }
+
+    /// Queries (already divided by √d), keys and values, each `[B, h, N, d]`.
+    fn heads(&self, norm: &LayerNorm, x: Tensor<2>, batch: usize) -> [Tensor<4>; 3] {
+        let [rows, width] = x.dims();
+        let head_dim = width / self.num_heads;
+        let shape = [batch, rows / batch, self.num_heads, head_dim];
+        let x = norm.forward(x);
+        let weight = self.qkv.weight.val();
+        let bias = self.qkv.bias.as_ref().map(|b| b.val());
+        // The weight is cut, not the activation: cutting a tensor costs a zero-filled copy of it
+        // in the backward pass, and the weight is the smaller one by far.
+        let part = |i: usize| {
+            let columns = i * width..(i + 1) * width;
+            let weight = weight.clone().slice([0..width, columns.clone()]);
+            let bias = bias.clone().map(|b| b.slice([columns]));
+            // The same holds for the scale 1/√d.
+            let scale = if i == 0 {
+                (head_dim as f64).powf(-0.5)
+            } else {
+                1.0
+            };
+            let (weight, bias) = (weight * scale, bias.map(|b| b * scale));
+            linear(x.clone(), weight, bias)
+                .reshape(shape)
+                .swap_dims(1, 2)
+        };
+        [part(0), part(1), part(2)]
+    }
+}
+
+/// softmax(QKᵀ), Q divided by √d before.
+fn weights(query: Tensor<4>, key: Tensor<4>, mask: Option<&Tensor<4, Bool>>) -> Tensor<4> {
+    let mut scores = query.matmul(key.swap_dims(2, 3));
+    if let Some(mask) = mask {
+        let forbidden = mask.clone().bool_not().expand(scores.dims());
+        scores = scores.mask_fill(forbidden, FORBIDDEN);
+    }
+    softmax(scores, 3)
 }

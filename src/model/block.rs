@@ -1,89 +1,94 @@
-//! The encoder block.
+//! One layer of the encoder.
 
 use burn::module::Module;
-use burn::nn::{LayerNorm, Linear};
-use burn::tensor::{Bool, Tensor, activation};
+use burn::nn::Linear;
+use burn::tensor::activation::gelu;
+use burn::tensor::module::linear;
+use burn::tensor::{Bool, Device, Tensor};
 
-use super::Noise;
-use super::attention::SelfAttention;
-use super::init::Init;
+use super::attention::Attention;
+use super::drop_path::Noise;
+use super::norm::LayerNorm;
+use super::patch::undrawn_linear;
 
-/// A pre-norm encoder block (Dosovitskiy et al. 2021, eqs. 2 and 3): attention and MLP, each
-/// behind a layer norm, each added to what came in.
+/// A pre-norm encoder block (Dosovitskiy et al. 2021, eq. 2 and 3):
+/// x ← x + attention(norm₁(x)), x ← x + MLP(norm₂(x)).
 #[derive(Module, Debug)]
 pub struct EncoderBlock {
-    norm1: LayerNorm,
-    attention: SelfAttention,
-    norm2: LayerNorm,
-    mlp: Mlp,
+    /// Before attention.
+    pub norm1: LayerNorm,
+    /// Self-attention.
+    pub attention: Attention,
+    /// Before the MLP.
+    pub norm2: LayerNorm,
+    /// The MLP.
+    pub mlp: Mlp,
+    /// Probability that a picture skips a branch in training.
     drop_path: f64,
 }
 
 impl EncoderBlock {
-    /// A block whose branches are dropped with probability `drop_path` in training.
+    /// With MLPs of `mlp_dim` and drop path at the given rate.
     pub fn new(
         embed_dim: usize,
         num_heads: usize,
         mlp_dim: usize,
         drop_path: f64,
-        init: &Init,
+        device: &Device,
     ) -> Self {
         Self {
-            norm1: init.part("norm1").layer_norm(embed_dim, super::vit::NORM_EPSILON),
-            attention: SelfAttention::new(embed_dim, num_heads, &init.part("attention")),
-            norm2: init.part("norm2").layer_norm(embed_dim, super::vit::NORM_EPSILON),
-            mlp: Mlp::new(embed_dim, mlp_dim, &init.part("mlp")),
+            norm1: LayerNorm::new(embed_dim, device),
+            attention: Attention::new(embed_dim, num_heads, device),
+            norm2: LayerNorm::new(embed_dim, device),
+            mlp: Mlp {
+                fc1: undrawn_linear(embed_dim, mlp_dim, device),
+                fc2: undrawn_linear(mlp_dim, embed_dim, device),
+            },
             drop_path,
         }
     }
 
+    /// Tokens one layer on; `mask` as in [`Attention::forward`].
+    ///
     /// # Shapes
     ///
-    /// `[B, N, D]` to `[B, N, D]`; `mask` as for [`attention`](super::attention::attention).
+    /// `[B·N, D]` → `[B·N, D]`.
     pub fn forward(
         &self,
-        x: Tensor<3>,
-        mask: Option<Tensor<4, Bool>>,
-        noise: Option<&mut Noise>,
-    ) -> Tensor<3> {
-        let attended = self.attention.forward(self.norm1.forward(x.clone()), mask);
-        match noise {
-            None => {
-                let x = x + attended;
-                x.clone() + self.mlp.forward(self.norm2.forward(x))
-            }
-            Some(noise) => {
-                let rate = self.drop_path as f32;
-                let x = x + noise.drop_path(attended, rate);
-                let expanded = self.mlp.forward(self.norm2.forward(x.clone()));
-                x + noise.drop_path(expanded, rate)
-            }
-        }
+        x: Tensor<2>,
+        batch: usize,
+        mask: Option<&Tensor<4, Bool>>,
+        mut noise: Option<&mut Noise>,
+    ) -> Tensor<2> {
+        let mut drop = |branch: Tensor<2>| match noise.as_deref_mut() {
+            Some(noise) => noise.drop_path(branch, batch, self.drop_path),
+            None => branch,
+        };
+        let attended = self.attention.forward(&self.norm1, x.clone(), batch, mask);
+        let x = x + drop(attended);
+        let thought = self.mlp.forward(&self.norm2, x.clone());
+        x + drop(thought)
     }
 }
 
-/// Two linear layers with an exact GELU between them (Hendrycks & Gimpel 2016, eq. 1).
+/// Two linear layers around a GELU.
 #[derive(Module, Debug)]
 pub struct Mlp {
-    expand: Linear,
-    contract: Linear,
+    /// `[D, mlp_dim]`.
+    pub fc1: Linear,
+    /// `[mlp_dim, D]`.
+    pub fc2: Linear,
 }
 
 impl Mlp {
-    /// From `embed_dim` to `mlp_dim` and back.
-    pub fn new(embed_dim: usize, mlp_dim: usize, init: &Init) -> Self {
-        Self {
-            expand: init.part("expand").linear(embed_dim, mlp_dim),
-            contract: init.part("contract").linear(mlp_dim, embed_dim),
-        }
-    }
-
+    /// The MLP after `norm`.
+    ///
     /// # Shapes
     ///
-    /// `[B, N, D]` to `[B, N, D]`.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [b, n, d] = x.dims();
-        let hidden = activation::gelu(self.expand.forward(x.reshape([b * n, d])));
-        self.contract.forward(hidden).reshape([b, n, d])
+    /// `[B·N, D]` → `[B·N, D]`.
+    pub fn forward(&self, norm: &LayerNorm, x: Tensor<2>) -> Tensor<2> {
+        let hidden = gelu(norm.then(&self.fc1, x));
+        let bias = self.fc2.bias.as_ref().map(|b| b.val());
+        linear(hidden, self.fc2.weight.val(), bias)
     }
 }

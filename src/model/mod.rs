@@ -1,72 +1,100 @@
-//! The models, as mathematics: Vision Transformers and CNN baselines.
+//! The models, as mathematics: pictures in, logits out.
 //!
-//! Shape letters, used in every docstring of this folder: **B** batch, **C** channels, **H×W**
-//! pixels, **P** side of a patch, **N** tokens, **D** width of a token (`embed_dim`), **h** heads,
-//! **d** width of a head, **K** classes.
+//! Read [`vit`] first, then [`block`], [`attention`], [`patch`] and [`position`]; [`cnn`] holds the
+//! convolutional baselines. Nothing here reads a file, knows a label or names a backend.
 //!
-//! Read [`vit`] first, then [`block`] and [`attention`], then [`resnet`]. This floor knows no
-//! files and no labels.
+//! # Shape letters
+//!
+//! | letter | is |
+//! |---|---|
+//! | B | pictures in the batch |
+//! | C | channels; of pictures, 3 |
+//! | H × W | pixels of a picture, always square here |
+//! | P | side of a patch, in pixels |
+//! | N | tokens: patches, and class and register tokens where the model has them |
+//! | D | width of a token (`embed_dim`) |
+//! | h, d | attention heads, and the width of one: D = h·d |
+//! | K | classes |
 
 pub mod attention;
 pub mod block;
+pub mod cnn;
+mod count;
+pub mod drop_path;
 mod init;
+pub mod norm;
 pub mod parameters;
 pub mod patch;
 pub mod position;
 mod preset;
-pub mod resnet;
 pub mod vit;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
-use rand::{RngExt, SeedableRng};
-use rand_xoshiro::Xoshiro256PlusPlus;
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use init::Init;
-pub use preset::{PRESETS, Preset};
-pub use resnet::{Resnet, ResnetConfig, ResnetVariant};
+pub use cnn::{Resnet9, Resnet18, ResnetConfig, ResnetVariant};
+pub use drop_path::Noise;
+pub use preset::{Preset, presets};
 pub use vit::{Pooling, Position, Stem, Vit, VitConfig};
 
 /// Why a model cannot be built.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum ModelError {
-    /// No preset of that name.
-    #[error("unknown model {name:?}{hint}; known are {known}")]
-    Unknown {
-        /// As given.
+    /// No preset has this name.
+    #[error("--model {name:?} is not a model{hint}; known models are {known}")]
+    UnknownPreset {
+        /// As asked for.
         name: String,
-        /// `; did you mean …?`
+        /// `, did you mean …?`, or nothing.
         hint: String,
-        /// Every preset.
+        /// All names.
         known: String,
     },
-    /// The patch grid does not cover the picture.
+    /// The patches do not tile the picture.
     #[error(
-        "patch size {patch_size} does not divide image size {image_size}: expected one of {fitting}, with --patch-size, or another --image-size"
+        "--patch-size {patch_size} does not divide --image-size {image_size}: expected one of {divisors}"
     )]
-    Patch {
+    PatchSize {
         /// Side of a patch.
         patch_size: usize,
         /// Side of the picture.
         image_size: usize,
-        /// Patch sizes that would do.
-        fitting: String,
+        /// Sizes that would do.
+        divisors: String,
+    },
+    /// A patch size was asked of a model without patches.
+    #[error("--patch-size does not apply to {name}, which has no patches: leave it out")]
+    NoPatches {
+        /// The model.
+        name: String,
     },
     /// The heads do not share the width evenly.
-    #[error("{num_heads} heads do not divide embed_dim {embed_dim}")]
+    #[error("num_heads {num_heads} does not divide embed_dim {embed_dim}: expected a divisor")]
     Heads {
-        /// Heads.
+        /// Attention heads.
         num_heads: usize,
-        /// Width.
+        /// Token width.
         embed_dim: usize,
     },
-    /// A number outside its range.
-    #[error("model.{key} is {found}: expected {expected}")]
+    /// The convolutional stem halves the picture a whole number of times.
+    #[error(
+        "stem = \"convolutional\" cannot make patches of {patch_size} with embed_dim {embed_dim}: \
+         expected a patch size that is a power of two, 2 or more, and at most twice a divisor of \
+         the width; or take stem = \"linear\""
+    )]
+    Stem {
+        /// Side of a patch.
+        patch_size: usize,
+        /// Token width.
+        embed_dim: usize,
+    },
+    /// A number is outside its range.
+    #[error("{field} is {found}: expected {expected}")]
     Range {
         /// The field.
-        key: &'static str,
+        field: &'static str,
         /// Its value.
         found: String,
         /// Its range.
@@ -74,192 +102,157 @@ pub enum ModelError {
     },
 }
 
-/// Checks one field against its range, ends included.
-fn within(key: &'static str, value: usize, low: usize, high: usize) -> Result<(), ModelError> {
-    if (low..=high).contains(&value) {
-        return Ok(());
-    }
-    Err(ModelError::Range {
-        key,
-        found: value.to_string(),
-        expected: format!("{low} to {high}"),
-    })
-}
-
-/// A model's whole architecture, as it stands in recipes and in the weights' metadata.
+/// A model's whole architecture, as it stands in recipes and in a weights file's metadata.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "family", rename_all = "lowercase")]
 pub enum ModelConfig {
     /// A Vision Transformer.
     Vit(VitConfig),
-    /// A residual CNN.
+    /// A convolutional baseline.
     Resnet(ResnetConfig),
 }
 
-impl ModelConfig {
-    /// The architecture called `name` for pictures of `image_size` and `num_classes` classes.
-    ///
-    /// # Errors
-    ///
-    /// An unknown name, or what [`validate`](Self::validate) refuses.
-    pub fn preset(
-        name: &str,
-        image_size: usize,
-        patch_size: Option<usize>,
-        num_classes: usize,
-    ) -> Result<Self, ModelError> {
-        let config = preset::find(name)?.config(image_size, patch_size, num_classes);
-        config.validate()?;
-        Ok(config)
-    }
+/// Most parameters a configuration may ask for: 2·10⁹, which is 8 GB of weights.
+pub const MAX_PARAMETERS: u64 = 2_000_000_000;
 
-    /// Checks every field.
+impl ModelConfig {
+    /// Whether the model can be built at all.
     ///
     /// # Errors
     ///
-    /// The first [`ModelError`].
+    /// The first number that is outside its range, and its range.
     pub fn validate(&self) -> Result<(), ModelError> {
         match self {
-            Self::Vit(c) => c.validate(),
-            Self::Resnet(c) => c.validate(),
+            Self::Vit(config) => config.validate()?,
+            Self::Resnet(config) => config.validate()?,
         }
+        let parameters = self.parameters();
+        if parameters > MAX_PARAMETERS {
+            return Err(ModelError::Range {
+                field: "the number of parameters",
+                found: parameters.to_string(),
+                expected: format!("at most {MAX_PARAMETERS}"),
+            });
+        }
+        Ok(())
     }
 
-    /// Side of the square input in pixels.
+    /// Side of the square input, in pixels.
     pub fn image_size(&self) -> usize {
         match self {
-            Self::Vit(c) => c.image_size,
-            Self::Resnet(c) => c.image_size,
+            Self::Vit(config) => config.image_size,
+            Self::Resnet(config) => config.image_size,
         }
     }
 
-    /// K.
+    /// Classes, which is the number of logits.
     pub fn num_classes(&self) -> usize {
         match self {
-            Self::Vit(c) => c.num_classes,
-            Self::Resnet(c) => c.num_classes,
+            Self::Vit(config) => config.num_classes,
+            Self::Resnet(config) => config.num_classes,
         }
     }
 
-    /// Trainable numbers, by formula.
-    pub fn parameters(&self) -> u64 {
-        match self {
-            Self::Vit(c) => c.parameters(),
-            Self::Resnet(c) => c.parameters(),
+    /// The same architecture for another number of classes.
+    pub fn with_num_classes(mut self, num_classes: usize) -> Self {
+        match &mut self {
+            Self::Vit(config) => config.num_classes = num_classes,
+            Self::Resnet(config) => config.num_classes = num_classes,
         }
+        self
     }
 
-    /// Floating-point operations of one picture's forward pass, by formula: matrix products and
-    /// convolutions, a multiply-add as two; norms, activations and softmax are left out, as is
-    /// usual.
-    pub fn flops(&self) -> u64 {
-        match self {
-            Self::Vit(c) => c.flops(),
-            Self::Resnet(c) => c.flops(),
-        }
-    }
-
-    /// A model with weights drawn from `seed`.
+    /// The model with its weights drawn from `seed`, the same bits on every device.
     ///
-    /// The numbers are drawn on the host, each tensor from the seed and its own path: the same
-    /// bits on every device, whatever the order or the number of threads.
+    /// Weights are drawn on the host, each tensor from the seed and its own path, so neither
+    /// threads nor the order of fields matter. On an autodiff device the model is ready to train.
+    ///
+    /// # Panics
+    ///
+    /// On a configuration that [`ModelConfig::validate`] refuses.
     pub fn init(&self, seed: u64, device: &Device) -> Model {
-        self.build(&Init::random(seed, device))
-    }
-
-    /// A model of zeros, to be filled from a file.
-    pub fn init_zeros(&self, device: &Device) -> Model {
-        self.build(&Init::zeros(device))
-    }
-
-    fn build(&self, init: &Init) -> Model {
-        match self {
-            Self::Vit(c) => Model::Vit(Vit::new(c, init)),
-            Self::Resnet(c) => Model::Resnet(Resnet::new(c, init)),
-        }
+        let model = match self {
+            Self::Vit(config) => Model::Vit(Vit::new(config, device)),
+            Self::Resnet(config) => match config.variant {
+                ResnetVariant::Resnet18 => Model::Resnet18(Resnet18::new(config, device)),
+                ResnetVariant::Resnet9 => Model::Resnet9(Resnet9::new(config, device)),
+            },
+        };
+        init::draw(model, seed, device)
     }
 }
 
-/// A model of either family.
-// The families differ in size, but a program holds one or two models, never a list of them.
-#[allow(clippy::large_enum_variant)]
+/// A built model.
 #[derive(Module, Debug)]
+// One model lives at a time: boxing a variant would only add a hop.
+#[allow(clippy::large_enum_variant)]
 pub enum Model {
     /// A Vision Transformer.
     Vit(Vit),
-    /// A residual CNN.
-    Resnet(Resnet),
+    /// ResNet-18.
+    Resnet18(Resnet18),
+    /// ResNet-9.
+    Resnet9(Resnet9),
 }
 
 impl Model {
-    /// Logits of a batch; `noise` drives drop path in training and is `None` at inference.
+    /// Logits of a batch of normalised pictures.
+    ///
+    /// `noise` is the randomness of a training step; `None` is inference. Batch norm goes by the
+    /// device instead: on an autodiff device it uses the batch's statistics, so evaluate
+    /// [`Module::valid`].
     ///
     /// # Shapes
     ///
-    /// `images`: `[B, 3, H, W]`, normalised; the result: `[B, K]`.
+    /// `images` `[B, 3, H, W]` → `[B, K]`.
     pub fn forward(&self, images: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<2> {
         match self {
-            Self::Vit(m) => m.forward(images, noise),
-            Self::Resnet(m) => m.forward(images),
+            Self::Vit(model) => model.forward(images, noise),
+            Self::Resnet18(model) => model.forward(images),
+            Self::Resnet9(model) => model.forward(images),
         }
     }
 
-    /// What the head sees: pooled features.
+    /// What the head sees: one vector a picture.
     ///
     /// # Shapes
     ///
-    /// `images`: `[B, 3, H, W]`; the result: `[B, D]`.
+    /// `images` `[B, 3, H, W]` → `[B, D]`.
     pub fn features(&self, images: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<2> {
         match self {
-            Self::Vit(m) => m.features(images, noise),
-            Self::Resnet(m) => m.features(images),
+            Self::Vit(model) => model.features(images, noise),
+            Self::Resnet18(model) => model.features(images),
+            Self::Resnet9(model) => model.features(images),
         }
     }
 }
 
-/// Whether weight decay applies to a parameter: not to norms, biases, positions or extra tokens.
+/// Whether weight decay applies to the parameter at `path`: to weights of matrices and
+/// convolutions, but not to norms, biases, position embeddings, class and register tokens.
 pub fn decays(path: &str, rank: usize) -> bool {
-    rank > 1 && !["position", "class_token", "registers"].iter().any(|part| path.contains(part))
+    let field = path.rsplit('.').next().unwrap_or(path);
+    rank >= 2
+        && !matches!(
+            field,
+            "position_embedding" | "class_token" | "register_tokens"
+        )
 }
 
-/// The randomness of one training step, drawn on the host from seed and step: a resumed step
-/// draws what the interrupted one drew.
-#[derive(Debug, Clone)]
-pub struct Noise {
-    rng: Xoshiro256PlusPlus,
-}
-
-impl Noise {
-    /// The noise of one step.
-    pub fn new(seed: u64, step: u64) -> Self {
-        let mixed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ step.wrapping_mul(0xD1B5_4A32_D192_ED03);
-        Self {
-            rng: Xoshiro256PlusPlus::seed_from_u64(mixed),
-        }
+/// The error for a number outside its range, if it is.
+fn check(
+    field: &'static str,
+    found: usize,
+    range: std::ops::RangeInclusive<usize>,
+) -> Result<(), ModelError> {
+    if range.contains(&found) {
+        return Ok(());
     }
-
-    /// Drop path (Huang et al. 2016, stochastic depth, per sample): each sample's branch is
-    /// dropped with probability `rate`, and kept ones grow so that the expectation stays.
-    ///
-    /// # Shapes
-    ///
-    /// `branch`: `[B, N, D]`.
-    pub fn drop_path(&mut self, branch: Tensor<3>, rate: f32) -> Tensor<3> {
-        if rate <= 0.0 {
-            return branch;
-        }
-        let [batch, _, _] = branch.dims();
-        let keep = 1.0 - rate;
-        let mask: Vec<f32> = (0..batch)
-            .map(|_| {
-                if self.rng.random::<f32>() < keep {
-                    1.0 / keep
-                } else {
-                    0.0
-                }
-            })
-            .collect();
-        let device = branch.device();
-        branch.mul(Tensor::from_data(TensorData::new(mask, [batch, 1, 1]), &device))
-    }
+    Err(ModelError::Range {
+        field,
+        found: found.to_string(),
+        expected: format!("{} to {}", range.start(), range.end()),
+    })
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,7 +38,9 @@ pub fn trainable<M: Module>(module: &M) -> Vec<ParameterInfo> {
 /// Call it on [`Module::valid`]: a running statistic may otherwise lag one update behind.
 pub fn values<M: Module>(module: &M) -> Vec<(String, Tensor<1>)> {
     let mut values = Vec::new();
-    visit(module, |path, _, value, _| values.push((path.to_owned(), value)));
+    visit(module, |path, _, value, _| {
+        values.push((path.to_owned(), value))
+    });
     values
 }
 
@@ -118,7 +120,12 @@ fn visit<M: Module>(module: &M, see: impl FnMut(&str, &[usize], Tensor<1>, bool)
             let tensor = param.val();
             let trainable = tensor.is_require_grad();
             let shape = tensor.dims();
-            (self.see)(&self.path.join("."), &shape, flat(tensor.inner()), trainable);
+            (self.see)(
+                &self.path.join("."),
+                &shape,
+                flat(tensor.inner()),
+                trainable,
+            );
         }
     }
     module.visit(&mut See {
@@ -146,7 +153,12 @@ impl<F: FnMut(&str, &[usize], Tensor<1>, bool) -> Tensor<1>> ModuleMapper for Re
         let trainable = tensor.is_require_grad();
         let autodiff = tensor.is_autodiff();
         let shape = tensor.dims();
-        let value = (self.new)(&self.path.join("."), &shape, flat(tensor.inner()), trainable);
+        let value = (self.new)(
+            &self.path.join("."),
+            &shape,
+            flat(tensor.inner()),
+            trainable,
+        );
         let mut tensor: Tensor<D> = value.reshape(shape);
         if autodiff {
             tensor = tensor.autodiff();

@@ -1,94 +1,126 @@
-//! Pictures to tokens.
+//! From pixels to tokens.
 
 use burn::module::Module;
-use burn::nn::Linear;
-use burn::tensor::Tensor;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::activation::relu;
+use burn::tensor::module::linear;
+use burn::tensor::{Device, Tensor};
 
-use super::init::Init;
-use super::resnet::{Conv, ConvNorm};
+use super::vit::{Stem, VitConfig};
 
-/// Patch embedding (Dosovitskiy et al. 2021, eq. 1): cut into patches, flatten, project.
-///
-/// A convolution of stride P says the same; a reshape and a matrix product say it faster. A patch
-/// is flattened in the order (C, P, P), so that the weight is timm's convolution weight, reshaped
-/// to `[D, C·P·P]` and transposed.
+/// A linear layer whose weights [`init`](super::init) draws.
+pub(super) fn undrawn_linear(inputs: usize, outputs: usize, device: &Device) -> Linear {
+    LinearConfig::new(inputs, outputs)
+        .with_initializer(Initializer::Zeros)
+        .init(device)
+}
+
+/// A square convolution without bias, padded to keep size/stride; its weights `init` draws.
+pub(super) fn undrawn_conv(
+    channels: [usize; 2],
+    kernel: usize,
+    stride: usize,
+    device: &Device,
+) -> Conv2d {
+    let pad = kernel / 2;
+    Conv2dConfig::new(channels, [kernel, kernel])
+        .with_stride([stride, stride])
+        .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
+        .with_bias(false)
+        .with_initializer(Initializer::Zeros)
+        .init(device)
+}
+
+/// Cuts pictures into patches and gives each a token (Dosovitskiy et al. 2021, eq. 1).
 #[derive(Module, Debug)]
 pub struct PatchEmbedding {
-    projection: Linear,
+    /// Halvings before the projection; none with a linear stem.
+    pub stem: Vec<StemLayer>,
+    /// The linear map to the token width.
+    pub projection: Linear,
     patch_size: usize,
 }
 
+/// One halving of the convolutional stem.
+#[derive(Module, Debug)]
+pub struct StemLayer {
+    /// 3×3, stride 2.
+    pub conv: Conv2d,
+    /// Its batch norm.
+    pub norm: BatchNorm,
+}
+
 impl PatchEmbedding {
-    /// Patches of `patch_size` from `channels` channels to width `embed_dim`.
-    pub fn new(channels: usize, patch_size: usize, embed_dim: usize, init: &Init) -> Self {
+    /// As `config` has it.
+    pub fn new(config: &VitConfig, device: &Device) -> Self {
+        let widths = stem_widths(config);
+        let mut stem = Vec::new();
+        let mut channels = 3;
+        for &width in &widths {
+            stem.push(StemLayer {
+                conv: undrawn_conv([channels, width], 3, 2, device),
+                norm: BatchNormConfig::new(width).init(device),
+            });
+            channels = width;
+        }
+        // What the stem leaves of a patch's side: 1 pixel, or all of it without a stem.
+        let patch_size = config.patch_size >> widths.len();
         Self {
-            projection: init
-                .part("projection")
-                .linear(channels * patch_size * patch_size, embed_dim),
+            stem,
+            projection: undrawn_linear(
+                channels * patch_size * patch_size,
+                config.embed_dim,
+                device,
+            ),
             patch_size,
         }
     }
 
+    /// Tokens of the patches, row by row over each picture.
+    ///
+    /// With a linear stem this equals a convolution of kernel and stride P: a patch is flattened
+    /// in the order (C, P, P), channel slowest, which is the order of a convolution's weight
+    /// `[D, C, P, P]` seen as `[D, C·P·P]`.
+    ///
     /// # Shapes
     ///
-    /// `[B, C, H, W]` to `[B, N, D]`, rows of patches first.
-    pub fn forward(&self, images: Tensor<4>) -> Tensor<3> {
-        let [b, c, h, w] = images.dims();
-        let p = self.patch_size;
-        let (rows, columns) = (h / p, w / p);
-        let patches = images
-            .reshape([b, c, rows, p, columns, p])
-            .permute([0, 2, 4, 1, 3, 5])
-            .reshape([b * rows * columns, c * p * p]);
-        let [_, width] = self.projection.weight.dims();
-        self.projection
-            .forward(patches)
-            .reshape([b, rows * columns, width])
-    }
-}
-
-/// A convolutional stem (Xiao et al. 2021, "Early convolutions"): 3×3 convolutions of stride 2
-/// with batch norm and ReLU until the grid is the patch grid, then a 1×1 projection.
-#[derive(Module, Debug)]
-pub struct ConvStem {
-    layers: Vec<ConvNorm>,
-    projection: Conv,
-}
-
-impl ConvStem {
-    /// Widths of the stem's layers: halved from `embed_dim` backwards, one a factor of two.
-    pub fn widths(patch_size: usize, embed_dim: usize) -> Vec<usize> {
-        let steps = patch_size.ilog2() as usize;
-        (0..steps)
-            .map(|i| (embed_dim >> (steps - 1 - i)).max(8))
-            .collect()
-    }
-
-    /// A stem that divides the side by `patch_size`, a power of two.
-    pub fn new(channels: usize, patch_size: usize, embed_dim: usize, init: &Init) -> Self {
-        let mut inputs = channels;
-        let mut layers = Vec::new();
-        for (i, width) in Self::widths(patch_size, embed_dim).into_iter().enumerate() {
-            let init = init.part(&format!("layers.{i}"));
-            layers.push(ConvNorm::new(inputs, width, 3, 2, &init));
-            inputs = width;
-        }
-        Self {
-            layers,
-            projection: Conv::new(inputs, embed_dim, 1, 1, &init.part("projection")),
-        }
-    }
-
-    /// # Shapes
-    ///
-    /// `[B, C, H, W]` to `[B, N, D]`.
-    pub fn forward(&self, images: Tensor<4>) -> Tensor<3> {
+    /// `[B, 3, H, W]` → `[B·N, D]` with N = (H/P)².
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let mut x = images;
-        for layer in &self.layers {
-            x = burn::tensor::activation::relu(layer.forward(x));
+        for layer in &self.stem {
+            x = relu(layer.norm.forward(layer.conv.forward(x)));
         }
-        let x = self.projection.forward(x);
-        let [b, d, h, w] = x.dims();
-        x.reshape([b, d, h * w]).swap_dims(1, 2)
+        let patches = patches(x, self.patch_size);
+        let bias = self.projection.bias.as_ref().map(|b| b.val());
+        linear(patches, self.projection.weight.val(), bias)
+    }
+}
+
+/// Patches, flattened.
+///
+/// # Shapes
+///
+/// `[B, C, H, W]` → `[B·N, C·P·P]`.
+pub fn patches(images: Tensor<4>, patch_size: usize) -> Tensor<2> {
+    let [batch, channels, height, width] = images.dims();
+    let (rows, columns) = (height / patch_size, width / patch_size);
+    images
+        .reshape([batch, channels, rows, patch_size, columns, patch_size])
+        .permute([0, 2, 4, 1, 3, 5])
+        .reshape([batch * rows * columns, channels * patch_size * patch_size])
+}
+
+/// Widths of the convolutional stem, which doubles them up to the token width (Xiao et al. 2021);
+/// empty with a linear stem.
+pub(super) fn stem_widths(config: &VitConfig) -> Vec<usize> {
+    match config.stem {
+        Stem::Linear => Vec::new(),
+        Stem::Convolutional => {
+            let halvings = config.patch_size.trailing_zeros();
+            (0..halvings)
+                .map(|i| config.embed_dim >> (halvings - 1 - i))
+                .collect()
+        }
     }
 }

@@ -1,71 +1,75 @@
-//! Where a token stands.
+//! Where a token stands: tables of sines, for those who do not learn theirs.
 
-use burn::tensor::{Device, Tensor, TensorData};
-
-/// Sinusoids over the token's place in the sequence (Vaswani et al. 2017, section 3.5): even
-/// columns hold sin(pos / 10000^(2i/D)), odd ones the cosine.
+/// One row a position: sines of the first half of the frequencies, cosines of the second
+/// (Vaswani et al. 2017, section 3.5, with sines and cosines gathered instead of interleaved).
 ///
 /// # Shapes
 ///
-/// `[1, N, D]`.
-pub fn sinusoidal_1d(tokens: usize, width: usize, device: &Device) -> Tensor<3> {
-    let mut values = vec![0.0; tokens * width];
-    for (position, row) in values.chunks_mut(width).enumerate() {
-        encode(position as f64, row);
+/// Row-major `[positions.len(), width]`; an odd width ends in a zero.
+fn sines(positions: &[f64], width: usize) -> Vec<f32> {
+    let half = width / 2;
+    let mut table = Vec::with_capacity(positions.len() * width);
+    for position in positions {
+        let angle = |i: usize| position / 10_000_f64.powf(i as f64 / half as f64);
+        table.extend((0..half).map(|i| angle(i).sin() as f32));
+        table.extend((0..half).map(|i| angle(i).cos() as f32));
+        table.extend((2 * half..width).map(|_| 0.0));
     }
-    Tensor::from_data(TensorData::new(values, [1, tokens, width]), device)
+    table
 }
 
-/// Sinusoids over row and column, half the width each (He et al. 2022, MAE, appendix A.1).
+/// Positions counted along the rows: 0, 1, … grid² − 1.
 ///
 /// # Shapes
 ///
-/// `[1, rows·columns, D]`; D must be even.
-pub fn sinusoidal_2d(rows: usize, columns: usize, width: usize, device: &Device) -> Tensor<3> {
-    let mut values = vec![0.0; rows * columns * width];
-    for (index, token) in values.chunks_mut(width).enumerate() {
-        let (row, column) = (index / columns, index % columns);
-        let (first, second) = token.split_at_mut(width / 2);
-        encode(row as f64, first);
-        encode(column as f64, second);
-    }
-    Tensor::from_data(
-        TensorData::new(values, [1, rows * columns, width]),
-        device,
-    )
+/// Row-major `[grid², width]`.
+pub fn sinusoidal_1d(grid: usize, width: usize) -> Vec<f32> {
+    let positions: Vec<f64> = (0..grid * grid).map(|i| i as f64).collect();
+    sines(&positions, width)
 }
 
-fn encode(position: f64, row: &mut [f32]) {
-    let width = row.len() as f64;
-    for (column, value) in row.iter_mut().enumerate() {
-        let pair = (column / 2 * 2) as f64;
-        let angle = position / 10_000f64.powf(pair / width);
-        *value = if column % 2 == 0 { angle.sin() } else { angle.cos() } as f32;
+/// Half of the width tells the row, half the column (as in MoCo v3 and MAE).
+///
+/// # Shapes
+///
+/// Row-major `[grid², width]`.
+pub fn sinusoidal_2d(grid: usize, width: usize) -> Vec<f32> {
+    let half = width / 2;
+    let axis: Vec<f64> = (0..grid).map(|i| i as f64).collect();
+    let rows = sines(&axis, half);
+    let columns = sines(&axis, width - half);
+    let mut table = Vec::with_capacity(grid * grid * width);
+    for y in 0..grid {
+        for x in 0..grid {
+            table.extend_from_slice(&rows[y * half..][..half]);
+            table.extend_from_slice(&columns[x * (width - half)..][..width - half]);
+        }
     }
+    table
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_first_position_is_zero_and_one() {
-        let p = sinusoidal_1d(3, 6, &Device::flex());
-        let values = p.try_into_vec_as::<f32>().unwrap();
-        assert_eq!(&values[..6], [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]);
-        assert!((values[6] - 1f32.sin()).abs() < 1e-6);
-        assert!((values[9] - (1.0 / 10_000f32.powf(2.0 / 6.0)).cos()).abs() < 1e-6);
+    fn first_position_is_sine_zero_cosine_one() {
+        let table = sinusoidal_1d(3, 5);
+        assert_eq!(table.len(), 9 * 5);
+        assert_eq!(table[..5], [0.0, 0.0, 1.0, 1.0, 0.0]);
+        let second = &table[5..10];
+        assert!((second[0] - 1f32.sin()).abs() < 1e-6);
+        assert!((second[1] - 0.01f32.sin()).abs() < 1e-6);
+        assert!((second[2] - 1f32.cos()).abs() < 1e-6);
     }
 
     #[test]
-    fn rows_and_columns_are_told_apart() {
-        let p = sinusoidal_2d(2, 3, 8, &Device::flex());
-        let values = p.try_into_vec_as::<f32>().unwrap();
-        let token = |i: usize| &values[i * 8..(i + 1) * 8];
-        // Tokens 1 and 4 share the column, 1 and 2 the row.
-        assert_eq!(token(1)[4..], token(4)[4..]);
-        assert_eq!(token(1)[..4], token(2)[..4]);
-        assert_ne!(token(1), token(4));
+    fn two_dimensional_rows_share_a_half() {
+        let (grid, width) = (3, 8);
+        let table = sinusoidal_2d(grid, width);
+        let at = |y: usize, x: usize| &table[(y * grid + x) * width..][..width];
+        assert_eq!(at(1, 0)[..4], at(1, 2)[..4]);
+        assert_eq!(at(0, 2)[4..], at(2, 2)[4..]);
+        assert_ne!(at(0, 1), at(1, 0));
     }
 }

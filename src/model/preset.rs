@@ -1,18 +1,19 @@
 //! Architectures by name.
 
-use super::{ModelConfig, ModelError, Pooling, Position, ResnetConfig, ResnetVariant, Stem, VitConfig};
+use super::vit::{Pooling, Position, Stem, VitConfig};
+use super::{ModelConfig, ModelError, ResnetConfig, ResnetVariant};
 
-/// A named architecture that adapts to the size of the pictures.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// An architecture with a name.
+#[derive(Debug, Clone, Copy)]
 pub struct Preset {
-    /// Its name for `--model`.
+    /// As typed after `--model`.
     pub name: &'static str,
-    /// What it is, in a few words.
+    /// What it is for.
     pub about: &'static str,
     shape: Shape,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 enum Shape {
     Vit {
         embed_dim: usize,
@@ -20,6 +21,7 @@ enum Shape {
         num_heads: usize,
         mlp_dim: usize,
         pooling: Pooling,
+        stem: Stem,
     },
     Resnet {
         variant: ResnetVariant,
@@ -27,111 +29,114 @@ enum Shape {
     },
 }
 
-const fn vit(embed_dim: usize, depth: usize, num_heads: usize, mlp_dim: usize, pooling: Pooling) -> Shape {
+const fn deit(embed_dim: usize, num_heads: usize) -> Shape {
     Shape::Vit {
         embed_dim,
-        depth,
+        depth: 12,
         num_heads,
-        mlp_dim,
-        pooling,
+        mlp_dim: 4 * embed_dim,
+        pooling: Pooling::ClassToken,
+        stem: Stem::Linear,
     }
 }
 
-/// Every preset.
-pub const PRESETS: &[Preset] = &[
-    Preset {
-        name: "vit-micro",
-        about: "ViT of 0.5 M parameters, trains in minutes on a CPU",
-        shape: vit(96, 4, 3, 192, Pooling::Mean),
-    },
-    Preset {
-        name: "vit-w1",
-        about: "ViT of 1.8 M parameters, for 32x32 pictures",
-        shape: vit(192, 6, 3, 384, Pooling::Mean),
-    },
-    Preset {
-        name: "vit-tiny",
-        about: "ViT-Ti/16 (Touvron et al. 2021): 5.7 M",
-        shape: vit(192, 12, 3, 768, Pooling::ClassToken),
-    },
-    Preset {
-        name: "vit-small",
-        about: "ViT-S/16 (Touvron et al. 2021): 22 M",
-        shape: vit(384, 12, 6, 1536, Pooling::ClassToken),
-    },
-    Preset {
-        name: "vit-base",
-        about: "ViT-B/16 (Dosovitskiy et al. 2021): 87 M",
-        shape: vit(768, 12, 12, 3072, Pooling::ClassToken),
-    },
-    Preset {
-        name: "resnet9",
-        about: "small fast CNN of 1.7 M parameters",
-        shape: Shape::Resnet {
-            variant: ResnetVariant::Resnet9,
-            width: 32,
+/// All presets, smallest first.
+pub fn presets() -> &'static [Preset] {
+    const PRESETS: &[Preset] = &[
+        Preset {
+            name: "vit-micro",
+            about: "ViT of about 0.4 M parameters for pictures of 28 to 32 pixels: minutes on a CPU",
+            shape: Shape::Vit {
+                embed_dim: 96,
+                depth: 5,
+                num_heads: 3,
+                mlp_dim: 192,
+                pooling: Pooling::Mean,
+                stem: Stem::Linear,
+            },
         },
-    },
-    Preset {
-        name: "resnet18",
-        about: "ResNet-18 (He et al. 2016): 11 M",
-        shape: Shape::Resnet {
-            variant: ResnetVariant::Resnet18,
-            width: 64,
+        Preset {
+            name: "vit-w1",
+            about: "ViT of 1.8 M parameters for small pictures: width 192, depth 6, mean pooling",
+            shape: Shape::Vit {
+                embed_dim: 192,
+                depth: 6,
+                num_heads: 3,
+                mlp_dim: 384,
+                pooling: Pooling::Mean,
+                stem: Stem::Linear,
+            },
         },
-    },
-];
-
-/// Finds a preset.
-///
-/// # Errors
-///
-/// [`ModelError::Unknown`], with the nearest name.
-pub(super) fn find(name: &str) -> Result<&'static Preset, ModelError> {
-    PRESETS.iter().find(|p| p.name == name).ok_or_else(|| {
-        let nearest = PRESETS
-            .iter()
-            .map(|p| (p.name, strsim::jaro_winkler(p.name, name)))
-            .filter(|(_, score)| *score > 0.7)
-            .max_by(|a, b| a.1.total_cmp(&b.1));
-        ModelError::Unknown {
-            name: name.to_owned(),
-            hint: nearest.map_or_else(String::new, |(n, _)| format!("; did you mean {n}?")),
-            known: PRESETS.iter().map(|p| p.name).collect::<Vec<_>>().join(", "),
-        }
-    })
+        Preset {
+            name: "vit-tiny",
+            about: "ViT-Ti of DeiT, 5.7 M parameters: width 192, depth 12, class token",
+            shape: deit(192, 3),
+        },
+        Preset {
+            name: "vit-small",
+            about: "ViT-S of DeiT, 22 M parameters: width 384, depth 12, class token",
+            shape: deit(384, 6),
+        },
+        Preset {
+            name: "vit-base",
+            about: "ViT-B of the paper, 87 M parameters: width 768, depth 12, class token",
+            shape: deit(768, 12),
+        },
+        Preset {
+            name: "resnet9",
+            about: "small fast CNN baseline, 1.6 M parameters",
+            shape: Shape::Resnet {
+                variant: ResnetVariant::Resnet9,
+                width: 32,
+            },
+        },
+        Preset {
+            name: "resnet18",
+            about: "CNN baseline, 11 M parameters: CIFAR form below 96 pixels, ImageNet form from there",
+            shape: Shape::Resnet {
+                variant: ResnetVariant::Resnet18,
+                width: 64,
+            },
+        },
+    ];
+    PRESETS
 }
 
-/// 16 from 96 pixels on, 8 from 48, 4 below; the nearest smaller divisor where that does not fit.
-fn natural_patch(image_size: usize) -> usize {
-    let wanted = match image_size {
-        96.. => 16,
-        48..96 => 8,
-        _ => 4,
-    };
-    (1..=wanted)
-        .rev()
-        .find(|p| image_size.is_multiple_of(*p))
-        .unwrap_or(1)
-}
-
-impl Preset {
-    pub(super) fn config(
-        &self,
+impl ModelConfig {
+    /// The preset `name` for pictures of `image_size`, in patches of `patch_size` where it has
+    /// any.
+    ///
+    /// Without a patch size it is 16 from 96 pixels up, 8 from 48 up, else 4; where that does not
+    /// divide the picture, the next smaller that does.
+    ///
+    /// # Errors
+    ///
+    /// A name that is none, a patch size for a model without patches, and whatever
+    /// [`ModelConfig::validate`] refuses.
+    pub fn preset(
+        name: &str,
         image_size: usize,
         patch_size: Option<usize>,
         num_classes: usize,
-    ) -> ModelConfig {
-        match self.shape {
-            Shape::Vit {
-                embed_dim,
-                depth,
-                num_heads,
-                mlp_dim,
-                pooling,
-            } => ModelConfig::Vit(VitConfig {
+    ) -> Result<Self, ModelError> {
+        let preset = presets()
+            .iter()
+            .find(|preset| preset.name == name)
+            .ok_or_else(|| unknown(name))?;
+        let config = match (preset.shape, patch_size) {
+            (
+                Shape::Vit {
+                    embed_dim,
+                    depth,
+                    num_heads,
+                    mlp_dim,
+                    pooling,
+                    stem,
+                },
+                patch_size,
+            ) => Self::Vit(VitConfig {
                 image_size,
-                patch_size: patch_size.unwrap_or_else(|| natural_patch(image_size)),
+                patch_size: patch_size.unwrap_or_else(|| default_patch_size(image_size)),
                 embed_dim,
                 depth,
                 num_heads,
@@ -139,16 +144,74 @@ impl Preset {
                 num_classes,
                 pooling,
                 position: Position::Learned,
-                stem: Stem::Linear,
+                stem,
                 registers: 0,
                 drop_path: 0.0,
             }),
-            Shape::Resnet { variant, width } => ModelConfig::Resnet(ResnetConfig {
+            (Shape::Resnet { variant, width }, None) => Self::Resnet(ResnetConfig {
                 variant,
                 image_size,
                 num_classes,
                 width,
             }),
-        }
+            (Shape::Resnet { .. }, Some(_)) => {
+                return Err(ModelError::NoPatches { name: name.into() });
+            }
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The preset that this is, whatever its sizes of picture and patch and its classes; else the
+    /// family.
+    pub fn name(&self) -> &'static str {
+        let (family, patch_size) = match self {
+            Self::Vit(config) => ("vit", Some(config.patch_size)),
+            Self::Resnet(_) => ("resnet", None),
+        };
+        let alike = |preset: &&Preset| {
+            Self::preset(
+                preset.name,
+                self.image_size(),
+                patch_size,
+                self.num_classes(),
+            )
+            .as_ref()
+                == Ok(self)
+        };
+        presets()
+            .iter()
+            .find(alike)
+            .map_or(family, |preset| preset.name)
+    }
+}
+
+fn default_patch_size(image_size: usize) -> usize {
+    let wanted = match image_size {
+        96.. => 16,
+        48.. => 8,
+        _ => 4,
+    };
+    // A prime number of pixels leaves only patches of one: better the error about `wanted`.
+    (2..=wanted)
+        .rev()
+        .find(|&size| image_size.is_multiple_of(size))
+        .unwrap_or(wanted)
+}
+
+fn unknown(name: &str) -> ModelError {
+    let known: Vec<&str> = presets().iter().map(|preset| preset.name).collect();
+    let nearest = known
+        .iter()
+        .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let hint = match nearest {
+        Some((likeness, known)) if likeness > 0.5 => format!(", did you mean {known:?}?"),
+        _ => String::new(),
+    };
+    ModelError::UnknownPreset {
+        name: name.into(),
+        hint,
+        known: known.join(", "),
     }
 }

@@ -2,10 +2,10 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{BatchNorm, Linear};
+use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::{adaptive_avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::init::Init;
@@ -226,7 +226,11 @@ impl Resnet {
         };
         let (stem, widen, blocks) = match config.variant {
             ResnetVariant::Resnet18 => {
-                let (kernel, stride) = if config.imagenet_form() { (7, 2) } else { (3, 1) };
+                let (kernel, stride) = if config.imagenet_form() {
+                    (7, 2)
+                } else {
+                    (3, 1)
+                };
                 let mut blocks = Vec::new();
                 let mut inputs = w;
                 for (width, stride) in RESNET18_STAGES {
@@ -279,7 +283,9 @@ impl Resnet {
                 if self.config.imagenet_form() {
                     x = max_pool2d(
                         x,
-                        MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]),
+                        MaxPoolOptions::new([3, 3])
+                            .with_stride([2, 2])
+                            .with_padding([1, 1]),
                     );
                 }
                 for block in &self.blocks {

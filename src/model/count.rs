@@ -1,0 +1,138 @@
+//! Parameters and arithmetic, by formula.
+
+use super::patch::stem_widths;
+use super::vit::{Pooling, Position, VitConfig};
+use super::{ModelConfig, ResnetConfig, ResnetVariant};
+
+/// Parameters, and multiply-adds of one picture.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    parameters: u64,
+    multiply_adds: u64,
+}
+
+impl Count {
+    /// A linear layer with bias, applied to `rows` vectors.
+    fn linear(&mut self, rows: usize, inputs: usize, outputs: usize) {
+        self.parameters += product([inputs, outputs]) + outputs as u64;
+        self.multiply_adds += product([rows, inputs, outputs]);
+    }
+
+    /// A k×k convolution and its batch norm, giving `side`² pixels.
+    fn conv(&mut self, kernel: usize, inputs: usize, outputs: usize, side: usize) {
+        let weights = product([kernel, kernel, inputs, outputs]);
+        self.parameters += weights + 2 * outputs as u64;
+        self.multiply_adds = self
+            .multiply_adds
+            .saturating_add(weights.saturating_mul(product([side, side])));
+    }
+}
+
+fn product<const N: usize>(factors: [usize; N]) -> u64 {
+    factors.into_iter().fold(1_u64, |product, factor| {
+        product.saturating_mul(factor as u64)
+    })
+}
+
+impl ModelConfig {
+    /// Trainable numbers; running statistics of batch norms do not count.
+    pub fn parameters(&self) -> u64 {
+        self.count().parameters
+    }
+
+    /// Floating-point operations of one forward pass over one picture.
+    ///
+    /// A multiply-add is 2. Counted are the products of linear layers, convolutions and
+    /// attention; not counted are biases, norms, activations, softmax, pooling and additions,
+    /// which are about 1 % of a Vision Transformer. A training step takes about three times as
+    /// many.
+    pub fn flops(&self) -> u64 {
+        self.count().multiply_adds.saturating_mul(2)
+    }
+
+    fn count(&self) -> Count {
+        match self {
+            Self::Vit(config) => vit(config),
+            Self::Resnet(config) => match config.variant {
+                ResnetVariant::Resnet18 => resnet18(config),
+                ResnetVariant::Resnet9 => resnet9(config),
+            },
+        }
+    }
+}
+
+fn vit(config: &VitConfig) -> Count {
+    let mut count = Count::default();
+    let (width, tokens) = (config.embed_dim, config.tokens());
+    let patches = config.grid() * config.grid();
+    let mut channels = 3;
+    let mut side = config.image_size;
+    let widths = stem_widths(config);
+    for &outputs in &widths {
+        side /= 2;
+        count.conv(3, channels, outputs, side);
+        channels = outputs;
+    }
+    let patch_size = config.patch_size >> widths.len();
+    count.linear(patches, channels * patch_size * patch_size, width);
+    let class_tokens = usize::from(config.pooling == Pooling::ClassToken);
+    count.parameters += product([config.prefix(), width]);
+    if config.position == Position::Learned {
+        count.parameters += product([patches + class_tokens, width]);
+    }
+    let norm = 2 * width as u64;
+    let mut block = Count::default();
+    block.linear(tokens, width, 3 * width);
+    block.multiply_adds += 2 * product([tokens, tokens, width]);
+    block.linear(tokens, width, width);
+    block.linear(tokens, width, config.mlp_dim);
+    block.linear(tokens, config.mlp_dim, width);
+    let depth = config.depth as u64;
+    count.parameters += depth * (block.parameters + 2 * norm) + norm;
+    count.multiply_adds += depth * block.multiply_adds;
+    count.linear(1, width, config.num_classes);
+    count
+}
+
+/// A 3×3 convolution and its like of stride 2 give half the side, rounded up.
+fn resnet18(config: &ResnetConfig) -> Count {
+    let mut count = Count::default();
+    let mut side = config.image_size;
+    let mut channels = config.width;
+    if config.imagenet_stem() {
+        side = side.div_ceil(2);
+        count.conv(7, 3, channels, side);
+        side = side.div_ceil(2);
+    } else {
+        count.conv(3, 3, channels, side);
+    }
+    for stage in 0..4 {
+        let width = config.width << stage;
+        if stage > 0 {
+            side = side.div_ceil(2);
+            count.conv(1, channels, width, side);
+        }
+        count.conv(3, channels, width, side);
+        for _ in 0..3 {
+            count.conv(3, width, width, side);
+        }
+        channels = width;
+    }
+    count.linear(1, channels, config.num_classes);
+    count
+}
+
+fn resnet9(config: &ResnetConfig) -> Count {
+    let mut count = Count::default();
+    let (side, width) = (config.image_size, config.width);
+    count.conv(3, 3, width, side);
+    count.conv(3, width, 2 * width, side);
+    count.conv(3, 2 * width, 2 * width, side / 2);
+    count.conv(3, 2 * width, 2 * width, side / 2);
+    count.conv(3, 2 * width, 4 * width, side / 2);
+    count.conv(3, 4 * width, 8 * width, side / 4);
+    count.conv(3, 8 * width, 8 * width, side / 8);
+    count.conv(3, 8 * width, 8 * width, side / 8);
+    count.linear(1, 8 * width, config.num_classes);
+    count
+}
