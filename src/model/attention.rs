@@ -76,27 +76,13 @@ impl Attention {
         let [rows, width] = x.dims();
         let head_dim = width / self.num_heads;
         let shape = [batch, rows / batch, self.num_heads, head_dim];
-        let x = norm.forward(x);
-        let weight = self.qkv.weight.val();
-        let bias = self.qkv.bias.as_ref().map(|b| b.val());
-        // The weight is cut, not the activation: cutting a tensor costs a zero-filled copy of it
-        // in the backward pass, and the weight is the smaller one by far.
-        let part = |i: usize| {
-            let columns = i * width..(i + 1) * width;
-            let weight = weight.clone().slice([0..width, columns.clone()]);
-            let bias = bias.clone().map(|b| b.slice([columns]));
-            // The same holds for the scale 1/√d.
-            let scale = if i == 0 {
-                (head_dim as f64).powf(-0.5)
-            } else {
-                1.0
-            };
-            let (weight, bias) = (weight * scale, bias.map(|b| b * scale));
-            linear(x.clone(), weight, bias)
-                .reshape(shape)
-                .swap_dims(1, 2)
+        let qkv = norm.fold(&self.qkv, x);
+        let part = |i: usize, scale: f64| {
+            let part = qkv.columns(i * width..(i + 1) * width, scale);
+            part.reshape(shape).swap_dims(1, 2)
         };
-        [part(0), part(1), part(2)]
+        let scale = (head_dim as f64).powf(-0.5);
+        [part(0, scale), part(1, 1.0), part(2, 1.0)]
     }
 }
 

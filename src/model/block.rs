@@ -2,12 +2,12 @@
 
 use burn::module::Module;
 use burn::nn::Linear;
-use burn::tensor::activation::gelu;
 use burn::tensor::module::linear;
 use burn::tensor::{Bool, Device, Tensor};
 
 use super::attention::Attention;
 use super::drop_path::Noise;
+use super::gelu::gelu;
 use super::norm::LayerNorm;
 use super::patch::undrawn_linear;
 
@@ -87,7 +87,7 @@ impl Mlp {
     ///
     /// `[B·N, D]` → `[B·N, D]`.
     pub fn forward(&self, norm: &LayerNorm, x: Tensor<2>) -> Tensor<2> {
-        let hidden = gelu(norm.then(&self.fc1, x));
+        let hidden = gelu(norm.fold(&self.fc1, x).output());
         let bias = self.fc2.bias.as_ref().map(|b| b.val());
         linear(hidden, self.fc2.weight.val(), bias)
     }

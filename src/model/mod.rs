@@ -21,6 +21,7 @@ pub mod block;
 pub mod cnn;
 mod count;
 pub mod drop_path;
+pub mod gelu;
 mod init;
 pub mod norm;
 pub mod parameters;
@@ -171,14 +172,22 @@ impl ModelConfig {
     ///
     /// On a configuration that [`ModelConfig::validate`] refuses.
     pub fn init(&self, seed: u64, device: &Device) -> Model {
-        let model = match self {
+        init::draw(self.init_constant(device), seed, device)
+    }
+
+    /// The model before any weight is drawn, to be filled from a file.
+    ///
+    /// # Panics
+    ///
+    /// On a configuration that [`ModelConfig::validate`] refuses.
+    pub fn init_constant(&self, device: &Device) -> Model {
+        match self {
             Self::Vit(config) => Model::Vit(Vit::new(config, device)),
             Self::Resnet(config) => match config.variant {
                 ResnetVariant::Resnet18 => Model::Resnet18(Resnet18::new(config, device)),
                 ResnetVariant::Resnet9 => Model::Resnet9(Resnet9::new(config, device)),
             },
-        };
-        init::draw(model, seed, device)
+        }
     }
 }
 
