@@ -1,1 +1,604 @@
+//! What holds for whole models.
+#![allow(clippy::unwrap_used)]
 
+use super::attention::Attention;
+use super::norm::LayerNorm;
+use super::*;
+use burn::module::{ModuleVisitor, Param};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Bool, Distribution, TensorData, Tolerance};
+
+fn flex() -> Device {
+    Device::flex()
+}
+
+/// A small, odd ViT.
+fn tiny() -> VitConfig {
+    VitConfig {
+        image_size: 15,
+        patch_size: 5,
+        embed_dim: 12,
+        depth: 3,
+        num_heads: 3,
+        mlp_dim: 10,
+        num_classes: 7,
+        pooling: Pooling::ClassToken,
+        position: Position::Learned,
+        stem: Stem::Linear,
+        registers: 0,
+        drop_path: 0.0,
+    }
+}
+
+/// Normally distributed numbers that do not depend on the other tests.
+fn random<const R: usize>(shape: [usize; R], device: &Device) -> Tensor<R> {
+    let elements = shape.iter().product();
+    let mut bits = 1_u64;
+    let values: Vec<f32> = (0..elements)
+        .map(|_| {
+            bits = init::mix(bits);
+            (init::unit(bits) * 3.4 - 1.7) as f32
+        })
+        .collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// Gives zeros (the head) and ones something to do.
+fn stirred(config: &ModelConfig, device: &Device) -> Model {
+    parameters::replace(config.init(3, device), |path, shape| {
+        let elements = shape.iter().product();
+        let noise = random([elements], &device.clone().without_autodiff()) * 0.2;
+        let positive = path.ends_with("gamma") || path.ends_with("running_var");
+        Some(if positive { noise + 1.0 } else { noise })
+    })
+}
+
+fn values<const R: usize>(tensor: Tensor<R>) -> Vec<f32> {
+    tensor.try_into_vec_as::<f32>().unwrap()
+}
+
+fn trainable_count(config: &ModelConfig) -> u64 {
+    let model = config.init(0, &flex().autodiff());
+    let parameters = parameters::trainable(&model);
+    parameters
+        .iter()
+        .map(|p| p.shape.iter().product::<usize>() as u64)
+        .sum()
+}
+
+#[test]
+fn published_parameter_counts() {
+    for (name, size, classes, expected) in [
+        ("vit-tiny", 224, 1000, 5_717_416),
+        ("vit-small", 224, 1000, 22_050_664),
+        ("vit-base", 224, 1000, 86_567_656),
+        ("vit-w1", 32, 10, 1_806_154),
+        ("resnet18", 32, 10, 11_173_962),
+        ("resnet18", 224, 1000, 11_689_512),
+    ] {
+        let config = ModelConfig::preset(name, size, None, classes).unwrap();
+        assert_eq!(config.parameters(), expected, "{name} at {size}");
+        assert_eq!(config.name(), name);
+    }
+}
+
+#[test]
+fn published_flops() {
+    let gigaflops = |name, size, classes| {
+        ModelConfig::preset(name, size, None, classes)
+            .unwrap()
+            .flops() as f64
+            / 1e9
+    };
+    // The papers and timm count multiply-adds: 1.26 and 17.6 G with attention, 1.82 G, 0.56 G.
+    assert!((gigaflops("vit-tiny", 224, 1000) / 2.0 - 1.26).abs() < 0.01);
+    assert!((gigaflops("vit-base", 224, 1000) / 2.0 - 17.57).abs() < 0.05);
+    assert!((gigaflops("resnet18", 224, 1000) / 2.0 - 1.82).abs() < 0.01);
+    assert!((gigaflops("resnet18", 32, 10) / 2.0 - 0.556).abs() < 0.002);
+    assert!((gigaflops("vit-w1", 32, 10) - 0.2466).abs() < 0.0001);
+}
+
+#[test]
+fn the_formula_counts_what_is_built() {
+    for preset in presets() {
+        // The larger ones differ from these in their numbers alone.
+        if ["vit-base", "vit-small", "resnet18"].contains(&preset.name) {
+            continue;
+        }
+        for (size, classes) in [(28, 3), (32, 10), (100, 2)] {
+            let config = ModelConfig::preset(preset.name, size, None, classes).unwrap();
+            assert_eq!(
+                trainable_count(&config),
+                config.parameters(),
+                "{} at {size}",
+                preset.name
+            );
+        }
+    }
+    for size in [16, 96] {
+        let mut config = ModelConfig::preset("resnet18", size, None, 5).unwrap();
+        let ModelConfig::Resnet(resnet) = &mut config else {
+            unreachable!()
+        };
+        resnet.width = 6;
+        assert_eq!(trainable_count(&config), config.parameters());
+    }
+    for stem in [Stem::Linear, Stem::Convolutional] {
+        for pooling in [Pooling::ClassToken, Pooling::Mean] {
+            for position in [Position::Learned, Position::Sinusoidal1d, Position::None] {
+                let (image_size, patch_size) = (16, 4);
+                let vit = VitConfig {
+                    stem,
+                    pooling,
+                    position,
+                    registers: 2,
+                    image_size,
+                    patch_size,
+                    ..tiny()
+                };
+                let config = ModelConfig::Vit(vit);
+                config.validate().unwrap();
+                assert_eq!(trainable_count(&config), config.parameters(), "{config:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_family_gives_logits_and_features() {
+    let mut configs = vec![ModelConfig::Vit(tiny())];
+    for (registers, pooling) in [(3, Pooling::Mean), (2, Pooling::ClassToken)] {
+        for position in [
+            Position::Sinusoidal1d,
+            Position::Sinusoidal2d,
+            Position::None,
+        ] {
+            let stem = Stem::Convolutional;
+            let (image_size, patch_size, drop_path) = (24, 8, 0.2);
+            configs.push(ModelConfig::Vit(VitConfig {
+                registers,
+                pooling,
+                position,
+                stem,
+                image_size,
+                patch_size,
+                drop_path,
+                ..tiny()
+            }));
+        }
+    }
+    for (variant, image_size) in [
+        (ResnetVariant::Resnet9, 13),
+        (ResnetVariant::Resnet18, 13),
+        (ResnetVariant::Resnet18, 97),
+    ] {
+        configs.push(ModelConfig::Resnet(ResnetConfig {
+            variant,
+            image_size,
+            num_classes: 7,
+            width: 3,
+        }));
+    }
+    for config in configs {
+        config.validate().unwrap();
+        let size = config.image_size();
+        let device = flex().autodiff();
+        let model = config.init(1, &device);
+        let images = random([3, 3, size, size], &device);
+        let logits = model.forward(images.clone(), Some(&mut Noise::new(1, 1)));
+        assert_eq!(logits.dims(), [3, 7], "{config:?}");
+        // The head starts as zeros, so every class is as likely as any other.
+        let loss = -log_softmax(logits, 1).mean();
+        assert_eq!(loss.clone().into_scalar::<f32>(), 7f32.ln(), "{config:?}");
+        let mut gradients = loss.backward();
+        let gradients = parameters::take_gradients(&model, &mut gradients);
+        assert_eq!(gradients.len(), parameters::trainable(&model).len());
+        assert!(gradients.iter().all(Option::is_some), "{config:?}");
+        assert_eq!(model.valid().features(images.inner(), None).dims()[0], 3);
+    }
+}
+
+#[test]
+fn training_and_inference_take_different_paths_to_the_same_logits() {
+    for registers in [0, 2] {
+        let config = ModelConfig::Vit(VitConfig {
+            registers,
+            drop_path: 0.5,
+            ..tiny()
+        });
+        let model = stirred(&config, &flex().autodiff());
+        let images = random([4, 3, 15, 15], &flex().autodiff());
+        let training = model.forward(images.clone(), None).into_data();
+        let inference = model.valid().forward(images.inner(), None).into_data();
+        assert!(training.iter::<f32>().any(|logit| logit.abs() > 0.1));
+        training.assert_approx_eq(&inference, Tolerance::<f32>::absolute(2e-5));
+    }
+}
+
+#[test]
+fn drop_path_acts_in_training_alone() {
+    let config = ModelConfig::Vit(VitConfig {
+        drop_path: 0.9,
+        ..tiny()
+    });
+    let model = stirred(&config, &flex());
+    let images = random([6, 3, 15, 15], &flex());
+    let draw = |noise: Option<&mut Noise>| values(model.forward(images.clone(), noise));
+    let still = draw(None);
+    assert_eq!(still, draw(None));
+    let noisy = draw(Some(&mut Noise::new(5, 8)));
+    assert_ne!(still, noisy);
+    assert_eq!(noisy, draw(Some(&mut Noise::new(5, 8))));
+}
+
+#[test]
+fn attention_rows_sum_to_one() {
+    let attention = drawn(Attention::new(10, 5, &flex()));
+    let norm = LayerNorm::new(10, &flex());
+    let x = random([2 * 7, 10], &flex()) * 3.0;
+    let weights = attention.weights(&norm, x, 2, None);
+    assert_eq!(weights.dims(), [2, 5, 7, 7]);
+    for sum in values(weights.sum_dim(3)) {
+        assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+    }
+}
+
+#[test]
+fn a_masked_token_is_not_looked_at() {
+    let attention = drawn(Attention::new(12, 2, &flex()));
+    let norm = LayerNorm::new(12, &flex());
+    let (batch, tokens) = (3, 5);
+    let x = random([batch * tokens, 12], &flex());
+    // Nobody may look at token 4.
+    let allowed: Vec<bool> = (0..tokens * tokens).map(|i| i % tokens != 4).collect();
+    let mask =
+        Tensor::<4, Bool>::from_data(TensorData::new(allowed, [1, 1, tokens, tokens]), &flex());
+    let weights = attention.weights(&norm, x.clone(), batch, Some(&mask));
+    let of_last = values(weights.clone().narrow(3, 4, 1));
+    assert!(of_last.iter().all(|&weight| weight == 0.0));
+    for sum in values(weights.sum_dim(3)) {
+        assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+    }
+    // So it may be anything, as far as the others go.
+    let other = x.clone().reshape([batch, tokens, 12]);
+    let last = random([batch, 1, 12], &flex()) * 7.0 + 1.0;
+    let other = other
+        .slice_assign([0..batch, 4..5], last)
+        .reshape([batch * tokens, 12]);
+    let others = |x| {
+        let y = attention.forward(&norm, x, batch, Some(&mask));
+        values(y.reshape([batch, tokens, 12]).narrow(1, 0, 4))
+    };
+    assert_eq!(others(x), others(other));
+}
+
+#[test]
+fn without_positions_the_encoder_commutes_with_a_permutation() {
+    let config = ModelConfig::Vit(VitConfig {
+        position: Position::None,
+        ..tiny()
+    });
+    let Model::Vit(vit) = stirred(&config, &flex()) else {
+        unreachable!()
+    };
+    let tokens = random([2, 6, 12], &flex());
+    let order = Tensor::from_data([3, 0, 5, 1, 4, 2], &flex());
+    let before = vit.encode(tokens.clone().select(1, order.clone()), None, None);
+    let after = vit.encode(tokens, None, None).select(1, order);
+    before
+        .into_data()
+        .assert_approx_eq(&after.into_data(), Tolerance::<f32>::absolute(1e-5));
+}
+
+#[test]
+fn with_positions_the_place_of_a_patch_matters() {
+    for position in [
+        Position::Learned,
+        Position::Sinusoidal1d,
+        Position::Sinusoidal2d,
+        Position::None,
+    ] {
+        let config = ModelConfig::Vit(VitConfig { position, ..tiny() });
+        let model = stirred(&config, &flex());
+        let images = random([1, 3, 15, 15], &flex());
+        // Rows of patches in another order.
+        let rows: Vec<i32> = (5..15).chain(0..5).collect();
+        let moved = images
+            .clone()
+            .select(2, Tensor::from_data(rows.as_slice(), &flex()));
+        let (a, b) = (
+            values(model.forward(images, None)),
+            values(model.forward(moved, None)),
+        );
+        let difference = a
+            .iter()
+            .zip(&b)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert_eq!(
+            difference > 1e-4,
+            position != Position::None,
+            "{position:?} {difference}"
+        );
+    }
+}
+
+#[test]
+fn patches_are_flattened_channel_first() {
+    let (channels, size, patch) = (2, 6, 3);
+    let pixels: Vec<f32> = (0..channels * size * size).map(|i| i as f32).collect();
+    let image = Tensor::<4>::from_data(TensorData::new(pixels, [1, channels, size, size]), &flex());
+    let patches = values(patch::patches(image, patch));
+    for (i, &value) in patches.iter().enumerate() {
+        let (token, c, y, x) = (i / 18, i / 9 % 2, i / 3 % 3, i % 3);
+        let (row, column) = (token / 2 * 3 + y, token % 2 * 3 + x);
+        assert_eq!(value as usize, c * 36 + row * 6 + column);
+    }
+}
+
+/// The loss' slope along a random direction in all parameters, by autodiff and by differences.
+#[test]
+fn gradients_equal_finite_differences() {
+    let vits = [Stem::Linear, Stem::Convolutional].map(|stem| {
+        let (image_size, patch_size, registers) = (12, 4, 1);
+        ModelConfig::Vit(VitConfig {
+            stem,
+            image_size,
+            patch_size,
+            registers,
+            ..tiny()
+        })
+    });
+    for config in vits {
+        let device = flex().autodiff();
+        let model = stirred(&config, &device);
+        let images = random([5, 3, 12, 12], &device);
+        let loss = |model: &Model| {
+            let logits = model.forward(images.clone(), None);
+            -(log_softmax(logits, 1).narrow(1, 2, 1)).mean()
+        };
+        let mut gradients = loss(&model).backward();
+        let gradients = parameters::take_gradients(&model, &mut gradients);
+        let mut slope = 0.0;
+        let mut directions = Vec::new();
+        for (i, gradient) in gradients.into_iter().enumerate() {
+            let gradient = gradient.unwrap();
+            let direction =
+                Tensor::<1>::random(gradient.dims(), Distribution::Default, &flex()) - 0.5;
+            let direction = direction + gradient.clone() * (1.0 + i as f64 / 10.0);
+            slope += (gradient * direction.clone()).sum().into_scalar::<f32>();
+            directions.push(direction);
+        }
+        let step = 2e-3;
+        let at = |step: f64| {
+            let mut directions = directions.iter();
+            let moved = parameters::update(model.clone(), |value| {
+                value + directions.next().unwrap().clone() * step
+            });
+            f64::from(loss(&moved).into_scalar::<f32>())
+        };
+        let measured = (at(step) - at(-step)) / (2.0 * step);
+        let relative = (measured - f64::from(slope)).abs() / measured.abs();
+        assert!(relative < 1e-2, "autodiff {slope}, differences {measured}");
+    }
+}
+
+#[test]
+fn weights_depend_on_seed_and_name_alone() {
+    let config = ModelConfig::Vit(tiny());
+    let weights = |seed| {
+        let model = config.init(seed, &flex());
+        let all: Vec<(String, Vec<f32>)> = parameters::values(&model)
+            .into_iter()
+            .map(|(path, tensor)| (path, values(tensor)))
+            .collect();
+        all
+    };
+    let here = weights(1);
+    let there = std::thread::spawn(move || {
+        let config = ModelConfig::Vit(VitConfig { depth: 4, ..tiny() });
+        let model = config.init(1, &flex().autodiff());
+        let all: Vec<(String, Vec<f32>)> = parameters::values(&model)
+            .into_iter()
+            .map(|(path, tensor)| (path, values(tensor)))
+            .collect();
+        all
+    });
+    // A deeper model on another thread and an autodiff device draws the same blocks.
+    let there = there.join().unwrap();
+    for (path, values) in &here {
+        let (_, other) = there.iter().find(|(other, _)| other == path).unwrap();
+        assert_eq!(values, other, "{path}");
+    }
+    assert_ne!(here, weights(2));
+    let (_, position) = here
+        .iter()
+        .find(|(path, _)| path.ends_with("position_embedding"))
+        .unwrap();
+    let deviation = (position.iter().map(|p| p * p).sum::<f32>() / position.len() as f32).sqrt();
+    assert!((deviation - 0.02).abs() < 0.004, "{deviation}");
+    let (_, block0) = here
+        .iter()
+        .find(|(path, _)| path.ends_with("0.mlp.fc1.weight"))
+        .unwrap();
+    let (_, block1) = here
+        .iter()
+        .find(|(path, _)| path.ends_with("1.mlp.fc1.weight"))
+        .unwrap();
+    assert_ne!(block0, block1);
+}
+
+#[test]
+fn weight_decay_is_for_matrices() {
+    let mut config = tiny();
+    config.registers = 1;
+    let model = ModelConfig::Vit(config).init(0, &flex().autodiff());
+    let mut decayed: Vec<String> = parameters::trainable(&model)
+        .into_iter()
+        .filter(|parameter| parameter.decays)
+        .map(|parameter| parameter.path.replace(|c: char| c.is_ascii_digit(), "#"))
+        .collect();
+    decayed.dedup();
+    decayed.sort();
+    decayed.dedup();
+    assert_eq!(
+        decayed,
+        [
+            "Vit.blocks.#.attention.projection.weight",
+            "Vit.blocks.#.attention.qkv.weight",
+            "Vit.blocks.#.mlp.fc#.weight",
+            "Vit.head.weight",
+            "Vit.patch_embedding.projection.weight",
+        ]
+    );
+}
+
+#[test]
+fn presets_take_a_patch_size_that_fits() {
+    for (size, patch) in [
+        (28, 4),
+        (30, 3),
+        (32, 4),
+        (64, 8),
+        (96, 16),
+        (100, 10),
+        (224, 16),
+    ] {
+        let ModelConfig::Vit(config) = ModelConfig::preset("vit-micro", size, None, 10).unwrap()
+        else {
+            unreachable!()
+        };
+        assert_eq!(config.patch_size, patch, "at {size}");
+    }
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let message = |name, size, patch, classes| {
+        ModelConfig::preset(name, size, patch, classes)
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        message("vit-tinny", 224, None, 10),
+        "--model \"vit-tinny\" is not a model, did you mean \"vit-tiny\"?; known models are \
+         vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, resnet18"
+    );
+    assert_eq!(
+        message("vit-w1", 32, Some(5), 10),
+        "--patch-size 5 does not divide --image-size 32: expected one of 2, 4, 8, 16, 32"
+    );
+    assert_eq!(
+        message("vit-w1", 31, None, 10),
+        "--patch-size 4 does not divide --image-size 31: expected one of 31"
+    );
+    assert_eq!(
+        message("resnet9", 32, Some(4), 10),
+        "--patch-size does not apply to resnet9, which has no patches: leave it out"
+    );
+    assert_eq!(
+        message("vit-w1", 32, Some(0), 10),
+        "patch_size is 0: expected 1 to 32"
+    );
+    assert_eq!(
+        message("resnet9", 4, None, 10),
+        "image_size is 4: expected 8 to 4096"
+    );
+    assert_eq!(
+        message("vit-w1", 32, None, 0),
+        "num_classes is 0: expected 1 to 1000000"
+    );
+    assert_eq!(
+        message("vit-w1", 4096, Some(2), 10),
+        "the number of tokens is 4194304: expected 1 to 16384"
+    );
+    let refuse = |config: VitConfig| ModelConfig::Vit(config).validate().unwrap_err().to_string();
+    assert_eq!(
+        refuse(VitConfig {
+            num_heads: 5,
+            ..tiny()
+        }),
+        "num_heads 5 does not divide embed_dim 12: expected a divisor"
+    );
+    assert_eq!(
+        refuse(VitConfig {
+            drop_path: 1.0,
+            ..tiny()
+        }),
+        "drop_path is 1: expected from 0 to below 1"
+    );
+    assert!(
+        refuse(VitConfig {
+            drop_path: f32::NAN,
+            ..tiny()
+        })
+        .contains("NaN")
+    );
+    assert!(
+        refuse(VitConfig {
+            stem: Stem::Convolutional,
+            ..tiny()
+        })
+        .contains("patches of 5")
+    );
+    let huge = VitConfig {
+        embed_dim: 16_380,
+        depth: 256,
+        mlp_dim: 65_536,
+        ..tiny()
+    };
+    assert!(refuse(huge).starts_with("the number of parameters is"));
+}
+
+#[test]
+fn configurations_survive_serialisation_and_refuse_unknown_keys() {
+    for preset in presets() {
+        let config = ModelConfig::preset(preset.name, 32, None, 10).unwrap();
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<ModelConfig>(&json).unwrap(), config);
+        let toml = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<ModelConfig>(&toml).unwrap(), config);
+        let misspelt = json.replace("image_size", "img_size");
+        assert!(serde_json::from_str::<ModelConfig>(&misspelt).is_err());
+        let more = json.replacen('{', "{\"dept\":3,", 1);
+        assert!(
+            serde_json::from_str::<ModelConfig>(&more).is_err(),
+            "{more}"
+        );
+        assert_eq!(config.clone().with_num_classes(3).num_classes(), 3);
+    }
+}
+
+/// Xavier's weights for a lone module.
+fn drawn<M: Module>(module: M) -> M {
+    init::draw(module, 9, &flex())
+}
+
+#[test]
+fn running_statistics_reach_inference() {
+    let config = ResnetConfig {
+        variant: ResnetVariant::Resnet9,
+        image_size: 8,
+        num_classes: 3,
+        width: 2,
+    };
+    let device = flex().autodiff();
+    let model = stirred(&ModelConfig::Resnet(config), &device);
+    let images = random([4, 3, 8, 8], &device) * 2.0 + 1.0;
+    let before = values(model.valid().forward(images.clone().inner(), None));
+    let _ = model.forward(images.clone(), None);
+    let after = values(model.valid().forward(images.inner(), None));
+    assert_ne!(before, after);
+    struct Frozen(usize);
+    impl ModuleVisitor for Frozen {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0 += usize::from(!param.val().is_require_grad());
+        }
+    }
+    let mut frozen = Frozen(0);
+    model.visit(&mut frozen);
+    assert_eq!(
+        frozen.0, 16,
+        "a mean and a variance for each of eight norms"
+    );
+}
