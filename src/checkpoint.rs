@@ -153,7 +153,7 @@ pub fn load_weights(path: &Path, device: &Device) -> Result<Checkpoint, Checkpoi
             meta.model.num_classes()
         )));
     }
-    let model = file.fill(meta.model.init_zeros(device).valid(), device)?;
+    let model = file.fill(meta.model.init_constant(device).valid(), device)?;
     Ok(Checkpoint { meta, model })
 }
 

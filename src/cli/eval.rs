@@ -18,9 +18,9 @@ pub struct EvalArgs {
     /// Data set; without it, the one the run was trained on, split as it was then.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// train, val or test.
-    #[arg(long, default_value = "test", value_name = "SPLIT")]
-    split: SplitName,
+    /// train, val or test; without it test, or the only one there is.
+    #[arg(long, value_name = "SPLIT")]
+    split: Option<SplitName>,
     /// Pictures a batch.
     #[arg(short, long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch_size: u32,

@@ -24,6 +24,8 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+// One command is parsed in a lifetime: its size does not matter.
+#[allow(clippy::large_enum_variant)]
 enum Command {
     /// Train a model on a data set into a run directory.
     Train(Box<train::TrainArgs>),
@@ -63,6 +65,9 @@ enum Done {
 /// 0 success, 1 failure, 2 usage, 130 interrupted.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Ok(program) = std::env::current_exe() {
+        crate::device::probe_with(program);
+    }
     let result = match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),

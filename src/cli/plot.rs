@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{Done, say};
+use crate::compare::{self, Entry};
+use crate::device::{self, DeviceChoice};
 use crate::run::{self, RunDir};
 
 /// Redraws every plot of each run from its files; several runs also get one plot together.
@@ -38,13 +40,23 @@ pub fn run(args: PlotArgs) -> anyhow::Result<Done> {
         .iter()
         .map(|path| RunDir::open(path))
         .collect::<Result<Vec<_>, _>>()?;
+    // Only the prediction grid asks the model again.
+    let device = device::select(DeviceChoice::Auto)?;
     let mut written = Vec::new();
     for dir in &dirs {
-        written.extend(run::redraw(dir, extension)?);
+        written.extend(run::redraw(dir, extension, &device)?);
     }
     if dirs.len() > 1 {
         let path = args.together.with_extension(extension);
-        run::draw_together(&dirs, &path)?;
+        let entries: Vec<Entry> = dirs
+            .iter()
+            .map(|dir| Entry {
+                model: dir.root().display().to_string(),
+                seed: 0,
+                dir: dir.clone(),
+            })
+            .collect();
+        compare::draw(&entries, &path)?;
         written.push(path);
     }
     for path in written {

@@ -255,22 +255,12 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
     if args.json {
         say(&summary_json(&dir, &finished).to_string())?;
     } else {
-        say(&summary(&dir, &finished, &recipe))?;
+        say(&summary(&dir, &finished))?;
     }
     Ok(Done::Success)
 }
 
-fn accuracy(name: &str, report: &EvalReport) -> String {
-    format!(
-        "{name} top-1: {} on {} pictures, loss {:.4}, calibration error {:.3}\n",
-        text::percent_interval(report.top1, report.top1_interval),
-        text::count(report.n as u64),
-        report.loss,
-        report.ece,
-    )
-}
-
-fn summary(dir: &RunDir, finished: &Finished, recipe: &Recipe) -> String {
+fn summary(dir: &RunDir, finished: &Finished) -> String {
     let progress = &finished.outcome.progress;
     let mut out = String::new();
     let ending = match finished.outcome.ending {
@@ -284,19 +274,25 @@ fn summary(dir: &RunDir, finished: &Finished, recipe: &Recipe) -> String {
         progress.best.map_or(progress.epoch, |b| b.epoch),
     );
     if let Some(val) = &finished.val {
-        out += &accuracy("val", val);
+        out += &(run::accuracy_line("val", val) + "\n");
     }
     if let Some(test) = &finished.test {
-        out += &accuracy("test", test);
+        out += &(run::accuracy_line("test", test) + "\n");
     }
     let root = dir.root().display();
     out += &format!("plots:    {root}/results.png, confusion_matrix.png, predictions.png\n");
     out += &format!("weights:  {root}/weights/best.safetensors\n");
-    let example = match (&finished.example, &recipe.data.path) {
-        (Some(picture), _) => picture.clone(),
-        (None, _) => "PICTURE".to_owned(),
-    };
-    out + &format!("classify: vitrine classify {root} {example}\n")
+    let example = finished.example.as_deref().unwrap_or("PICTURE");
+    out + &format!("classify: {} classify {root} {example}\n", program())
+}
+
+/// How the user can start us again: a newcomer has no `vitrine` on the path, only cargo.
+fn program() -> &'static str {
+    if std::env::var_os("CARGO").is_some() {
+        "cargo run --release --"
+    } else {
+        "vitrine"
+    }
 }
 
 fn summary_json(dir: &RunDir, finished: &Finished) -> serde_json::Value {

@@ -6,9 +6,9 @@
 //! - Classes are in the order of their names; names that are all numbers are in numeric order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::files::{Files, base_name, folder_of};
+use super::files::{Files, FolderFiles, base_name, folder_of};
 use super::source::{Container, Entry, Listing, SourceKind};
 use super::{DataError, RawPicture, Skipped, SplitName};
 
@@ -38,6 +38,19 @@ fn is_candidate(files: &dyn Files, index: usize) -> bool {
     use image::ImageFormat::{Bmp, Ico, Pnm};
     // Two bytes are too few to tell a bitmap from a text that begins with BM or P1.
     matches!(image::guess_format(&files.head(index)), Ok(format) if !matches!(format, Bmp | Ico | Pnm))
+}
+
+/// Every picture below `folder`, in order of its path.
+///
+/// # Errors
+///
+/// Where the folder cannot be read.
+pub fn picture_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let files = FolderFiles::open(folder)?;
+    Ok((0..files.names().len())
+        .filter(|&index| is_candidate(&files, index))
+        .filter_map(|index| files.on_disk(index))
+        .collect())
 }
 
 /// Class names in their order: by number when all are numbers, else by bytes.

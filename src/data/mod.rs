@@ -29,6 +29,7 @@ pub mod split;
 pub mod verify;
 
 pub use error::DataError;
+pub use folder::picture_files;
 pub use augment::{AugmentConfig, Flip, Policy};
 pub use decode::{DecodeError, DecodeLimits, decode};
 pub use loader::{Batch, Batches, EvalLoader, Shard, Targets, TrainLoader};

@@ -37,6 +37,8 @@ pub struct Answers {
     pub predictions: Predictions,
     /// The pictures, in the same order.
     pub pictures: Pictures,
+    /// Where they come from.
+    pub dataset: Arc<Dataset>,
     /// The split that was measured.
     pub split: SplitName,
 }
@@ -144,6 +146,7 @@ pub fn answer(
         meta,
         predictions,
         pictures,
+        dataset,
         split,
     })
 }

@@ -32,6 +32,8 @@ pub struct RunInfo {
     started: u64,
     ended: Option<u64>,
     training_s: Option<f64>,
+    training_images_per_s: Option<f64>,
+    peak_memory_bytes: Option<u64>,
     best_epoch: Option<usize>,
 }
 
@@ -61,6 +63,8 @@ impl RunInfo {
             started: now(),
             ended: None,
             training_s: None,
+            training_images_per_s: None,
+            peak_memory_bytes: None,
             best_epoch: None,
         }
     }
@@ -69,6 +73,10 @@ impl RunInfo {
     pub fn end(&mut self, finished: &Finished) {
         self.ended = Some(now());
         self.training_s = Some(finished.outcome.progress.elapsed_s);
+        let history = &finished.outcome.progress.history;
+        let rates = history.iter().map(|r| r.images_per_s).sum::<f64>();
+        self.training_images_per_s = Some(rates / history.len().max(1) as f64);
+        self.peak_memory_bytes = device::peak_memory_bytes();
         self.best_epoch = finished.outcome.progress.best.map(|b| b.epoch);
     }
 

@@ -27,7 +27,7 @@ use crate::train::{Outcome, Saved, TrainError, TrainEvent, Trainer, seconds_per_
 
 pub use dir::{RunDir, find_weights, next_free};
 pub use evaluate::{Answers, Evaluated, EvaluateOptions, answer, evaluate};
-pub use finish::{draw_together, history, recorded, redraw, write_evaluation};
+pub use finish::{accuracy_line, history, recorded, redraw, write_evaluation};
 pub use info::{COMMIT, RunInfo};
 
 /// Why a run could not be made, continued or finished.
@@ -369,7 +369,7 @@ pub fn train(
         });
     }
     observe(RunEvent::Testing);
-    let finished = finish::finish(recipe, dir, device, &mut plan, outcome, observe)?;
+    let finished = finish::finish(recipe, dir, device, &plan, outcome)?;
     info.end(&finished);
     write(dir.info(), &info.to_json())?;
     Ok(finished)

@@ -1,0 +1,152 @@
+//! Mixup and cutmix: two pictures in one, and two labels.
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use super::AugmentConfig;
+use super::seeded::{Purpose, beta, coin, generator};
+
+/// How the pictures of one batch are mixed: each with its partner, all in the same way.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::data) struct Mix {
+    /// For each picture, the place of its partner in the batch.
+    pub partner: Vec<usize>,
+    /// What is left of a picture itself, 0 to 1.
+    pub lambda: f32,
+    /// The rectangle that comes from the partner, as columns and rows; without one, every pixel is a weighted mean.
+    cut: Option<[std::ops::Range<usize>; 2]>,
+}
+
+/// Draws how batch `batch` of `epoch` is mixed; nothing where neither mixup nor cutmix is on.
+pub(in crate::data) fn draw_mix(
+    config: &AugmentConfig,
+    seed: u64,
+    epoch: usize,
+    batch: usize,
+    len: usize,
+    size: usize,
+) -> Option<Mix> {
+    let rng = &mut generator(seed, Purpose::Mix, epoch, batch);
+    let cut = match (config.mixup > 0.0, config.cutmix > 0.0) {
+        (false, false) => return None,
+        (true, true) => coin(rng),
+        (_, cutmix) => cutmix,
+    };
+    let lambda = beta(
+        rng,
+        f64::from(if cut { config.cutmix } else { config.mixup }),
+    );
+    let mut partner: Vec<usize> = (0..len).collect();
+    partner.shuffle(rng);
+    if !cut {
+        let (lambda, cut) = (lambda as f32, None);
+        return Some(Mix {
+            partner,
+            lambda,
+            cut,
+        });
+    }
+    // Yun et al. 2019, Eq. 2: a rectangle of 1 − λ of the area around a random middle, cut off at the borders, after
+    // which λ is what is truly left.
+    let side = (size as f64 * (1.0 - lambda).sqrt()) as usize;
+    let mut span = || {
+        let middle = rng.random_range(0..size);
+        middle.saturating_sub(side / 2)..(middle + side.div_ceil(2)).min(size)
+    };
+    let (columns, rows) = (span(), span());
+    let taken = (columns.len() * rows.len()) as f32 / (size * size) as f32;
+    Some(Mix {
+        partner,
+        lambda: 1.0 - taken,
+        cut: Some([columns, rows]),
+    })
+}
+
+impl Mix {
+    /// Mixes one picture with its partner, both normalised `[3, S, S]`.
+    pub fn apply(&self, picture: &mut [f32], partner: &[f32], size: usize) {
+        match &self.cut {
+            None => {
+                for (value, other) in picture.iter_mut().zip(partner) {
+                    *value = self.lambda * *value + (1.0 - self.lambda) * other;
+                }
+            }
+            Some([columns, rows]) => {
+                for row in
+                    (0..3).flat_map(|channel| rows.clone().map(move |row| channel * size + row))
+                {
+                    let part = row * size + columns.start..row * size + columns.end;
+                    picture[part.clone()].copy_from_slice(&partner[part]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn config(mixup: f32, cutmix: f32) -> AugmentConfig {
+        AugmentConfig {
+            mixup,
+            cutmix,
+            ..AugmentConfig::default()
+        }
+    }
+
+    fn mixed(mix: &Mix, size: usize) -> Vec<f32> {
+        let mut picture = vec![1.0; 3 * size * size];
+        mix.apply(&mut picture, &vec![0.0; 3 * size * size], size);
+        picture
+    }
+
+    #[test]
+    fn neither_is_nothing() {
+        assert_eq!(draw_mix(&config(0.0, 0.0), 1, 2, 3, 4, 5), None);
+    }
+
+    #[test]
+    fn lambda_is_what_is_left_of_a_picture() {
+        for (settings, kinds) in [
+            (config(0.8, 0.0), 1),
+            (config(0.0, 1.0), 1),
+            (config(0.8, 1.0), 2),
+        ] {
+            let mut seen = std::collections::HashSet::new();
+            for batch in 0..100 {
+                let mix = draw_mix(&settings, 9, 0, batch, 7, 13).unwrap();
+                seen.insert(mix.cut.is_some());
+                let mut partners = mix.partner.clone();
+                partners.sort_unstable();
+                assert_eq!(partners, (0..7).collect::<Vec<_>>());
+                let picture = mixed(&mix, 13);
+                let left = picture.iter().sum::<f32>() / picture.len() as f32;
+                assert!((left - mix.lambda).abs() < 1e-4, "{left} {mix:?}");
+                if mix.cut.is_some() {
+                    assert!(picture.iter().all(|v| *v == 0.0 || *v == 1.0));
+                    assert_eq!(
+                        picture[..169],
+                        picture[338..],
+                        "the same rectangle in each channel"
+                    );
+                }
+            }
+            assert_eq!(seen.len(), kinds);
+        }
+    }
+
+    #[test]
+    fn both_share_the_batches_fairly() {
+        let cuts = (0..400)
+            .filter(|&batch| {
+                draw_mix(&config(1.0, 1.0), 5, 1, batch, 2, 8)
+                    .unwrap()
+                    .cut
+                    .is_some()
+            })
+            .count();
+        assert!((160..240).contains(&cuts), "{cuts}");
+    }
+}

@@ -1,0 +1,738 @@
+//! The bytes of one picture → RGB, eight bits a channel.
+//!
+//! What the bytes are is told by their content, never by a file's name. Every picture becomes RGB by one rule:
+//!
+//! - EXIF orientation is applied, so that pictures stand as they were taken.
+//! - Greyscale becomes three equal channels; a palette is looked up.
+//! - 16-bit channels are rounded to the nearest of 256 levels; floating-point ones are clamped to 0..=1 first.
+//! - Alpha is composed over white, on which most pictures with transparency were drawn to be seen.
+//! - Of an animation, the first frame counts.
+//!
+//! It refuses what a header says is too large before anything is allocated for it ([`DecodeLimits`]), and it refuses a
+//! truncated file rather than fill its end with grey. It does not resize (`preprocess` does).
+
+use std::io::{Cursor, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use image::error::LimitErrorKind;
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+
+use super::RawPicture;
+
+/// The largest picture that is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// Width times height.
+    pub max_pixels: u64,
+    /// Bytes of the decoded picture in its own format, and what the decoder may allocate beside it.
+    pub max_bytes: u64,
+}
+
+impl Default for DecodeLimits {
+    /// 100 megapixels, twice what a good camera takes, and 1 GiB, which holds them even at 16 bits with alpha.
+    fn default() -> Self {
+        DecodeLimits {
+            max_pixels: 100_000_000,
+            max_bytes: 1 << 30,
+        }
+    }
+}
+
+/// Why a picture cannot be decoded. It does not name the picture: who asked knows its name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Nothing there.
+    #[error("empty file (0 bytes)")]
+    Empty,
+    /// Bytes that are no picture.
+    #[error(
+        "not a picture: found {found}, expected JPEG, PNG, GIF, BMP, WebP, TIFF or another known format"
+    )]
+    Unrecognised {
+        /// Text, or the first bytes.
+        found: String,
+    },
+    /// A header that asks for too much.
+    #[error(
+        "{width}x{height} pixels are more than the {limit_megapixels} megapixels that are decoded; make it smaller"
+    )]
+    TooManyPixels {
+        /// As the header says.
+        width: u32,
+        /// As the header says.
+        height: u32,
+        /// The limit.
+        limit_megapixels: u64,
+    },
+    /// A picture that needs more memory than allowed.
+    #[error(
+        "decoding needs more than {limit_mib} MiB of memory, the most that is allowed; make it smaller"
+    )]
+    TooMuchMemory {
+        /// The limit.
+        limit_mib: u64,
+    },
+    /// The end is missing.
+    #[error("truncated {format}: the file ends before the picture does")]
+    Truncated {
+        /// Its format.
+        format: &'static str,
+    },
+    /// Something in it is wrong.
+    #[error("damaged {format}: {reason}")]
+    Damaged {
+        /// Its format.
+        format: &'static str,
+        /// What the decoder said.
+        reason: String,
+    },
+    /// A variant that is not decoded.
+    #[error("{format} of a kind that is not supported: {reason}")]
+    Unsupported {
+        /// Its format.
+        format: &'static str,
+        /// What the decoder said.
+        reason: String,
+    },
+    /// Raw pixels whose number is not what their size says.
+    #[error("found {found} bytes of pixels, expected {width}x{height}x{channels}")]
+    PixelCount {
+        /// Bytes there.
+        found: usize,
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+        /// 1 or 3.
+        channels: u8,
+    },
+}
+
+/// Decodes one picture to RGB by the module's rule.
+///
+/// # Errors
+///
+/// [`DecodeError`] where the bytes are no picture, damaged, truncated, or past `limits`.
+pub fn decode(raw: &RawPicture<'_>, limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
+    match raw {
+        RawPicture::Encoded(bytes) => decode_file(bytes, limits),
+        RawPicture::Pixels {
+            width,
+            height,
+            channels,
+            data,
+        } => {
+            check_pixels(*width, *height, limits)?;
+            let pixels = *width as usize * *height as usize;
+            let rgb = match channels {
+                3 if data.len() == pixels * 3 => data.to_vec(),
+                1 if data.len() == pixels => data.iter().flat_map(|&grey| [grey; 3]).collect(),
+                _ => Vec::new(),
+            };
+            RgbImage::from_raw(*width, *height, rgb)
+                .filter(|_| pixels > 0)
+                .ok_or(DecodeError::PixelCount {
+                    found: data.len(),
+                    width: *width,
+                    height: *height,
+                    channels: *channels,
+                })
+        }
+    }
+}
+
+/// The format of encoded bytes by their content, as it is usually written: `JPEG`, `PNG`, ….
+pub fn format_name(bytes: &[u8]) -> Option<&'static str> {
+    image::guess_format(bytes).ok().map(written)
+}
+
+fn decode_file(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
+    if bytes.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    let format = image::guess_format(bytes).map_err(|_| DecodeError::Unrecognised {
+        found: describe(bytes),
+    })?;
+    // A decoder that panics on foreign bytes is a bug in that decoder, and no reason to end a training.
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode_as(format, bytes, limits)));
+    decoded.unwrap_or_else(|_| {
+        Err(DecodeError::Damaged {
+            format: written(format),
+            reason: "its decoder failed".to_owned(),
+        })
+    })
+}
+
+fn decode_as(
+    format: ImageFormat,
+    bytes: &[u8],
+    limits: &DecodeLimits,
+) -> Result<RgbImage, DecodeError> {
+    // The JPEG decoder fills what is missing with grey and calls it a success.
+    if format == ImageFormat::Jpeg && !jpeg_has_end(bytes) {
+        return Err(DecodeError::Truncated {
+            format: written(format),
+        });
+    }
+    let failed = |error| explain(error, format, limits);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut allowed = Limits::no_limits();
+    allowed.max_alloc = Some(limits.max_bytes);
+    reader.limits(allowed);
+    let mut decoder = reader.into_decoder().map_err(failed)?;
+    let (width, height) = decoder.dimensions();
+    check_pixels(width, height, limits)?;
+    if decoder.total_bytes() > limits.max_bytes {
+        return Err(too_much_memory(limits));
+    }
+    if width == 0 || height == 0 {
+        return Err(DecodeError::Damaged {
+            format: written(format),
+            reason: format!("its size is {width}x{height}"),
+        });
+    }
+    // A picture whose EXIF is damaged is still a picture.
+    let orientation = match format {
+        ImageFormat::Jpeg if !jpeg_has_exif(bytes) => Orientation::NoTransforms,
+        _ => decoder.orientation().unwrap_or(Orientation::NoTransforms),
+    };
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    picture.apply_orientation(orientation);
+    Ok(to_rgb(picture))
+}
+
+fn to_rgb(picture: DynamicImage) -> RgbImage {
+    if !picture.has_alpha() {
+        return picture.into_rgb8();
+    }
+    let rgba = picture.into_rgba8();
+    let over_white = |colour: u8, alpha: u8| {
+        let (colour, alpha) = (u32::from(colour), u32::from(alpha));
+        ((colour * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+    };
+    let mut rgb = RgbImage::new(rgba.width(), rgba.height());
+    for (to, from) in rgb.pixels_mut().zip(rgba.pixels()) {
+        let [r, g, b, a] = from.0;
+        to.0 = [r, g, b].map(|colour| over_white(colour, a));
+    }
+    rgb
+}
+
+fn check_pixels(width: u32, height: u32, limits: &DecodeLimits) -> Result<(), DecodeError> {
+    if u64::from(width) * u64::from(height) > limits.max_pixels {
+        return Err(DecodeError::TooManyPixels {
+            width,
+            height,
+            limit_megapixels: limits.max_pixels / 1_000_000,
+        });
+    }
+    Ok(())
+}
+
+fn too_much_memory(limits: &DecodeLimits) -> DecodeError {
+    DecodeError::TooMuchMemory {
+        limit_mib: limits.max_bytes >> 20,
+    }
+}
+
+fn explain(error: ImageError, format: ImageFormat, limits: &DecodeLimits) -> DecodeError {
+    let reason = one_line(&error.to_string());
+    let format = written(format);
+    match error {
+        ImageError::Limits(limit) if limit.kind() == LimitErrorKind::InsufficientMemory => {
+            too_much_memory(limits)
+        }
+        ImageError::Unsupported(_) => DecodeError::Unsupported { format, reason },
+        ImageError::IoError(io) if io.kind() == ErrorKind::UnexpectedEof => {
+            DecodeError::Truncated { format }
+        }
+        // Some decoders keep the missing bytes to themselves and only say so.
+        _ if [
+            "unexpected end",
+            "unexpectedeof",
+            "unexpected eof",
+            "premature end",
+            "exhausted",
+        ]
+        .iter()
+        .any(|words| reason.to_lowercase().contains(words)) =>
+        {
+            DecodeError::Truncated { format }
+        }
+        _ => DecodeError::Damaged { format, reason },
+    }
+}
+
+/// The first of a decoder's lines, without its final period, at a length that fits a table.
+fn one_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let short: String = line.chars().take(120).collect();
+    short.trim_end_matches(['.', ' ']).to_owned()
+}
+
+fn written(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Jpeg => "JPEG",
+        ImageFormat::Png => "PNG",
+        ImageFormat::Gif => "GIF",
+        ImageFormat::WebP => "WebP",
+        ImageFormat::Bmp => "BMP",
+        ImageFormat::Tiff => "TIFF",
+        ImageFormat::Pnm => "PNM",
+        ImageFormat::Ico => "ICO",
+        ImageFormat::Qoi => "QOI",
+        ImageFormat::Hdr => "HDR",
+        ImageFormat::OpenExr => "OpenEXR",
+        ImageFormat::Dds => "DDS",
+        ImageFormat::Farbfeld => "farbfeld",
+        ImageFormat::Avif => "AVIF",
+        _ => "picture",
+    }
+}
+
+fn describe(bytes: &[u8]) -> String {
+    let head = &bytes[..bytes.len().min(256)];
+    // A character may be cut in two at the end of the head.
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => Some(text),
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&head[..error.valid_up_to()]).ok()
+        }
+        Err(_) => None,
+    };
+    if text.is_some_and(|text| {
+        !text.is_empty() && !text.chars().any(|c| c.is_control() && !c.is_whitespace())
+    }) {
+        return "text".to_owned();
+    }
+    let shown: Vec<String> = bytes
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("bytes {}", shown.join(" "))
+}
+
+/// The segments of a JPEG up to and including `start of scan`: marker, and where its length field stands.
+fn jpeg_segments(bytes: &[u8]) -> impl Iterator<Item = (u8, usize)> + '_ {
+    let mut at = 2;
+    std::iter::from_fn(move || {
+        // Stray bytes between segments occur, and fill bytes of 0xff are allowed.
+        loop {
+            at += bytes.get(at..)?.iter().position(|&byte| byte == 0xff)?;
+            let marker = *bytes.get(at + 1)?;
+            match marker {
+                0xff => at += 1,
+                0x00 | 0x01 | 0xd0..=0xd8 => at += 2,
+                0xd9 => {
+                    at = bytes.len();
+                    return Some((marker, at));
+                }
+                _ => {
+                    let length = usize::from(u16::from_be_bytes([
+                        *bytes.get(at + 2)?,
+                        *bytes.get(at + 3)?,
+                    ]));
+                    let start = at + 2;
+                    at = start + length.max(2);
+                    return Some((marker, start));
+                }
+            }
+        }
+    })
+}
+
+/// Whether the picture's data is followed by `end of image`. Within the data of a scan 0xff is always escaped, so that
+/// walking the segments finds the true end, not that of a thumbnail inside one.
+fn jpeg_has_end(bytes: &[u8]) -> bool {
+    let mut scans = 0;
+    for (marker, _) in jpeg_segments(bytes) {
+        match marker {
+            0xda => scans += 1,
+            0xd9 => return scans > 0,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Whether an EXIF segment precedes the picture's data. Asking the decoder parses its whole header again, which is a
+/// third of the time that a 32×32 picture takes.
+fn jpeg_has_exif(bytes: &[u8]) -> bool {
+    jpeg_segments(bytes)
+        .take_while(|&(marker, _)| marker != 0xda)
+        .any(|(marker, start)| {
+            marker == 0xe1 && bytes.get(start + 2..start + 6) == Some(b"Exif".as_slice())
+        })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::borrow::Cow;
+
+    use image::{ColorType, DynamicImage, ImageBuffer, Rgb, Rgba};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn photo(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            Rgb([(x * 7) as u8, (y * 5) as u8, ((x + y) * 3) as u8])
+        })
+    }
+
+    fn encode(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        picture
+            .write_to(&mut Cursor::new(&mut bytes), format)
+            .unwrap();
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
+        decode(
+            &RawPicture::Encoded(Cow::Borrowed(bytes)),
+            &DecodeLimits::default(),
+        )
+    }
+
+    fn furthest(a: &RgbImage, b: &RgbImage) -> u8 {
+        assert_eq!(a.dimensions(), b.dimensions());
+        a.iter()
+            .zip(b.iter())
+            .map(|(a, b)| a.abs_diff(*b))
+            .max()
+            .unwrap()
+    }
+
+    /// EXIF with nothing but an orientation, as a JPEG segment.
+    fn exif_segment(orientation: u8) -> Vec<u8> {
+        let mut tiff = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+        tiff.extend([orientation, 0, 0, 0, 0, 0, 0]);
+        let mut segment = vec![0xff, 0xe1];
+        segment.extend((tiff.len() as u16 + 2).to_be_bytes());
+        segment.extend(tiff);
+        segment
+    }
+
+    fn png_header(width: u32, height: u32) -> Vec<u8> {
+        let mut png = encode(&photo(1, 1).into(), ImageFormat::Png);
+        png[16..20].copy_from_slice(&width.to_be_bytes());
+        png[20..24].copy_from_slice(&height.to_be_bytes());
+        let mut crc = flate2::Crc::new();
+        crc.update(&png[12..29]);
+        png[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+        png
+    }
+
+    #[test]
+    fn lossless_formats_give_the_pixels_back() {
+        let picture = photo(13, 7);
+        for format in [
+            ImageFormat::Png,
+            ImageFormat::Bmp,
+            ImageFormat::WebP,
+            ImageFormat::Tiff,
+            ImageFormat::Pnm,
+            ImageFormat::Qoi,
+            ImageFormat::Ico,
+            ImageFormat::Gif,
+        ] {
+            // Their encoders take alpha only; 91 colours fit into GIF's palette.
+            let source = match format {
+                ImageFormat::Ico | ImageFormat::Gif => DynamicImage::from(picture.clone()).into_rgba8().into(),
+                _ => DynamicImage::from(picture.clone()),
+            };
+            assert_eq!(
+                read(&encode(&source, format)).unwrap(),
+                picture,
+                "{format:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn jpeg_comes_close() {
+        let picture = RgbImage::from_fn(24, 13, |x, y| {
+            Rgb([(x * 2 + 90) as u8, (y * 2 + 90) as u8, 120])
+        });
+        let jpeg = encode(&picture.clone().into(), ImageFormat::Jpeg);
+        assert!(furthest(&read(&jpeg).unwrap(), &picture) < 16);
+    }
+
+    #[test]
+    fn grey_becomes_three_equal_channels() {
+        let grey = image::GrayImage::from_fn(5, 3, |x, y| image::Luma([(x * 40 + y) as u8]));
+        let rgb = read(&encode(&grey.clone().into(), ImageFormat::Png)).unwrap();
+        for (grey, rgb) in grey.pixels().zip(rgb.pixels()) {
+            assert_eq!(rgb.0, [grey.0[0]; 3]);
+        }
+        let jpeg = read(&encode(&grey.into(), ImageFormat::Jpeg)).unwrap();
+        assert!(jpeg.pixels().all(|p| p.0[0] == p.0[1] && p.0[1] == p.0[2]));
+    }
+
+    #[test]
+    fn alpha_lies_over_white() {
+        let rgba = ImageBuffer::from_fn(3, 1, |x, _| match x {
+            0 => Rgba([10u8, 20, 30, 255]),
+            1 => Rgba([10, 20, 30, 0]),
+            _ => Rgba([0, 255, 100, 51]),
+        });
+        let rgb = read(&encode(&rgba.into(), ImageFormat::Png)).unwrap();
+        let pixels: Vec<[u8; 3]> = rgb.pixels().map(|p| p.0).collect();
+        assert_eq!(pixels, [[10, 20, 30], [255, 255, 255], [204, 255, 224]]);
+        let grey = ImageBuffer::from_fn(2, 1, |x, _| {
+            image::LumaA([0u8, if x == 0 { 0 } else { 255 }])
+        });
+        let rgb = read(&encode(&grey.into(), ImageFormat::Png)).unwrap();
+        assert_eq!(rgb.as_raw(), &[255, 255, 255, 0, 0, 0]);
+    }
+
+    #[test]
+    fn sixteen_bits_are_rounded_to_eight() {
+        let deep = ImageBuffer::from_fn(4, 1, |x, _| {
+            Rgb([[0u16, 257, 32_768, 65_535][x as usize]; 3])
+        });
+        let rgb = read(&encode(&deep.into(), ImageFormat::Png)).unwrap();
+        let red: Vec<u8> = rgb.pixels().map(|p| p.0[0]).collect();
+        assert_eq!(red, [0, 1, 128, 255]);
+    }
+
+    #[test]
+    fn palette_is_looked_up() {
+        // A two-colour PNG, written by hand: bit depth 1, colour type 3.
+        let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+        let mut chunk = |kind: &[u8], data: &[u8]| {
+            let mut crc = flate2::Crc::new();
+            crc.update(kind);
+            crc.update(data);
+            png.extend((data.len() as u32).to_be_bytes());
+            png.extend(kind);
+            png.extend(data);
+            png.extend(crc.sum().to_be_bytes());
+        };
+        chunk(b"IHDR", &[0, 0, 0, 3, 0, 0, 0, 1, 1, 3, 0, 0, 0]);
+        chunk(b"PLTE", &[1, 2, 3, 200, 100, 50]);
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut zlib, &[0, 0b0100_0000]).unwrap();
+        chunk(b"IDAT", &zlib.finish().unwrap());
+        chunk(b"IEND", &[]);
+        assert_eq!(
+            read(&png).unwrap().as_raw(),
+            &[1, 2, 3, 200, 100, 50, 1, 2, 3]
+        );
+    }
+
+    #[test]
+    fn exif_orientation_is_applied() {
+        let mut picture = RgbImage::from_pixel(16, 8, Rgb([20, 20, 20]));
+        for y in 0..8 {
+            for x in 0..8 {
+                picture.put_pixel(x, y, Rgb([230, 230, 230]));
+            }
+        }
+        let plain = encode(&picture.into(), ImageFormat::Jpeg);
+        for (orientation, size, bright) in [
+            (1, (16, 8), (2, 2)),
+            (3, (16, 8), (13, 5)),
+            (6, (8, 16), (2, 2)),
+            (8, (8, 16), (2, 13)),
+        ] {
+            let mut turned = plain[..2].to_vec();
+            turned.extend(exif_segment(orientation));
+            turned.extend(&plain[2..]);
+            let picture = read(&turned).unwrap();
+            assert_eq!(picture.dimensions(), size, "orientation {orientation}");
+            assert!(
+                picture.get_pixel(bright.0, bright.1).0[0] > 200,
+                "orientation {orientation}"
+            );
+        }
+        // EXIF that makes no sense is not obeyed, and not an error.
+        let mut nonsense = plain[..2].to_vec();
+        nonsense.extend(exif_segment(99));
+        nonsense.extend(&plain[2..]);
+        assert_eq!(read(&nonsense).unwrap().dimensions(), (16, 8));
+    }
+
+    #[test]
+    fn truncated_files_are_refused() {
+        let picture = photo(40, 32);
+        for format in [
+            ImageFormat::Jpeg,
+            ImageFormat::Png,
+            ImageFormat::Bmp,
+            ImageFormat::WebP,
+            ImageFormat::Gif,
+            ImageFormat::Tiff,
+            ImageFormat::Qoi,
+        ] {
+            let source = DynamicImage::from(picture.clone());
+            let whole = encode(&source, format);
+            assert!(read(&whole).is_ok());
+            for part in [whole.len() / 2, whole.len() * 9 / 10] {
+                let error = read(&whole[..part]).unwrap_err();
+                assert!(
+                    matches!(
+                        error,
+                        DecodeError::Truncated { .. } | DecodeError::Damaged { .. }
+                    ),
+                    "{format:?}: {error}"
+                );
+            }
+        }
+        let jpeg = encode(&picture.into(), ImageFormat::Jpeg);
+        assert_eq!(
+            read(&jpeg[..jpeg.len() / 2]).unwrap_err().to_string(),
+            "truncated JPEG: the file ends before the picture does"
+        );
+    }
+
+    #[test]
+    fn a_whole_thumbnail_does_not_make_a_whole_jpeg() {
+        let jpeg = encode(&photo(40, 32).into(), ImageFormat::Jpeg);
+        let thumbnail = encode(&photo(8, 8).into(), ImageFormat::Jpeg);
+        let mut bytes = jpeg[..2].to_vec();
+        bytes.extend([0xff, 0xe1]);
+        bytes.extend((thumbnail.len() as u16 + 2).to_be_bytes());
+        bytes.extend(&thumbnail);
+        bytes.extend(&jpeg[2..]);
+        assert!(read(&bytes).is_ok());
+        bytes.truncate(bytes.len() - 40);
+        assert_eq!(
+            read(&bytes).unwrap_err(),
+            DecodeError::Truncated { format: "JPEG" }
+        );
+    }
+
+    #[test]
+    fn what_is_no_picture_is_named() {
+        assert_eq!(read(b"").unwrap_err().to_string(), "empty file (0 bytes)");
+        assert_eq!(
+            read("hello, I am a té".as_bytes()).unwrap_err().to_string(),
+            "not a picture: found text, expected JPEG, PNG, GIF, BMP, WebP, TIFF or another known format"
+        );
+        let error = read(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0]).unwrap_err();
+        assert!(
+            error.to_string().contains("bytes 7f 45 4c 46 02 01 01 00"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn one_pixel_is_a_picture() {
+        for format in [
+            ImageFormat::Png,
+            ImageFormat::Jpeg,
+            ImageFormat::Bmp,
+            ImageFormat::WebP,
+        ] {
+            let bytes = encode(&photo(1, 1).into(), format);
+            assert_eq!(read(&bytes).unwrap().dimensions(), (1, 1), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_refused_by_its_header() {
+        let expected =
+            "20000x20000 pixels are more than the 100 megapixels that are decoded; make it smaller";
+        let begin = std::time::Instant::now();
+        assert_eq!(
+            read(&png_header(20_000, 20_000)).unwrap_err().to_string(),
+            expected
+        );
+
+        let mut bmp = encode(&photo(1, 1).into(), ImageFormat::Bmp);
+        bmp[18..22].copy_from_slice(&20_000u32.to_le_bytes());
+        bmp[22..26].copy_from_slice(&20_000u32.to_le_bytes());
+        assert_eq!(read(&bmp).unwrap_err().to_string(), expected);
+
+        let mut gif = encode(&photo(1, 1).into(), ImageFormat::Gif);
+        gif[6..10].copy_from_slice(&[0x20, 0x4e, 0x20, 0x4e]);
+        assert_eq!(read(&gif).unwrap_err().to_string(), expected);
+
+        let mut jpeg = encode(&photo(8, 8).into(), ImageFormat::Jpeg);
+        let frame = jpeg
+            .windows(2)
+            .position(|pair| pair == [0xff, 0xc0])
+            .unwrap();
+        jpeg[frame + 5..frame + 9].copy_from_slice(&[0x4e, 0x20, 0x4e, 0x20]);
+        assert_eq!(read(&jpeg).unwrap_err().to_string(), expected);
+
+        // None of them was decoded: 400 megapixels take seconds.
+        assert!(begin.elapsed().as_secs_f64() < 1.0);
+        let error = read(&png_header(u32::MAX >> 1, u32::MAX >> 1)).unwrap_err();
+        assert!(!error.to_string().is_empty(), "{error}");
+        panic!("{error}");
+    }
+
+    #[test]
+    fn memory_is_limited() {
+        let limits = DecodeLimits {
+            max_pixels: 1_000_000,
+            max_bytes: 1 << 20,
+        };
+        let png = encode(
+            &DynamicImage::new(700, 700, ColorType::Rgb8),
+            ImageFormat::Png,
+        );
+        let error = decode(&RawPicture::Encoded(png.into()), &limits).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "decoding needs more than 1 MiB of memory, the most that is allowed; make it smaller"
+        );
+    }
+
+    #[test]
+    fn raw_pixels_are_checked() {
+        let raw = |width, height, channels, data: &[u8]| {
+            let data = Cow::Owned(data.to_vec());
+            decode(
+                &RawPicture::Pixels {
+                    width,
+                    height,
+                    channels,
+                    data,
+                },
+                &DecodeLimits::default(),
+            )
+        };
+        assert_eq!(raw(2, 1, 1, &[3, 9]).unwrap().as_raw(), &[3, 3, 3, 9, 9, 9]);
+        assert_eq!(raw(1, 1, 3, &[1, 2, 3]).unwrap().as_raw(), &[1, 2, 3]);
+        assert_eq!(
+            raw(2, 2, 3, &[1, 2, 3]).unwrap_err().to_string(),
+            "found 3 bytes of pixels, expected 2x2x3"
+        );
+        assert!(raw(0, 0, 3, &[]).is_err());
+        assert!(raw(1, 1, 2, &[1, 2]).is_err());
+        assert!(matches!(
+            raw(20_000, 20_000, 3, &[]),
+            Err(DecodeError::TooManyPixels { .. })
+        ));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever is done to a file's bytes, decoding returns.
+        #[test]
+        fn damaged_bytes_never_panic(
+            kind in 0usize..6,
+            hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            keep in any::<prop::sample::Index>(),
+        ) {
+            let format = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Tiff][kind];
+            let mut bytes = encode(&photo(11, 9).into(), format);
+            for (index, value) in &hits {
+                let at = index.index(bytes.len());
+                bytes[at] = *value;
+            }
+            let limits = DecodeLimits { max_pixels: 1 << 20, max_bytes: 1 << 24 };
+            let _ = decode(&RawPicture::Encoded(bytes.clone().into()), &limits);
+            bytes.truncate(keep.index(bytes.len()));
+            let _ = decode(&RawPicture::Encoded(bytes.into()), &limits);
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! What every picture goes through on its way into a model, in training and ever after.
+//!
+//! It is part of the model: it travels in the checkpoint, so that `classify` sees what training saw. Nothing here is
+//! random (that is `augment`).
+
+use image::imageops::{self, FilterType};
+use image::{Rgb, RgbImage};
+use serde::{Deserialize, Serialize};
+
+/// The bars beside a picture that [`Resize::Pad`] leaves: the mean colour of ImageNet's photographs. It is constant,
+/// and not the data set's own mean, because pictures are resized before that is measured.
+pub const PAD_COLOUR: [u8; 3] = [124, 116, 104];
+
+/// The largest input a model is given: a side of 4096 pixels.
+pub const MAX_IMAGE_SIZE: usize = 4096;
+
+/// How a picture that is not square becomes one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resize {
+    /// Stretched to the square.
+    Squash,
+    /// The largest square in the middle.
+    #[default]
+    Crop,
+    /// All of it, centred, with bars of [`PAD_COLOUR`].
+    Pad,
+}
+
+/// The fixed way from a decoded picture to a model's input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocess {
+    /// Side of the square input in pixels.
+    pub image_size: usize,
+    /// What happens to pictures that are not square.
+    pub resize: Resize,
+    /// Mean of each channel, 0 to 1.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel, 0 to 1.
+    pub std: [f32; 3],
+}
+
+/// A preprocessing that cannot be carried out.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PreprocessError {
+    /// A size out of range.
+    #[error("preprocess.image_size: found {found}, expected 1 to {MAX_IMAGE_SIZE}")]
+    ImageSize {
+        /// As given.
+        found: usize,
+    },
+    /// A mean that no channel can have.
+    #[error("preprocess.mean: found {found:?}, expected three numbers from 0 to 1")]
+    Mean {
+        /// As given.
+        found: [f32; 3],
+    },
+    /// A deviation that cannot be divided by.
+    #[error("preprocess.std: found {found:?}, expected three numbers above 0, at most 1")]
+    Std {
+        /// As given.
+        found: [f32; 3],
+    },
+}
+
+impl Preprocess {
+    /// Checks that it can be carried out.
+    ///
+    /// # Errors
+    ///
+    /// [`PreprocessError`], which names the field.
+    pub fn validate(&self) -> Result<(), PreprocessError> {
+        if !(1..=MAX_IMAGE_SIZE).contains(&self.image_size) {
+            return Err(PreprocessError::ImageSize {
+                found: self.image_size,
+            });
+        }
+        if !self.mean.iter().all(|m| (0.0..=1.0).contains(m)) {
+            return Err(PreprocessError::Mean { found: self.mean });
+        }
+        if !self.std.iter().all(|s| *s > 0.0 && *s <= 1.0) {
+            return Err(PreprocessError::Std { found: self.std });
+        }
+        Ok(())
+    }
+
+    /// Brings a picture to exactly `image_size`², by triangle filter (bilinear, widened when it shrinks, so that fine
+    /// patterns do not alias). A picture that has the size already is returned as it is.
+    pub fn resize(&self, picture: &RgbImage) -> RgbImage {
+        let size = self.image_size as u32;
+        let (width, height) = picture.dimensions();
+        match self.resize {
+            _ if (width, height) == (size, size) => picture.clone(),
+            Resize::Squash => imageops::resize(picture, size, size, FilterType::Triangle),
+            Resize::Crop => {
+                let side = width.min(height);
+                let (x, y) = ((width - side) / 2, (height - side) / 2);
+                resample(picture, (x, y, side, side), (size, size))
+            }
+            Resize::Pad => {
+                let (w, h) = fit(width, height, size, u32::max);
+                let small = resample(picture, (0, 0, width, height), (w, h));
+                let mut square = RgbImage::from_pixel(size, size, Rgb(PAD_COLOUR));
+                let (x, y) = ((size - w) / 2, (size - h) / 2);
+                imageops::replace(&mut square, &small, i64::from(x), i64::from(y));
+                square
+            }
+        }
+    }
+
+    /// A picture made small enough to keep for random crops: its shorter side becomes at most twice `image_size`, so
+    /// that a crop of a quarter of its area still has every pixel it needs. It is never enlarged, nor its shape changed.
+    pub fn shrink_for_crops(&self, picture: RgbImage) -> RgbImage {
+        let (width, height) = picture.dimensions();
+        let shorter = 2 * self.image_size as u32;
+        if width.min(height) <= shorter {
+            return picture;
+        }
+        resample(
+            &picture,
+            (0, 0, width, height),
+            fit(width, height, shorter, u32::min),
+        )
+    }
+
+    /// Normalises pixels: `(value / 255 − mean) / std` in each channel.
+    ///
+    /// # Shapes
+    ///
+    /// `hwc_u8` is `[H, W, 3]`, interleaved; `out` is `[3, H, W]`.
+    ///
+    /// # Panics
+    ///
+    /// When the two differ in length.
+    pub fn normalise_into(&self, hwc_u8: &[u8], out: &mut [f32]) {
+        assert_eq!(hwc_u8.len(), out.len(), "as many values out as in");
+        let plane = out.len() / 3;
+        let [red, green, blue] = [0, 1, 2].map(|c| {
+            let scale = 1.0 / (255.0 * self.std[c]);
+            (scale, -self.mean[c] / self.std[c])
+        });
+        let (r, rest) = out.split_at_mut(plane);
+        let (g, b) = rest.split_at_mut(plane);
+        for (((pixel, r), g), b) in hwc_u8.chunks_exact(3).zip(r).zip(g).zip(b) {
+            *r = f32::from(pixel[0]) * red.0 + red.1;
+            *g = f32::from(pixel[1]) * green.0 + green.1;
+            *b = f32::from(pixel[2]) * blue.0 + blue.1;
+        }
+    }
+
+    /// The colour that normalises to nought, as near as a byte can say it.
+    pub fn mean_colour(&self) -> [u8; 3] {
+        self.mean.map(|mean| (mean * 255.0).round() as u8)
+    }
+}
+
+/// Resamples the box `(x, y, width, height)` of a picture to `(width, height)`, by triangle filter.
+pub(super) fn resample(
+    picture: &RgbImage,
+    (x, y, w, h): (u32, u32, u32, u32),
+    to: (u32, u32),
+) -> RgbImage {
+    let part = imageops::crop_imm(picture, x, y, w, h);
+    imageops::resize(&*part, to.0, to.1, FilterType::Triangle)
+}
+
+/// The size at which the side that `side` chooses of the two is `length`, in proportion, and no side is nought.
+fn fit(width: u32, height: u32, length: u32, side: fn(u32, u32) -> u32) -> (u32, u32) {
+    let chosen = f64::from(side(width, height));
+    let scaled = |own: u32| ((f64::from(own) * f64::from(length) / chosen).round() as u32).max(1);
+    (scaled(width), scaled(height))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn preprocess(image_size: usize, resize: Resize) -> Preprocess {
+        Preprocess {
+            image_size,
+            resize,
+            mean: [0.25, 0.5, 0.75],
+            std: [0.5, 0.25, 0.125],
+        }
+    }
+
+    /// Left half red, right half blue.
+    fn halves(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, _| {
+            if x < width / 2 {
+                Rgb([200, 0, 0])
+            } else {
+                Rgb([0, 0, 200])
+            }
+        })
+    }
+
+    #[test]
+    fn every_policy_gives_the_square() {
+        for resize in [Resize::Squash, Resize::Crop, Resize::Pad] {
+            for (width, height) in [
+                (13, 24),
+                (24, 13),
+                (7, 7),
+                (1, 1),
+                (1, 500),
+                (500, 1),
+                (32, 32),
+            ] {
+                let square = preprocess(13, resize).resize(&halves(width, height));
+                assert_eq!(square.dimensions(), (13, 13), "{resize:?} {width}x{height}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_right_size_stays_as_it_is() {
+        let picture = halves(13, 13);
+        for resize in [Resize::Squash, Resize::Crop, Resize::Pad] {
+            assert_eq!(preprocess(13, resize).resize(&picture), picture);
+        }
+    }
+
+    #[test]
+    fn one_colour_stays_one_colour() {
+        let picture = RgbImage::from_pixel(31, 17, Rgb([3, 130, 255]));
+        for resize in [Resize::Squash, Resize::Crop] {
+            let square = preprocess(8, resize).resize(&picture);
+            assert!(square.pixels().all(|p| p.0 == [3, 130, 255]));
+        }
+    }
+
+    #[test]
+    fn crop_takes_the_middle() {
+        // Three squares beside each other: only the middle one, green, is left.
+        let picture = RgbImage::from_fn(30, 10, |x, _| {
+            if (10..20).contains(&x) {
+                Rgb([0, 255, 0])
+            } else {
+                Rgb([255, 0, 0])
+            }
+        });
+        let square = preprocess(5, Resize::Crop).resize(&picture);
+        assert!(square.pixels().all(|p| p.0 == [0, 255, 0]));
+    }
+
+    #[test]
+    fn pad_keeps_everything_between_bars() {
+        let square = preprocess(8, Resize::Pad).resize(&halves(40, 20));
+        assert_eq!(square.get_pixel(0, 0).0, PAD_COLOUR);
+        assert_eq!(square.get_pixel(7, 1).0, PAD_COLOUR);
+        assert_eq!(square.get_pixel(0, 2).0, [200, 0, 0]);
+        assert_eq!(square.get_pixel(7, 5).0, [0, 0, 200]);
+        assert_eq!(square.get_pixel(3, 6).0, PAD_COLOUR);
+    }
+
+    #[test]
+    fn shrinking_averages_and_does_not_alias() {
+        let board = RgbImage::from_fn(64, 64, |x, y| {
+            Rgb([if (x + y) % 2 == 0 { 0 } else { 254 }; 3])
+        });
+        let square = preprocess(7, Resize::Squash).resize(&board);
+        assert!(
+            square.iter().all(|v| (117..=137).contains(v)),
+            "{:?}",
+            square.as_raw()
+        );
+    }
+
+    #[test]
+    fn pictures_for_crops_keep_their_shape() {
+        let preprocess = preprocess(8, Resize::Crop);
+        assert_eq!(
+            preprocess.shrink_for_crops(halves(320, 160)).dimensions(),
+            (32, 16)
+        );
+        assert_eq!(
+            preprocess.shrink_for_crops(halves(15, 40)).dimensions(),
+            (15, 40)
+        );
+        assert_eq!(
+            preprocess.shrink_for_crops(halves(1, 9000)).dimensions(),
+            (1, 9000)
+        );
+    }
+
+    #[test]
+    fn normalising_is_planar() {
+        let preprocess = preprocess(2, Resize::Crop);
+        let mut out = [0.0; 6];
+        preprocess.normalise_into(&[0, 0, 0, 255, 255, 255], &mut out);
+        let expected = [-0.5, 1.5, -2.0, 2.0, -6.0, 2.0];
+        for (found, expected) in out.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-5, "{out:?}");
+        }
+        preprocess.normalise_into(
+            &[preprocess.mean_colour(), preprocess.mean_colour()].concat(),
+            &mut out,
+        );
+        assert!(out.iter().all(|v| v.abs() < 0.02), "{out:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_said() {
+        let good = preprocess(8, Resize::Pad);
+        assert_eq!(good.validate(), Ok(()));
+        let bad = |change: fn(&mut Preprocess)| {
+            let mut preprocess = good.clone();
+            change(&mut preprocess);
+            preprocess.validate().unwrap_err().to_string()
+        };
+        assert_eq!(
+            bad(|p| p.image_size = 0),
+            "preprocess.image_size: found 0, expected 1 to 4096"
+        );
+        assert!(
+            bad(|p| p.mean[1] = f32::NAN).starts_with("preprocess.mean: found [0.25, NaN, 0.75]")
+        );
+        assert!(bad(|p| p.std[2] = 0.0).starts_with("preprocess.std"));
+    }
+}

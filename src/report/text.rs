@@ -1,0 +1,210 @@
+//! Results as text: numbers, aligned tables, Markdown.
+
+use crate::metrics::EvalReport;
+
+/// A share as a percentage with one decimal: `84.3 %`.
+pub fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// A share with its interval: `84.3 % [82.6, 85.8]`.
+pub fn percent_interval(share: f64, (low, high): (f64, f64)) -> String {
+    format!("{:.1} % [{:.1}, {:.1}]", 100.0 * share, 100.0 * low, 100.0 * high)
+}
+
+/// A whole number with thousands separated: `1,806,154`.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Seconds as a person says them: `0.4 s`, `12 m 31 s`, `1 h 05 m`.
+pub fn seconds(seconds: f64) -> String {
+    if seconds < 9.95 {
+        return format!("{seconds:.1} s");
+    }
+    let whole = seconds.round() as u64;
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} m {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} m"),
+    }
+}
+
+/// Floating-point operations with a prefix: `246.6 MFLOP`.
+pub fn flops(flops: u64) -> String {
+    let mut value = flops as f64;
+    for prefix in ["", "k", "M", "G", "T", "P"] {
+        if value < 999.95 {
+            return match prefix {
+                "" => format!("{value:.0} FLOP"),
+                _ => format!("{value:.1} {prefix}FLOP"),
+            };
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1} EFLOP")
+}
+
+/// Rows under headings, as aligned text or as Markdown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    headings: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new(headings: &[&str]) -> Self {
+        Self {
+            headings: headings.iter().map(|h| (*h).to_owned()).collect(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row; cells that are missing stay empty.
+    pub fn row(&mut self, mut cells: Vec<String>) {
+        cells.resize(self.headings.len(), String::new());
+        self.rows.push(cells);
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Columns aligned by spaces: numbers to the right, words to the left; empty without rows.
+    pub fn text(&self) -> String {
+        if self.rows.is_empty() {
+            return String::new();
+        }
+        let columns = self.headings.len();
+        let right: Vec<bool> = (0..columns).map(|c| self.is_numeric(c)).collect();
+        let width: Vec<usize> = (0..columns)
+            .map(|c| self.cells(c).map(|cell| cell.chars().count()).max().unwrap_or(0))
+            .collect();
+        let line = |cells: &[String]| {
+            let mut out = String::new();
+            for (c, cell) in cells.iter().enumerate() {
+                let gap = " ".repeat(width[c] - cell.chars().count());
+                out += if c > 0 { "  " } else { "" };
+                out += &if right[c] { gap + cell } else { cell.clone() + &gap };
+            }
+            out.trim_end().to_owned() + "\n"
+        };
+        let mut out = line(&self.headings);
+        for row in &self.rows {
+            out += &line(row);
+        }
+        out
+    }
+
+    /// A Markdown table.
+    pub fn markdown(&self) -> String {
+        let line = |cells: &mut dyn Iterator<Item = String>| {
+            let cells: Vec<String> = cells.collect();
+            format!("| {} |\n", cells.join(" | "))
+        };
+        let escape = |cell: &String| cell.replace('|', "\\|");
+        let mut out = line(&mut self.headings.iter().map(escape));
+        out += &line(&mut (0..self.headings.len()).map(|c| {
+            if self.is_numeric(c) { "---:" } else { "---" }.to_owned()
+        }));
+        for row in &self.rows {
+            out += &line(&mut row.iter().map(escape));
+        }
+        out
+    }
+
+    fn cells(&self, column: usize) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.headings[column]).chain(self.rows.iter().map(move |r| &r[column]))
+    }
+
+    fn is_numeric(&self, column: usize) -> bool {
+        let starts = |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit() || c == '–');
+        !self.rows.is_empty() && self.rows.iter().all(|r| starts(&r[column]))
+    }
+}
+
+/// A whole evaluation.
+pub fn evaluation(report: &EvalReport) -> String {
+    let mut out = format!("{} pictures\n", count(report.n as u64));
+    out += &format!("top-1     {}\n", percent_interval(report.top1, report.top1_interval));
+    if let (Some(top5), Some(interval)) = (report.top5, report.top5_interval) {
+        out += &format!("top-5     {}\n", percent_interval(top5, interval));
+    }
+    out += &format!("loss      {:.4}\n", report.loss);
+    out += &format!("macro F1  {:.4}\n", report.macro_f1);
+    out += &format!("ECE       {:.4}\n\n", report.ece);
+    let mut classes = Table::new(&["class", "pictures", "precision", "recall", "F1"]);
+    for c in &report.per_class {
+        classes.row(vec![
+            c.label.clone(),
+            count(c.support),
+            percent(c.precision),
+            percent(c.recall),
+            format!("{:.3}", c.f1),
+        ]);
+    }
+    out += &classes.text();
+    if !report.most_confused.is_empty() {
+        let mut pairs = Table::new(&["most confused", "taken for", "times"]);
+        for p in &report.most_confused {
+            pairs.row(vec![p.label.clone(), p.predicted.clone(), count(p.count)]);
+        }
+        out += &format!("\n{}", pairs.text());
+    }
+    if !report.mistakes.is_empty() {
+        let mut worst = Table::new(&["worst mistakes", "is", "taken for", "with"]);
+        for m in report.mistakes.iter().take(10) {
+            worst.row(vec![
+                m.name.clone(),
+                m.label.clone(),
+                m.predicted.clone(),
+                percent(m.confidence),
+            ]);
+        }
+        out += &format!("\n{}", worst.text());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(count(1_806_154), "1,806,154");
+        assert_eq!(count(154), "154");
+        assert_eq!(percent(0.8431), "84.3 %");
+        assert_eq!(percent_interval(0.5, (0.25, 1.0)), "50.0 % [25.0, 100.0]");
+        assert_eq!(flops(246_550_272), "246.6 MFLOP");
+        assert_eq!(flops(999), "999 FLOP");
+        for (s, want) in [(0.44, "0.4 s"), (59.6, "1 m 00 s"), (751.0, "12 m 31 s"), (3900.0, "1 h 05 m")] {
+            assert_eq!(seconds(s), want);
+        }
+    }
+
+    #[test]
+    fn tables_align() {
+        let mut table = Table::new(&["model", "images/s"]);
+        table.row(vec!["vit".into(), "1,000".into()]);
+        table.row(vec!["resnet9".into(), "90".into()]);
+        assert_eq!(
+            table.text(),
+            "model    images/s\nvit         1,000\nresnet9        90\n"
+        );
+        assert_eq!(
+            table.markdown(),
+            "| model | images/s |\n| --- | ---: |\n| vit | 1,000 |\n| resnet9 | 90 |\n"
+        );
+    }
+}
