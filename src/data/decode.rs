@@ -442,7 +442,9 @@ mod tests {
         ] {
             // Their encoders take alpha only; 91 colours fit into GIF's palette.
             let source = match format {
-                ImageFormat::Ico | ImageFormat::Gif => DynamicImage::from(picture.clone()).into_rgba8().into(),
+                ImageFormat::Ico | ImageFormat::Gif => {
+                    DynamicImage::from(picture.clone()).into_rgba8().into()
+                }
                 _ => DynamicImage::from(picture.clone()),
             };
             assert_eq!(
@@ -663,9 +665,11 @@ mod tests {
 
         // None of them was decoded: 400 megapixels take seconds.
         assert!(begin.elapsed().as_secs_f64() < 1.0);
-        let error = read(&png_header(u32::MAX >> 1, u32::MAX >> 1)).unwrap_err();
-        assert!(!error.to_string().is_empty(), "{error}");
-        panic!("{error}");
+        // The PNG decoder itself refuses one that no memory holds.
+        assert!(matches!(
+            read(&png_header(u32::MAX >> 1, u32::MAX >> 1)),
+            Err(DecodeError::TooManyPixels { .. } | DecodeError::TooMuchMemory { .. })
+        ));
     }
 
     #[test]

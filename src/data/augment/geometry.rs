@@ -15,13 +15,28 @@ pub(super) fn padded_crop(
     fill: [u8; 3],
     rng: &mut Xoshiro256PlusPlus,
 ) -> RgbImage {
-    let padding = i64::try_from(padding).unwrap_or(i64::MAX / 4);
+    let padding = i32::try_from(padding).unwrap_or(i32::MAX / 2);
     let (dx, dy) = (
         rng.random_range(-padding..=padding),
         rng.random_range(-padding..=padding),
     );
-    let mut shifted = RgbImage::from_pixel(picture.width(), picture.height(), Rgb(fill));
-    imageops::replace(&mut shifted, picture, dx, dy);
+    let (width, height) = picture.dimensions();
+    let mut shifted = RgbImage::from_pixel(width, height, Rgb(fill));
+    // What is left of each row, and where it starts, there and here.
+    let left = width.saturating_sub(dx.unsigned_abs());
+    let (from, to) = (dx.min(0).unsigned_abs(), dx.max(0).unsigned_abs());
+    let bytes = |row: u32, column: u32| {
+        let start = 3 * (row as usize * width as usize + column as usize);
+        start..start + 3 * left as usize
+    };
+    for row in 0..height {
+        let source = row
+            .checked_add_signed(-dy)
+            .filter(|&source| source < height);
+        if let (Some(source), true) = (source, left > 0) {
+            shifted[bytes(row, to)].copy_from_slice(&picture[bytes(source, from)]);
+        }
+    }
     shifted
 }
 

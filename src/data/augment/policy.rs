@@ -130,31 +130,26 @@ fn apply(
             fill,
         ),
         Op::Rotate => rotate(picture, signed(space.rotate), fill),
-        Op::Brightness => blend(picture, 1.0 + signed(space.enhance), |_| [0; 3]),
-        Op::Color => blend(picture, 1.0 + signed(space.enhance), |pixel| {
-            [luma(pixel); 3]
-        }),
+        Op::Brightness => per_value(picture, |value| mix(value, 0, 1.0 + signed(space.enhance))),
+        Op::Color => desaturate(picture, 1.0 + signed(space.enhance)),
         Op::Contrast => {
             let mean = mean_luma(picture);
-            blend(picture, 1.0 + signed(space.enhance), |_| [mean; 3]);
+            per_value(picture, |value| {
+                mix(value, mean, 1.0 + signed(space.enhance))
+            });
         }
         Op::Sharpness => sharpen(picture, 1.0 + signed(space.enhance)),
         Op::Posterize => {
             let mask = 0xff_u8 << (strength * space.posterize).round() as u32;
-            picture.iter_mut().for_each(|value| *value &= mask);
+            per_value(picture, |value| value & mask);
         }
         Op::Solarize => {
             let threshold = 256.0 * (1.0 - strength);
-            let inverted = |value: u8| {
-                if f32::from(value) >= threshold {
-                    255 - value
-                } else {
-                    value
-                }
-            };
-            picture
-                .iter_mut()
-                .for_each(|value| *value = inverted(*value));
+            let bright = |value: u8| f32::from(value) >= threshold;
+            per_value(
+                picture,
+                |value| if bright(value) { 255 - value } else { value },
+            );
         }
         Op::AutoContrast => per_channel(picture, stretch_table),
         Op::Equalize => per_channel(picture, equalize_table),
@@ -194,16 +189,23 @@ fn rotate(picture: &mut RgbImage, degrees: f32, fill: [u8; 3]) {
     affine(picture, matrix, fill);
 }
 
-/// `other + factor · (pixel − other)`, cut to a byte: 0 is all `other`, 1 the picture itself.
-fn blend(picture: &mut RgbImage, factor: f32, other: impl Fn([u8; 3]) -> [u8; 3]) {
-    for pixel in picture.pixels_mut() {
-        let other = other(pixel.0);
-        for (value, other) in pixel.0.iter_mut().zip(other) {
-            *value = mix(*value, other, factor);
-        }
+/// Replaces each value by what `change` makes of it.
+fn per_value(picture: &mut RgbImage, change: impl Fn(u8) -> u8) {
+    let table: [u8; 256] = std::array::from_fn(|value| change(value as u8));
+    for value in picture.iter_mut() {
+        *value = table[usize::from(*value)];
     }
 }
 
+/// Blends each pixel with its grey.
+fn desaturate(picture: &mut RgbImage, factor: f32) {
+    for pixel in picture.pixels_mut() {
+        let grey = luma(pixel.0);
+        pixel.0 = pixel.0.map(|value| mix(value, grey, factor));
+    }
+}
+
+/// `other + factor · (value − other)`, cut to a byte: 0 is all `other`, 1 the value itself.
 fn mix(value: u8, other: u8, factor: f32) -> u8 {
     let (value, other) = (f32::from(value), f32::from(other));
     // A conversion to u8 stops at 0 and 255.
@@ -312,7 +314,11 @@ mod tests {
 
     fn picture() -> RgbImage {
         RgbImage::from_fn(13, 9, |x, y| {
-            Rgb([(x * 17 + 20) as u8, (y * 23 + 10) as u8, (x * x * y % 200) as u8])
+            Rgb([
+                (x * 17 + 20) as u8,
+                (y * 23 + 10) as u8,
+                (x * x * y % 200) as u8,
+            ])
         })
     }
 

@@ -111,10 +111,8 @@ mod tests {
     fn a_generator_stays_what_it_was() {
         // Fixed: a resumed run, or a run repeated in a later version, must see the same pictures.
         let mut rng = generator(1, Purpose::Picture, 2, 3);
-        assert_eq!(rng.random::<u64>(), FIRST);
+        assert_eq!(rng.random::<u64>(), 2_028_678_005_599_355_330);
     }
-
-    const FIRST: u64 = 0;
 
     #[test]
     fn beta_has_its_moments() {
