@@ -34,7 +34,7 @@ pub(super) fn padded_crop(
             .checked_add_signed(-dy)
             .filter(|&source| source < height);
         if let (Some(source), true) = (source, left > 0) {
-            shifted[bytes(row, to)].copy_from_slice(&picture[bytes(source, from)]);
+            (*shifted)[bytes(row, to)].copy_from_slice(&(**picture)[bytes(source, from)]);
         }
     }
     shifted

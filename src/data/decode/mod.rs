@@ -11,6 +11,8 @@
 //! It refuses what a header says is too large before anything is allocated for it ([`DecodeLimits`]), and it refuses a
 //! truncated file rather than fill its end with grey. It does not resize (`preprocess` does).
 
+mod jpeg;
+
 use std::io::{Cursor, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -170,7 +172,7 @@ fn decode_as(
     limits: &DecodeLimits,
 ) -> Result<RgbImage, DecodeError> {
     // The JPEG decoder fills what is missing with grey and calls it a success.
-    if format == ImageFormat::Jpeg && !jpeg_has_end(bytes) {
+    if format == ImageFormat::Jpeg && !jpeg::has_end(bytes) {
         return Err(DecodeError::Truncated {
             format: written(format),
         });
@@ -194,7 +196,7 @@ fn decode_as(
     }
     // A picture whose EXIF is damaged is still a picture.
     let orientation = match format {
-        ImageFormat::Jpeg if !jpeg_has_exif(bytes) => Orientation::NoTransforms,
+        ImageFormat::Jpeg if !jpeg::has_exif(bytes) => Orientation::NoTransforms,
         _ => decoder.orientation().unwrap_or(Orientation::NoTransforms),
     };
     let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
@@ -312,59 +314,6 @@ fn describe(bytes: &[u8]) -> String {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     format!("bytes {}", shown.join(" "))
-}
-
-/// The segments of a JPEG up to and including `start of scan`: marker, and where its length field stands.
-fn jpeg_segments(bytes: &[u8]) -> impl Iterator<Item = (u8, usize)> + '_ {
-    let mut at = 2;
-    std::iter::from_fn(move || {
-        // Stray bytes between segments occur, and fill bytes of 0xff are allowed.
-        loop {
-            at += bytes.get(at..)?.iter().position(|&byte| byte == 0xff)?;
-            let marker = *bytes.get(at + 1)?;
-            match marker {
-                0xff => at += 1,
-                0x00 | 0x01 | 0xd0..=0xd8 => at += 2,
-                0xd9 => {
-                    at = bytes.len();
-                    return Some((marker, at));
-                }
-                _ => {
-                    let length = usize::from(u16::from_be_bytes([
-                        *bytes.get(at + 2)?,
-                        *bytes.get(at + 3)?,
-                    ]));
-                    let start = at + 2;
-                    at = start + length.max(2);
-                    return Some((marker, start));
-                }
-            }
-        }
-    })
-}
-
-/// Whether the picture's data is followed by `end of image`. Within the data of a scan 0xff is always escaped, so that
-/// walking the segments finds the true end, not that of a thumbnail inside one.
-fn jpeg_has_end(bytes: &[u8]) -> bool {
-    let mut scans = 0;
-    for (marker, _) in jpeg_segments(bytes) {
-        match marker {
-            0xda => scans += 1,
-            0xd9 => return scans > 0,
-            _ => {}
-        }
-    }
-    false
-}
-
-/// Whether an EXIF segment precedes the picture's data. Asking the decoder parses its whole header again, which is a
-/// third of the time that a 32×32 picture takes.
-fn jpeg_has_exif(bytes: &[u8]) -> bool {
-    jpeg_segments(bytes)
-        .take_while(|&(marker, _)| marker != 0xda)
-        .any(|(marker, start)| {
-            marker == 0xe1 && bytes.get(start + 2..start + 6) == Some(b"Exif".as_slice())
-        })
 }
 
 #[cfg(test)]

@@ -3,16 +3,15 @@
 //! What a batch holds depends on the seed, the epoch and the step alone: not on the number of threads, on how far ahead
 //! batches are made, on the cache, or on where within the epoch one begins.
 
-use std::any::Any;
-use std::ops::Range;
+mod ahead;
+
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+
+pub use ahead::Batches;
 
 use super::DataError;
 use super::augment::{AugmentConfig, Purpose, draw_mix, generator};
@@ -294,83 +293,6 @@ impl Workers {
     }
 }
 
-/// Batches, made ahead on a thread of their own: while one is used, the next two are being made.
-///
-/// It ends after the last batch or after an error. Dropped early, it stops its thread and does not wait for it.
-#[derive(Debug)]
-pub struct Batches {
-    made: Receiver<Result<Batch, DataError>>,
-    thread: Option<JoinHandle<()>>,
-    waited: Duration,
-}
-
-impl Batches {
-    fn ahead(
-        steps: Range<usize>,
-        mut make: impl FnMut(usize) -> Result<Batch, DataError> + Send + 'static,
-    ) -> Batches {
-        // One lies in the channel, and one more is ready in its maker's hands.
-        let (send, made) = sync_channel(1);
-        let refused = send.clone();
-        let produce = move || {
-            for step in steps {
-                let batch = make(step);
-                let failed = batch.is_err();
-                // Nobody takes it any more: the consumer has stopped early.
-                if send.send(batch).is_err() || failed {
-                    return;
-                }
-            }
-        };
-        let thread = thread::Builder::new()
-            .name("batches".to_owned())
-            .spawn(produce);
-        if let Err(error) = &thread {
-            let reason = format!("it cannot be started: {error}");
-            // The channel is empty and its other end is in hand: this neither blocks nor fails.
-            let _ = refused.send(Err(DataError::Worker { reason }));
-        }
-        Batches {
-            made,
-            thread: thread.ok(),
-            waited: Duration::ZERO,
-        }
-    }
-
-    /// How long [`next`](Iterator::next) has waited in all.
-    pub fn waited(&self) -> Duration {
-        self.waited
-    }
-}
-
-impl Iterator for Batches {
-    type Item = Result<Batch, DataError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let begin = Instant::now();
-        let made = self.made.recv();
-        self.waited += begin.elapsed();
-        if let Ok(batch) = made {
-            return Some(batch);
-        }
-        let ended = self.thread.take()?.join();
-        ended.err().map(|panic| {
-            Err(DataError::Worker {
-                reason: said(&*panic),
-            })
-        })
-    }
-}
-
-/// What a panic said.
-fn said(panic: &(dyn Any + Send)) -> String {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "a panic without words".to_owned(),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -601,35 +523,5 @@ mod tests {
         let error = batches.next().unwrap().unwrap_err().to_string();
         assert!(error.starts_with("cat/002.png: "), "{error}");
         assert!(batches.next().is_none());
-    }
-
-    #[test]
-    fn a_panic_becomes_an_error() {
-        let mut batches = Batches::ahead(0..3, |step| {
-            assert!(step < 1, "no step {step}");
-            Ok(Batch {
-                images: Vec::new(),
-                image_size: 1,
-                len: 0,
-                targets: Targets::Hard(Vec::new()),
-                indices: Vec::new(),
-            })
-        });
-        assert!(batches.next().unwrap().is_ok());
-        let error = batches.next().unwrap().unwrap_err().to_string();
-        assert_eq!(error, "the thread that makes batches failed: no step 1");
-        assert!(batches.next().is_none());
-    }
-
-    #[test]
-    fn waiting_is_measured() {
-        let mut batches = Batches::ahead(0..1, |_| {
-            thread::sleep(Duration::from_millis(30));
-            Err(DataError::Worker {
-                reason: String::new(),
-            })
-        });
-        assert!(batches.next().is_some());
-        assert!(batches.waited() >= Duration::from_millis(20));
     }
 }
