@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::say;
-use crate::device::{self, DeviceChoice};
+use crate::device::{self, AdapterReport, Backend, DeviceChoice};
 use crate::report::text::Table;
 
-/// Tries every device with a small matrix product against the processor's.
+/// Lists what this machine can compute on, and tries each with a small matrix product.
 #[derive(Debug, Args)]
 pub struct DevicesArgs {
     /// Print JSON.
@@ -25,39 +25,70 @@ pub struct ProbeArgs {
 /// Runs the command.
 pub fn run(args: &DevicesArgs) -> anyhow::Result<()> {
     let reports = device::survey();
-    let auto = device::select(DeviceChoice::Auto)?;
-    let missing: Vec<&str> = device::Backend::ALL
+    let missing: Vec<&str> = Backend::ALL
         .into_iter()
         .filter(|b| !b.is_compiled())
-        .map(device::Backend::name)
+        .map(Backend::name)
         .collect();
+    let auto = automatic(&reports);
     if args.json {
-        say(&serde_json::json!({
-            "devices": reports,
-            "auto": { "name": auto.name, "reason": auto.reason },
+        let devices: Vec<_> = reports.iter().map(json).collect();
+        let report = serde_json::json!({
+            "devices": devices,
+            "auto": auto.map(|report| &report.device),
             "not_compiled": missing,
-        })
-        .to_string())?;
+        });
+        say(&report.to_string())?;
         return Ok(());
     }
-    let mut table = Table::new(&["device", "adapter", "kind", "check"]);
+    let mut table = Table::new(&["device", "adapter", "kind", "driver", "check"]);
     for report in &reports {
         table.row(vec![
-            report.choice(),
+            report.device.clone(),
             report.name.clone(),
             report.kind.to_string(),
+            report.driver.clone(),
             match &report.check {
-                Ok(check) => format!("ok, {} ms, error {:.1e}", check.elapsed_ms, check.max_abs_error),
+                Ok(check) => format!(
+                    "ok, error {:.0e}, {} ms",
+                    check.max_abs_error, check.elapsed_ms
+                ),
                 Err(reason) => format!("failed: {reason}"),
             },
         ]);
     }
     say(&table.text())?;
-    say(&format!("--device auto takes {} ({})", auto.name, auto.reason))?;
+    if let Some(report) = auto {
+        say(&format!("--device auto takes {}", report.device))?;
+    }
     if !missing.is_empty() {
-        say(&format!("not built into this binary: {}", missing.join(", ")))?;
+        say(&format!("not in this build: {}", missing.join(", ")))?;
     }
     Ok(())
+}
+
+/// What `auto` takes: the best kind of real GPU that passed, of one kind the best backend, which
+/// is listed first; else the processor.
+fn automatic(reports: &[AdapterReport]) -> Option<&AdapterReport> {
+    let passed = || reports.iter().filter(|report| report.check.is_ok());
+    passed()
+        .filter(|report| report.automatic)
+        .min_by_key(|report| report.kind)
+        .or_else(|| passed().find(|report| report.kind == device::Kind::Processor))
+}
+
+fn json(report: &AdapterReport) -> serde_json::Value {
+    let check = report.check.as_ref();
+    serde_json::json!({
+        "device": report.device,
+        "adapter": report.name,
+        "kind": report.kind,
+        "driver": report.driver,
+        "ok": check.is_ok(),
+        "max_abs_error": check.ok().map(|c| c.max_abs_error),
+        "elapsed_ms": check.ok().map(|c| c.elapsed_ms),
+        "reason": check.err(),
+    })
 }
 
 /// The child's side of a check: one line of JSON, whatever happens.
@@ -67,5 +98,45 @@ pub fn probe(args: &ProbeArgs) -> ExitCode {
     match serde_json::to_string(&result) {
         Ok(json) if say(&json).is_ok() && !failed => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Check, Kind};
+
+    fn report(device: &str, kind: Kind, automatic: bool, passes: bool) -> AdapterReport {
+        AdapterReport {
+            device: device.to_owned(),
+            kind,
+            name: "made up".to_owned(),
+            driver: "none".to_owned(),
+            automatic,
+            check: if passes {
+                Ok(Check {
+                    name: "made up".to_owned(),
+                    max_abs_error: 0.0,
+                    elapsed_ms: 1,
+                })
+            } else {
+                Err("it crashed".to_owned())
+            },
+        }
+    }
+
+    #[test]
+    fn auto_is_the_best_real_gpu_that_passed() {
+        let reports = [
+            report("cuda:0", Kind::Discrete, true, false),
+            report("vulkan:0", Kind::Integrated, true, true),
+            report("wgpu:0", Kind::Discrete, true, true),
+            report("wgpu:1", Kind::Software, false, true),
+            report("cpu", Kind::Processor, false, true),
+        ];
+        let device = |reports| automatic(reports).map(|r| r.device.as_str());
+        assert_eq!(device(&reports), Some("wgpu:0"));
+        assert_eq!(device(&reports[3..]), Some("cpu"));
+        assert_eq!(device(&reports[..1]), None);
     }
 }
