@@ -22,7 +22,8 @@ pub struct EvalReport {
     pub top5: Option<f64>,
     /// Its 95 % interval.
     pub top5_interval: Option<(f64, f64)>,
-    /// Mean cross-entropy in nats.
+    /// Mean cross-entropy in nats; NaN where a logit is not finite.
+    #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
     /// Mean of the classes' F1.
     pub macro_f1: f64,
@@ -102,15 +103,22 @@ pub fn softmax(logits: &[f32]) -> Vec<f64> {
     exps.into_iter().map(|e| e / sum).collect()
 }
 
-/// Place of the largest logit, the first of equals; `None` where one is not a number.
-fn argmax(logits: &[f32]) -> Option<usize> {
-    if logits.iter().any(|z| z.is_nan()) {
-        return None;
-    }
-    (0..logits.len()).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
+/// JSON has no NaN: `serde_json` writes `null` for it, and would refuse to read that back.
+fn null_is_nan<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
-/// Whether each answer is right; an answer that is not a number is wrong.
+/// Place of the largest logit, the first of equals; `None` where one is not finite.
+fn argmax(logits: &[f32]) -> Option<usize> {
+    if logits.iter().any(|z| !z.is_finite()) {
+        return None;
+    }
+    (0..logits.len())
+        .rev()
+        .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
+}
+
+/// Whether each answer is right; an answer with a logit that is not finite is wrong.
 ///
 /// # Shapes
 ///
@@ -142,20 +150,23 @@ pub fn evaluate(
     let mut mistakes: Vec<(usize, usize, f64)> = Vec::new();
     for (i, (row, &label)) in logits.chunks(k.max(1)).zip(labels).enumerate() {
         let probabilities = softmax(row);
-        // −ln p from the logits themselves: exact where p would round to zero.
-        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = row.iter().map(|&z| f64::from(z - max).exp()).sum();
-        loss += sum.ln() - f64::from(row[label] - max);
         let Some(predicted) = argmax(row) else {
-            // Not a number: wrong, and taken for whatever comes first that it is not.
+            loss = f64::NAN;
+            // Not finite: wrong, and taken for whatever comes first that it is not.
             confusion[label][usize::from(label == 0).min(k - 1)] += 1;
             continue;
         };
+        // −ln p from the logits themselves: exact where p would round to zero.
+        let max = f64::from(row[predicted]);
+        let sum: f64 = row.iter().map(|&z| (f64::from(z) - max).exp()).sum();
+        loss += sum.ln() + max - f64::from(row[label]);
         let confidence = probabilities[predicted];
         let hit = predicted == label;
         confusion[label][predicted] += 1;
         top1 += u64::from(hit);
-        let better = row.iter().filter(|&&z| z > row[label]).count();
+        // Of equals the first counts as the better one, as in `argmax`.
+        let better = (0..k).filter(|&j| row[j] > row[label] || (row[j] == row[label] && j < label));
+        let better = better.count();
         top5 += u64::from(better < 5);
         let bin = ((confidence * BINS as f64) as usize).min(BINS - 1);
         bins[bin].0 += 1;
@@ -260,7 +271,18 @@ pub fn wilson(hits: u64, n: u64) -> (f64, f64) {
     let centre = p + z2 / (2.0 * n);
     let half = Z * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
     let scale = 1.0 + z2 / n;
-    (((centre - half) / scale).max(0.0), ((centre + half) / scale).min(1.0))
+    // Rounding would leave 0.9999999999999999 where nothing is wrong.
+    let low = if hits == 0 {
+        0.0
+    } else {
+        (centre - half) / scale
+    };
+    let high = if p == 1.0 {
+        1.0
+    } else {
+        (centre + half) / scale
+    };
+    (low, high)
 }
 
 /// Two classifiers on the same pictures (McNemar 1947).
@@ -278,7 +300,8 @@ pub struct McNemar {
 
 /// McNemar's test: exact below 25 discordant pictures, χ² with one degree of freedom above.
 pub fn mcnemar(a: &[bool], b: &[bool]) -> McNemar {
-    let count = |x: bool, y: bool| a.iter().zip(b).filter(|&(&p, &q)| p == x && q == y).count() as u64;
+    let count =
+        |x: bool, y: bool| a.iter().zip(b).filter(|&(&p, &q)| p == x && q == y).count() as u64;
     let (only_a, only_b) = (count(true, false), count(false, true));
     let n = only_a + only_b;
     if n < 25 {
@@ -365,7 +388,8 @@ pub fn mean_std_interval(values: &[f64]) -> MeanInterval {
 /// 97.5 % point of Student's distribution.
 fn student_975(degrees: usize) -> f64 {
     const TABLE: [f64; 10] = [
-        12.706_2, 4.302_65, 3.182_45, 2.776_45, 2.570_58, 2.446_91, 2.364_62, 2.306_00, 2.262_16, 2.228_14,
+        12.706_2, 4.302_65, 3.182_45, 2.776_45, 2.570_58, 2.446_91, 2.364_62, 2.306_00, 2.262_16,
+        2.228_14,
     ];
     if let Some(value) = degrees.checked_sub(1).and_then(|i| TABLE.get(i)) {
         return *value;
@@ -394,12 +418,23 @@ mod tests {
             0.0, 0.0, 5.0, //
             9.0, 0.0, 0.0,
         ];
-        let r = evaluate(&logits, &[0, 0, 1, 2, 2], &names(5), &["a".into(), "b".into(), "c".into()]);
+        let r = evaluate(
+            &logits,
+            &[0, 0, 1, 2, 2],
+            &names(5),
+            &["a".into(), "b".into(), "c".into()],
+        );
         assert_eq!(r.top1, 0.6);
         assert_eq!(r.top5, None);
         assert_eq!(r.confusion, [[1, 1, 0], [0, 1, 0], [1, 0, 1]]);
-        assert_eq!((r.per_class[0].precision, r.per_class[0].recall), (0.5, 0.5));
-        assert_eq!((r.per_class[1].precision, r.per_class[1].recall), (0.5, 1.0));
+        assert_eq!(
+            (r.per_class[0].precision, r.per_class[0].recall),
+            (0.5, 0.5)
+        );
+        assert_eq!(
+            (r.per_class[1].precision, r.per_class[1].recall),
+            (0.5, 1.0)
+        );
         assert!((r.per_class[2].f1 - 2.0 / 3.0).abs() < 1e-12);
         // The most confident mistake comes first.
         assert_eq!(r.mistakes[0].name, "p4");
@@ -422,6 +457,13 @@ mod tests {
         assert_eq!(r.top1, 0.5);
         assert_eq!(r.confusion, [[1, 1], [0, 0]]);
         assert_eq!(correct(&[f32::NAN, 1.0, 2.0, 1.0], &[0, 0]), [false, true]);
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let r = evaluate(&[bad, bad], &[0], &names(1), &names(2));
+            assert!(r.top1 == 0.0 && r.ece == 0.0 && r.loss.is_nan());
+            let json = serde_json::to_string(&r).expect("plain data");
+            let back: EvalReport = serde_json::from_str(&json).expect("reads back");
+            assert!(back.loss.is_nan());
+        }
     }
 
     #[test]
@@ -434,7 +476,10 @@ mod tests {
     #[test]
     fn wilson_as_in_the_tables() {
         let (lo, hi) = wilson(8, 10);
-        assert!((lo - 0.490_16).abs() < 1e-5 && (hi - 0.943_32).abs() < 1e-5, "{lo} {hi}");
+        assert!(
+            (lo - 0.490_16).abs() < 1e-5 && (hi - 0.943_32).abs() < 1e-5,
+            "{lo} {hi}"
+        );
         assert_eq!(wilson(0, 0), (0.0, 1.0));
         assert_eq!(wilson(10, 10).1, 1.0);
     }
@@ -453,7 +498,11 @@ mod tests {
         // χ² = (|59 − 16| − 1)² / 75 = 23.52.
         let large = make(59, 16, 3);
         assert!((large.statistic.unwrap_or_default() - 23.52).abs() < 1e-9);
-        assert!((large.p_value / 1.236e-6 - 1.0).abs() < 5e-3, "{}", large.p_value);
+        assert!(
+            (large.p_value / 1.236e-6 - 1.0).abs() < 5e-3,
+            "{}",
+            large.p_value
+        );
         // Two of ten, both sides: 2·(1 + 10 + 45)/1024.
         let small = make(2, 8, 0);
         assert!((small.p_value - 0.109_375).abs() < 1e-12);
@@ -462,7 +511,13 @@ mod tests {
 
     #[test]
     fn erfc_as_in_the_tables() {
-        for (x, want) in [(0.0, 1.0), (0.5, 0.479_500_122), (1.0, 0.157_299_207), (2.0, 0.004_677_735), (3.5, 7.430_983_7e-7)] {
+        for (x, want) in [
+            (0.0, 1.0),
+            (0.5, 0.479_500_122),
+            (1.0, 0.157_299_207),
+            (2.0, 0.004_677_735),
+            (3.5, 7.430_983_7e-7),
+        ] {
             assert!((erfc(x) / want - 1.0).abs() < 1e-7, "{x}: {}", erfc(x));
         }
     }

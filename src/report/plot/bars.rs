@@ -6,7 +6,9 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Drawn, Figure, GRID, INK, LABEL, PALETTE, PlotError, TICK, TITLE, bold, save, shorten, text};
+use super::{
+    Drawn, Figure, GRID, INK, LABEL, PALETTE, PlotError, TICK, TITLE, bold, save, shorten, text,
+};
 use crate::metrics::EvalReport;
 use crate::report::text as words;
 
@@ -48,6 +50,7 @@ impl Figure for Reliability<'_> {
         let mut chart = ChartBuilder::on(&upper)
             .caption(title, bold(TITLE))
             .margin(18)
+            .margin_top(30)
             .margin_right(40)
             .x_label_area_size(44)
             .y_label_area_size(130)
@@ -67,13 +70,24 @@ impl Figure for Reliability<'_> {
         let filled = || self.0.reliability.iter().filter(|b| b.count > 0);
         chart
             .draw_series(filled().map(|b| {
-                Rectangle::new([(b.lo, 0.0), (b.hi, b.accuracy)], PALETTE[0].mix(0.75).filled())
+                Rectangle::new(
+                    [(b.lo, 0.0), (b.hi, b.accuracy)],
+                    PALETTE[0].mix(0.75).filled(),
+                )
             }))?
             .label("how often it is right")
-            .legend(|(x, y)| Rectangle::new([(x, y - 10), (x + 40, y + 10)], PALETTE[0].mix(0.75).filled()));
+            .legend(|(x, y)| {
+                Rectangle::new(
+                    [(x, y - 10), (x + 40, y + 10)],
+                    PALETTE[0].mix(0.75).filled(),
+                )
+            });
         chart
             .draw_series(filled().map(|b| {
-                PathElement::new([(b.lo, b.confidence), (b.hi, b.confidence)], PALETTE[1].stroke_width(5))
+                PathElement::new(
+                    [(b.lo, b.confidence), (b.hi, b.confidence)],
+                    PALETTE[1].stroke_width(5),
+                )
             }))?
             .label("how sure it is")
             .legend(|(x, y)| PathElement::new([(x, y), (x + 40, y)], PALETTE[1].stroke_width(5)));
@@ -93,7 +107,14 @@ impl Figure for Reliability<'_> {
             .label_font(text(LABEL))
             .draw()?;
 
-        let most = self.0.reliability.iter().map(|b| b.count).max().unwrap_or(0).max(1);
+        let most = self
+            .0
+            .reliability
+            .iter()
+            .map(|b| b.count)
+            .max()
+            .unwrap_or(0)
+            .max(1);
         let mut chart = ChartBuilder::on(&lower)
             .margin(18)
             .margin_right(40)
@@ -111,21 +132,32 @@ impl Figure for Reliability<'_> {
             .x_labels(6)
             .y_labels(4)
             .x_label_formatter(&percent)
-            .y_label_formatter(&|v| words::count(*v as u64))
+            .y_label_formatter(&|v| match v.fract() {
+                0.0 => words::count(*v as u64),
+                _ => String::new(),
+            })
             .draw()?;
         chart.draw_series(filled().map(|b| {
-            Rectangle::new([(b.lo, 0.0), (b.hi, b.count as f64)], PALETTE[6].mix(0.6).filled())
+            Rectangle::new(
+                [(b.lo, 0.0), (b.hi, b.count as f64)],
+                PALETTE[6].mix(0.6).filled(),
+            )
         }))?;
         Ok(())
     }
 }
 
-/// Space of one class, of the names, of the title and of the axis.
+/// Space of one class, of the names, of the figures beside the bars, of the title and of the axis.
 const ROW: i32 = 46;
 const NAMES: i32 = 330;
+const FIGURES: i32 = 320;
 const TOP: i32 = 130;
 const BOTTOM: i32 = 70;
 const WIDTH: i32 = 1400;
+
+/// Right ends of the figures.
+const RECALL: i32 = WIDTH - 170;
+const PRECISION: i32 = WIDTH - 24;
 
 struct PerClass<'a>(&'a EvalReport);
 
@@ -142,39 +174,82 @@ impl Figure for PerClass<'_> {
         let mut classes: Vec<_> = self.0.per_class.iter().collect();
         classes.sort_by(|a, b| b.recall.total_cmp(&a.recall).then(a.label.cmp(&b.label)));
         let bottom = TOP + classes.len() as i32 * ROW;
-        let across = |share: f64| NAMES + (share * f64::from(WIDTH - NAMES - 130)) as i32;
+        let across = |share: f64| NAMES + (share * f64::from(WIDTH - NAMES - FIGURES)) as i32;
         let centred = Pos::new(HPos::Center, VPos::Center);
-        let title = format!("Recall and precision by class, macro F1 {:.3}", self.0.macro_f1);
+        let title = format!(
+            "Recall and precision by class, macro F1 {:.3}",
+            self.0.macro_f1
+        );
         root.draw(&Text::new(title, (WIDTH / 2, 36), bold(TITLE).pos(centred)))?;
         let legend = text(LABEL).pos(Pos::new(HPos::Left, VPos::Center));
-        root.draw(&Rectangle::new([(NAMES, 82), (NAMES + 40, 106)], PALETTE[0].filled()))?;
+        root.draw(&Rectangle::new(
+            [(NAMES, 82), (NAMES + 40, 106)],
+            PALETTE[0].filled(),
+        ))?;
         root.draw(&Text::new("recall", (NAMES + 52, 94), legend.clone()))?;
         root.draw(&diamond((NAMES + 250, 94)))?;
         root.draw(&Text::new("precision", (NAMES + 272, 94), legend))?;
         for tick in 0..=5 {
             let share = f64::from(tick) / 5.0;
             let x = across(share);
-            root.draw(&PathElement::new([(x, TOP), (x, bottom)], GRID.stroke_width(2)))?;
+            root.draw(&PathElement::new(
+                [(x, TOP), (x, bottom)],
+                GRID.stroke_width(2),
+            ))?;
             let style = text(TICK).pos(centred);
             root.draw(&Text::new(percent(&share), (x, bottom + 30), style))?;
+        }
+        let figures = text(TICK).pos(Pos::new(HPos::Right, VPos::Center));
+        for (x, name) in [(RECALL, "recall"), (PRECISION, "precision")] {
+            root.draw(&Text::new(name, (x, 94), figures.clone()))?;
         }
         for (row, class) in classes.iter().enumerate() {
             let y = TOP + row as i32 * ROW;
             let style = text(TICK).pos(Pos::new(HPos::Right, VPos::Center));
-            let name = shorten(&class.label, 22);
+            let name = shorten(&class.label, NAMES - 30, &style);
             root.draw(&Text::new(name, (NAMES - 14, y + ROW / 2), style))?;
             let bar = [(NAMES, y + 7), (across(class.recall), y + ROW - 7)];
             root.draw(&Rectangle::new(bar, PALETTE[0].filled()))?;
             root.draw(&diamond((across(class.precision), y + ROW / 2)))?;
-            let style = text(TICK).pos(Pos::new(HPos::Left, VPos::Center));
-            let right = across(class.recall.max(class.precision)) + 18;
-            root.draw(&Text::new(words::percent(class.recall), (right, y + ROW / 2), style))?;
+            for (x, share) in [(RECALL, class.recall), (PRECISION, class.precision)] {
+                let figure = words::percent(share);
+                root.draw(&Text::new(figure, (x, y + ROW / 2), figures.clone()))?;
+            }
         }
-        root.draw(&PathElement::new([(NAMES, TOP), (NAMES, bottom)], INK.stroke_width(2)))?;
+        root.draw(&PathElement::new(
+            [(NAMES, TOP), (NAMES, bottom)],
+            INK.stroke_width(2),
+        ))?;
         Ok(())
     }
 }
 
 fn diamond((x, y): (i32, i32)) -> Polygon<(i32, i32)> {
-    Polygon::new([(x, y - 13), (x + 13, y), (x, y + 13), (x - 13, y)], PALETTE[1].filled())
+    Polygon::new(
+        [(x, y - 13), (x + 13, y), (x, y + 13), (x - 13, y)],
+        PALETTE[1].filled(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::evaluate;
+    use crate::report::plot::tests::draws;
+
+    #[test]
+    fn any_report() {
+        let classes = |n: usize| (0..n).map(|i| format!("class & <{i}>")).collect::<Vec<_>>();
+        let some = evaluate(
+            &[1.0, f32::NAN, 3.0, 0.0, 9.0, -9.0],
+            &[0, 1, 1],
+            &[],
+            &classes(2),
+        );
+        draws(|path| reliability(&some, path));
+        draws(|path| per_class(&some, path));
+        let none = evaluate(&[], &[], &[], &classes(130));
+        draws(|path| reliability(&none, path));
+        draws(|path| per_class(&none, path));
+    }
 }

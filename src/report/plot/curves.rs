@@ -5,7 +5,8 @@ use std::path::Path;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::{Drawn, Figure, GRID, INK, LABEL, PALETTE, PlotError, TICK, TITLE, bold, save, span, text};
+use super::panel::{Line, Panel, Unit, panel};
+use super::{Drawn, Figure, PlotError, save};
 use crate::train::EpochRecord;
 
 /// Draws loss, accuracy, learning rate and speed of one run over its epochs.
@@ -36,119 +37,6 @@ pub fn compare_curves(curves: &[Curve], path: &Path) -> Result<(), PlotError> {
     save(&Compare(curves), path)
 }
 
-/// A named line of a panel.
-struct Line {
-    name: String,
-    points: Vec<(f64, f64)>,
-    /// Lower and upper edge of a band around it, if there is one.
-    band: Option<Vec<(f64, f64, f64)>>,
-}
-
-impl Line {
-    fn new(name: &str, points: Vec<(f64, f64)>) -> Self {
-        let points = points.into_iter().filter(|p| p.1.is_finite()).collect();
-        Self {
-            name: name.to_owned(),
-            points,
-            band: None,
-        }
-    }
-}
-
-struct Panel<'a> {
-    title: &'a str,
-    x: &'a str,
-    lines: Vec<Line>,
-    format: &'a dyn Fn(&f64) -> String,
-    legend: SeriesLabelPosition,
-}
-
-/// Up to this many points each gets a marker; more of them would only blot the line.
-const MARKED: usize = 40;
-
-fn panel<B: DrawingBackend>(area: &DrawingArea<B, Shift>, panel: &Panel<'_>) -> Drawn
-where
-    B::ErrorType: 'static,
-{
-    let points = || panel.lines.iter().flat_map(|l| &l.points);
-    let bands = panel.lines.iter().flat_map(|l| l.band.iter().flatten());
-    let (x0, x1) = span(points().map(|p| p.0));
-    let (y0, y1) = span(points().map(|p| p.1).chain(bands.flat_map(|b| [b.1, b.2])));
-    let mut chart = ChartBuilder::on(area)
-        .caption(panel.title, bold(TITLE))
-        .margin(18)
-        .x_label_area_size(84)
-        .y_label_area_size(118)
-        .build_cartesian_2d(x0..x1, y0..y1)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .x_desc(panel.x)
-        .axis_desc_style(text(LABEL))
-        .label_style(text(TICK))
-        .x_labels(7)
-        .y_labels(7)
-        .x_label_formatter(&|v| plain(*v))
-        .y_label_formatter(panel.format)
-        .draw()?;
-    for (i, line) in panel.lines.iter().enumerate() {
-        let colour = PALETTE[i % PALETTE.len()];
-        if let Some(band) = &line.band {
-            let mut outline: Vec<(f64, f64)> = band.iter().map(|b| (b.0, b.1)).collect();
-            outline.extend(band.iter().rev().map(|b| (b.0, b.2)));
-            chart.draw_series(std::iter::once(Polygon::new(outline, colour.mix(0.18))))?;
-        }
-        let style = colour.stroke_width(4);
-        chart
-            .draw_series(LineSeries::new(line.points.iter().copied(), style))?
-            .label(&line.name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 44, y)], style));
-        if line.points.len() <= MARKED {
-            // Marks differ by line, so that colour is not the only difference.
-            let marks = line.points.iter().map(|&p| match i % 3 {
-                0 => Circle::new(p, 7, colour.filled()).into_dyn(),
-                1 => TriangleMarker::new(p, 10, colour.filled()).into_dyn(),
-                _ => Cross::new(p, 8, colour.stroke_width(4)).into_dyn(),
-            });
-            chart.draw_series(marks)?;
-        }
-    }
-    if panel.lines.len() > 1 {
-        chart
-            .configure_series_labels()
-            .position(panel.legend.clone())
-            .margin(16)
-            .legend_area_size(52)
-            .background_style(WHITE.mix(0.85))
-            .border_style(GRID)
-            .label_font(text(LABEL))
-            .draw()?;
-    }
-    Ok(())
-}
-
-/// A number without digits it does not need.
-fn plain(value: f64) -> String {
-    if value.abs() < 1e-9 {
-        return "0".to_owned();
-    }
-    if (value - value.round()).abs() < 1e-9 {
-        return format!("{value:.0}");
-    }
-    let digits = if value.abs() < 1.0 { 2 } else { 1 };
-    format!("{value:.digits$}")
-}
-
-fn percent(value: &f64) -> String {
-    format!("{} %", plain(100.0 * value))
-}
-
-fn scientific(value: &f64) -> String {
-    if value.abs() < 1e-12 { "0".to_owned() } else { format!("{value:.1e}") }
-}
-
 struct Results<'a>(&'a [EpochRecord]);
 
 impl Figure for Results<'_> {
@@ -175,32 +63,36 @@ impl Figure for Results<'_> {
             Panel {
                 title: "Loss",
                 x: "epoch",
+                whole: true,
                 lines: vec![
                     Line::new("training", over(&|r| Some(r.train_loss))),
                     Line::new("validation", over(&|r| r.val_loss)),
                 ],
-                format: &|v| plain(*v),
+                unit: Unit::Plain,
                 legend: SeriesLabelPosition::UpperRight,
             },
             Panel {
                 title: "Accuracy on validation",
                 x: "epoch",
+                whole: true,
                 lines: accuracy,
-                format: &percent,
+                unit: Unit::Percent,
                 legend: SeriesLabelPosition::LowerRight,
             },
             Panel {
                 title: "Learning rate at the end of the epoch",
                 x: "epoch",
+                whole: true,
                 lines: vec![Line::new("learning rate", over(&|r| Some(r.lr)))],
-                format: &scientific,
+                unit: Unit::Scientific,
                 legend: SeriesLabelPosition::UpperRight,
             },
             Panel {
                 title: "Training images a second",
                 x: "epoch",
+                whole: true,
                 lines: vec![Line::new("images/s", over(&|r| Some(r.images_per_s)))],
-                format: &|v| plain(*v),
+                unit: Unit::Plain,
                 legend: SeriesLabelPosition::LowerRight,
             },
         ];
@@ -225,8 +117,12 @@ impl Compare<'_> {
             .into_iter()
             .map(|model| {
                 let runs: Vec<&Curve> = self.0.iter().filter(|c| c.model == model).collect();
+                let name = match runs.len() {
+                    1 => model.to_owned(),
+                    n => format!("{model} ({n} runs)"),
+                };
                 let shortest = runs.iter().map(|r| r.points.len()).min().unwrap_or(0);
-                let mut line = Line::new(model, Vec::new());
+                let mut line = Line::new(&name, Vec::new());
                 let mut band = Vec::new();
                 for i in 0..shortest {
                     let here: Vec<_> = runs.iter().map(|r| &r.points[i]).collect();
@@ -254,7 +150,12 @@ impl Figure for Compare<'_> {
     where
         B::ErrorType: 'static,
     {
-        let longest = self.0.iter().flat_map(|c| &c.points).map(|p| p.1).fold(0.0, f64::max);
+        let longest = self
+            .0
+            .iter()
+            .flat_map(|c| &c.points)
+            .map(|p| p.1)
+            .fold(0.0, f64::max);
         let (unit, name) = match longest {
             t if t > 7200.0 => (3600.0, "hours of training"),
             t if t > 120.0 => (60.0, "minutes of training"),
@@ -264,15 +165,17 @@ impl Figure for Compare<'_> {
             Panel {
                 title: "Validation accuracy over epochs",
                 x: "epoch",
+                whole: true,
                 lines: self.lines(|p| p.0 as f64),
-                format: &percent,
+                unit: Unit::Percent,
                 legend: SeriesLabelPosition::LowerRight,
             },
             Panel {
                 title: "Validation accuracy over time",
                 x: name,
+                whole: false,
                 lines: self.lines(|p| p.1 / unit),
-                format: &percent,
+                unit: Unit::Percent,
                 legend: SeriesLabelPosition::LowerRight,
             },
         ];
@@ -280,5 +183,48 @@ impl Figure for Compare<'_> {
             panel(area, one)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::plot::tests::draws;
+
+    fn record(epoch: usize, train_loss: f64, val_top1: Option<f64>) -> EpochRecord {
+        EpochRecord {
+            epoch,
+            elapsed_s: 40.0 * epoch as f64,
+            train_loss,
+            val_top1,
+            val_top5: None,
+            val_loss: val_top1,
+            lr: 1e-3,
+            images_per_s: 800.0,
+            waiting: 0.0,
+        }
+    }
+
+    #[test]
+    fn any_history() {
+        draws(|path| results(&[], path));
+        draws(|path| results(&[record(1, 2.3, Some(0.1))], path));
+        let broken = [
+            record(1, f64::NAN, None),
+            record(2, 1e300, None),
+            record(3, f64::INFINITY, Some(f64::NAN)),
+        ];
+        draws(|path| results(&broken, path));
+    }
+
+    #[test]
+    fn any_runs() {
+        let run = |model: &str, epochs: usize| Curve {
+            model: model.to_owned(),
+            points: (1..=epochs).map(|e| (e, 9.0 * e as f64, 0.5)).collect(),
+        };
+        draws(|path| compare_curves(&[], path));
+        draws(|path| compare_curves(&[run("a", 0)], path));
+        draws(|path| compare_curves(&[run("a", 1), run("b", 5), run("a", 3)], path));
     }
 }

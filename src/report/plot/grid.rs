@@ -50,7 +50,7 @@ pub fn picture_grid(title: &str, cells: &[Cell], path: &Path) -> Result<(), Plot
 const COLUMNS: usize = 6;
 const SIDE: u32 = 220;
 const WIDTH: i32 = 270;
-const HEIGHT: i32 = 314;
+const HEIGHT: i32 = 324;
 const TOP: i32 = 90;
 
 struct Grid<'a> {
@@ -61,7 +61,10 @@ struct Grid<'a> {
 impl Figure for Grid<'_> {
     fn size(&self) -> (u32, u32) {
         let rows = self.cells.len().div_ceil(COLUMNS).max(1) as i32;
-        ((WIDTH * COLUMNS as i32) as u32, (TOP + rows * HEIGHT) as u32)
+        (
+            (WIDTH * COLUMNS as i32) as u32,
+            (TOP + rows * HEIGHT) as u32,
+        )
     }
 
     fn draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Drawn
@@ -76,32 +79,61 @@ impl Figure for Grid<'_> {
             bold(TITLE).pos(centre),
         ))?;
         for (i, cell) in self.cells.iter().enumerate() {
-            let x = (i % COLUMNS) as i32 * WIDTH + (WIDTH - SIDE as i32) / 2;
-            let y = TOP + (i / COLUMNS) as i32 * HEIGHT + 8;
-            let scaled = fit(&cell.picture);
-            let (w, h) = scaled.dimensions();
-            let at = (x + (SIDE - w) as i32 / 2, y + (SIDE - h) as i32 / 2);
-            let element: BitMapElement<'_, (i32, i32)> =
-                BitMapElement::with_owned_buffer(at, (w, h), scaled.into_raw())
-                    .ok_or("a picture's bytes do not fit its size")?;
-            root.draw(&element)?;
-            let corners = [(x - 3, y - 3), (x + SIDE as i32 + 2, y + SIDE as i32 + 2)];
-            let (ink, sign) = match cell.mark {
-                Mark::Plain => (INK, ""),
-                Mark::Right => (PALETTE[0], "✓ "),
-                Mark::Wrong => (PALETTE[1], "✗ "),
+            let (x, y) = corner(i);
+            let ink = match cell.mark {
+                Mark::Plain => INK,
+                Mark::Right => PALETTE[0],
+                Mark::Wrong => PALETTE[1],
             };
+            let below = y + SIDE as i32 + 28;
+            let mut indent = 0;
             if cell.mark != Mark::Plain {
+                let corners = [(x - 3, y - 3), (x + SIDE as i32 + 2, y + SIDE as i32 + 2)];
                 root.draw(&Rectangle::new(corners, ink.stroke_width(6)))?;
+                for stroke in sign(cell.mark, (x, below)) {
+                    root.draw(&PathElement::new(stroke, ink.stroke_width(5)))?;
+                }
+                indent = 30;
             }
+            let style = text(26).color(&ink).pos(Pos::new(HPos::Left, VPos::Center));
             for (line, words) in cell.caption.iter().enumerate() {
-                let sign = if line == 0 { sign } else { "" };
-                let words = format!("{sign}{}", shorten(words, 19));
-                let at = (x + SIDE as i32 / 2, y + SIDE as i32 + 24 + 30 * line as i32);
-                root.draw(&Text::new(words, at, text(25).pos(centre).color(&ink)))?;
+                let words = shorten(words, SIDE as i32 + 30 - indent, &style);
+                let at = (x + indent, below + 34 * line as i32);
+                root.draw(&Text::new(words, at, style.clone()))?;
             }
         }
         Ok(())
+    }
+
+    fn pictures(&self) -> Vec<((u32, u32), RgbImage)> {
+        let place = |(i, cell): (usize, &Cell)| {
+            let scaled = fit(&cell.picture);
+            let (x, y) = corner(i);
+            let (dx, dy) = ((SIDE - scaled.width()) / 2, (SIDE - scaled.height()) / 2);
+            ((x as u32 + dx, y as u32 + dy), scaled)
+        };
+        self.cells.iter().enumerate().map(place).collect()
+    }
+}
+
+/// Where the picture of cell `i` begins.
+fn corner(i: usize) -> (i32, i32) {
+    let (column, row) = ((i % COLUMNS) as i32, (i / COLUMNS) as i32);
+    (
+        column * WIDTH + (WIDTH - SIDE as i32) / 2,
+        TOP + row * HEIGHT + 8,
+    )
+}
+
+/// A tick or a cross, drawn: colour alone does not reach every reader, and fonts lack the signs.
+fn sign(mark: Mark, (x, y): (i32, i32)) -> Vec<Vec<(i32, i32)>> {
+    match mark {
+        Mark::Plain => Vec::new(),
+        Mark::Right => vec![vec![(x, y), (x + 7, y + 8), (x + 20, y - 9)]],
+        Mark::Wrong => vec![
+            vec![(x + 1, y - 8), (x + 18, y + 9)],
+            vec![(x + 1, y + 9), (x + 18, y - 8)],
+        ],
     }
 }
 
@@ -109,11 +141,36 @@ impl Figure for Grid<'_> {
 fn fit(picture: &RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     let longer = width.max(height).max(1);
-    let scale = |side: u32| (side * SIDE / longer).clamp(1, SIDE);
+    let scale = |side: u32| {
+        (u64::from(side) * u64::from(SIDE) / u64::from(longer)).clamp(1, SIDE.into()) as u32
+    };
     let filter = if longer * 2 <= SIDE {
         FilterType::Nearest
     } else {
         FilterType::Triangle
     };
     imageops::resize(picture, scale(width), scale(height), filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::plot::tests::draws;
+
+    #[test]
+    fn pictures_of_any_size_and_none() {
+        let cell = |width, height, mark| Cell {
+            picture: RgbImage::new(width, height),
+            caption: ["a < b & \"c\" 92 %".to_owned(), "is d".to_owned()],
+            mark,
+        };
+        let cells = [
+            cell(1, 1, Mark::Plain),
+            cell(28, 28, Mark::Right),
+            cell(900, 3, Mark::Wrong),
+            cell(3, 900, Mark::Wrong),
+        ];
+        draws(|path| picture_grid("title", &cells, path));
+        draws(|path| picture_grid("nothing", &[], path));
+    }
 }

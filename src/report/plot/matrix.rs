@@ -6,7 +6,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Drawn, Figure, INK, LABEL, PlotError, TICK, TITLE, bold, save, shorten, text};
+use super::{Drawn, Figure, INK, LABEL, PlotError, TICK, TITLE, bold, save, shorten, text, width};
 use crate::metrics::EvalReport;
 use crate::report::text as words;
 
@@ -16,41 +16,97 @@ use crate::report::text as words;
 ///
 /// [`PlotError`], which names the file.
 pub fn confusion_matrix(report: &EvalReport, path: &Path) -> Result<(), PlotError> {
-    save(&Matrix(report), path)
+    super::register().map_err(|reason| PlotError {
+        path: path.to_owned(),
+        reason,
+    })?;
+    save(&Matrix::new(report), path)
 }
 
-/// Above this many classes a cell has no room for its count.
+/// Up to this many classes a cell has room for its count.
 const COUNTED: usize = 25;
 
-/// Space for class names and titles.
-const LEFT: i32 = 300;
+/// Space for the title and right of the matrix.
 const TOP: i32 = 96;
-const BOTTOM: i32 = 290;
 const RIGHT: i32 = 60;
+/// Space for an axis' title beside the class names.
+const AXIS: i32 = 70;
+/// The longest class name, in pixels.
+const NAME: i32 = 280;
 
-struct Matrix<'a>(&'a EvalReport);
+const ROWS: &str = "true class";
+const COLUMNS: &str = "predicted class";
+const KEY: &str = "Shade: share of the true class. Blue is right, orange is wrong.";
 
-impl Matrix<'_> {
-    fn cell(&self) -> i32 {
-        let classes = self.0.confusion.len().max(1) as i32;
-        (1200 / classes).clamp(10, 200)
+struct Matrix<'a> {
+    report: &'a EvalReport,
+    /// Pixels a class.
+    cell: i32,
+    /// Every how many classes one is named.
+    step: usize,
+    names: Vec<String>,
+    style: TextStyle<'static>,
+    /// Pixels of the longest name.
+    longest: i32,
+}
+
+impl<'a> Matrix<'a> {
+    fn new(report: &'a EvalReport) -> Self {
+        let classes = report.confusion.len().max(1) as i32;
+        // A name needs 24 pixels; past 150 classes the sheet would outgrow any screen.
+        let least = if classes <= 150 {
+            24
+        } else {
+            (3600 / classes).max(1)
+        };
+        let cell = (1200 / classes).clamp(least, 240.max(least));
+        let step = (24 / cell).max(1) as usize;
+        let size = (cell * step as i32 * 7 / 8).clamp(20, TICK as i32) as u32;
+        let style = text(size);
+        let names: Vec<String> = report
+            .per_class
+            .iter()
+            .map(|class| shorten(&class.label, NAME, &style))
+            .collect();
+        let longest = names
+            .iter()
+            .map(|name| width(name, &style))
+            .max()
+            .unwrap_or(0);
+        Self {
+            report,
+            cell,
+            step,
+            names,
+            style,
+            longest,
+        }
+    }
+
+    fn side(&self) -> i32 {
+        self.cell * self.report.confusion.len() as i32
+    }
+
+    /// Where the matrix begins: centred where the sheet is wider than it needs to be.
+    fn left(&self) -> i32 {
+        let needed = AXIS + self.longest + self.side() + RIGHT;
+        AXIS + self.longest + 14 + (self.size().0 as i32 - needed) / 2
     }
 }
 
 impl Figure for Matrix<'_> {
     fn size(&self) -> (u32, u32) {
-        let side = self.cell() * self.0.confusion.len() as i32;
-        let width = (LEFT + side + RIGHT).max(1100);
-        (width as u32, (TOP + side + BOTTOM) as u32)
+        let width = (AXIS + self.longest + 14 + self.side() + RIGHT).max(1000);
+        let height = TOP + self.side() + 14 + self.longest + AXIS + 60;
+        (width as u32, height as u32)
     }
 
     fn draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Drawn
     where
         B::ErrorType: 'static,
     {
-        let report = self.0;
-        let (cell, classes) = (self.cell(), report.confusion.len() as i32);
-        let (width, _) = self.size();
+        let (report, cell, side, left) = (self.report, self.cell, self.side(), self.left());
+        let (sheet, height) = (self.size().0 as i32, self.size().1 as i32);
         let title = format!(
             "Confusion: {} of {} pictures right ({})",
             words::count(report.confusion.iter().enumerate().map(|(i, r)| r[i]).sum()),
@@ -58,40 +114,63 @@ impl Figure for Matrix<'_> {
             words::percent(report.top1)
         );
         let centred = |style: TextStyle<'static>| style.pos(Pos::new(HPos::Center, VPos::Center));
-        root.draw(&Text::new(title, (width as i32 / 2, TOP / 2), centred(bold(TITLE))))?;
+        root.draw(&Text::new(
+            title,
+            (sheet / 2, TOP / 2),
+            centred(bold(TITLE)),
+        ))?;
 
-        let label_size = (cell * 3 / 4).clamp(9, TICK as i32) as u32;
         for (row, counts) in report.confusion.iter().enumerate() {
             let total: u64 = counts.iter().sum();
             let y = TOP + row as i32 * cell;
-            for (column, &count) in counts.iter().enumerate() {
-                let x = LEFT + column as i32 * cell;
+            for (column, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0) {
+                let x = left + column as i32 * cell;
                 let share = count as f64 / total.max(1) as f64;
                 let fill = shade(share, row == column);
-                root.draw(&Rectangle::new([(x, y), (x + cell, y + cell)], fill.filled()))?;
-                if classes as usize <= COUNTED && count > 0 {
+                root.draw(&Rectangle::new(
+                    [(x, y), (x + cell, y + cell)],
+                    fill.filled(),
+                ))?;
+                if counts.len() <= COUNTED {
                     let ink = if share > 0.5 { WHITE } else { INK };
-                    let digits = count.to_string().len() as i32;
-                    let size = (cell * 2 / (digits + 1)).clamp(10, 34).min(cell * 2 / 5) as u32;
+                    let number = words::count(count);
+                    let room = cell * 8 / 5 / number.len() as i32;
+                    let size = room.min(cell * 2 / 5).clamp(10, 36) as u32;
                     let style = centred(text(size)).color(&ink);
-                    root.draw(&Text::new(count.to_string(), (x + cell / 2, y + cell / 2), style))?;
+                    root.draw(&Text::new(number, (x + cell / 2, y + cell / 2), style))?;
                 }
             }
-            let name = shorten(&report.per_class[row].label, 18);
-            let style = text(label_size).pos(Pos::new(HPos::Right, VPos::Center));
-            root.draw(&Text::new(name.clone(), (LEFT - 12, y + cell / 2), style))?;
-            let style = text(label_size)
-                .transform(FontTransform::Rotate270)
-                .pos(Pos::new(HPos::Right, VPos::Center));
-            let at = (LEFT + row as i32 * cell + cell / 2, TOP + classes * cell + 12);
-            root.draw(&Text::new(name, at, style))?;
         }
-        let side = classes * cell;
-        root.draw(&Rectangle::new([(LEFT, TOP), (LEFT + side, TOP + side)], INK))?;
+        for (class, name) in self.names.iter().enumerate().step_by(self.step) {
+            let middle = class as i32 * cell + cell / 2;
+            let style = self.style.pos(Pos::new(HPos::Right, VPos::Center));
+            root.draw(&Text::new(
+                name.clone(),
+                (left - 14, TOP + middle),
+                style.clone(),
+            ))?;
+            let style = style.transform(FontTransform::Rotate270);
+            root.draw(&Text::new(
+                name.clone(),
+                (left + middle, TOP + side + 14),
+                style,
+            ))?;
+        }
+        root.draw(&Rectangle::new(
+            [(left, TOP), (left + side, TOP + side)],
+            INK,
+        ))?;
         let style = centred(text(LABEL));
-        root.draw(&Text::new("taken for", (LEFT + side / 2, TOP + side + BOTTOM - 30), style))?;
-        let style = centred(text(LABEL).transform(FontTransform::Rotate270));
-        root.draw(&Text::new("is", (28, TOP + side / 2), style))?;
+        let below = TOP + side + 14 + self.longest + AXIS / 2;
+        root.draw(&Text::new(COLUMNS, (left + side / 2, below), style.clone()))?;
+        let beside = left - 14 - self.longest - AXIS / 2;
+        let turned = style.transform(FontTransform::Rotate270);
+        root.draw(&Text::new(ROWS, (beside, TOP + side / 2), turned))?;
+        root.draw(&Text::new(
+            KEY,
+            (sheet / 2, height - 36),
+            centred(text(TICK)),
+        ))?;
         Ok(())
     }
 }
@@ -103,4 +182,26 @@ fn shade(share: f64, right: bool) -> RGBColor {
     let t = if right { share } else { share.sqrt() };
     let mix = |end: i32| (255.0 + (f64::from(end) - 255.0) * t).round() as u8;
     RGBColor(mix(r), mix(g), mix(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::evaluate;
+    use crate::report::plot::tests::draws;
+
+    #[test]
+    fn two_classes_to_many_and_none_seen() {
+        for count in [1, 2, 27, 160] {
+            let classes: Vec<String> = (0..count)
+                .map(|i| format!("a class of number {i}"))
+                .collect();
+            let mut logits = vec![0.0; 2 * count];
+            logits[count - 1] = 1.0;
+            let report = evaluate(&logits, &[0, count - 1], &[], &classes);
+            draws(|path| confusion_matrix(&report, path));
+        }
+        let none = evaluate(&[], &[], &[], &["a".to_owned(), "b".to_owned()]);
+        draws(|path| confusion_matrix(&none, path));
+    }
 }

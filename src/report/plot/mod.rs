@@ -4,10 +4,12 @@ mod bars;
 mod curves;
 mod grid;
 mod matrix;
+mod panel;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use image::{ImageError, RgbImage, imageops};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
@@ -36,6 +38,11 @@ trait Figure {
     fn draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Drawn
     where
         B::ErrorType: 'static;
+
+    /// Photographs laid over the drawing, each with its upper left corner.
+    fn pictures(&self) -> Vec<((u32, u32), RgbImage)> {
+        Vec::new()
+    }
 }
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
@@ -67,7 +74,8 @@ fn text(size: u32) -> TextStyle<'static> {
 }
 
 fn bold(size: u32) -> TextStyle<'static> {
-    (FONT, size).into_font().style(FontStyle::Bold).color(&INK)
+    // `FontDesc::style` would keep the regular letters.
+    FontDesc::new(FontFamily::SansSerif, f64::from(size), FontStyle::Bold).color(&INK)
 }
 
 fn register() -> Result<(), String> {
@@ -96,23 +104,28 @@ fn save(figure: &impl Figure, path: &Path) -> Result<(), PlotError> {
                 let root = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
                 paint(figure, &root).map_err(|e| error(e.to_string()))?;
             }
+            embed(&mut svg, &figure.pictures()).map_err(|e| error(e.to_string()))?;
             svg.into_bytes()
         }
         Some("png") => {
             let mut pixels = vec![0; (width * height * 3) as usize];
             {
-                let root = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
+                let root =
+                    BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
                 paint(figure, &root).map_err(|e| error(e.to_string()))?;
             }
-            let picture = image::RgbImage::from_raw(width, height, pixels)
+            let mut drawing = RgbImage::from_raw(width, height, pixels)
                 .ok_or_else(|| error("its size overflows".to_owned()))?;
-            let mut png = std::io::Cursor::new(Vec::new());
-            picture
-                .write_to(&mut png, image::ImageFormat::Png)
-                .map_err(|e| error(e.to_string()))?;
-            png.into_inner()
+            for ((x, y), picture) in figure.pictures() {
+                imageops::replace(&mut drawing, &picture, x.into(), y.into());
+            }
+            png(&drawing).map_err(|e| error(e.to_string()))?
         }
-        _ => return Err(error("expected a name that ends in .png or .svg".to_owned())),
+        _ => {
+            return Err(error(
+                "expected a name that ends in .png or .svg".to_owned(),
+            ));
+        }
     };
     write_atomically(path, &bytes).map_err(|e| error(e.to_string()))
 }
@@ -127,6 +140,49 @@ where
     Ok(())
 }
 
+fn png(picture: &RgbImage) -> Result<Vec<u8>, ImageError> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Png)?;
+    Ok(bytes.into_inner())
+}
+
+/// Puts pictures into an SVG as PNG; plotters itself would write a rectangle a pixel.
+fn embed(svg: &mut String, pictures: &[((u32, u32), RgbImage)]) -> Result<(), ImageError> {
+    const END: &str = "</svg>";
+    if let Some(end) = svg.rfind(END) {
+        svg.truncate(end);
+    }
+    for ((x, y), picture) in pictures {
+        let (width, height) = picture.dimensions();
+        let data = base64(&png(picture)?);
+        *svg += &format!(
+            "<image x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" href=\"data:image/png;base64,{data}\"/>\n"
+        );
+    }
+    *svg += END;
+    svg.push('\n');
+    Ok(())
+}
+
+/// Bytes as text (RFC 4648, section 4).
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let three = [0, 1, 2].map(|i| u32::from(chunk.get(i).copied().unwrap_or(0)));
+        let bits = three[0] << 16 | three[1] << 8 | three[2];
+        for i in 0..4 {
+            let letter = LETTERS[(bits >> (18 - 6 * i) & 63) as usize];
+            out.push(if i <= chunk.len() {
+                char::from(letter)
+            } else {
+                '='
+            });
+        }
+    }
+    out
+}
+
 /// Ends of an axis around `values`, with a little air; a sensible one where there are none.
 fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
@@ -137,15 +193,103 @@ fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
     if low > high {
         return (0.0, 1.0);
     }
-    let air = ((high - low) * 0.06).max(high.abs() * 0.01).max(1e-9);
+    if low == high {
+        let air = (high.abs() * 0.2).max(1e-9);
+        return (low - air, high + air);
+    }
+    let air = (high - low) * 0.06;
     (low - air, high + air)
 }
 
-/// A label of at most `length` characters.
-fn shorten(label: &str, length: usize) -> String {
-    if label.chars().count() <= length {
+/// Pixels that `words` take.
+fn width(words: &str, style: &TextStyle<'_>) -> i32 {
+    // Without the font nothing is drawn at all: `save` has said so by then.
+    style
+        .font
+        .layout_box(words)
+        .map_or(0, |(_, (width, _))| width)
+}
+
+/// A label of at most `room` pixels, cut in its middle: names often differ in their ends.
+fn shorten(label: &str, room: i32, style: &TextStyle<'_>) -> String {
+    if width(label, style) <= room {
         return label.to_owned();
     }
-    let kept: String = label.chars().take(length.saturating_sub(1)).collect();
-    kept.trim_end().to_owned() + "…"
+    let letters: Vec<char> = label.chars().collect();
+    for kept in (1..letters.len()).rev() {
+        let tail = kept / 3;
+        let head: String = letters[..kept - tail].iter().collect();
+        let tail: String = letters[letters.len() - tail..].iter().collect();
+        let short = format!("{}…{}", head.trim_end(), tail.trim_start());
+        if width(&short, style) <= room {
+            return short;
+        }
+    }
+    "…".to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Both formats of a figure, each read back.
+    pub(super) fn draws(draw: impl Fn(&Path) -> Result<(), PlotError>) {
+        let folder = tempfile::tempdir().unwrap();
+        let (png, svg) = (
+            folder.path().join("plot.png"),
+            folder.path().join("plot.svg"),
+        );
+        draw(&png).unwrap();
+        draw(&svg).unwrap();
+        let picture = image::open(&png).unwrap().to_rgb8();
+        assert!(picture.width() >= 900, "too small for a README");
+        assert!(picture.pixels().any(|p| p.0 != [255; 3]), "an empty sheet");
+        let text = std::fs::read_to_string(&svg).unwrap();
+        assert!(text.starts_with("<svg") && text.ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn base64_as_in_the_rfc() {
+        for (plain, coded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+
+    #[test]
+    fn long_labels_keep_both_ends() {
+        register().unwrap();
+        let style = text(26);
+        let short = shorten("Ankle boot (men's, waterproof leather) 92 %", 220, &style);
+        assert!(
+            short.starts_with("Ank") && short.ends_with("92 %"),
+            "{short}"
+        );
+        assert!(width(&short, &style) <= 220);
+        assert_eq!(shorten("cat", 220, &style), "cat");
+        assert_eq!(shorten("Trouser", 0, &style), "…");
+    }
+
+    #[test]
+    fn axes_of_nothing_and_of_one_value() {
+        assert_eq!(span(std::iter::empty()), (0.0, 1.0));
+        assert_eq!(span([f64::NAN, f64::INFINITY].into_iter()), (0.0, 1.0));
+        let (low, high) = span([2.0].into_iter());
+        assert!(low < 2.0 && high > 2.0);
+    }
+
+    #[test]
+    fn another_ending_is_refused() {
+        let error = results(&[], Path::new("plot.gif")).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "cannot draw plot.gif: expected a name that ends in .png or .svg"
+        );
+    }
 }

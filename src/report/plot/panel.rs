@@ -1,0 +1,193 @@
+//! One panel of curves: axes, lines, bands, legend.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::{Drawn, GRID, INK, LABEL, PALETTE, TICK, TITLE, bold, span, text};
+
+/// A named line of a panel.
+pub(super) struct Line {
+    pub(super) name: String,
+    pub(super) points: Vec<(f64, f64)>,
+    /// Lower and upper edge of a band around it, if there is one.
+    pub(super) band: Option<Vec<(f64, f64, f64)>>,
+}
+
+impl Line {
+    pub(super) fn new(name: &str, points: Vec<(f64, f64)>) -> Self {
+        let points = points.into_iter().filter(|p| p.1.is_finite()).collect();
+        Self {
+            name: name.to_owned(),
+            points,
+            band: None,
+        }
+    }
+}
+
+pub(super) struct Panel<'a> {
+    pub(super) title: &'a str,
+    pub(super) x: &'a str,
+    /// Whether `x` counts something: no ticks between whole numbers.
+    pub(super) whole: bool,
+    pub(super) lines: Vec<Line>,
+    pub(super) unit: Unit,
+    pub(super) legend: SeriesLabelPosition,
+}
+
+/// How the values of a panel are written.
+#[derive(Clone, Copy)]
+pub(super) enum Unit {
+    Plain,
+    Percent,
+    Scientific,
+}
+
+/// A line carries about this many marks: more would only blot it.
+const MARKS: usize = 12;
+
+pub(super) fn panel<B: DrawingBackend>(area: &DrawingArea<B, Shift>, panel: &Panel<'_>) -> Drawn
+where
+    B::ErrorType: 'static,
+{
+    let lines = || {
+        panel
+            .lines
+            .iter()
+            .enumerate()
+            .filter(|(_, l)| !l.points.is_empty())
+    };
+    let points = || lines().flat_map(|(_, l)| &l.points);
+    let bands = lines().flat_map(|(_, l)| l.band.iter().flatten());
+    let (mut x0, mut x1) = span(points().map(|p| p.0));
+    if panel.whole && x1 - x0 < 2.0 {
+        (x0, x1) = (x0.round() - 0.5, x1.round() + 0.5);
+    }
+    let (y0, y1) = span(points().map(|p| p.1).chain(bands.flat_map(|b| [b.1, b.2])));
+    let mut chart = ChartBuilder::on(area)
+        .caption(panel.title, bold(TITLE))
+        .margin(18)
+        .x_label_area_size(84)
+        .y_label_area_size(118)
+        .build_cartesian_2d(x0..x1, y0..y1)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(INK)
+        .x_desc(panel.x)
+        .axis_desc_style(text(LABEL))
+        .label_style(text(TICK))
+        .x_labels(7)
+        .y_labels(7)
+        .x_label_formatter(&|x| match panel.whole {
+            true if x.fract().abs() > 1e-6 => String::new(),
+            true => format!("{:.0}", x.abs()),
+            false => number(*x, x1 - x0),
+        })
+        .y_label_formatter(&|y| match panel.unit {
+            Unit::Plain => number(*y, y1 - y0),
+            Unit::Percent => format!("{} %", number(100.0 * y, 100.0 * (y1 - y0))),
+            Unit::Scientific => scientific(*y, y1 - y0),
+        })
+        .draw()?;
+    if points().next().is_none() {
+        let middle = ((x0 + x1) / 2.0, (y0 + y1) / 2.0);
+        let style = text(LABEL).pos(Pos::new(HPos::Center, VPos::Center));
+        chart.draw_series([Text::new("not measured", middle, style)])?;
+        return Ok(());
+    }
+    for (i, line) in lines() {
+        let colour = PALETTE[i % PALETTE.len()];
+        if let Some(band) = &line.band {
+            let mut outline: Vec<(f64, f64)> = band.iter().map(|b| (b.0, b.1)).collect();
+            outline.extend(band.iter().rev().map(|b| (b.0, b.2)));
+            chart.draw_series(std::iter::once(Polygon::new(outline, colour.mix(0.22))))?;
+        }
+        let style = colour.stroke_width(4);
+        chart
+            .draw_series(LineSeries::new(line.points.iter().copied(), style))?
+            .label(&line.name)
+            .legend(move |(x, y)| {
+                EmptyElement::at((x, y))
+                    + PathElement::new([(0, 0), (48, 0)], style)
+                    + mark(i, (24, 0), colour)
+            });
+        // The marks of two lines do not fall on the same epochs.
+        let every = line.points.len().div_ceil(MARKS).max(1);
+        let marked = line
+            .points
+            .iter()
+            .skip(i * every / 3 % every)
+            .step_by(every);
+        chart.draw_series(marked.map(|&at| EmptyElement::at(at) + mark(i, (0, 0), colour)))?;
+    }
+    if lines().count() > 1 {
+        chart
+            .configure_series_labels()
+            .position(panel.legend.clone())
+            .margin(16)
+            .legend_area_size(58)
+            .background_style(WHITE.mix(0.85))
+            .border_style(GRID)
+            .label_font(text(LABEL))
+            .draw()?;
+    }
+    Ok(())
+}
+
+/// The mark of line `i`: another form for each, so that colour is not the only difference.
+fn mark(i: usize, (x, y): (i32, i32), colour: RGBColor) -> Polygon<(i32, i32)> {
+    let form: &[(i32, i32)] = match i % 4 {
+        0 => &[
+            (-3, -8),
+            (3, -8),
+            (8, -3),
+            (8, 3),
+            (3, 8),
+            (-3, 8),
+            (-8, 3),
+            (-8, -3),
+        ],
+        1 => &[(-10, 8), (0, -11), (10, 8)],
+        2 => &[(-8, -8), (8, -8), (8, 8), (-8, 8)],
+        _ => &[(0, -12), (12, 0), (0, 12), (-12, 0)],
+    };
+    let corners: Vec<_> = form.iter().map(|(dx, dy)| (x + dx, y + dy)).collect();
+    Polygon::new(corners, colour.filled())
+}
+
+/// A value with the digits that tell ticks `range` / 6 apart.
+fn number(value: f64, range: f64) -> String {
+    if value.abs() < range * 1e-6 {
+        return "0".to_owned();
+    }
+    if value.abs() >= 1e6 {
+        return format!("{value:.1e}");
+    }
+    let digits = (-(range / 6.0).log10()).ceil().clamp(0.0, 6.0) as usize;
+    format!("{value:.digits$}")
+}
+
+fn scientific(value: f64, range: f64) -> String {
+    if value.abs() < range * 1e-6 {
+        "0".to_owned()
+    } else {
+        format!("{value:.1e}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_have_the_digits_they_need() {
+        assert_eq!(number(0.5, 3.0), "0.5");
+        assert_eq!(number(20.0, 60.0), "20");
+        assert_eq!(number(0.02, 0.1), "0.02");
+        assert_eq!(number(1e-17, 1.0), "0");
+        assert_eq!(number(2.5e12, 1e13), "2.5e12");
+        assert_eq!(scientific(0.0008, 0.001), "8.0e-4");
+    }
+}
