@@ -88,8 +88,12 @@ impl Figure for Grid<'_> {
             let below = y + SIDE as i32 + 28;
             let mut indent = 0;
             if cell.mark != Mark::Plain {
-                let corners = [(x - 3, y - 3), (x + SIDE as i32 + 2, y + SIDE as i32 + 2)];
-                root.draw(&Rectangle::new(corners, ink.stroke_width(6)))?;
+                // Two filled ones, because plotters' SVG rectangles ignore the stroke's width.
+                let side = SIDE as i32;
+                for (edge, fill) in [(6, ink), (0, WHITE)] {
+                    let corners = [(x - edge, y - edge), (x + side + edge, y + side + edge)];
+                    root.draw(&Rectangle::new(corners, fill.filled()))?;
+                }
                 for stroke in sign(cell.mark, (x, below)) {
                     root.draw(&PathElement::new(stroke, ink.stroke_width(5)))?;
                 }
@@ -97,7 +101,7 @@ impl Figure for Grid<'_> {
             }
             let style = text(26).color(&ink).pos(Pos::new(HPos::Left, VPos::Center));
             for (line, words) in cell.caption.iter().enumerate() {
-                let words = shorten(words, SIDE as i32 + 30 - indent, &style);
+                let words = shorten(words, SIDE as i32 + 6 - indent, &style);
                 let at = (x + indent, below + 34 * line as i32);
                 root.draw(&Text::new(words, at, style.clone()))?;
             }
