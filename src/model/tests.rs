@@ -469,6 +469,8 @@ fn presets_take_a_patch_size_that_fits() {
             unreachable!()
         };
         assert_eq!(config.patch_size, patch, "at {size}");
+        let halves = patch.is_power_of_two();
+        assert_eq!(config.stem == Stem::Convolutional, halves, "at {size}");
     }
 }
 
