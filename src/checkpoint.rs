@@ -197,8 +197,8 @@ pub fn write_tensors<M: Serialize>(
     };
     let json = serde_json::to_string(&envelope).expect("metadata is plain data");
     let views = sorted.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes)
-            .expect("the shape counts the values");
+        let view =
+            TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the shape counts the values");
         (name.as_str(), view)
     });
     let metadata = HashMap::from([(META.to_owned(), json)]);

@@ -106,7 +106,9 @@ pub fn compare(
         }
     }
     let of = |model: &str| -> Vec<usize> {
-        (0..entries.len()).filter(|&i| entries[i].model == model).collect()
+        (0..entries.len())
+            .filter(|&i| entries[i].model == model)
+            .collect()
     };
     let rows = models
         .iter()
@@ -169,7 +171,11 @@ fn row(model: &str, of: &[usize], entries: &[Entry], answers: &BTreeMap<usize, A
                 .filter_map(|&i| run::recorded(&entries[i].dir, "training_images_per_s"))
                 .collect(),
         ),
-        images_per_s: mean(of.iter().map(|i| answers[i].predictions.images_per_s).collect()),
+        images_per_s: mean(
+            of.iter()
+                .map(|i| answers[i].predictions.images_per_s)
+                .collect(),
+        ),
         peak_memory_bytes: of
             .iter()
             .filter_map(|&i| run::recorded(&entries[i].dir, "peak_memory_bytes"))
@@ -185,7 +191,11 @@ impl Comparison {
         let seeds = self.rows.iter().any(|r| r.top1.len() > 1);
         let mut table = Table::new(&[
             "model",
-            if seeds { "top-1, mean ± std [95 %]" } else { "top-1 [95 %]" },
+            if seeds {
+                "top-1, mean ± std [95 %]"
+            } else {
+                "top-1 [95 %]"
+            },
             "parameters",
             "FLOPs an image",
             "training",

@@ -88,7 +88,9 @@ pub enum DeviceError {
         there: String,
     },
     /// The backend has no such device here.
-    #[error("no device {choice} here ({found}); there is {there}; `vitrine devices` lists them all")]
+    #[error(
+        "no device {choice} here ({found}); there is {there}; `vitrine devices` lists them all"
+    )]
     Absent {
         /// Asked for.
         choice: String,
@@ -185,7 +187,10 @@ fn automatic() -> Result<Selected, DeviceError> {
     adapters.sort_by_key(|adapter| adapter.kind);
     let mut passed_over = Vec::new();
     for adapter in adapters {
-        match adapter.check().and_then(|check| Ok((adapter.open()?, check))) {
+        match adapter
+            .check()
+            .and_then(|check| Ok((adapter.open()?, check)))
+        {
             Ok((device, check)) => {
                 let mut reason = format!("auto: the best {} that passes its check", adapter.kind);
                 if !passed_over.is_empty() {
@@ -264,7 +269,10 @@ fn named(
             });
         }
     }
-    match adapter.check().and_then(|check| Ok((adapter.open()?, check))) {
+    match adapter
+        .check()
+        .and_then(|check| Ok((adapter.open()?, check)))
+    {
         Ok((device, check)) => Ok(Selected {
             device,
             name: format!("{exact}, {}", check.name),
@@ -284,7 +292,10 @@ fn named(
 
 /// Every adapter of this machine that this binary reaches.
 fn everything() -> Vec<Adapter> {
-    Backend::ALL.into_iter().flat_map(Backend::adapters).collect()
+    Backend::ALL
+        .into_iter()
+        .flat_map(Backend::adapters)
+        .collect()
 }
 
 /// Adapters in words, as `--device` names them.
@@ -309,7 +320,9 @@ mod tests {
 
     #[test]
     fn choices_read_back() {
-        for text in ["auto", "cpu", "wgpu", "wgpu:1", "vulkan:0", "metal", "cuda:3", "rocm"] {
+        for text in [
+            "auto", "cpu", "wgpu", "wgpu:1", "vulkan:0", "metal", "cuda:3", "rocm",
+        ] {
             assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
         }
         for text in ["", "gpu", "cuda:", "cuda:x", "cpu:0", "wgpu:-1"] {
@@ -328,7 +341,10 @@ mod tests {
         let check = try_here(DeviceChoice::Named(Backend::Cpu, None)).unwrap();
         assert!(check.max_abs_error < 1e-5);
         let selected = select("cpu".parse().unwrap()).unwrap();
-        assert_eq!((selected.name.as_str(), selected.reason.as_str()), ("cpu", "as asked"));
+        assert_eq!(
+            (selected.name.as_str(), selected.reason.as_str()),
+            ("cpu", "as asked")
+        );
     }
 
     #[cfg(not(feature = "cuda"))]
@@ -345,7 +361,10 @@ mod tests {
     #[test]
     fn an_absent_adapter_is_an_error_that_lists_the_others() {
         let error = select("wgpu:99".parse().unwrap()).unwrap_err().to_string();
-        assert!(error.starts_with("no device wgpu:99 here (wgpu finds "), "{error}");
+        assert!(
+            error.starts_with("no device wgpu:99 here (wgpu finds "),
+            "{error}"
+        );
         assert!(error.contains("there is "), "{error}");
     }
 

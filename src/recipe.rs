@@ -237,7 +237,14 @@ macro_rules! embedded {
 }
 
 /// The recipes that ship inside the binary. `vit` and `cnn` are the families' defaults.
-pub const EMBEDDED: &[Embedded] = embedded!["default", "vit", "cnn", "cifar10-vit-w1", "cifar10-resnet9", "photos"];
+pub const EMBEDDED: &[Embedded] = embedded![
+    "default",
+    "vit",
+    "cnn",
+    "cifar10-vit-w1",
+    "cifar10-resnet9",
+    "photos"
+];
 
 /// Keys that end a training: setting one in a later layer puts the others out of force.
 const BUDGET_KEYS: [&str; 3] = ["epochs", "steps", "time"];
@@ -287,11 +294,18 @@ impl Layers {
                 .any(|(_, t)| t.get("data").is_some_and(|d| d.get("path").is_some()))
             && self.recipe.is_none();
         let name = name.unwrap_or_else(|| ModelRecipe::default().name);
-        let family = if name.starts_with("resnet") { "cnn" } else { "vit" };
+        let family = if name.starts_with("resnet") {
+            "cnn"
+        } else {
+            "vit"
+        };
         let base = if nothing_chosen { "default" } else { family };
 
         let mut merged = Table::new();
-        merge(&mut merged, parse(base, embedded(base).unwrap_or_default())?);
+        merge(
+            &mut merged,
+            parse(base, embedded(base).unwrap_or_default())?,
+        );
         for (_, table) in layers {
             merge(&mut merged, table);
         }
@@ -321,11 +335,19 @@ impl Recipe {
         let budget: Vec<_> = table
             .get("train")
             .and_then(Value::as_table)
-            .map(|t| BUDGET_KEYS.into_iter().filter(|k| t.contains_key(*k)).collect())
+            .map(|t| {
+                BUDGET_KEYS
+                    .into_iter()
+                    .filter(|k| t.contains_key(*k))
+                    .collect()
+            })
             .unwrap_or_default();
-        let mut recipe: Self = table.try_into().map_err(|e: toml::de::Error| RecipeError::Value {
-            reason: e.to_string().trim().replace('\n', " "),
-        })?;
+        let mut recipe: Self =
+            table
+                .try_into()
+                .map_err(|e: toml::de::Error| RecipeError::Value {
+                    reason: e.to_string().trim().replace('\n', " "),
+                })?;
         match budget.as_slice() {
             [] | ["epochs"] => {}
             ["steps"] | ["time"] => recipe.train.epochs = None,
@@ -401,10 +423,19 @@ impl Recipe {
         below("optimizer.beta2", o.beta2, 1.0)?;
         below("optimizer.momentum", o.momentum, 1.0)?;
         if !(o.epsilon > 0.0 && o.epsilon <= 1.0) {
-            return Err(range("optimizer.epsilon", o.epsilon, "more than 0, at most 1"));
+            return Err(range(
+                "optimizer.epsilon",
+                o.epsilon,
+                "more than 0, at most 1",
+            ));
         }
         within("optimizer.clip_grad", o.clip_grad, 0.0, 1e6)?;
-        within("schedule.warmup_epochs", self.schedule.warmup_epochs, 0.0, 1e4)?;
+        within(
+            "schedule.warmup_epochs",
+            self.schedule.warmup_epochs,
+            0.0,
+            1e4,
+        )?;
         self.augment.validate().map_err(|e| RecipeError::Value {
             reason: e.to_string(),
         })?;
@@ -470,10 +501,9 @@ impl Recipe {
             };
             *slot = serde_json::to_value(value).expect("TOML values fit into JSON");
         }
-        let config: ModelConfig =
-            serde_json::from_value(json).map_err(|e| RecipeError::Value {
-                reason: format!("model: {e}"),
-            })?;
+        let config: ModelConfig = serde_json::from_value(json).map_err(|e| RecipeError::Value {
+            reason: format!("model: {e}"),
+        })?;
         config.validate()?;
         Ok(config)
     }
@@ -509,7 +539,13 @@ fn below(key: &str, value: f64, limit: f64) -> Result<(), RecipeError> {
 ///
 /// [`RecipeError::Range`], which names `key`.
 pub fn parse_duration(key: &str, text: &str) -> Result<Duration, RecipeError> {
-    let wrong = || range(key, format!("{text:?}"), "a duration such as 90s, 30m or 1h30m");
+    let wrong = || {
+        range(
+            key,
+            format!("{text:?}"),
+            "a duration such as 90s, 30m or 1h30m",
+        )
+    };
     let mut seconds = 0.0;
     let mut number = String::new();
     for c in text.trim().chars() {
@@ -556,20 +592,25 @@ fn read(name: &str) -> Result<Table, RecipeError> {
 }
 
 fn parse(origin: &str, text: &str) -> Result<Table, RecipeError> {
-    text.parse().map_err(|e: toml::de::Error| RecipeError::Syntax {
-        origin: origin.to_owned(),
-        reason: e.to_string().trim().to_owned(),
-    })
+    text.parse()
+        .map_err(|e: toml::de::Error| RecipeError::Syntax {
+            origin: origin.to_owned(),
+            reason: e.to_string().trim().to_owned(),
+        })
 }
 
 /// `key=value`, where a value that is not TOML is taken as a string.
 fn parse_set(text: &str) -> Result<Table, RecipeError> {
     let Some((key, value)) = text.split_once('=') else {
-        return Err(RecipeError::Set { text: text.to_owned() });
+        return Err(RecipeError::Set {
+            text: text.to_owned(),
+        });
     };
     let (key, value) = (key.trim(), value.trim());
     if key.is_empty() || value.is_empty() {
-        return Err(RecipeError::Set { text: text.to_owned() });
+        return Err(RecipeError::Set {
+            text: text.to_owned(),
+        });
     }
     let value = format!("value = {value}")
         .parse::<Table>()
@@ -640,13 +681,26 @@ fn known_keys() -> Vec<String> {
         }
     }
     // These follow from the data or from the preset's name.
-    keys.retain(|k| !["model.image_size", "model.num_classes", "model.family", "model.variant"].contains(&k.as_str()));
+    keys.retain(|k| {
+        ![
+            "model.image_size",
+            "model.num_classes",
+            "model.family",
+            "model.variant",
+        ]
+        .contains(&k.as_str())
+    });
     keys.sort();
     keys.dedup();
     keys
 }
 
-fn check_keys(origin: &str, table: &Table, prefix: &str, known: &[String]) -> Result<(), RecipeError> {
+fn check_keys(
+    origin: &str,
+    table: &Table,
+    prefix: &str,
+    known: &[String],
+) -> Result<(), RecipeError> {
     for (name, value) in table {
         let key = if prefix.is_empty() {
             name.clone()
@@ -703,19 +757,31 @@ mod tests {
     #[test]
     fn every_embedded_recipe_resolves() {
         for recipe in EMBEDDED {
-            let resolved = resolve(Some(recipe.name), &[]).unwrap_or_else(|e| panic!("{}: {e}", recipe.name));
+            let resolved =
+                resolve(Some(recipe.name), &[]).unwrap_or_else(|e| panic!("{}: {e}", recipe.name));
             resolved.model_config(32, 10).unwrap();
         }
     }
 
     #[test]
     fn a_resolved_recipe_reads_back_the_same() {
-        let recipe = resolve(None, &["data.path=some/folder", "train.time=1h30m", "model.drop_path=0.2"]).unwrap();
+        let recipe = resolve(
+            None,
+            &[
+                "data.path=some/folder",
+                "train.time=1h30m",
+                "model.drop_path=0.2",
+            ],
+        )
+        .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("recipe.toml");
         std::fs::write(&path, recipe.to_toml()).unwrap();
         assert_eq!(Recipe::load(&path).unwrap(), recipe);
-        assert_eq!(recipe.budget().unwrap(), Budget::Time(Duration::from_secs(5400)));
+        assert_eq!(
+            recipe.budget().unwrap(),
+            Budget::Time(Duration::from_secs(5400))
+        );
     }
 
     #[test]
@@ -726,7 +792,13 @@ mod tests {
             flags: vec![("optimizer.lr", Value::Float(0.3))],
         };
         assert_eq!(layers.resolve().unwrap().optimizer.lr, 0.3);
-        assert_eq!(resolve(None, &["optimizer.lr=0.1", "optimizer.lr=0.2"]).unwrap().optimizer.lr, 0.2);
+        assert_eq!(
+            resolve(None, &["optimizer.lr=0.1", "optimizer.lr=0.2"])
+                .unwrap()
+                .optimizer
+                .lr,
+            0.2
+        );
     }
 
     #[test]
@@ -737,10 +809,18 @@ mod tests {
 
     #[test]
     fn a_misspelt_key_is_refused_with_the_nearest() {
-        let error = resolve(None, &["optimizer.weigth_decay=0.1"]).unwrap_err().to_string();
-        assert_eq!(error, "--set optimizer.weigth_decay=0.1: unknown key `optimizer.weigth_decay`; did you mean `optimizer.weight_decay`?");
+        let error = resolve(None, &["optimizer.weigth_decay=0.1"])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "--set optimizer.weigth_decay=0.1: unknown key `optimizer.weigth_decay`; did you mean `optimizer.weight_decay`?"
+        );
         let error = resolve(None, &["epochs=3"]).unwrap_err().to_string();
-        assert!(error.ends_with("unknown key `epochs`; did you mean `train.epochs`?"), "{error}");
+        assert!(
+            error.ends_with("unknown key `epochs`; did you mean `train.epochs`?"),
+            "{error}"
+        );
         let error = resolve(None, &["zzz=3"]).unwrap_err().to_string();
         assert!(error.ends_with("unknown key `zzz`"), "{error}");
     }
@@ -748,14 +828,35 @@ mod tests {
     #[test]
     fn absurd_numbers_are_refused() {
         for (set, message) in [
-            ("train.batch_size=0", "train.batch_size is 0: expected 1 to 65536"),
+            (
+                "train.batch_size=0",
+                "train.batch_size is 0: expected 1 to 65536",
+            ),
             ("train.epochs=0", "train.epochs is 0: expected 1 to 1000000"),
-            ("optimizer.lr=-1.0", "optimizer.lr is -1: expected more than 0, at most 100"),
-            ("optimizer.lr=nan", "optimizer.lr is NaN: expected more than 0, at most 100"),
-            ("train.label_smoothing=1.0", "train.label_smoothing is 1: expected 0 to below 1"),
-            ("train.time=soon", "train.time is \"soon\": expected a duration such as 90s, 30m or 1h30m"),
-            ("data.fraction=0.0", "data.fraction is 0: expected more than 0, at most 1"),
-            ("preprocess.image_size=100000", "preprocess.image_size is 100000: expected 8 to 2048"),
+            (
+                "optimizer.lr=-1.0",
+                "optimizer.lr is -1: expected more than 0, at most 100",
+            ),
+            (
+                "optimizer.lr=nan",
+                "optimizer.lr is NaN: expected more than 0, at most 100",
+            ),
+            (
+                "train.label_smoothing=1.0",
+                "train.label_smoothing is 1: expected 0 to below 1",
+            ),
+            (
+                "train.time=soon",
+                "train.time is \"soon\": expected a duration such as 90s, 30m or 1h30m",
+            ),
+            (
+                "data.fraction=0.0",
+                "data.fraction is 0: expected more than 0, at most 1",
+            ),
+            (
+                "preprocess.image_size=100000",
+                "preprocess.image_size is 100000: expected 8 to 2048",
+            ),
         ] {
             assert_eq!(resolve(None, &[set]).unwrap_err().to_string(), message);
         }

@@ -135,9 +135,17 @@ fn plain(results: &[(String, Vec<Prediction>)]) -> String {
     for (file, predictions) in results {
         out += file;
         out.push('\n');
-        let width = predictions.iter().map(|p| p.label.chars().count()).max().unwrap_or(0);
+        let width = predictions
+            .iter()
+            .map(|p| p.label.chars().count())
+            .max()
+            .unwrap_or(0);
         for p in predictions {
-            out += &format!("  {:>8}  {:width$}\n", text::percent(f64::from(p.score)), p.label);
+            out += &format!(
+                "  {:>8}  {:width$}\n",
+                text::percent(f64::from(p.score)),
+                p.label
+            );
         }
     }
     out

@@ -21,7 +21,12 @@ pub struct CompareArgs {
     #[arg(value_name = "RUN", conflicts_with_all = ["models", "budget", "seeds", "recipe", "set"])]
     runs: Vec<PathBuf>,
     /// Models to train, such as vit-w1,resnet9.
-    #[arg(long, value_delimiter = ',', value_name = "NAMES", required_unless_present = "runs")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "NAMES",
+        required_unless_present = "runs"
+    )]
     models: Vec<String>,
     /// Data set; without it the bundled sample, or the runs' own.
     #[arg(long, value_name = "PATH")]
@@ -59,7 +64,8 @@ pub struct CompareArgs {
 pub fn run(args: CompareArgs) -> anyhow::Result<Done> {
     let folder = match &args.out {
         Some(out) => {
-            std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+            std::fs::create_dir_all(out)
+                .with_context(|| format!("cannot make {}", out.display()))?;
             out.clone()
         }
         None => run::next_free(Path::new("runs"), "compare")?,
@@ -153,7 +159,9 @@ fn train_all(args: &CompareArgs, folder: &Path) -> anyhow::Result<Option<Vec<Ent
                 return Ok(None);
             }
             if !status.success() {
-                bail!("training {model} with seed {seed} failed ({status}); what it said stands above");
+                bail!(
+                    "training {model} with seed {seed} failed ({status}); what it said stands above"
+                );
             }
             entries.push(Entry {
                 model: model.clone(),
@@ -244,7 +252,10 @@ fn budget(args: &CompareArgs, recipe: &Recipe) -> anyhow::Result<(&'static str, 
     };
     let (kind, value) = args.budget.split_once('=').with_context(wrong)?;
     match kind {
-        "epochs" => Ok(("epochs", value.parse::<u32>().with_context(wrong)?.to_string())),
+        "epochs" => Ok((
+            "epochs",
+            value.parse::<u32>().with_context(wrong)?.to_string(),
+        )),
         "time" => {
             crate::recipe::parse_duration("--budget time", value)?;
             Ok(("time", value.to_owned()))
@@ -252,11 +263,16 @@ fn budget(args: &CompareArgs, recipe: &Recipe) -> anyhow::Result<(&'static str, 
         "flops" => {
             let flops: f64 = value.parse().with_context(wrong)?;
             let plan = run::plan(recipe, None)?;
-            let batch = recipe.train.batch_size.min(plan.splits.train.len()) * recipe.train.accumulate;
+            let batch =
+                recipe.train.batch_size.min(plan.splits.train.len()) * recipe.train.accumulate;
             // A backward pass costs twice a forward pass.
             let steps = flops / (3.0 * plan.model.flops() as f64 * batch as f64);
             if !(1.0..1e9).contains(&steps) {
-                bail!("--budget {}: that is {steps:.1} updates of {}; expected at least one", args.budget, recipe.model.name);
+                bail!(
+                    "--budget {}: that is {steps:.1} updates of {}; expected at least one",
+                    args.budget,
+                    recipe.model.name
+                );
             }
             Ok(("steps", format!("{steps:.0}")))
         }

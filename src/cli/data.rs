@@ -101,23 +101,40 @@ fn counted<T>(dataset: &Dataset, work: impl FnOnce(&(dyn Fn() + Sync)) -> T) -> 
 
 fn show_info(source: &Source) -> anyhow::Result<Done> {
     let dataset = source.open()?;
-    let report = counted(&dataset, |tick| info::info(&dataset, &DecodeLimits::default(), tick));
+    let report = counted(&dataset, |tick| {
+        info::info(&dataset, &DecodeLimits::default(), tick)
+    });
     if source.json {
         say(&serde_json::to_string(&report)?)?;
         return Ok(Done::Success);
     }
-    say(&format!("{}: {}, {} classes", report.origin, report.kind, report.classes.len()))?;
+    say(&format!(
+        "{}: {}, {} classes",
+        report.origin,
+        report.kind,
+        report.classes.len()
+    ))?;
     let mut headings = vec!["class".to_owned()];
     headings.extend(report.counts.iter().map(|c| c.split.to_string()));
     let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
     let mut table = Table::new(&headings);
     for (i, class) in report.classes.iter().enumerate() {
         let mut row = vec![class.clone()];
-        row.extend(report.counts.iter().map(|c| text::count(c.per_class[i] as u64)));
+        row.extend(
+            report
+                .counts
+                .iter()
+                .map(|c| text::count(c.per_class[i] as u64)),
+        );
         table.row(row);
     }
     let mut total = vec!["all".to_owned()];
-    total.extend(report.counts.iter().map(|c| text::count(c.per_class.iter().sum::<usize>() as u64)));
+    total.extend(
+        report
+            .counts
+            .iter()
+            .map(|c| text::count(c.per_class.iter().sum::<usize>() as u64)),
+    );
     table.row(total);
     say(&table.text())?;
     let (w, h) = (&report.widths, &report.heights);
@@ -125,7 +142,11 @@ fn show_info(source: &Source) -> anyhow::Result<Done> {
         "width {} to {}, median {}; height {} to {}, median {} pixels",
         w.min, w.max, w.median, h.min, h.max, h.median
     ))?;
-    let formats: Vec<String> = report.formats.iter().map(|(f, n)| format!("{f} {}", text::count(*n as u64))).collect();
+    let formats: Vec<String> = report
+        .formats
+        .iter()
+        .map(|(f, n)| format!("{f} {}", text::count(*n as u64)))
+        .collect();
     say(&format!("formats: {}", formats.join(", ")))?;
     let triple = |v: [f64; 3]| format!("{:.4} {:.4} {:.4}", v[0], v[1], v[2]);
     say(&format!(
@@ -134,14 +155,19 @@ fn show_info(source: &Source) -> anyhow::Result<Done> {
         triple(report.channel_stds)
     ))?;
     if report.unreadable > 0 {
-        say(&format!("{} unreadable; `vitrine data verify` names them", report.unreadable))?;
+        say(&format!(
+            "{} unreadable; `vitrine data verify` names them",
+            report.unreadable
+        ))?;
     }
     Ok(Done::Success)
 }
 
 fn show_verify(source: &Source) -> anyhow::Result<Done> {
     let dataset = source.open()?;
-    let report = counted(&dataset, |tick| verify::verify(&dataset, &DecodeLimits::default(), tick));
+    let report = counted(&dataset, |tick| {
+        verify::verify(&dataset, &DecodeLimits::default(), tick)
+    });
     if source.json {
         say(&serde_json::to_string(&report)?)?;
     } else {
@@ -159,13 +185,22 @@ fn show_verify(source: &Source) -> anyhow::Result<Done> {
             report.imbalance,
         ))?;
     }
-    Ok(if report.has_errors() { Done::Partly } else { Done::Success })
+    Ok(if report.has_errors() {
+        Done::Partly
+    } else {
+        Done::Success
+    })
 }
 
 fn findings(report: &VerifyReport) -> Table {
     let mut table = Table::new(&["", "finding", "picture", "detail"]);
     let mut row = |grade: &str, finding: &str, picture: &str, detail: String| {
-        table.row(vec![grade.to_owned(), finding.to_owned(), picture.to_owned(), detail]);
+        table.row(vec![
+            grade.to_owned(),
+            finding.to_owned(),
+            picture.to_owned(),
+            detail,
+        ]);
     };
     for bad in &report.unreadable {
         row("error", "unreadable", &bad.name, bad.reason.clone());
@@ -176,31 +211,49 @@ fn findings(report: &VerifyReport) -> Table {
         ("warning", "duplicate", &report.duplicates),
     ] {
         for group in groups {
-            let Some((first, others)) = group.split_first() else { continue };
+            let Some((first, others)) = group.split_first() else {
+                continue;
+            };
             let same: Vec<String> = others
                 .iter()
                 .map(|c| format!("{} ({}, {})", c.name, c.split, c.class))
                 .collect();
-            row(grade, finding, &first.name, format!("({}, {}) = {}", first.split, first.class, same.join(", ")));
+            row(
+                grade,
+                finding,
+                &first.name,
+                format!("({}, {}) = {}", first.split, first.class, same.join(", ")),
+            );
         }
     }
     for left in &report.skipped {
         row("warning", "left out", &left.name, left.reason.clone());
     }
     if report.is_imbalanced() {
-        row("warning", "imbalance", "", format!("largest class {:.1} times the smallest", report.imbalance));
+        row(
+            "warning",
+            "imbalance",
+            "",
+            format!("largest class {:.1} times the smallest", report.imbalance),
+        );
     }
     table
 }
 
 fn fetch(name: &str, out: &std::path::Path, mirror: Option<&str>) -> anyhow::Result<Done> {
-    let bar = bar(0, "[{bar:30}] {bytes}/{total_bytes}, {bytes_per_sec}, ETA {eta}");
+    let bar = bar(
+        0,
+        "[{bar:30}] {bytes}/{total_bytes}, {bytes_per_sec}, ETA {eta}",
+    );
     let path = download::download(name, mirror, out, &mut |done, total| {
         bar.set_length(total.unwrap_or(done));
         bar.set_position(done);
     })?;
     bar.finish_and_clear();
     say(&format!("{}", path.display()))?;
-    note(&format!("train on it with: vitrine train --data {}", path.display()));
+    note(&format!(
+        "train on it with: vitrine train --data {}",
+        path.display()
+    ));
     Ok(Done::Success)
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Done, note, say};
 use crate::data::SplitName;
 use crate::device::{self, DeviceChoice};
-use crate::run::{self, Evaluated, EvaluateOptions};
+use crate::run::{self, EvaluateOptions, Evaluated};
 
 /// Prints accuracy, calibration and confusion on one split, and writes them as files.
 #[derive(Debug, Args)]
@@ -53,8 +53,12 @@ pub fn run(args: EvalArgs) -> anyhow::Result<Done> {
         strict: args.strict,
         out: args.out,
     };
-    let Evaluated { report, skipped, folder, images_per_s } =
-        run::evaluate(&args.weights, &options, &device)?;
+    let Evaluated {
+        report,
+        skipped,
+        folder,
+        images_per_s,
+    } = run::evaluate(&args.weights, &options, &device)?;
     for bad in &skipped {
         note(&format!("skipped {}: {}", bad.name, bad.reason));
     }

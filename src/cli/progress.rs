@@ -128,7 +128,10 @@ impl Progress {
     fn warn(&mut self, skipped: &[crate::data::Skipped]) {
         const SHOWN: usize = 10;
         for bad in skipped.iter().take(SHOWN) {
-            note(&format!("{}skipped {}: {}", self.prefix, bad.name, bad.reason));
+            note(&format!(
+                "{}skipped {}: {}",
+                self.prefix, bad.name, bad.reason
+            ));
         }
         if skipped.len() > SHOWN {
             note(&format!(
@@ -141,7 +144,11 @@ impl Progress {
     }
 
     fn bar(&mut self, length: u64, template: &str) -> &ProgressBar {
-        if self.bar.as_ref().is_some_and(|b| b.length() != Some(length)) {
+        if self
+            .bar
+            .as_ref()
+            .is_some_and(|b| b.length() != Some(length))
+        {
             self.clear();
         }
         self.bar.get_or_insert_with(|| {

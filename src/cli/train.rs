@@ -38,19 +38,35 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DURATION", conflicts_with_all = ["epochs", "steps"])]
     time: Option<String>,
     /// Optimizer updates instead of epochs.
-    #[arg(long, value_name = "N", conflicts_with = "epochs", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "epochs",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     steps: Option<i64>,
     /// Pictures a batch.
     #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
     batch_size: Option<i64>,
     /// Batches whose gradients make one update.
-    #[arg(long, value_name = "N", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     accumulate: Option<i64>,
     /// Side of the model's input in pixels.
     #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
     image_size: Option<i64>,
     /// Side of a patch in pixels.
-    #[arg(long, value_name = "PIXELS", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     patch_size: Option<i64>,
     /// What happens to pictures that are not square: squash, crop or pad.
     #[arg(long, value_name = "POLICY", hide_short_help = true)]
@@ -59,40 +75,100 @@ pub struct TrainArgs {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Weight decay.
-    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     weight_decay: Option<f64>,
     /// Length of the warm-up in epochs.
-    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     warmup_epochs: Option<f64>,
     /// Label smoothing.
-    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     label_smoothing: Option<f64>,
     /// Mixup's alpha; 0 turns it off.
-    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     mixup: Option<f64>,
     /// CutMix's alpha; 0 turns it off.
-    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     cutmix: Option<f64>,
     /// Drop path rate of the last block.
-    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     drop_path: Option<f64>,
     /// Decay of the weights' moving average; 0 turns it off.
-    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     ema: Option<f64>,
     /// Limit of the gradient's global norm; 0 turns clipping off.
-    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     clip_grad: Option<f64>,
     /// Stop after this many epochs without a better validation.
-    #[arg(long, value_name = "N", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     patience: Option<i64>,
     /// Share of the training split to use.
-    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     fraction: Option<f64>,
     /// Share of train cut off for validation where the data brings none.
-    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     val_fraction: Option<f64>,
     /// Share of train cut off for testing where the data brings none; 0 cuts none.
-    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     test_fraction: Option<f64>,
     /// Seed of everything random.
     #[arg(long, value_name = "N")]
@@ -104,7 +180,12 @@ pub struct TrainArgs {
     #[arg(long, value_name = "MIB", hide_short_help = true)]
     cache_mb: Option<u32>,
     /// Minutes between two saved states within an epoch.
-    #[arg(long, value_name = "X", hide_short_help = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     checkpoint_minutes: Option<f64>,
     /// Refuse unreadable pictures instead of skipping them.
     #[arg(long, hide_short_help = true)]
@@ -132,7 +213,12 @@ impl TrainArgs {
         let mut text = |key, value: Option<String>| {
             flags.extend(value.map(|v| (key, Value::String(v))));
         };
-        text("data.path", self.data.as_ref().map(|p| p.display().to_string()));
+        // Absolute, so that the run finds its data again from wherever it is continued.
+        let data = self
+            .data
+            .as_ref()
+            .map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone()));
+        text("data.path", data.map(|p| p.display().to_string()));
         text("model.name", self.model.clone());
         text("train.time", self.time.clone());
         text("preprocess.resize", self.resize.clone());
@@ -380,6 +466,9 @@ fn dry_run(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Done> {
         );
     }
     say(&out)?;
-    note(&format!("nothing was written; measured in {}", text::seconds(start.elapsed().as_secs_f64())));
+    note(&format!(
+        "nothing was written; measured in {}",
+        text::seconds(start.elapsed().as_secs_f64())
+    ));
     Ok(Done::Success)
 }

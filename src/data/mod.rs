@@ -28,10 +28,10 @@ pub mod source;
 pub mod split;
 pub mod verify;
 
-pub use error::DataError;
-pub use folder::picture_files;
 pub use augment::{AugmentConfig, Flip, Policy};
 pub use decode::{DecodeError, DecodeLimits, decode};
+pub use error::DataError;
+pub use folder::picture_files;
 pub use loader::{Batch, Batches, EvalLoader, Shard, Targets, TrainLoader};
 pub use pictures::{Pictures, PicturesOptions};
 pub use preprocess::{Preprocess, Resize};

@@ -113,7 +113,9 @@ pub fn try_here(choice: DeviceChoice) -> Result<Check, String> {
             }));
         })
         .map_err(|e| format!("its check cannot start: {e}"))?;
-    receive.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(silence()))
+    receive
+        .recv_timeout(PATIENCE)
+        .unwrap_or_else(|_| Err(silence()))
 }
 
 /// Odd sizes, so that no tile fits evenly.

@@ -63,18 +63,19 @@ fn number(backend: Backend, found: Vec<AdapterInfo>) -> Vec<Adapter> {
         .enumerate()
         .map(|(index, info)| {
             let (kind, address) = match info.device_type {
-                DeviceType::DiscreteGpu => {
-                    (Kind::Discrete, Address::Wgpu(DeviceKind::DiscreteGpu(next(0))))
-                }
-                DeviceType::IntegratedGpu => {
-                    (Kind::Integrated, Address::Wgpu(DeviceKind::IntegratedGpu(next(1))))
-                }
-                DeviceType::VirtualGpu => {
-                    (Kind::Virtual, Address::Wgpu(DeviceKind::VirtualGpu(next(2))))
-                }
-                DeviceType::Cpu if next(3) == 0 => {
-                    (Kind::Software, Address::Wgpu(DeviceKind::Cpu))
-                }
+                DeviceType::DiscreteGpu => (
+                    Kind::Discrete,
+                    Address::Wgpu(DeviceKind::DiscreteGpu(next(0))),
+                ),
+                DeviceType::IntegratedGpu => (
+                    Kind::Integrated,
+                    Address::Wgpu(DeviceKind::IntegratedGpu(next(1))),
+                ),
+                DeviceType::VirtualGpu => (
+                    Kind::Virtual,
+                    Address::Wgpu(DeviceKind::VirtualGpu(next(2))),
+                ),
+                DeviceType::Cpu if next(3) == 0 => (Kind::Software, Address::Wgpu(DeviceKind::Cpu)),
                 DeviceType::Cpu => (
                     Kind::Software,
                     Address::Unreachable("Burn reaches the first software adapter only"),
@@ -87,7 +88,9 @@ fn number(backend: Backend, found: Vec<AdapterInfo>) -> Vec<Adapter> {
             let driver = [info.driver.as_str(), info.driver_info.as_str()]
                 .into_iter()
                 .filter(|words| !words.is_empty())
-                .fold(format!("{:?}", info.backend), |all, words| format!("{all}, {words}"));
+                .fold(format!("{:?}", info.backend), |all, words| {
+                    format!("{all}, {words}")
+                });
             Adapter {
                 backend,
                 index,

@@ -81,7 +81,11 @@ pub fn read_results(path: &Path) -> Result<Vec<EpochRecord>, CsvError> {
         let optional = |column: usize| record.get(column).and_then(|v| v.parse::<f64>().ok());
         let number = |column: usize| {
             optional(column).ok_or_else(|| {
-                wrong(&format!("row {}: {} is no number", line + 1, HEADER[column]))
+                wrong(&format!(
+                    "row {}: {} is no number",
+                    line + 1,
+                    HEADER[column]
+                ))
             })
         };
         history.push(EpochRecord {
@@ -107,11 +111,15 @@ pub fn read_results(path: &Path) -> Result<Vec<EpochRecord>, CsvError> {
 pub fn write_confusion(path: &Path, report: &EvalReport) -> Result<(), CsvError> {
     let mut header = vec!["true\\predicted".to_owned()];
     header.extend(report.per_class.iter().map(|c| c.label.clone()));
-    let rows = report.confusion.iter().zip(&report.per_class).map(|(row, class)| {
-        let mut cells = vec![class.label.clone()];
-        cells.extend(row.iter().map(u64::to_string));
-        cells
-    });
+    let rows = report
+        .confusion
+        .iter()
+        .zip(&report.per_class)
+        .map(|(row, class)| {
+            let mut cells = vec![class.label.clone()];
+            cells.extend(row.iter().map(u64::to_string));
+            cells
+        });
     write(path, header, rows)
 }
 
@@ -122,7 +130,9 @@ fn write(
 ) -> Result<(), CsvError> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for row in std::iter::once(header).chain(rows) {
-        writer.write_record(&row).map_err(|e| CsvError::new(path, e))?;
+        writer
+            .write_record(&row)
+            .map_err(|e| CsvError::new(path, e))?;
     }
     let bytes = writer.into_inner().map_err(|e| CsvError::new(path, e))?;
     write_atomically(path, &bytes).map_err(|e| CsvError::new(path, e))
@@ -157,6 +167,9 @@ mod tests {
         ));
         std::fs::write(&path, "a,b\n1,2\n").unwrap();
         let error = read_results(&path).unwrap_err().to_string();
-        assert!(error.contains("found the columns a,b, expected epoch,time"), "{error}");
+        assert!(
+            error.contains("found the columns a,b, expected epoch,time"),
+            "{error}"
+        );
     }
 }

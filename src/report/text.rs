@@ -9,7 +9,12 @@ pub fn percent(share: f64) -> String {
 
 /// A share with its interval: `84.3 % [82.6, 85.8]`.
 pub fn percent_interval(share: f64, (low, high): (f64, f64)) -> String {
-    format!("{:.1} % [{:.1}, {:.1}]", 100.0 * share, 100.0 * low, 100.0 * high)
+    format!(
+        "{:.1} % [{:.1}, {:.1}]",
+        100.0 * share,
+        100.0 * low,
+        100.0 * high
+    )
 }
 
 /// A whole number with thousands separated: `1,806,154`.
@@ -88,14 +93,23 @@ impl Table {
         let columns = self.headings.len();
         let right: Vec<bool> = (0..columns).map(|c| self.is_numeric(c)).collect();
         let width: Vec<usize> = (0..columns)
-            .map(|c| self.cells(c).map(|cell| cell.chars().count()).max().unwrap_or(0))
+            .map(|c| {
+                self.cells(c)
+                    .map(|cell| cell.chars().count())
+                    .max()
+                    .unwrap_or(0)
+            })
             .collect();
         let line = |cells: &[String]| {
             let mut out = String::new();
             for (c, cell) in cells.iter().enumerate() {
                 let gap = " ".repeat(width[c] - cell.chars().count());
                 out += if c > 0 { "  " } else { "" };
-                out += &if right[c] { gap + cell } else { cell.clone() + &gap };
+                out += &if right[c] {
+                    gap + cell
+                } else {
+                    cell.clone() + &gap
+                };
             }
             out.trim_end().to_owned() + "\n"
         };
@@ -114,9 +128,10 @@ impl Table {
         };
         let escape = |cell: &String| cell.replace('|', "\\|");
         let mut out = line(&mut self.headings.iter().map(escape));
-        out += &line(&mut (0..self.headings.len()).map(|c| {
-            if self.is_numeric(c) { "---:" } else { "---" }.to_owned()
-        }));
+        out += &line(
+            &mut (0..self.headings.len())
+                .map(|c| if self.is_numeric(c) { "---:" } else { "---" }.to_owned()),
+        );
         for row in &self.rows {
             out += &line(&mut row.iter().map(escape));
         }
@@ -136,7 +151,10 @@ impl Table {
 /// A whole evaluation.
 pub fn evaluation(report: &EvalReport) -> String {
     let mut out = format!("{} pictures\n", count(report.n as u64));
-    out += &format!("top-1     {}\n", percent_interval(report.top1, report.top1_interval));
+    out += &format!(
+        "top-1     {}\n",
+        percent_interval(report.top1, report.top1_interval)
+    );
     if let (Some(top5), Some(interval)) = (report.top5, report.top5_interval) {
         out += &format!("top-5     {}\n", percent_interval(top5, interval));
     }
@@ -188,7 +206,12 @@ mod tests {
         assert_eq!(percent_interval(0.5, (0.25, 1.0)), "50.0 % [25.0, 100.0]");
         assert_eq!(flops(246_550_272), "246.6 MFLOP");
         assert_eq!(flops(999), "999 FLOP");
-        for (s, want) in [(0.44, "0.4 s"), (59.6, "1 m 00 s"), (751.0, "12 m 31 s"), (3900.0, "1 h 05 m")] {
+        for (s, want) in [
+            (0.44, "0.4 s"),
+            (59.6, "1 m 00 s"),
+            (751.0, "12 m 31 s"),
+            (3900.0, "1 h 05 m"),
+        ] {
             assert_eq!(seconds(s), want);
         }
     }

@@ -20,11 +20,16 @@ impl RunDir {
         let root = match out {
             Some(out) => {
                 if out.is_file() {
-                    return Err(RunError::NotADirectory { path: out.to_owned() });
+                    return Err(RunError::NotADirectory {
+                        path: out.to_owned(),
+                    });
                 }
-                let taken = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
+                let taken =
+                    std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
                 if taken {
-                    return Err(RunError::Taken { path: out.to_owned() });
+                    return Err(RunError::Taken {
+                        path: out.to_owned(),
+                    });
                 }
                 make(out)?;
                 out.to_owned()
@@ -44,7 +49,9 @@ impl RunDir {
     ///
     /// Where it holds no `recipe.toml`; the message names runs that do.
     pub fn open(path: &Path) -> Result<Self, RunError> {
-        let dir = Self { root: path.to_owned() };
+        let dir = Self {
+            root: path.to_owned(),
+        };
         if dir.recipe().is_file() {
             return Ok(dir);
         }
@@ -96,11 +103,21 @@ impl RunDir {
 
     /// Removes what a killed process left half written.
     pub fn sweep(&self) {
-        for folder in [self.root.clone(), self.weights_folder(), self.state_folder(), self.splits()] {
-            let Ok(entries) = std::fs::read_dir(folder) else { continue };
+        for folder in [
+            self.root.clone(),
+            self.weights_folder(),
+            self.state_folder(),
+            self.splits(),
+        ] {
+            let Ok(entries) = std::fs::read_dir(folder) else {
+                continue;
+            };
             for entry in entries.flatten() {
                 let name = entry.file_name();
-                if name.to_string_lossy().starts_with(crate::checkpoint::TEMPORARY) {
+                if name
+                    .to_string_lossy()
+                    .starts_with(crate::checkpoint::TEMPORARY)
+                {
                     // A leftover that cannot be removed does no harm.
                     let _ = std::fs::remove_file(entry.path());
                 }
@@ -120,7 +137,9 @@ pub fn find_weights(path: &Path) -> Result<PathBuf, RunError> {
         return if best.is_file() {
             Ok(best)
         } else {
-            Err(RunError::NoWeights { path: path.to_owned() })
+            Err(RunError::NoWeights {
+                path: path.to_owned(),
+            })
         };
     }
     if path.is_file() {
@@ -182,7 +201,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("run");
         RunDir::create(Some(&out), "d", "m").unwrap();
-        let error = RunDir::create(Some(&out), "d", "m").unwrap_err().to_string();
+        let error = RunDir::create(Some(&out), "d", "m")
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             format!(
@@ -205,6 +226,9 @@ mod tests {
     fn weights_of_an_empty_run_are_missed() {
         let folder = tempfile::tempdir().unwrap();
         let error = find_weights(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("holds no weights/best.safetensors"), "{error}");
+        assert!(
+            error.contains("holds no weights/best.safetensors"),
+            "{error}"
+        );
     }
 }

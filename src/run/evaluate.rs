@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::{RunDir, RunError, find_weights, load_pictures, open_data, write_evaluation};
 use crate::checkpoint::{self, WeightsMeta};
-use crate::data::{Dataset, EvalLoader, Pictures, PicturesOptions, Sample, Skipped, SplitName, Splits};
+use crate::data::{
+    Dataset, EvalLoader, Pictures, PicturesOptions, Sample, Skipped, SplitName, Splits,
+};
 use crate::device::Selected;
 use crate::eval::{self, Predictions};
 use crate::metrics::EvalReport;

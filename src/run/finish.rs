@@ -58,7 +58,10 @@ pub(super) fn write_train_batch(
         .take(30)
         .map(|(values, &index)| Cell {
             picture: denormalise(values, side, &plan.preprocess),
-            caption: [classes[loader.pictures().labels()[index]].clone(), String::new()],
+            caption: [
+                classes[loader.pictures().labels()[index]].clone(),
+                String::new(),
+            ],
             mark: Mark::Plain,
         })
         .collect();
@@ -140,9 +143,16 @@ fn draw_predictions(
 ) -> Result<(), RunError> {
     let predictions = &answers.predictions;
     let n = predictions.labels.len();
-    let mut chosen: Vec<usize> = (0..SAMPLED.min(n)).map(|i| i * n / SAMPLED.min(n).max(1)).collect();
+    let mut chosen: Vec<usize> = (0..SAMPLED.min(n))
+        .map(|i| i * n / SAMPLED.min(n).max(1))
+        .collect();
     for mistake in report.mistakes.iter().take(WORST) {
-        chosen.extend(predictions.names.iter().position(|name| *name == mistake.name));
+        chosen.extend(
+            predictions
+                .names
+                .iter()
+                .position(|name| *name == mistake.name),
+        );
     }
     let classes = &answers.meta.classes;
     let mut cells = Vec::new();
@@ -156,18 +166,33 @@ fn draw_predictions(
         cells.push(Cell {
             picture: answers.pictures.get(index)?.into_owned(),
             caption: [
-                format!("{} {:.0} %", classes[predicted], 100.0 * probabilities[predicted]),
+                format!(
+                    "{} {:.0} %",
+                    classes[predicted],
+                    100.0 * probabilities[predicted]
+                ),
                 if predicted == label {
                     String::new()
                 } else {
                     format!("is {}", classes[label])
                 },
             ],
-            mark: if predicted == label { Mark::Right } else { Mark::Wrong },
+            mark: if predicted == label {
+                Mark::Right
+            } else {
+                Mark::Wrong
+            },
         });
     }
-    let title = format!("Predictions on {}: a sample, then the worst mistakes", answers.split);
-    plot::picture_grid(&title, &cells, &folder.join(format!("predictions.{extension}")))?;
+    let title = format!(
+        "Predictions on {}: a sample, then the worst mistakes",
+        answers.split
+    );
+    plot::picture_grid(
+        &title,
+        &cells,
+        &folder.join(format!("predictions.{extension}")),
+    )?;
     Ok(())
 }
 
@@ -256,7 +281,10 @@ pub fn recorded(dir: &RunDir, key: &str) -> Option<f64> {
 pub fn redraw(dir: &RunDir, extension: &str, device: &Selected) -> Result<Vec<PathBuf>, RunError> {
     let at = |stem: &str| dir.file(&format!("{stem}.{extension}"));
     let mut written = vec![at("results")];
-    plot::results(&csv::read_results(&dir.file("results.csv"))?, &at("results"))?;
+    plot::results(
+        &csv::read_results(&dir.file("results.csv"))?,
+        &at("results"),
+    )?;
     let path = dir.file("metrics.json");
     if !path.is_file() {
         return Ok(written);

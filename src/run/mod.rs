@@ -26,7 +26,7 @@ use crate::report::ReportError;
 use crate::train::{Outcome, Saved, TrainError, TrainEvent, Trainer, seconds_per_update};
 
 pub use dir::{RunDir, find_weights, next_free};
-pub use evaluate::{Answers, Evaluated, EvaluateOptions, answer, evaluate};
+pub use evaluate::{Answers, EvaluateOptions, Evaluated, answer, evaluate};
 pub use finish::{accuracy_line, history, recorded, redraw, write_evaluation};
 pub use info::{COMMIT, RunInfo};
 
@@ -194,7 +194,11 @@ pub fn plan(recipe: &Recipe, listed: Option<&Path>) -> Result<Plan, RunError> {
     let splits = match listed {
         Some(folder) => Splits::read(folder, &dataset)?,
         None => dataset
-            .split(recipe.train.seed, recipe.data.val_fraction, recipe.data.test_fraction)?
+            .split(
+                recipe.train.seed,
+                recipe.data.val_fraction,
+                recipe.data.test_fraction,
+            )?
             .fraction(recipe.data.fraction, recipe.train.seed),
     };
     let image_size = match recipe.preprocess.image_size {
@@ -229,7 +233,9 @@ fn natural_size(dataset: &Dataset, splits: &Splits) -> usize {
         Some(picture.dimensions())
     });
     match sizes.next() {
-        Some((w, h)) if w == h && w as usize <= LARGEST_NATURAL_SIZE && sizes.all(|s| s == (w, h)) => {
+        Some((w, h))
+            if w == h && w as usize <= LARGEST_NATURAL_SIZE && sizes.all(|s| s == (w, h)) =>
+        {
             (w as usize).max(8)
         }
         _ => LARGEST_NATURAL_SIZE,
@@ -277,7 +283,9 @@ pub fn train(
     dir.sweep();
     let saved = if resume {
         if !dir.state_folder().join("state.safetensors").is_file() {
-            return Err(RunError::NoState { path: dir.root().to_owned() });
+            return Err(RunError::NoState {
+                path: dir.root().to_owned(),
+            });
         }
         Some(Saved::open(&dir.state_folder())?)
     } else {
@@ -393,9 +401,15 @@ fn load(
         keep_larger: split == SplitName::Train && recipe.augment.random_resized_crop.is_some(),
     };
     let total = samples.len();
-    let pictures = load_pictures(&plan.dataset, samples, &plan.preprocess, &options, &mut |done| {
-        observe(RunEvent::Decoding { split, done, total });
-    })?;
+    let pictures = load_pictures(
+        &plan.dataset,
+        samples,
+        &plan.preprocess,
+        &options,
+        &mut |done| {
+            observe(RunEvent::Decoding { split, done, total });
+        },
+    )?;
     if pictures.len() == 0 {
         return Err(RunError::NoSplit {
             origin: plan.dataset.origin.clone(),

@@ -7,8 +7,8 @@
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::model::parameters::{self, ParameterInfo};
 use crate::model::Model;
+use crate::model::parameters::{self, ParameterInfo};
 
 /// The update rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,11 +170,19 @@ impl Optimizer {
         lr: f64,
         decay: f64,
     ) -> (Tensor<1>, Moments) {
-        let OptimizerConfig { beta1, beta2, epsilon, .. } = self.config;
+        let OptimizerConfig {
+            beta1,
+            beta2,
+            epsilon,
+            ..
+        } = self.config;
         let fresh1 = gradient.clone().mul_scalar(1.0 - beta1);
         let fresh2 = gradient.square().mul_scalar(1.0 - beta2);
         let (first, second) = match moments {
-            Some(Moments { first, second: Some(second) }) => (
+            Some(Moments {
+                first,
+                second: Some(second),
+            }) => (
                 first.mul_scalar(beta1).add(fresh1),
                 second.mul_scalar(beta2).add(fresh2),
             ),

@@ -60,7 +60,12 @@ pub struct Schedule {
 
 impl Schedule {
     /// A schedule that peaks at `base` over `total` updates (`None` under a time budget).
-    pub fn new(config: &ScheduleConfig, base: f64, updates_per_epoch: u64, total: Option<u64>) -> Self {
+    pub fn new(
+        config: &ScheduleConfig,
+        base: f64,
+        updates_per_epoch: u64,
+        total: Option<u64>,
+    ) -> Self {
         let mut warmup = config.warmup_epochs * updates_per_epoch as f64;
         if let Some(total) = total {
             // A warm-up longer than the training would never reach the peak.

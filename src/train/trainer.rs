@@ -371,7 +371,12 @@ impl Trainer<'_> {
         let start = Instant::now();
         let shipped = run.shipped();
         let report = match &self.val {
-            Some(val) => Some(eval::evaluate(&shipped, val, &self.device, &self.meta.classes)?),
+            Some(val) => Some(eval::evaluate(
+                &shipped,
+                val,
+                &self.device,
+                &self.meta.classes,
+            )?),
             None => None,
         };
         let seconds = start.elapsed().as_secs_f64();
