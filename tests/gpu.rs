@@ -1,0 +1,183 @@
+//! A GPU computes what the processor computes.
+//!
+//! These run where a real GPU is found, or on the adapter that `VITRINE_TEST_DEVICE` names, such
+//! as `wgpu:0`; elsewhere each says that it was skipped. The model is tiny and its sizes odd: a
+//! software driver tunes every new shape for seconds.
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use vitrine::device::{self, DeviceChoice, Selected};
+use vitrine::model::{Model, ModelConfig, Pooling, Position, Stem, VitConfig, parameters};
+use vitrine::train::classification::cross_entropy;
+
+const BATCH: usize = 7;
+const CLASSES: usize = 5;
+const SIDE: usize = 12;
+
+fn config() -> ModelConfig {
+    ModelConfig::Vit(VitConfig {
+        image_size: SIDE,
+        patch_size: 4,
+        embed_dim: 24,
+        depth: 2,
+        num_heads: 3,
+        mlp_dim: 40,
+        num_classes: CLASSES,
+        pooling: Pooling::ClassToken,
+        position: Position::Learned,
+        stem: Stem::Linear,
+        registers: 1,
+        drop_path: 0.0,
+    })
+}
+
+fn cpu() -> Device {
+    device::select("cpu".parse().unwrap()).unwrap().device
+}
+
+/// One test at a time has the GPU: two that tune at once disturb each other's timings.
+static GPU: LazyLock<Mutex<Result<Selected, String>>> = LazyLock::new(|| {
+    device::probe_with(env!("CARGO_BIN_EXE_vitrine").into());
+    Mutex::new(match std::env::var("VITRINE_TEST_DEVICE") {
+        // A device that is named has to work.
+        Ok(name) => Ok(device::select(name.parse().unwrap()).unwrap()),
+        Err(_) => match device::select(DeviceChoice::Auto) {
+            Ok(found) if found.name != "cpu" => Ok(found),
+            Ok(cpu) => Err(format!(
+                "{}, and VITRINE_TEST_DEVICE names none",
+                cpu.reason
+            )),
+            Err(error) => Err(error.to_string()),
+        },
+    })
+});
+
+/// Runs `test` on the GPU, or says why not, past the harness that captures what tests print.
+fn on_gpu(name: &str, test: impl FnOnce(&Device)) {
+    let gpu = GPU.lock().unwrap_or_else(PoisonError::into_inner);
+    let words = match &*gpu {
+        Ok(gpu) => {
+            test(&gpu.device);
+            format!("{name}: ran on {}", gpu.name)
+        }
+        Err(reason) => format!("{name}: skipped, {reason}"),
+    };
+    // Not `eprintln`, which the harness captures.
+    let _ = writeln!(std::io::stderr(), "{words}");
+}
+
+/// Pictures and one-hot targets, the same everywhere.
+fn batch(device: &Device) -> (Tensor<4>, Tensor<2>) {
+    let pixels: Vec<f32> = (0..BATCH * 3 * SIDE * SIDE)
+        .map(|i| ((i * 7919 + i / 97) % 211) as f32 / 105.0 - 1.0)
+        .collect();
+    let mut targets = vec![0.0f32; BATCH * CLASSES];
+    for row in 0..BATCH {
+        targets[row * CLASSES + (row * 3 + 1) % CLASSES] = 1.0;
+    }
+    (
+        Tensor::from_data(TensorData::new(pixels, [BATCH, 3, SIDE, SIDE]), device),
+        Tensor::from_data(TensorData::new(targets, [BATCH, CLASSES]), device),
+    )
+}
+
+fn numbers<const R: usize>(tensor: Tensor<R>) -> Vec<f32> {
+    tensor.try_into_vec_as::<f32>().unwrap()
+}
+
+fn logits(device: &Device) -> Vec<f32> {
+    numbers(config().init(3, device).forward(batch(device).0, None))
+}
+
+/// Loss and gradients, one flat tensor a parameter.
+fn gradients(model: &Model, device: &Device) -> (f32, Vec<Option<Tensor<1>>>) {
+    let (images, targets) = batch(device);
+    let loss = cross_entropy(model.forward(images, None), targets);
+    let value = loss.clone().into_scalar::<f32>();
+    let mut gradients = loss.backward();
+    (value, parameters::take_gradients(model, &mut gradients))
+}
+
+/// Losses of plain gradient descent on one batch.
+fn descent(device: &Device, steps: usize) -> Vec<f32> {
+    let device = device.clone().autodiff();
+    let mut model = config().init(3, &device);
+    let mut losses = Vec::new();
+    for _ in 0..steps {
+        let (loss, gradients) = gradients(&model, &device);
+        losses.push(loss);
+        let mut gradients = gradients.into_iter();
+        model = parameters::update(model, |value| match gradients.next().flatten() {
+            Some(gradient) => value.sub(gradient.mul_scalar(0.03)),
+            None => value,
+        });
+    }
+    losses
+}
+
+#[test]
+fn logits_equal_the_processors() {
+    on_gpu("logits", |gpu| {
+        let (got, want) = (logits(gpu), logits(&cpu()));
+        assert_eq!(got.len(), BATCH * CLASSES);
+        for (g, w) in got.iter().zip(&want) {
+            assert!(
+                (g - w).abs() <= 1e-4,
+                "{g} on the GPU, {w} on the processor"
+            );
+        }
+    });
+}
+
+#[test]
+fn gradients_equal_the_processors() {
+    on_gpu("gradients", |gpu| {
+        let all = |device: &Device| -> Vec<Vec<f64>> {
+            let device = device.clone().autodiff();
+            let model = config().init(3, &device);
+            gradients(&model, &device)
+                .1
+                .into_iter()
+                .map(|g| numbers(g.unwrap()).into_iter().map(f64::from).collect())
+                .collect()
+        };
+        let norm =
+            |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+        let (got, want) = (all(gpu), all(&cpu()));
+        let whole = norm(&mut want.iter().flatten().copied());
+        assert!(whole > 0.0 && got.len() == want.len());
+        let paths = parameters::trainable(&config().init(3, &cpu().autodiff()));
+        for ((g, w), parameter) in got.iter().zip(&want).zip(&paths) {
+            let off = norm(&mut g.iter().zip(w).map(|(g, w)| g - w));
+            // A key's bias has no gradient but rounding: it is held against the whole.
+            let scale = norm(&mut w.iter().copied()).max(1e-3 * whole);
+            assert!(
+                off.is_finite() && off <= 1e-3 * scale,
+                "{}: off by {:.1e}",
+                parameter.path,
+                off / scale
+            );
+        }
+    });
+}
+
+#[test]
+fn thirty_steps_bring_the_loss_down_as_on_the_processor() {
+    on_gpu("training", |gpu| {
+        let (got, want) = (descent(gpu, 30), descent(&cpu(), 30));
+        assert!(
+            want[29] < 0.5 * want[0],
+            "the processor's own loss: {want:?}"
+        );
+        for (step, (g, w)) in got.iter().zip(&want).enumerate() {
+            // Rounding that differs is amplified from step to step.
+            assert!(
+                (g - w).abs() <= 1e-2 * w.max(0.1),
+                "step {step}: {g} on the GPU, {w} on the processor"
+            );
+        }
+    });
+}
