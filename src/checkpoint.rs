@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -57,9 +58,9 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
     },
-    /// The tensors are not the ones that were written.
+    /// The bytes are not the ones that were written.
     #[error(
-        "{path} was changed after it was written: its tensors do not match their SHA-256; copy or train it again"
+        "{path} was changed after it was written: its bytes do not match their SHA-256; copy or train it again"
     )]
     Tampered {
         /// The file.
@@ -146,6 +147,9 @@ pub fn load_weights(path: &Path, device: &Device) -> Result<Checkpoint, Checkpoi
     meta.model
         .validate()
         .map_err(|e| file.mismatch(e.to_string()))?;
+    meta.preprocess
+        .validate()
+        .map_err(|e| file.mismatch(e.to_string()))?;
     if meta.classes.len() != meta.model.num_classes() {
         return Err(file.mismatch(format!(
             "{} class names for a head of {} classes",
@@ -160,6 +164,16 @@ pub fn load_weights(path: &Path, device: &Device) -> Result<Checkpoint, Checkpoi
 /// The key of our JSON in the safetensors metadata. It is the only key: a second one would make
 /// the order of the header, and so the file's bytes, depend on a hash map.
 const META: &str = "vitrine";
+
+/// Format 2 hashes the whole file; format 1 hashed the tensors alone and is still read.
+const FORMAT: u32 = 2;
+
+/// Where the hash stands in the file: JSON within the header's JSON, so its quotes are escaped.
+/// A name that contains these words is escaped once more and does not match.
+const HASH: &[u8] = br#"\"sha256\":\""#;
+
+/// Holds the hash's place while the file is hashed.
+const NO_HASH: [u8; 64] = [b'0'; 64];
 
 #[derive(Serialize, Deserialize)]
 struct Envelope<M> {
@@ -191,8 +205,8 @@ pub fn write_tensors<M: Serialize>(
         .map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect())
         .collect();
     let envelope = Envelope {
-        format: 1,
-        sha256: digest(bytes.iter().map(Vec::as_slice)),
+        format: FORMAT,
+        sha256: String::from_utf8_lossy(&NO_HASH).into_owned(),
         meta,
     };
     let json = serde_json::to_string(&envelope).expect("metadata is plain data");
@@ -202,8 +216,11 @@ pub fn write_tensors<M: Serialize>(
         (name.as_str(), view)
     });
     let metadata = HashMap::from([(META.to_owned(), json)]);
-    let serialized = safetensors::serialize(views, Some(metadata))
+    let mut serialized = safetensors::serialize(views, Some(metadata))
         .map_err(|e| write(std::io::Error::other(e.to_string())))?;
+    let place = hash_place(&serialized).expect("the metadata holds the hash's place");
+    let hash = digest([serialized.as_slice()]);
+    serialized[place].copy_from_slice(hash.as_bytes());
     write_atomically(path, &serialized).map_err(write)
 }
 
@@ -236,13 +253,19 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// How the names of unfinished files begin; a killed process may leave one behind.
 pub const TEMPORARY: &str = ".vitrine-";
 
-/// Hash of the tensors alone: the header is covered by the reader's own checks.
-fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part);
     }
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The bytes of a file that hold its hash.
+fn hash_place(file: &[u8]) -> Option<Range<usize>> {
+    let at = file.windows(HASH.len()).position(|bytes| bytes == HASH)? + HASH.len();
+    let place = at..at + NO_HASH.len();
+    (place.end <= file.len()).then_some(place)
 }
 
 /// A mapped safetensors file.
@@ -298,7 +321,7 @@ impl TensorFile {
         SafeTensors::deserialize(&self.map).map_err(|e| self.corrupt(e))
     }
 
-    /// The metadata that [`write_tensors`] wrote, once the tensors match their hash.
+    /// The metadata that [`write_tensors`] wrote, once the file matches its hash.
     ///
     /// # Errors
     ///
@@ -306,7 +329,7 @@ impl TensorFile {
     pub fn meta<M: DeserializeOwned>(&self) -> Result<M, CheckpointError> {
         let (header_bytes, header) =
             SafeTensors::read_metadata(&self.map).map_err(|e| self.corrupt(e))?;
-        let tensors = self.tensors()?;
+        self.tensors()?;
         let json = header
             .metadata()
             .as_ref()
@@ -316,9 +339,19 @@ impl TensorFile {
             })?;
         let envelope: Envelope<M> =
             serde_json::from_str(json).map_err(|e| self.corrupt(format!("metadata: {e}")))?;
-        drop(tensors);
-        let data = self.map.get(8 + header_bytes..).unwrap_or_default();
-        if digest(std::iter::once(data)) != envelope.sha256 {
+        let (header, data) = self.map.split_at(8 + header_bytes);
+        let hash = match envelope.format {
+            1 => Some(digest([data])),
+            FORMAT => hash_place(header).map(|place| {
+                digest([&header[..place.start], &NO_HASH, &header[place.end..], data])
+            }),
+            newer => {
+                return Err(
+                    self.corrupt(format!("format {newer}, this vitrine reads up to {FORMAT}"))
+                );
+            }
+        };
+        if hash.as_ref() != Some(&envelope.sha256) {
             return Err(CheckpointError::Tampered {
                 path: self.path.clone(),
             });
@@ -374,12 +407,16 @@ impl TensorFile {
                 )));
             }
         }
-        if prefix.is_empty() && tensors.len() != expected.len() {
-            return Err(self.mismatch(format!(
-                "{} tensors, expected {}",
-                tensors.len(),
-                expected.len()
-            )));
+        let unknown = tensors
+            .names()
+            .into_iter()
+            .filter(|name| {
+                name.strip_prefix(prefix)
+                    .is_some_and(|path| expected.iter().all(|(known, _)| known != path))
+            })
+            .min();
+        if let Some(name) = unknown {
+            return Err(self.mismatch(format!("tensor {name} is not one of the model's")));
         }
         Ok(parameters::replace(model, |path, _| {
             let view = tensors.tensor(&format!("{prefix}{path}")).ok()?;
@@ -393,4 +430,298 @@ fn floats(view: &TensorView<'_>) -> Vec<f32> {
         .chunks_exact(4)
         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
         .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::data::Resize;
+    use crate::model::{Pooling, Position, Stem, VitConfig};
+
+    /// The smallest ViT with every kind of parameter.
+    pub(crate) fn tiny() -> ModelConfig {
+        ModelConfig::Vit(VitConfig {
+            image_size: 8,
+            patch_size: 4,
+            embed_dim: 6,
+            depth: 1,
+            num_heads: 2,
+            mlp_dim: 5,
+            num_classes: 3,
+            pooling: Pooling::ClassToken,
+            position: Position::Learned,
+            stem: Stem::Linear,
+            registers: 1,
+            drop_path: 0.0,
+        })
+    }
+
+    fn meta() -> WeightsMeta {
+        WeightsMeta {
+            name: "tiny".to_owned(),
+            model: tiny(),
+            // A name that looks like the place of the hash.
+            classes: ["ant", r#"","sha256":"00"#, "bee \u{1f41d}"]
+                .map(str::to_owned)
+                .to_vec(),
+            preprocess: Preprocess {
+                image_size: 8,
+                resize: Resize::Pad,
+                mean: [0.1, 0.2, 0.3],
+                std: [0.4, 0.5, 0.6],
+            },
+            temperature: 1.25,
+            epoch: 7,
+            val_top1: Some(1.0 / 3.0),
+        }
+    }
+
+    fn saved() -> (tempfile::TempDir, PathBuf, Model) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        let model = tiny().init(3, &Device::flex());
+        save_weights(&path, &model, &meta()).unwrap();
+        (folder, path, model)
+    }
+
+    fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
+        load_weights(path, &Device::flex())
+    }
+
+    fn message(path: &Path) -> String {
+        let error = load(path).unwrap_err().to_string();
+        error.replace(&path.display().to_string(), "FILE")
+    }
+
+    #[test]
+    fn weights_read_back_bit_for_bit() {
+        let (folder, path, model) = saved();
+        let read = load(&path).unwrap();
+        assert_eq!(read.meta, meta());
+        assert_eq!(host_tensors(&read.model), host_tensors(&model));
+        let again = folder.path().join("again.safetensors");
+        save_weights(&again, &read.model, &read.meta).unwrap();
+        assert_eq!(fs::read(&again).unwrap(), fs::read(&path).unwrap());
+    }
+
+    #[test]
+    fn a_truncated_file_is_refused_wherever_it_ends() {
+        let (_folder, path, _) = saved();
+        let whole = fs::read(&path).unwrap();
+        let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+        for end in [
+            0,
+            1,
+            7,
+            8,
+            9,
+            header / 2,
+            header - 1,
+            header,
+            header + 1,
+            (header + whole.len()) / 2,
+            whole.len() - 4,
+            whole.len() - 1,
+        ] {
+            fs::write(&path, &whole[..end]).unwrap();
+            let message = message(&path);
+            assert!(
+                message.starts_with("FILE is not a whole safetensors file (")
+                    && message.ends_with("); copy or train it again"),
+                "{end} bytes: {message}"
+            );
+        }
+        let mut longer = whole.clone();
+        longer.push(0);
+        fs::write(&path, &longer).unwrap();
+        assert!(matches!(load(&path), Err(CheckpointError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_noticed_wherever_it_is() {
+        let (_folder, path, _) = saved();
+        let whole = fs::read(&path).unwrap();
+        let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+        let mut bytes = whole.clone();
+        for at in (0..whole.len()).step_by(3) {
+            bytes[at] ^= 1;
+            fs::write(&path, &bytes).unwrap();
+            let result = load(&path);
+            bytes[at] ^= 1;
+            if at < header {
+                assert!(result.is_err(), "byte {at}");
+            } else {
+                assert!(
+                    matches!(result, Err(CheckpointError::Tampered { .. })),
+                    "byte {at}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn changed_metadata_is_noticed() {
+        let (_folder, path, _) = saved();
+        let bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(3).position(|w| w == b"ant").unwrap();
+        let mut changed = bytes.clone();
+        changed[at..at + 3].copy_from_slice(b"cow");
+        fs::write(&path, &changed).unwrap();
+        assert_eq!(
+            message(&path),
+            "FILE was changed after it was written: its bytes do not match their SHA-256; copy or train it again"
+        );
+    }
+
+    /// A file as `write_tensors` makes it, after `change`.
+    fn with_tensors(change: impl FnOnce(&mut Vec<HostTensor>)) -> String {
+        let (_folder, path, model) = saved();
+        let mut tensors = host_tensors(&model);
+        change(&mut tensors);
+        write_tensors(&path, &tensors, &meta()).unwrap();
+        message(&path)
+    }
+
+    #[test]
+    fn tensors_that_do_not_fit_are_named() {
+        let start = "FILE does not fit its own model configuration: tensor ";
+        assert_eq!(
+            with_tensors(|t| t.retain(|(name, ..)| name != "Vit.class_token")),
+            format!("{start}Vit.class_token is missing")
+        );
+        assert_eq!(
+            with_tensors(|t| t.push(("Vit.tail".to_owned(), vec![1], vec![0.0]))),
+            format!("{start}Vit.tail is not one of the model's")
+        );
+        assert_eq!(
+            with_tensors(|t| {
+                let (_, shape, _) = t.iter_mut().find(|t| t.0 == "Vit.head.weight").unwrap();
+                shape.reverse();
+            }),
+            format!("{start}Vit.head.weight is F32 [3, 6], expected F32 [6, 3]")
+        );
+    }
+
+    #[test]
+    fn metadata_that_does_not_fit_is_refused() {
+        let (_folder, path, model) = saved();
+        let refused = |meta: &WeightsMeta| {
+            save_weights(&path, &model, meta).unwrap();
+            message(&path)
+        };
+        let mut two = meta();
+        two.classes.pop();
+        assert_eq!(
+            refused(&two),
+            "FILE does not fit its own model configuration: 2 class names for a head of 3 classes"
+        );
+        let mut flat = meta();
+        flat.preprocess.std[1] = 0.0;
+        assert!(refused(&flat).contains("preprocess.std"));
+    }
+
+    #[test]
+    fn a_foreign_file_is_refused() {
+        let (_folder, path, _) = saved();
+        let bytes = 1f32.to_le_bytes();
+        let view = TensorView::new(Dtype::F32, vec![1], &bytes).unwrap();
+        fs::write(
+            &path,
+            safetensors::serialize([("weight", view)], None).unwrap(),
+        )
+        .unwrap();
+        assert_eq!(
+            message(&path),
+            "FILE has no vitrine metadata: expected a file that `vitrine train` wrote, such as RUN/weights/best.safetensors"
+        );
+        fs::remove_file(&path).unwrap();
+        assert!(message(&path).starts_with("cannot read FILE: "));
+        fs::create_dir(&path).unwrap();
+        assert_eq!(
+            message(&path),
+            "cannot read FILE: it is a directory; expected a .safetensors file"
+        );
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let (_folder, path, _) = saved();
+        let mut bytes = fs::read(&path).unwrap();
+        let key = br#""format\":2"#;
+        let at = bytes.windows(key.len()).position(|w| w == key).unwrap();
+        bytes[at + key.len() - 1] = b'3';
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(
+            message(&path),
+            "FILE is not a whole safetensors file (format 3, this vitrine reads up to 2); copy or train it again"
+        );
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_atomically(&path, b"old").unwrap();
+        write_atomically(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+
+        // A folder stands where the file should go: the rename fails after all was written.
+        let taken = folder.path().join("taken");
+        fs::create_dir(&taken).unwrap();
+        fs::write(taken.join("inside"), b"old").unwrap();
+        assert!(write_atomically(&taken, b"new").is_err());
+        assert_eq!(fs::read(taken.join("inside")).unwrap(), b"old");
+        assert!(write_atomically(&folder.path().join("gone/file"), b"new").is_err());
+
+        let mut left: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["file", "taken"], "no temporary file is left");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_bytes_are_refused_without_a_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+            header in 0u64..300,
+            honest in any::<bool>(),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("x.safetensors");
+            let mut file = bytes;
+            if honest {
+                // Past the first check, the length of the header.
+                let mut longer = header.min(file.len() as u64).to_le_bytes().to_vec();
+                longer.append(&mut file);
+                file = longer;
+            }
+            fs::write(&path, &file).unwrap();
+            prop_assert!(load(&path).is_err());
+        }
+
+        #[test]
+        fn any_damage_is_noticed(
+            at in any::<prop::sample::Index>(),
+            damage in proptest::collection::vec(any::<u8>(), 1..40),
+        ) {
+            let (_folder, path, _) = saved();
+            let whole = fs::read(&path).unwrap();
+            let at = at.index(whole.len());
+            let mut bytes = whole.clone();
+            for (byte, new) in bytes[at..].iter_mut().zip(damage) {
+                *byte = new;
+            }
+            fs::write(&path, &bytes).unwrap();
+            prop_assert_eq!(load(&path).is_ok(), bytes == whole);
+        }
+    }
 }
