@@ -78,3 +78,78 @@ impl Ema {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::tests::tiny;
+    use crate::checkpoint::{host, host_tensors};
+
+    /// A model whose every value is `value`.
+    fn model(value: f32) -> Model {
+        let model = tiny().init(0, &Device::flex().autodiff());
+        parameters::replace(model, |_, shape| {
+            let count = shape.iter().product::<usize>();
+            Some(Tensor::full([count], value, &Device::flex()))
+        })
+    }
+
+    fn all_are(model: &Model, want: f32) {
+        for (path, _, values) in host_tensors(model) {
+            for got in values {
+                assert!((got - want).abs() < 1e-6, "{path}: {got}, not {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn early_updates_weigh_more_until_the_decay_is_reached() {
+        let start = model(0.0);
+        let mut ema = Ema::new(0.2, &start);
+        all_are(&ema.apply(&start), 0.0);
+        // Decays 2/11, then min(0.2, 3/12), then min(0.2, 4/13): worked out by hand.
+        for (value, want) in [(1.0, 0.818_181_8), (1.0, 0.963_636_4), (3.0, 2.592_727_3)] {
+            ema.update(&model(value));
+            all_are(&ema.apply(&start), want);
+        }
+        assert_eq!(ema.updates(), 3);
+        // The model itself is untouched.
+        all_are(&start, 0.0);
+    }
+
+    #[test]
+    fn a_restored_average_continues_bit_for_bit() {
+        let start = model(0.1);
+        let mut ema = Ema::new(0.9, &start);
+        ema.update(&model(0.7));
+        let state: Vec<(String, Vec<f32>)> = ema
+            .state()
+            .iter()
+            .map(|(path, tensor)| (path.clone(), host(tensor.clone())))
+            .collect();
+        let mut restored = Ema::new(0.9, &start);
+        restored.restore(1, &Device::flex(), |path| {
+            let found = state.iter().find(|(known, _)| known == path);
+            found.map(|(_, values)| values.clone())
+        });
+        for ema in [&mut ema, &mut restored] {
+            ema.update(&model(-0.3));
+        }
+        assert_eq!(
+            host_tensors(&ema.apply(&start)),
+            host_tensors(&restored.apply(&start))
+        );
+    }
+
+    #[test]
+    fn batch_norm_statistics_are_averaged_too() {
+        let config = crate::model::ModelConfig::preset("resnet9", 8, None, 3).expect("a preset");
+        let model = config.init(0, &Device::flex().autodiff());
+        let ema = Ema::new(0.9, &model);
+        assert!(
+            ema.state().iter().any(|(path, _)| path.contains("running")),
+            "{:?}",
+            ema.state().iter().map(|(path, _)| path).collect::<Vec<_>>()
+        );
+    }
+}

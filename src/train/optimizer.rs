@@ -278,3 +278,186 @@ impl Optimizer {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::tests::tiny;
+    use crate::checkpoint::{host, host_tensors};
+    use crate::model::ModelConfig;
+
+    const START: f32 = 0.8;
+
+    /// A model on an autodiff device whose every value is [`START`].
+    fn model() -> Model {
+        let model = tiny().init(0, &Device::flex().autodiff());
+        parameters::replace(model, |_, shape| {
+            Some(Tensor::full(
+                [shape.iter().product::<usize>()],
+                START,
+                &Device::flex(),
+            ))
+        })
+    }
+
+    /// Gradients that are `value` everywhere.
+    fn gradients(model: &Model, value: f32) -> GradientSum {
+        let count = |info: &ParameterInfo| info.shape.iter().product::<usize>();
+        let all = parameters::trainable(model);
+        let one = |info| Some(Tensor::full([count(info)], value, &Device::flex()));
+        GradientSum(all.iter().map(one).collect())
+    }
+
+    fn config(kind: OptimizerKind, weight_decay: f64) -> OptimizerConfig {
+        OptimizerConfig {
+            kind,
+            lr: 0.1,
+            weight_decay,
+            clip_grad: 0.0,
+            ..OptimizerConfig::default()
+        }
+    }
+
+    /// Three updates with gradients 0.5, −0.25 and 1 at learning rate 0.1; every value of a
+    /// parameter that decays must follow `decayed`, of the others `spared`.
+    fn follows(kind: OptimizerKind, decayed: [f32; 3], spared: [f32; 3]) {
+        let mut model = model();
+        let mut optimizer = Optimizer::new(config(kind, 0.1), &model);
+        let infos = parameters::trainable(&model);
+        for (step, gradient) in [0.5, -0.25, 1.0].into_iter().enumerate() {
+            let gradients = gradients(&model, gradient);
+            model = optimizer.step(model, gradients, 0.1);
+            for (info, (path, _, values)) in infos.iter().zip(host_tensors(&model)) {
+                assert_eq!(info.path, path);
+                let want = if info.decays { decayed } else { spared }[step];
+                for got in values {
+                    assert!(
+                        (got - want).abs() < 2e-6,
+                        "{path}, {step}: {got}, not {want}"
+                    );
+                }
+            }
+        }
+        assert_eq!(optimizer.updates(), 3);
+    }
+
+    // Worked out by hand from the papers' equations, in 64 bits.
+    #[test]
+    fn adamw_follows_the_equations() {
+        follows(
+            OptimizerKind::AdamW,
+            [0.692, 0.658_410_1, 0.586_184_7],
+            [0.7, 0.673_330_1, 0.607_688_8],
+        );
+    }
+
+    #[test]
+    fn nesterov_follows_the_equations() {
+        follows(
+            OptimizerKind::Sgd,
+            [0.6898, 0.677_213_8, 0.446_727_4],
+            [0.705, 0.712, 0.5058],
+        );
+    }
+
+    #[test]
+    fn decay_spares_norms_biases_positions_and_tokens() {
+        let resnet = ModelConfig::preset("resnet9", 8, None, 3).unwrap();
+        for config in [tiny(), resnet] {
+            let infos = parameters::trainable(&config.init(0, &Device::flex().autodiff()));
+            assert!(infos.iter().any(|i| i.decays));
+            for info in infos {
+                let field = info.path.rsplit('.').next().unwrap();
+                match field {
+                    "weight" => assert!(info.decays, "{}", info.path),
+                    "bias" | "gamma" | "beta" | "position_embedding" | "class_token"
+                    | "register_tokens" => assert!(!info.decays, "{}", info.path),
+                    _ => panic!("{}: neither decays nor is spared here", info.path),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn clipping_limits_the_norm_over_all_parameters_together() {
+        let model = model();
+        let count: usize = parameters::trainable(&model)
+            .iter()
+            .map(|i| i.shape.iter().product::<usize>())
+            .sum();
+        let norm = 3.0 * (count as f64).sqrt();
+        let clip = |limit: f64, value: f32| {
+            let mut sum = gradients(&model, value);
+            let config = OptimizerConfig {
+                clip_grad: limit,
+                ..OptimizerConfig::default()
+            };
+            let before = Optimizer::new(config, &model).clip(&mut sum);
+            (before, sum.norm())
+        };
+        let (before, after) = clip(0.5, 3.0);
+        assert!((before / norm - 1.0).abs() < 1e-5, "{before}, not {norm}");
+        assert!((after - 0.5).abs() < 1e-5, "{after}");
+        // Below the limit, and without one, nothing changes.
+        assert_eq!(clip(1e6, 3.0).1, before);
+        assert_eq!(clip(0.0, 3.0).1, before);
+        assert!(clip(0.5, f32::NAN).0.is_nan());
+        assert!(clip(0.5, f32::INFINITY).0.is_infinite());
+    }
+
+    #[test]
+    fn gradients_add_up_where_there_are_any() {
+        let some = |x: f32| Some(Tensor::<1>::from_floats([x, 2.0 * x], &Device::flex()));
+        let mut sum = GradientSum::default();
+        sum.add(vec![some(1.0), None, some(3.0), None]);
+        sum.add(vec![some(0.5), some(2.0), None, None]);
+        let values: Vec<_> = sum.0.into_iter().map(|g| g.map(host)).collect();
+        assert_eq!(
+            values,
+            [
+                Some(vec![1.5, 3.0]),
+                Some(vec![2.0, 4.0]),
+                Some(vec![3.0, 6.0]),
+                None
+            ]
+        );
+        assert_eq!(GradientSum::default().norm(), 0.0);
+    }
+
+    #[test]
+    fn a_parameter_without_a_gradient_stays() {
+        let model = model();
+        let before = host_tensors(&model);
+        let mut sum = gradients(&model, 1.0);
+        sum.0[1] = None;
+        let mut optimizer = Optimizer::new(config(OptimizerKind::AdamW, 0.1), &model);
+        let after = host_tensors(&optimizer.step(model, sum, 0.1));
+        assert_eq!(after[1], before[1]);
+        assert_ne!(after[0], before[0]);
+        assert_ne!(after[2], before[2]);
+    }
+
+    #[test]
+    fn a_restored_optimizer_continues_bit_for_bit() {
+        for kind in [OptimizerKind::AdamW, OptimizerKind::Sgd] {
+            let mut model = model();
+            let mut optimizer = Optimizer::new(config(kind, 0.1), &model);
+            for value in [0.3, -0.7] {
+                let sum = gradients(&model, value);
+                model = optimizer.step(model, sum, 0.01);
+            }
+            let state: std::collections::HashMap<String, Vec<f32>> = optimizer
+                .state()
+                .into_iter()
+                .map(|(name, tensor)| (name, host(tensor)))
+                .collect();
+            let mut restored = Optimizer::new(config(kind, 0.1), &model);
+            restored.restore(2, &Device::flex(), |name| state.get(name).cloned());
+            let sum = gradients(&model, 0.9);
+            let one = optimizer.step(model.clone(), gradients(&model, 0.9), 0.01);
+            let other = restored.step(model, sum, 0.01);
+            assert_eq!(host_tensors(&one), host_tensors(&other));
+        }
+    }
+}

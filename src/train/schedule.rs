@@ -11,7 +11,7 @@ pub enum Budget {
     Epochs(usize),
     /// Optimizer updates.
     Steps(u64),
-    /// Wall-clock time of training and validation together.
+    /// Wall-clock time, validation and saving included.
     Time(Duration),
 }
 

@@ -18,7 +18,7 @@ use crate::model::Model;
 pub struct EpochRecord {
     /// Epoch, from 1.
     pub epoch: usize,
-    /// Seconds of training and validation since the start, sessions added up.
+    /// Seconds since the start, validation and saving included, sessions added up.
     pub elapsed_s: f64,
     /// Mean training loss of the epoch, in nats.
     pub train_loss: f64,
@@ -56,7 +56,7 @@ pub struct Progress {
     pub batch: usize,
     /// Optimizer updates since the start.
     pub update: u64,
-    /// Seconds of training and validation since the start, sessions added up.
+    /// Seconds since the start, validation and saving included, sessions added up.
     pub elapsed_s: f64,
     /// Sum of the batches' losses of the present epoch.
     pub loss_sum: f64,
@@ -81,7 +81,7 @@ pub struct Progress {
 /// File name of the state within `checkpoint/`.
 pub const FILE: &str = "state.safetensors";
 
-/// Writes the state of a training into `folder`.
+/// Writes the state of a training into `folder`; `weights` are the model's.
 ///
 /// # Errors
 ///
@@ -89,11 +89,11 @@ pub const FILE: &str = "state.safetensors";
 pub fn save(
     folder: &Path,
     progress: &Progress,
-    model: &Model,
+    weights: Vec<HostTensor>,
     optimizer: &Optimizer,
     ema: Option<&Ema>,
 ) -> Result<(), CheckpointError> {
-    let mut tensors: Vec<HostTensor> = checkpoint::host_tensors(model)
+    let mut tensors: Vec<HostTensor> = weights
         .into_iter()
         .map(|(name, shape, values)| (format!("model.{name}"), shape, values))
         .collect();
@@ -156,5 +156,125 @@ impl Saved {
             ema.restore(self.progress.ema_updates, device, find("ema."));
         }
         Ok(model)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::host_tensors;
+    use crate::checkpoint::tests::tiny;
+    use crate::model::{ModelConfig, parameters};
+    use crate::train::optimizer::{GradientSum, OptimizerConfig};
+
+    fn fresh(seed: u64) -> (Model, Optimizer, Ema) {
+        let model = tiny().init(seed, &Device::flex().autodiff());
+        let optimizer = Optimizer::new(OptimizerConfig::default(), &model);
+        let ema = Ema::new(0.9, &model);
+        (model, optimizer, ema)
+    }
+
+    /// One update whose gradient is the weights themselves.
+    fn update(model: Model, optimizer: &mut Optimizer, ema: &mut Ema) -> Model {
+        let mut gradients = GradientSum::default();
+        let values = parameters::values(&model);
+        gradients.add(values.into_iter().map(|(_, value)| Some(value)).collect());
+        let model = optimizer.step(model, gradients, 0.1);
+        ema.update(&model);
+        model
+    }
+
+    fn progress() -> Progress {
+        Progress {
+            epoch: 2,
+            batch: 5,
+            update: 17,
+            elapsed_s: 0.1 + 0.2,
+            best: Some(Best {
+                epoch: 1,
+                top1: 1.0 / 3.0,
+                loss: 0.7,
+            }),
+            stale: 1,
+            history: vec![EpochRecord {
+                epoch: 1,
+                elapsed_s: 0.2,
+                train_loss: 1.1,
+                val_top1: Some(1.0 / 3.0),
+                val_top5: None,
+                val_loss: Some(0.7),
+                lr: 1e-3,
+                images_per_s: 10.0,
+                waiting: 0.01,
+            }],
+            ..Progress::default()
+        }
+    }
+
+    fn saved(folder: &Path) -> (Model, Optimizer, Ema) {
+        let (model, mut optimizer, mut ema) = fresh(1);
+        let model = update(model, &mut optimizer, &mut ema);
+        let tensors = host_tensors(&model);
+        save(folder, &progress(), tensors, &optimizer, Some(&ema)).unwrap();
+        (model, optimizer, ema)
+    }
+
+    #[test]
+    fn a_restored_training_continues_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let (model, mut optimizer, mut ema) = saved(folder.path());
+        let saved = Saved::open(folder.path()).unwrap();
+        assert_eq!(
+            Progress {
+                optimizer_updates: 1,
+                ema_updates: 1,
+                ..progress()
+            },
+            saved.progress
+        );
+        let (other, mut optimizer2, mut ema2) = fresh(2);
+        let other = saved
+            .restore(other, &mut optimizer2, Some(&mut ema2), &Device::flex())
+            .unwrap();
+        let model = update(model, &mut optimizer, &mut ema);
+        let other = update(other, &mut optimizer2, &mut ema2);
+        assert_eq!(host_tensors(&model), host_tensors(&other));
+        assert_eq!(
+            host_tensors(&ema.apply(&model)),
+            host_tensors(&ema2.apply(&other))
+        );
+    }
+
+    #[test]
+    fn a_state_of_another_model_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        saved(folder.path());
+        let device = Device::flex().autodiff();
+        let other = ModelConfig::preset("resnet9", 8, None, 3)
+            .unwrap()
+            .init(0, &device);
+        let mut optimizer = Optimizer::new(OptimizerConfig::default(), &other);
+        let saved = Saved::open(folder.path()).unwrap();
+        let error = saved
+            .restore(other, &mut optimizer, None, &Device::flex())
+            .unwrap_err();
+        assert!(matches!(error, CheckpointError::Mismatch { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_failed_save_leaves_the_old_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let (model, optimizer, ema) = saved(folder.path());
+        let path = folder.path().join(FILE);
+        let before = std::fs::read(&path).unwrap();
+        let gone = folder.path().join("gone");
+        let tensors = host_tensors(&model);
+        let error = save(&gone, &progress(), tensors, &optimizer, Some(&ema)).unwrap_err();
+        assert!(matches!(error, CheckpointError::Write { .. }), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        std::fs::write(&path, &before[..before.len() / 2]).unwrap();
+        let error = Saved::open(folder.path()).unwrap_err();
+        assert!(matches!(error, CheckpointError::Corrupt { .. }), "{error}");
     }
 }

@@ -12,7 +12,7 @@ use super::ema::Ema;
 use super::optimizer::{GradientSum, Optimizer, OptimizerConfig};
 use super::schedule::{Budget, Schedule, ScheduleConfig};
 use super::state::{self, Best, EpochRecord, Progress, Saved};
-use crate::checkpoint::{self, CheckpointError, WeightsMeta};
+use crate::checkpoint::{self, CheckpointError, HostTensor, WeightsMeta};
 use crate::data::{Batch, Batches, DataError, EvalLoader, TrainLoader};
 use crate::eval;
 use crate::model::{Model, Noise, parameters};
@@ -76,12 +76,12 @@ pub enum TrainEvent {
 /// Why a training stopped before its end, or could not begin.
 #[derive(Debug, Error)]
 pub enum TrainError {
-    /// The loss or the gradient is not a number.
+    /// The loss, the gradient or a weight is not a number.
     #[error(
         "the {what} became {value} at update {update} (epoch {epoch}) with learning rate {lr:.3e}; the last good checkpoint is kept: lower --lr, lengthen --warmup-epochs or set --clip-grad, then train again"
     )]
     NotFinite {
-        /// `loss` or `gradient norm`.
+        /// `loss`, `gradient norm`, `validation loss` or `weights`.
         what: &'static str,
         /// Its value.
         value: f64,
@@ -150,9 +150,37 @@ struct Run {
     optimizer: Optimizer,
     ema: Option<Ema>,
     progress: Progress,
+    began: Instant,
+    /// Seconds of earlier sessions.
+    before_s: f64,
 }
 
 impl Run {
+    /// Brings `elapsed_s` up to now: the clock of a time budget counts saving and drawing too.
+    fn tick(&mut self) {
+        self.progress.elapsed_s = self.before_s + self.began.elapsed().as_secs_f64();
+    }
+
+    /// The weights on the host, once they are known to be finite.
+    fn weights(&self) -> Result<Vec<HostTensor>, TrainError> {
+        let tensors = checkpoint::host_tensors(&self.model);
+        let mut values = tensors.iter().flat_map(|(_, _, values)| values);
+        match values.find(|v| !v.is_finite()) {
+            Some(&value) => Err(self.not_finite("weights", f64::from(value), self.progress.lr)),
+            None => Ok(tensors),
+        }
+    }
+
+    fn not_finite(&self, what: &'static str, value: f64, lr: f64) -> TrainError {
+        TrainError::NotFinite {
+            what,
+            value,
+            update: self.progress.update,
+            epoch: self.progress.epoch + 1,
+            lr,
+        }
+    }
+
     /// The weights that are evaluated and shipped.
     fn shipped(&self) -> Model {
         match &self.ema {
@@ -191,10 +219,10 @@ impl Trainer<'_> {
         );
         let mut run = self.begin(saved)?;
         let mut saved_at = Instant::now();
-        let mut validation_s = 0.0;
+        let mut closing_s = 0.0;
 
         let ending = loop {
-            if self.spent(&run.progress, total, validation_s) >= 1.0 {
+            if self.spent(&run.progress, total, closing_s) >= 1.0 {
                 break Ending::Complete;
             }
             if self.config.patience > 0 && run.progress.stale >= self.config.patience {
@@ -203,14 +231,14 @@ impl Trainer<'_> {
             let epoch = run.progress.epoch;
             let mut batches = self.train.epoch(epoch, run.progress.batch);
             while run.progress.batch < batches_per_epoch {
-                let spent = self.spent(&run.progress, total, validation_s);
+                let spent = self.spent(&run.progress, total, closing_s);
                 if spent >= 1.0 {
                     break;
                 }
                 let lr = schedule.learning_rate(run.progress.update, spent);
                 let mut event = self.update(&mut run, &mut batches, batches_per_epoch, lr)?;
                 if let TrainEvent::Update { spent, .. } = &mut event {
-                    *spent = self.spent(&run.progress, total, validation_s).min(1.0);
+                    *spent = self.spent(&run.progress, total, closing_s).min(1.0);
                 }
                 observe(event);
                 let interrupted = self.stop.load(Ordering::Relaxed);
@@ -226,9 +254,12 @@ impl Trainer<'_> {
                 }
             }
             drop(batches);
-            validation_s = self.finish_epoch(&mut run, observe)?;
+            let closing = Instant::now();
+            self.finish_epoch(&mut run, observe)?;
             self.save(&run, observe)?;
             saved_at = Instant::now();
+            closing_s = closing.elapsed().as_secs_f64();
+            run.tick();
             if self.stop.load(Ordering::Relaxed) {
                 break Ending::Interrupted;
             }
@@ -256,15 +287,18 @@ impl Trainer<'_> {
             model,
             optimizer,
             ema,
+            before_s: progress.elapsed_s,
+            began: Instant::now(),
             progress,
         })
     }
 
-    /// Share of the budget that is spent; a time budget keeps room for one more validation.
-    fn spent(&self, progress: &Progress, total: Option<u64>, validation_s: f64) -> f64 {
+    /// Share of the budget that is spent; a time budget keeps room to close one more
+    /// epoch.
+    fn spent(&self, progress: &Progress, total: Option<u64>, closing_s: f64) -> f64 {
         match (self.config.budget, total) {
             (Budget::Time(time), _) => {
-                progress.elapsed_s / (time.as_secs_f64() - validation_s).max(1e-3)
+                progress.elapsed_s / (time.as_secs_f64() - closing_s).max(1e-3)
             }
             (_, Some(total)) => progress.update as f64 / total.max(1) as f64,
             (_, None) => 1.0,
@@ -295,21 +329,13 @@ impl Trainer<'_> {
             loss_sum += self.backward(&run.model, batch, group, &mut noise, &mut gradients);
         }
         let loss = loss_sum / group as f64;
-        let epoch = run.progress.epoch + 1;
-        let not_finite = |what, value| TrainError::NotFinite {
-            what,
-            value,
-            update: run.progress.update,
-            epoch,
-            lr,
-        };
         // Both are checked before the weights change, so that what is saved is always good.
         if !loss.is_finite() {
-            return Err(not_finite("loss", loss));
+            return Err(run.not_finite("loss", loss, lr));
         }
         let norm = run.optimizer.clip(&mut gradients);
         if !norm.is_finite() {
-            return Err(not_finite("gradient norm", norm));
+            return Err(run.not_finite("gradient norm", norm, lr));
         }
         let model = run.model.clone();
         run.model = run.optimizer.step(model, gradients, lr);
@@ -323,13 +349,13 @@ impl Trainer<'_> {
         progress.batch += group;
         progress.update += 1;
         progress.loss_sum += loss_sum;
-        progress.elapsed_s += seconds;
         progress.epoch_s += seconds;
         progress.waited_s += waited_s;
         progress.lr = lr;
+        run.tick();
         Ok(TrainEvent::Update {
-            epoch,
-            batches: (progress.batch, batches_per_epoch),
+            epoch: run.progress.epoch + 1,
+            batches: (run.progress.batch, batches_per_epoch),
             loss,
             lr,
             images,
@@ -362,13 +388,13 @@ impl Trainer<'_> {
         f64::from(loss.into_scalar::<f32>())
     }
 
-    /// Validates, records the epoch, writes the weights; returns the seconds it took.
+    /// Validates, records the epoch, writes the weights.
     fn finish_epoch(
         &mut self,
         run: &mut Run,
         observe: &mut dyn FnMut(TrainEvent),
-    ) -> Result<f64, TrainError> {
-        let start = Instant::now();
+    ) -> Result<(), TrainError> {
+        run.weights()?;
         let shipped = run.shipped();
         let report = match &self.val {
             Some(val) => Some(eval::evaluate(
@@ -379,10 +405,14 @@ impl Trainer<'_> {
             )?),
             None => None,
         };
-        let seconds = start.elapsed().as_secs_f64();
+        if let Some(report) = &report
+            && !report.loss.is_finite()
+        {
+            return Err(run.not_finite("validation loss", report.loss, run.progress.lr));
+        }
+        run.tick();
         let progress = &mut run.progress;
         let batches = progress.batch.max(1);
-        progress.elapsed_s += seconds;
         progress.epoch += 1;
         let record = EpochRecord {
             epoch: progress.epoch,
@@ -421,14 +451,14 @@ impl Trainer<'_> {
         }
         progress.history.push(record.clone());
         observe(TrainEvent::Epoch { record, best });
-        Ok(seconds)
+        Ok(())
     }
 
     fn save(&self, run: &Run, observe: &mut dyn FnMut(TrainEvent)) -> Result<(), TrainError> {
         state::save(
             &self.state,
             &run.progress,
-            &run.model,
+            run.weights()?,
             &run.optimizer,
             run.ema.as_ref(),
         )?;
