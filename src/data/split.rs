@@ -178,9 +178,19 @@ impl Splits {
                     escape(&sample.name)
                 );
             }
-            let mut file =
-                tempfile::NamedTempFile::new_in(dir).map_err(DataError::io(&path, "write"))?;
+            let mut temporary = tempfile::Builder::new();
+            temporary.prefix(".vitrine-");
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                // As readable as the rest of the run.
+                temporary.permissions(fs::Permissions::from_mode(0o644));
+            }
+            let mut file = temporary
+                .tempfile_in(dir)
+                .map_err(DataError::io(&path, "write"))?;
             file.write_all(text.as_bytes())
+                .and_then(|()| file.as_file().sync_all())
                 .map_err(DataError::io(&path, "write"))?;
             file.persist(&path)
                 .map_err(|error| DataError::io(&path, "write")(error.error))?;
