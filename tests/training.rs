@@ -1,0 +1,798 @@
+//! Training as a promise: the same bits again, whatever interrupts it, and never half a file.
+//!
+//! `VITRINE_LONG_TESTS=10` kills a training at ten moments instead of four.
+#![cfg(feature = "cpu")]
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use image::{Rgb, RgbImage};
+use safetensors::SafeTensors;
+use vitrine::checkpoint::{TEMPORARY, TensorFile, WeightsMeta, load_weights};
+use vitrine::data::{
+    Dataset, Pictures, PicturesOptions, Preprocess, Resize, Shard, SplitName, TrainLoader,
+};
+use vitrine::device::{Selected, select};
+use vitrine::recipe::{Layers, Recipe};
+use vitrine::report::csv::read_results;
+use vitrine::run::{self, Finished, RunDir, RunError, RunEvent};
+use vitrine::train::{Ending, Progress, Saved, TrainEvent, Trainer};
+
+/// Settings of a ViT of 6,000 parameters on pictures of 12×12.
+const VIT: &[&str] = &[
+    "model.name=vit-micro",
+    "model.patch_size=4",
+    "model.embed_dim=16",
+    "model.depth=2",
+    "model.num_heads=2",
+    "model.mlp_dim=24",
+    "train.batch_size=9",
+    "train.epochs=4",
+];
+
+/// Everything random or remembered: 5 batches an epoch, in updates of 2, 2 and 1.
+const EVERYTHING: &[&str] = &[
+    "train.ema=0.9",
+    "train.accumulate=2",
+    "model.drop_path=0.3",
+    "augment.mixup=0.4",
+    "augment.cutmix=1.0",
+    "augment.crop_padding=2",
+    "augment.flip=random",
+    "augment.policy=trivialaugment",
+    "augment.erasing=0.3",
+];
+
+/// A ResNet-9 of width 4, with batch norm, SGD and momentum.
+const RESNET: &[&str] = &[
+    "model.name=resnet9",
+    "model.width=4",
+    "train.batch_size=9",
+    "train.epochs=3",
+    "train.ema=0.8",
+    "augment.crop_padding=2",
+    "augment.flip=alternating",
+];
+
+/// Three classes of 20 noisy pictures; a class is a little brighter than the one before.
+fn pictures(folder: &Path) -> PathBuf {
+    let root = folder.join("set");
+    for (class, name) in ["ant", "bee", "cow"].into_iter().enumerate() {
+        fs::create_dir_all(root.join(name)).unwrap();
+        for n in 0..20 {
+            let picture = RgbImage::from_fn(12, 12, |x, y| {
+                Rgb([0, 1, 2].map(|c| {
+                    let noise =
+                        hash((((class * 20 + n) * 12 + x as usize) * 12 + y as usize) * 3 + c);
+                    (60 * class) as u8 + (noise % 128) as u8
+                }))
+            });
+            let path = root.join(name).join(format!("{n:02}.png"));
+            picture.save(path).unwrap();
+        }
+    }
+    root
+}
+
+/// SplitMix64's last steps: any number to a random one.
+fn hash(n: usize) -> u64 {
+    let mut z = (n as u64)
+        .wrapping_add(1)
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+// ---- in this process ------------------------------------------------------------------------
+
+fn recipe(data: &Path, settings: &[&[&str]]) -> Recipe {
+    let mut set = vec![format!("data.path={:?}", data.display().to_string())];
+    set.extend(settings.concat().into_iter().map(str::to_owned));
+    let layers = Layers {
+        recipe: None,
+        set,
+        flags: Vec::new(),
+    };
+    layers.resolve().unwrap()
+}
+
+fn cpu() -> Selected {
+    select("cpu".parse().unwrap()).unwrap()
+}
+
+/// Trains into `root`, and asks for a stop at the first event that `stop_at` likes.
+fn train(
+    recipe: &Recipe,
+    root: &Path,
+    resume: bool,
+    mut stop_at: impl FnMut(&TrainEvent) -> bool,
+) -> Result<Finished, RunError> {
+    let dir = if resume {
+        RunDir::open(root).unwrap()
+    } else {
+        RunDir::create(Some(root), "set", "model").unwrap()
+    };
+    let stop = AtomicBool::new(false);
+    run::train(recipe, &dir, resume, &cpu(), &stop, &mut |event| {
+        if let RunEvent::Train(event) = &event
+            && stop_at(event)
+        {
+            stop.store(true, Ordering::Relaxed);
+        }
+    })
+}
+
+/// Stops at the n-th update of this session.
+fn at_update(n: usize) -> impl FnMut(&TrainEvent) -> bool {
+    let mut seen = 0;
+    move |event| {
+        seen += usize::from(matches!(event, TrainEvent::Update { .. }));
+        seen == n && matches!(event, TrainEvent::Update { .. })
+    }
+}
+
+/// Stops when the n-th epoch of the run is over.
+fn at_epochs_end(n: usize) -> impl FnMut(&TrainEvent) -> bool {
+    move |event| matches!(event, TrainEvent::Epoch { record, .. } if record.epoch == n)
+}
+
+fn never(_: &TrainEvent) -> bool {
+    false
+}
+
+fn progress(root: &Path) -> Progress {
+    Saved::open(&root.join("checkpoint")).unwrap().progress
+}
+
+/// All that two equal trainings must have in common, to the bit.
+#[derive(Debug, PartialEq)]
+struct Left {
+    best: Vec<u8>,
+    last: Vec<u8>,
+    state: BTreeMap<String, Vec<u8>>,
+    figures: Vec<String>,
+}
+
+fn left(root: &Path) -> Left {
+    let state = fs::read(root.join("checkpoint/state.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&state).unwrap();
+    let progress = progress(root);
+    let mut figures = vec![format!(
+        "{} {} {} {:?} {}",
+        progress.epoch, progress.batch, progress.update, progress.best, progress.finished
+    )];
+    figures.extend(progress.history.iter().map(|r| {
+        format!(
+            "{} {} {:?} {:?} {}",
+            r.epoch, r.train_loss, r.val_top1, r.val_loss, r.lr
+        )
+    }));
+    Left {
+        best: fs::read(root.join("weights/best.safetensors")).unwrap(),
+        last: fs::read(root.join("weights/last.safetensors")).unwrap(),
+        state: tensors
+            .tensors()
+            .into_iter()
+            .map(|(name, view)| (name, view.data().to_vec()))
+            .collect(),
+        figures,
+    }
+}
+
+/// Compares without printing megabytes.
+fn assert_same(one: &Left, other: &Left, what: &str) {
+    assert_eq!(one.figures, other.figures, "{what}");
+    for (name, bytes) in &one.state {
+        assert!(
+            other.state.get(name) == Some(bytes),
+            "{what}: {name} differs"
+        );
+    }
+    assert_eq!(one.state.len(), other.state.len(), "{what}");
+    assert!(one.last == other.last, "{what}: last.safetensors differs");
+    assert!(one.best == other.best, "{what}: best.safetensors differs");
+}
+
+fn overfits(model: &[&str], lr: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let recipe = recipe(
+        &data,
+        &[
+            model,
+            &[
+                "train.epochs=150",
+                "train.label_smoothing=0.0",
+                "train.ema=0.0",
+                "schedule.warmup_epochs=5",
+                lr,
+                "augment.flip=none",
+                "augment.crop_padding=0",
+            ],
+        ],
+    );
+    let dataset = Arc::new(Dataset::open(&data).unwrap());
+    let preprocess = Preprocess {
+        image_size: 12,
+        resize: Resize::Squash,
+        mean: [0.5; 3],
+        std: [0.25; 3],
+    };
+    let samples: Vec<_> = dataset.given(SplitName::Train)[..].to_vec();
+    let options = PicturesOptions::default();
+    let all = Pictures::load(&dataset, &samples, &preprocess, &options, &|_| {}).unwrap();
+    assert_eq!(all.len(), 60);
+    let loader = TrainLoader::new(
+        all,
+        preprocess.clone(),
+        recipe.augment.clone(),
+        60,
+        0,
+        Shard::whole(),
+        1,
+    );
+    let trainer = Trainer {
+        config: recipe.train_config().unwrap(),
+        train: loader,
+        val: None,
+        device: cpu().device,
+        meta: WeightsMeta {
+            name: "tiny".to_owned(),
+            model: recipe.model_config(12, 3).unwrap(),
+            classes: dataset.classes.clone(),
+            preprocess,
+            temperature: 1.0,
+            epoch: 0,
+            val_top1: None,
+        },
+        weights: folder.path().to_owned(),
+        state: folder.path().to_owned(),
+        stop: &AtomicBool::new(false),
+    };
+    let mut losses = Vec::new();
+    let outcome = trainer
+        .train(None, &mut |event| {
+            if let TrainEvent::Update { loss, .. } = event {
+                losses.push(loss);
+            }
+        })
+        .unwrap();
+    assert_eq!(outcome.ending, Ending::Complete);
+    assert_eq!(losses.len(), 150);
+    assert!(
+        (losses[0] - 3f64.ln()).abs() < 0.7,
+        "began at {}",
+        losses[0]
+    );
+    assert!(losses[149] < 0.02, "ended at {}", losses[149]);
+}
+
+#[test]
+fn a_vit_overfits_one_batch() {
+    overfits(VIT, "optimizer.lr=0.01");
+}
+
+#[test]
+fn a_resnet_overfits_one_batch() {
+    overfits(RESNET, "optimizer.lr=0.3");
+}
+
+#[test]
+fn a_resumed_vit_equals_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe(&pictures(folder.path()), &[VIT, EVERYTHING]);
+    let whole = folder.path().join("whole");
+    let finished = train(&recipe, &whole, false, never).unwrap();
+    assert_eq!(finished.outcome.ending, Ending::Complete);
+    assert_eq!(progress(&whole).update, 12);
+
+    let run = folder.path().join("interrupted");
+    let stopped = |finished: Finished, epoch, batch| {
+        assert_eq!(finished.outcome.ending, Ending::Interrupted);
+        let progress = progress(&run);
+        assert_eq!((progress.epoch, progress.batch), (epoch, batch));
+        assert!(!progress.finished);
+    };
+    // Within the first epoch; at the second's last update, before its validation; at the third's
+    // end; within the fourth.
+    stopped(train(&recipe, &run, false, at_update(1)).unwrap(), 0, 2);
+    stopped(train(&recipe, &run, true, at_update(5)).unwrap(), 1, 5);
+    stopped(train(&recipe, &run, true, at_epochs_end(3)).unwrap(), 3, 0);
+    stopped(train(&recipe, &run, true, at_update(2)).unwrap(), 3, 4);
+    let finished = train(&recipe, &run, true, never).unwrap();
+    assert_eq!(finished.outcome.ending, Ending::Complete);
+    assert_same(&left(&run), &left(&whole), "interrupted four times");
+
+    // The tables of both runs show the same epochs, and so do their splits.
+    let rows = |root: &Path| read_results(&root.join("results.csv")).unwrap().len();
+    assert_eq!((rows(&run), rows(&whole)), (4, 4));
+    for split in ["train.txt", "val.txt", "test.txt"] {
+        let list = |root: &Path| fs::read_to_string(root.join("splits").join(split)).unwrap();
+        assert_eq!(list(&run), list(&whole));
+    }
+}
+
+#[test]
+fn a_resumed_resnet_equals_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe(&pictures(folder.path()), &[RESNET]);
+    let whole = folder.path().join("whole");
+    train(&recipe, &whole, false, never).unwrap();
+    let run = folder.path().join("interrupted");
+    train(&recipe, &run, false, at_update(3)).unwrap();
+    train(&recipe, &run, true, at_epochs_end(2)).unwrap();
+    train(&recipe, &run, true, never).unwrap();
+    let (run, whole) = (left(&run), left(&whole));
+    assert!(
+        whole.state.keys().any(|name| name.contains("running")),
+        "batch norm's statistics are part of the state"
+    );
+    assert_same(&run, &whole, "interrupted twice");
+}
+
+#[test]
+fn the_number_of_workers_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let trained = |name: &str, settings: &[&str]| {
+        let recipe = recipe(&data, &[VIT, EVERYTHING, &["train.epochs=2"], settings]);
+        let root = folder.path().join(name);
+        train(&recipe, &root, false, never).unwrap();
+        left(&root)
+    };
+    let one = trained("one", &["data.workers=1"]);
+    assert_same(&trained("three", &["data.workers=3"]), &one, "3 workers");
+    let streamed = &["data.workers=2", "data.cache_mb=0"];
+    assert_same(&trained("streamed", streamed), &one, "without a cache");
+    assert!(
+        trained("seeded", &["train.seed=1"]).last != one.last,
+        "the seed matters"
+    );
+}
+
+// ---- the real command -----------------------------------------------------------------------
+
+/// `vitrine train` on this data with a tiny ViT.
+fn command(data: &Path, out: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vitrine"));
+    command
+        .args(["train", "--device", "cpu", "--data"])
+        .arg(data);
+    for setting in VIT {
+        command.args(["--set", setting]);
+    }
+    command.args(more).arg("--out").arg(out);
+    command
+}
+
+fn resume(run: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vitrine"));
+    command
+        .args(["train", "--device", "cpu", "--resume"])
+        .arg(run)
+        .args(more);
+    command
+}
+
+fn everything() -> Vec<&'static str> {
+    EVERYTHING.iter().flat_map(|s| ["--set", *s]).collect()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn succeeds(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    output
+}
+
+/// The last line of stderr of a command that must fail with exit code 1.
+fn fails(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    stderr(&output).lines().last().unwrap().to_owned()
+}
+
+/// Every file under `root` is whole: what a killed process was writing has another name.
+fn all_whole(root: &Path) {
+    let Ok(entries) = fs::read_dir(root) else {
+        return;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            all_whole(&path);
+            continue;
+        }
+        if name.starts_with(TEMPORARY) || name.starts_with(".tmp") {
+            continue;
+        }
+        let whole = match path.extension().and_then(|e| e.to_str()) {
+            Some("safetensors") => TensorFile::open(&path)
+                .and_then(|file| file.meta::<serde_json::Value>())
+                .map(drop)
+                .map_err(|e| e.to_string()),
+            Some("json") => serde_json::from_slice::<serde_json::Value>(&fs::read(&path).unwrap())
+                .map(drop)
+                .map_err(|e| e.to_string()),
+            Some("png") => image::open(&path).map(drop).map_err(|e| e.to_string()),
+            Some("toml") => Recipe::load(&path).map(drop).map_err(|e| e.to_string()),
+            Some("csv") if name == "results.csv" => {
+                read_results(&path).map(drop).map_err(|e| e.to_string())
+            }
+            Some("csv" | "txt")
+                if !fs::read(&path).unwrap().ends_with(b"\n") && name != "val.txt" =>
+            {
+                Err("its last line has no end".to_owned())
+            }
+            Some("csv" | "txt") => Ok(()),
+            _ => Err("nobody expected this file".to_owned()),
+        };
+        whole.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+}
+
+fn temporary_files(root: &Path) -> usize {
+    let count = |folder: PathBuf| {
+        fs::read_dir(folder)
+            .unwrap()
+            .filter(|entry| {
+                let name = entry.as_ref().unwrap().file_name();
+                name.to_string_lossy().starts_with('.')
+            })
+            .count()
+    };
+    ["", "weights", "checkpoint", "splits"]
+        .map(|f| count(root.join(f)))
+        .iter()
+        .sum()
+}
+
+#[test]
+fn the_same_command_gives_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let trained = |name: &str| {
+        let root = folder.path().join(name);
+        succeeds(&mut command(&data, &root, &everything()));
+        all_whole(&root);
+        assert_eq!(temporary_files(&root), 0);
+        left(&root)
+    };
+    assert_same(&trained("one"), &trained("two"), "the same command");
+}
+
+#[test]
+fn epochs_may_grow_on_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    // At a constant learning rate, two epochs and two more are four.
+    let constant = ["--set", "schedule.decay=constant", "--warmup-epochs", "0"];
+    let (whole, grown) = (folder.path().join("whole"), folder.path().join("grown"));
+    succeeds(command(&data, &whole, &constant).args(["--epochs", "4"]));
+    succeeds(command(&data, &grown, &constant).args(["--epochs", "2"]));
+    assert_eq!(read_results(&grown.join("results.csv")).unwrap().len(), 2);
+    succeeds(&mut resume(&grown, &["--epochs", "4"]));
+    assert_same(&left(&grown), &left(&whole), "grown");
+    let recipe = Recipe::load(&grown.join("recipe.toml")).unwrap();
+    assert_eq!(recipe.train.epochs, Some(4));
+
+    assert_eq!(
+        fails(&mut resume(&grown, &["--lr", "0.5"])),
+        format!(
+            "error: --resume continues {} with its own recipe: optimizer.lr cannot change; only --epochs, --steps, --time, --patience, --data, --workers, --cache-mb and --device may",
+            grown.display()
+        )
+    );
+}
+
+/// Kills the training after each share of an undisturbed one's time and lets it continue.
+#[test]
+fn a_killed_training_loses_nothing_and_leaves_no_half_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    // A state after every update: as many chances as can be to be killed while writing.
+    let mut flags = everything();
+    flags.extend(["--epochs", "10", "--checkpoint-minutes", "0"]);
+    let whole = folder.path().join("whole");
+    let start = Instant::now();
+    succeeds(&mut command(&data, &whole, &flags));
+    let undisturbed = start.elapsed();
+    let expected = left(&whole);
+
+    let moments = std::env::var("VITRINE_LONG_TESTS").map_or(4, |n| n.parse().unwrap());
+    for n in 0..moments {
+        let chance = (hash(1000 + n) % 1000) as f64 / 1000.0;
+        let share = (n as f64 + chance) / moments as f64;
+        let mut run = folder.path().join(format!("killed-{n}"));
+        let mut child = command(&data, &run, &flags)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(undisturbed.mul_f64(share));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        all_whole(&run);
+        if run.join("checkpoint/state.safetensors").is_file() {
+            succeeds(&mut resume(&run, &[]));
+        } else {
+            // Nothing was saved yet: it says so, and what to do.
+            let message = fails(&mut resume(&run, &[]));
+            assert!(
+                message.contains("holds no saved state: it stopped before its first checkpoint; start again with `vitrine train --recipe ")
+                    || message.contains("is no run directory ("),
+                "{message}"
+            );
+            run = folder.path().join(format!("again-{n}"));
+            succeeds(&mut command(&data, &run, &flags));
+        }
+        all_whole(&run);
+        assert_eq!(temporary_files(&run), 0, "the leftovers are swept");
+        assert_same(&left(&run), &expected, &format!("killed at {share:.3}"));
+    }
+}
+
+/// Starts a training whose stderr goes to a file, and waits until `ready` says so.
+#[cfg(unix)]
+fn start(command: &mut Command, log: &Path, ready: impl Fn(&str) -> bool) -> std::process::Child {
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(log).unwrap())
+        .spawn()
+        .unwrap();
+    let begin = Instant::now();
+    while !ready(&fs::read_to_string(log).unwrap()) {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended early");
+        assert!(begin.elapsed() < Duration::from_secs(60), "it never began");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child
+}
+
+#[cfg(unix)]
+fn interrupt(child: &std::process::Child) {
+    let kill = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_and_says_how_to_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let (run, log) = (folder.path().join("run"), folder.path().join("log"));
+    let mut long = command(&data, &run, &["--epochs", "100000"]);
+    let mut child = start(&mut long, &log, |text| text.contains("epoch 2/"));
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    all_whole(&run);
+    let progress = progress(&run);
+    let lines = fs::read_to_string(&log).unwrap();
+    let lines: Vec<&str> = lines.lines().collect();
+    assert_eq!(
+        lines[lines.len() - 2..],
+        [
+            "stopping: saving the state (press Ctrl-C again to exit at once)".to_owned(),
+            format!(
+                "stopped after {} updates; continue with: vitrine train --resume {}",
+                progress.update,
+                run.display()
+            ),
+        ]
+    );
+    assert!(!progress.finished);
+    let epochs = progress.epoch + 2;
+    succeeds(&mut resume(&run, &["--epochs", &epochs.to_string()]));
+    let rows = read_results(&run.join("results.csv")).unwrap();
+    assert_eq!(rows.len(), epochs);
+    assert!(rows.iter().enumerate().all(|(n, row)| row.epoch == n + 1));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_interrupt_exits_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    // The embedded set in one update of many batches: seconds before it could save.
+    let run = folder.path().join("run");
+    let mut long = Command::new(env!("CARGO_BIN_EXE_vitrine"));
+    long.args(["train", "--device", "cpu", "--accumulate", "60000"]);
+    long.args(["--model", "vit-w1", "--epochs", "2", "--out"])
+        .arg(&run);
+    let mut child = start(&mut long, &log, |text| text.contains("a training image"));
+    interrupt(&child);
+    let begin = Instant::now();
+    while !fs::read_to_string(&log).unwrap().contains("stopping: ") {
+        assert!(begin.elapsed() < Duration::from_secs(20), "no answer");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    interrupt(&child);
+    let second = Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(
+        second.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        second.elapsed()
+    );
+    assert!(!fs::read_to_string(&log).unwrap().contains("stopped after"));
+    all_whole(&run);
+}
+
+/// A training that diverges: no clipping, no warm-up, and a learning rate far too high.
+fn diverging(data: &Path, out: &Path, lr: &str, more: &[&str]) -> Command {
+    let mut command = command(data, out, more);
+    command.args(["--lr", lr, "--clip-grad", "0", "--warmup-epochs", "0"]);
+    command.args([
+        "--set",
+        "optimizer.kind=sgd",
+        "--set",
+        "schedule.decay=constant",
+    ]);
+    command
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    for (lr, shown, more) in [
+        ("3", "3.000e0", &[][..]),
+        ("100", "1.000e2", &["--checkpoint-minutes", "0"]),
+        (
+            "100",
+            "1.000e2",
+            &[
+                "--checkpoint-minutes",
+                "0",
+                "--val-fraction",
+                "0",
+                "-b",
+                "60",
+            ],
+        ),
+    ] {
+        let run = folder.path().join(format!("run-{lr}-{}", more.len()));
+        let message = fails(diverging(&data, &run, lr, more).args(["--epochs", "40"]));
+        let said = message
+            .strip_prefix(&format!("error: run {}: the ", run.display()))
+            .and_then(|m| {
+                m.strip_suffix(&format!(
+                    " with learning rate {shown}; the last good checkpoint is kept: lower --lr, lengthen --warmup-epochs or set --clip-grad, then train again"
+                ))
+            })
+            .unwrap_or_else(|| panic!("{message}"));
+        // Where exactly it breaks is the processor's business: "loss became NaN at update 8 (epoch 2)".
+        let words: Vec<&str> = said.split(' ').collect();
+        let verb = words.iter().position(|w| *w == "became").unwrap();
+        let what = words[..verb].join(" ");
+        assert!(
+            ["loss", "gradient norm", "validation loss", "weights"].contains(&what.as_str()),
+            "{said}"
+        );
+        assert!(["NaN", "inf", "-inf"].contains(&words[verb + 1]), "{said}");
+        let update: u64 = words[verb + 4].parse().unwrap();
+        let state = run.join("checkpoint/state.safetensors");
+        assert!(state.is_file(), "{said}");
+        let progress = progress(&run);
+        assert!(progress.update <= update, "{said}");
+        let bytes = fs::read(&state).unwrap();
+        for (name, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+            let finite = view
+                .data()
+                .chunks_exact(4)
+                .all(|b| f32::from_le_bytes(b.try_into().unwrap()).is_finite());
+            assert!(
+                finite || !name.starts_with("model."),
+                "{name} after: {said}"
+            );
+        }
+        all_whole(&run);
+    }
+}
+
+#[test]
+fn training_stops_when_validation_no_longer_improves() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let run = folder.path().join("run");
+    // In 32 bits this learning rate is zero: the first epoch stays the best.
+    let still = ["--lr", "1e-60", "--epochs", "30", "--patience", "2"];
+    let output = succeeds(&mut command(&data, &run, &still));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let first = text.lines().next().unwrap();
+    assert!(first.starts_with("trained 3 epochs in "), "{first}");
+    assert!(
+        first.ends_with(", stopped early: validation no longer improved; best epoch 1"),
+        "{first}"
+    );
+    assert!(progress(&run).finished);
+    // Asked for more patience, it goes on.
+    succeeds(&mut resume(&run, &["--patience", "4"]));
+    assert_eq!(read_results(&run.join("results.csv")).unwrap().len(), 5);
+}
+
+#[test]
+fn a_time_budget_ends_in_time_with_the_learning_rate_near_zero() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let run = folder.path().join("run");
+    let start = Instant::now();
+    let more = ["--time", "5s", "--lr", "0.001", "--json"];
+    let output = succeeds(&mut command(&data, &run, &more));
+    let wall = start.elapsed().as_secs_f64();
+    assert!((4.0..9.0).contains(&wall), "{wall} s");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let trained = json["training_s"].as_f64().unwrap();
+    assert!((4.0..7.0).contains(&trained), "{trained} s");
+    let rows = read_results(&run.join("results.csv")).unwrap();
+    assert_eq!(json["epochs"], rows.len());
+    let rates: Vec<f64> = rows.iter().map(|row| row.lr).collect();
+    assert!(rates.iter().any(|lr| *lr > 5e-4), "{rates:?}");
+    assert!(*rates.last().unwrap() < 5e-5, "{rates:?}");
+}
+
+#[test]
+fn a_broken_state_is_named_on_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let run = folder.path().join("run");
+    succeeds(&mut command(&data, &run, &["--epochs", "1"]));
+    let state = run.join("checkpoint/state.safetensors");
+    let whole = fs::read(&state).unwrap();
+    let weights = fs::read(run.join("weights/best.safetensors")).unwrap();
+    let more = ["--epochs", "2"];
+
+    for end in [0, 5, whole.len() / 3, whole.len() - 1] {
+        fs::write(&state, &whole[..end]).unwrap();
+        let message = fails(&mut resume(&run, &more));
+        let start = format!(
+            "error: run {}: {} is not a whole safetensors file (",
+            run.display(),
+            state.display()
+        );
+        assert!(
+            message.starts_with(&start) && message.ends_with("); copy or train it again"),
+            "{message}"
+        );
+    }
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 4;
+    fs::write(&state, &flipped).unwrap();
+    assert_eq!(
+        fails(&mut resume(&run, &more)),
+        format!(
+            "error: run {}: {} was changed after it was written: its bytes do not match their SHA-256; copy or train it again",
+            run.display(),
+            state.display()
+        )
+    );
+    fs::remove_file(&state).unwrap();
+    assert_eq!(
+        fails(&mut resume(&run, &more)),
+        format!(
+            "error: run {0}: {0} holds no saved state: it stopped before its first checkpoint; start again with `vitrine train --recipe {0}/recipe.toml`",
+            run.display()
+        )
+    );
+    // None of it harmed the weights, and the whole state still works.
+    load_weights(&run.join("weights/best.safetensors"), &cpu().device).unwrap();
+    assert_eq!(
+        fs::read(run.join("weights/best.safetensors")).unwrap(),
+        weights
+    );
+    fs::write(&state, &whole).unwrap();
+    succeeds(&mut resume(&run, &more));
+}
