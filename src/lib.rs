@@ -14,7 +14,7 @@
 //!
 //! ```text
 //! 4  main → cli
-//! 3  run → recipe, report
+//! 3  compare → run → recipe, report
 //! 2  train → eval;  classify
 //! 1  checkpoint
 //! 0  model, data, metrics, device

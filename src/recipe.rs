@@ -69,7 +69,25 @@ pub enum RecipeError {
     },
     /// The model cannot be built.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(ModelError),
+}
+
+impl From<ModelError> for RecipeError {
+    /// The model knows its fields; a recipe has them under `model.`.
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::Range {
+                field,
+                found,
+                expected,
+            } if !field.contains(' ') => Self::Range {
+                key: format!("model.{field}"),
+                found,
+                expected,
+            },
+            other => Self::Model(other),
+        }
+    }
 }
 
 /// Where the pictures come from and how they are split.
@@ -346,7 +364,7 @@ impl Recipe {
             table
                 .try_into()
                 .map_err(|e: toml::de::Error| RecipeError::Value {
-                    reason: e.to_string().trim().replace('\n', " "),
+                    reason: in_words(&e.to_string()),
                 })?;
         match budget.as_slice() {
             [] | ["epochs"] => {}
@@ -502,11 +520,25 @@ impl Recipe {
             *slot = serde_json::to_value(value).expect("TOML values fit into JSON");
         }
         let config: ModelConfig = serde_json::from_value(json).map_err(|e| RecipeError::Value {
-            reason: format!("model: {e}"),
+            reason: in_words(&format!("model: {e}")),
         })?;
         config.validate()?;
         Ok(config)
     }
+}
+
+/// What serde says of a value, on one line and without the names of Rust's types.
+fn in_words(reason: &str) -> String {
+    let mut words = reason.trim().replace('\n', " ");
+    for (rust, plain) in [
+        ("expected usize", "expected a whole number from 0"),
+        ("expected u64", "expected a whole number from 0"),
+        ("expected f64", "expected a number"),
+        ("expected f32", "expected a number"),
+    ] {
+        words = words.replace(rust, plain);
+    }
+    words
 }
 
 fn range(key: &str, found: impl ToString, expected: &str) -> RecipeError {
@@ -709,7 +741,10 @@ fn check_keys(
         };
         let is_section = known.iter().any(|k| k.starts_with(&format!("{key}.")));
         match value {
-            Value::Table(inner) if is_section => check_keys(origin, inner, &key, known)?,
+            // Also below a name that is none: the hint is better for the whole key.
+            Value::Table(inner) if is_section || !inner.is_empty() => {
+                check_keys(origin, inner, &key, known)?;
+            }
             _ if known.contains(&key) => {}
             _ => {
                 return Err(RecipeError::UnknownKey {

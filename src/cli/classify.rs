@@ -26,7 +26,7 @@ pub struct ClassifyArgs {
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<String>,
     /// Labels a picture.
-    #[arg(long, default_value_t = 5, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 5, value_name = "K", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     topk: u32,
     /// Print JSON.
     #[arg(long, conflicts_with = "csv")]

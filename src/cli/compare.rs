@@ -12,7 +12,7 @@ use crate::compare::{self, Entry};
 use crate::data::SplitName;
 use crate::device::{self, DeviceChoice};
 use crate::recipe::{Layers, Recipe};
-use crate::run::{self, EvaluateOptions, RunDir};
+use crate::run::{self, EvaluateOptions, Plan, RunDir};
 
 /// Either trains --models under one budget, or takes finished runs.
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ pub struct CompareArgs {
     #[arg(long, default_value = "epochs=10", value_name = "BUDGET")]
     budget: String,
     /// Trainings a model, with seeds 0, 1, …
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100))]
     seeds: u32,
     /// Split to compare on: train, val or test.
     #[arg(long, value_name = "SPLIT")]
@@ -47,7 +47,7 @@ pub struct CompareArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Pictures a batch when measuring.
-    #[arg(short, long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(short, long, default_value_t = 128, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch_size: u32,
     /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
@@ -60,27 +60,40 @@ pub struct CompareArgs {
     json: bool,
 }
 
+/// A model and the flag of `train` that holds its budget.
+type ModelPlan = (String, (&'static str, String));
+
+/// What is to be set side by side.
+enum Work {
+    /// Runs that exist.
+    Finished(Vec<Entry>),
+    /// Models to train first.
+    Train(Vec<ModelPlan>),
+}
+
 /// Runs the command.
 pub fn run(args: CompareArgs) -> anyhow::Result<Done> {
+    // What is wrong with the question is said before a folder is made.
+    let work = if args.runs.is_empty() {
+        Work::Train(plan_all(&args)?)
+    } else {
+        Work::Finished(finished(&args.runs)?)
+    };
     let folder = match &args.out {
         Some(out) => {
             std::fs::create_dir_all(out)
-                .with_context(|| format!("cannot make {}", out.display()))?;
+                .with_context(|| format!("cannot make {}, which --out names", out.display()))?;
             out.clone()
         }
         None => run::next_free(Path::new("runs"), "compare")?,
     };
-    let entries = if args.runs.is_empty() {
-        match train_all(&args, &folder)? {
+    let entries = match work {
+        Work::Finished(entries) => entries,
+        Work::Train(plans) => match train_all(&args, &plans, &folder)? {
             Some(entries) => entries,
             None => return Ok(Done::Interrupted),
-        }
-    } else {
-        finished(&args.runs)?
+        },
     };
-    if entries.len() < 2 {
-        bail!("one run only: expected two or more runs, or --models with two or more names");
-    }
     let device = device::select(args.device)?;
     let options = EvaluateOptions {
         data: args.data.clone(),
@@ -111,9 +124,15 @@ pub fn run(args: CompareArgs) -> anyhow::Result<Done> {
 
 /// Finished runs, pooled by model where several seeds of one model are among them.
 fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
+    if runs.len() < 2 {
+        bail!("one run only: expected two or more runs, or --models with two or more names");
+    }
     let mut entries = Vec::new();
-    for path in runs {
+    for (n, path) in runs.iter().enumerate() {
         let dir = RunDir::open(path)?;
+        if runs[..n].contains(path) {
+            bail!("{} is named twice: expected different runs", path.display());
+        }
         let recipe = Recipe::load(&dir.recipe())?;
         entries.push((recipe, dir));
     }
@@ -142,12 +161,15 @@ fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
 /// Trains every model under every seed; `None` when interrupted.
 ///
 /// Each training is a process of its own, so that its peak memory is its own.
-fn train_all(args: &CompareArgs, folder: &Path) -> anyhow::Result<Option<Vec<Entry>>> {
+fn train_all(
+    args: &CompareArgs,
+    plans: &[ModelPlan],
+    folder: &Path,
+) -> anyhow::Result<Option<Vec<Entry>>> {
     let stop = on_interrupt("stopping: the run in progress saves its state")?;
-    let plans = plan_all(args)?;
     let mut entries = Vec::new();
     for seed in 0..args.seeds {
-        for (model, budget) in &plans {
+        for (model, budget) in plans {
             let out = folder.join(format!("{model}-seed{seed}"));
             note(&format!("— {model}, seed {seed}: {}", out.display()));
             let status = child(args, model, budget, seed, &out)?.status()?;
@@ -208,7 +230,7 @@ fn child(
 }
 
 /// Each model with its budget, once it is sure that all see the same pictures alike.
-fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<(String, (&'static str, String))>> {
+fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<ModelPlan>> {
     if args.models.len() < 2 {
         bail!("--models names one model only: expected two or more, such as vit-w1,resnet9");
     }
@@ -236,14 +258,20 @@ fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<(String, (&'static str, St
                 args.models[0]
             );
         }
-        plans.push((model.clone(), budget(args, &recipe)?));
+        // A model or data that cannot be had is said before the first training begins.
+        let plan = run::plan(&recipe, None)?;
+        plans.push((model.clone(), budget(args, &recipe, &plan)?));
         first.get_or_insert(recipe);
     }
     Ok(plans)
 }
 
 /// The budget as a flag of `train`; FLOPs become updates of this model.
-fn budget(args: &CompareArgs, recipe: &Recipe) -> anyhow::Result<(&'static str, String)> {
+fn budget(
+    args: &CompareArgs,
+    recipe: &Recipe,
+    plan: &Plan,
+) -> anyhow::Result<(&'static str, String)> {
     let wrong = || {
         format!(
             "--budget {:?}: expected epochs=N, time=30m or flops=1e15",
@@ -252,17 +280,16 @@ fn budget(args: &CompareArgs, recipe: &Recipe) -> anyhow::Result<(&'static str, 
     };
     let (kind, value) = args.budget.split_once('=').with_context(wrong)?;
     match kind {
-        "epochs" => Ok((
-            "epochs",
-            value.parse::<u32>().with_context(wrong)?.to_string(),
-        )),
+        "epochs" => match value.parse::<u32>() {
+            Ok(epochs @ 1..) => Ok(("epochs", epochs.to_string())),
+            _ => bail!(wrong()),
+        },
         "time" => {
             crate::recipe::parse_duration("--budget time", value)?;
             Ok(("time", value.to_owned()))
         }
         "flops" => {
-            let flops: f64 = value.parse().with_context(wrong)?;
-            let plan = run::plan(recipe, None)?;
+            let flops: f64 = value.parse().ok().with_context(wrong)?;
             let batch =
                 recipe.train.batch_size.min(plan.splits.train.len()) * recipe.train.accumulate;
             // A backward pass costs twice a forward pass.

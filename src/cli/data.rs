@@ -171,7 +171,10 @@ fn show_verify(source: &Source) -> anyhow::Result<Done> {
     if source.json {
         say(&serde_json::to_string(&report)?)?;
     } else {
-        say(&findings(&report).text())?;
+        let findings = findings(&report);
+        if !findings.is_empty() {
+            say(&findings.text())?;
+        }
         let pictures: usize = report.counts.iter().flat_map(|c| &c.per_class).sum();
         say(&format!(
             "{}: {} pictures, {} classes; {} unreadable, {} leaks, {} conflicting labels, {} duplicates; largest class {:.1} times the smallest",
@@ -193,7 +196,7 @@ fn show_verify(source: &Source) -> anyhow::Result<Done> {
 }
 
 fn findings(report: &VerifyReport) -> Table {
-    let mut table = Table::new(&["", "finding", "picture", "detail"]);
+    let mut table = Table::new(&["grade", "finding", "picture", "detail"]);
     let mut row = |grade: &str, finding: &str, picture: &str, detail: String| {
         table.row(vec![
             grade.to_owned(),

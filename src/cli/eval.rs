@@ -22,10 +22,16 @@ pub struct EvalArgs {
     #[arg(long, value_name = "SPLIT")]
     split: Option<SplitName>,
     /// Pictures a batch.
-    #[arg(short, long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(short, long, default_value_t = 128, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch_size: u32,
     /// Threads that decode; 0 is one a core.
-    #[arg(short = 'j', long, default_value_t = 0, value_name = "N")]
+    #[arg(
+        short = 'j',
+        long,
+        default_value_t = 0,
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     workers: u32,
     /// Refuse unreadable pictures instead of skipping them.
     #[arg(long)]

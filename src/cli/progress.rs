@@ -125,7 +125,8 @@ impl Progress {
         }
     }
 
-    fn warn(&mut self, skipped: &[crate::data::Skipped]) {
+    /// Names pictures that could not be read, the first few of them.
+    pub fn warn(&mut self, skipped: &[crate::data::Skipped]) {
         const SHOWN: usize = 10;
         for bad in skipped.iter().take(SHOWN) {
             note(&format!(

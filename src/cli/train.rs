@@ -171,13 +171,24 @@ pub struct TrainArgs {
     )]
     test_fraction: Option<f64>,
     /// Seed of everything random.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<u32>,
     /// Threads that decode and augment; 0 is one a core.
-    #[arg(short = 'j', long, value_name = "N", hide_short_help = true)]
+    #[arg(
+        short = 'j',
+        long,
+        value_name = "N",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     workers: Option<u32>,
     /// Memory for decoded pictures in MiB.
-    #[arg(long, value_name = "MIB", hide_short_help = true)]
+    #[arg(
+        long,
+        value_name = "MIB",
+        hide_short_help = true,
+        allow_negative_numbers = true
+    )]
     cache_mb: Option<u32>,
     /// Minutes between two saved states within an epoch.
     #[arg(
@@ -317,9 +328,9 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
     let dir = match resumed {
         Some(dir) => dir,
         None => {
-            // What is wrong with the data is said before a folder is made.
-            let dataset = run::open_data(recipe.data.path.as_deref())?;
-            RunDir::create(args.out.as_deref(), &dataset.name, &recipe.model.name)?
+            // What is wrong with the data or the model is said before a folder is made.
+            let plan = run::plan(&recipe, None)?;
+            RunDir::create(args.out.as_deref(), &plan.dataset.name, &recipe.model.name)?
         }
     };
     note(&format!("run: {}", dir.root().display()));
@@ -330,6 +341,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
     });
     progress.clear();
     let finished = finished.with_context(|| format!("run {}", dir.root().display()))?;
+    progress.warn(&finished.skipped);
     if finished.outcome.ending == Ending::Interrupted {
         note(&format!(
             "stopped after {} updates; continue with: vitrine train --resume {}",
@@ -354,8 +366,11 @@ fn summary(dir: &RunDir, finished: &Finished) -> String {
         _ => "",
     };
     out += &format!(
-        "trained {} epochs in {}{ending}; best epoch {}\n",
-        progress.history.len(),
+        "trained {} in {}{ending}; best epoch {}\n",
+        match progress.history.len() {
+            1 => "1 epoch".to_owned(),
+            n => format!("{n} epochs"),
+        },
         text::seconds(progress.elapsed_s),
         progress.best.map_or(progress.epoch, |b| b.epoch),
     );

@@ -51,6 +51,13 @@ fn archives_in(files: &FolderFiles) -> Vec<(PathBuf, Option<SplitName>)> {
 
 /// A data set in one file: an archive, or Parquet.
 pub(super) fn open_file(path: &Path, part: Option<SplitName>) -> Result<Listing, DataError> {
+    // Opening a pipe would wait for its writer, perhaps for ever.
+    if !path.is_file() {
+        return Err(DataError::Unrecognised {
+            path: path.into(),
+            found: "neither a file nor a folder".into(),
+        });
+    }
     let bytes = Bytes::map(path)?;
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
         return recognise(

@@ -55,10 +55,7 @@ impl RunDir {
         if dir.recipe().is_file() {
             return Ok(dir);
         }
-        Err(RunError::NoRun {
-            path: path.to_owned(),
-            advice: advice(),
-        })
+        Err(no_run(path))
     }
 
     /// Its path.
@@ -136,19 +133,32 @@ pub fn find_weights(path: &Path) -> Result<PathBuf, RunError> {
         let best = path.join("weights").join("best.safetensors");
         return if best.is_file() {
             Ok(best)
-        } else {
+        } else if path.join("recipe.toml").is_file() {
             Err(RunError::NoWeights {
                 path: path.to_owned(),
             })
+        } else {
+            Err(no_run(path))
         };
     }
     if path.is_file() {
         return Ok(path.to_owned());
     }
-    Err(RunError::NoRun {
+    Err(no_run(path))
+}
+
+fn no_run(path: &Path) -> RunError {
+    RunError::NoRun {
         path: path.to_owned(),
+        found: if path.is_dir() {
+            "no recipe.toml in it"
+        } else if path.exists() {
+            "it is a file"
+        } else {
+            "there is nothing of that name"
+        },
         advice: advice(),
-    })
+    }
 }
 
 /// Makes the next free `<parent>/<stem>-<n>`.
@@ -225,6 +235,7 @@ mod tests {
     #[test]
     fn weights_of_an_empty_run_are_missed() {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("recipe.toml"), "").unwrap();
         let error = find_weights(folder.path()).unwrap_err().to_string();
         assert!(
             error.contains("holds no weights/best.safetensors"),

@@ -208,6 +208,7 @@ fn relabel(
         .collect();
     let Some(order) = order else {
         return Err(RunError::Classes {
+            origin: dataset.origin.clone(),
             weights: classes.to_vec(),
             data: dataset.classes.clone(),
         });

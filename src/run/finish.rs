@@ -206,6 +206,7 @@ pub(super) fn finish(
 ) -> Result<Finished, RunError> {
     let mut metrics = Metrics::default();
     let mut last: Option<(EvalReport, Answers)> = None;
+    let mut skipped = Vec::new();
     for split in [SplitName::Val, SplitName::Test] {
         if plan.splits.get(split).is_empty() {
             continue;
@@ -222,7 +223,10 @@ pub(super) fn finish(
         let report = eval::report(&answers.predictions, &answers.meta.classes);
         match split {
             SplitName::Val => metrics.val = Some(report.clone()),
-            _ => metrics.test = Some(report.clone()),
+            _ => {
+                metrics.test = Some(report.clone());
+                skipped = answers.pictures.skipped().to_vec();
+            }
         }
         last = Some((report, answers));
     }
@@ -237,6 +241,7 @@ pub(super) fn finish(
         val: metrics.val,
         test: metrics.test,
         example,
+        skipped,
     })
 }
 

@@ -48,10 +48,12 @@ pub enum RunError {
         path: PathBuf,
     },
     /// The folder is not a run.
-    #[error("{path} is no run directory (no recipe.toml in it); {advice}")]
+    #[error("{path} is no run directory ({found}); {advice}")]
     NoRun {
         /// As given.
         path: PathBuf,
+        /// What is there instead.
+        found: &'static str,
         /// What would work.
         advice: String,
     },
@@ -81,10 +83,12 @@ pub enum RunError {
     },
     /// The data has other classes than the weights.
     #[error(
-        "the classes differ: the weights know {} ({}), the data has {} ({})",
+        "the classes differ: the weights know {} ({}), {origin} has {} ({}); name data with classes of the weights, or train on this",
         .weights.len(), .weights.join(", "), .data.len(), .data.join(", ")
     )]
     Classes {
+        /// The data set.
+        origin: String,
         /// Of the weights.
         weights: Vec<String>,
         /// Of the data.
@@ -265,6 +269,9 @@ pub struct Finished {
     pub test: Option<EvalReport>,
     /// Names of some test pictures, for the command that classifies one.
     pub example: Option<String>,
+    /// Test pictures that could not be read; those of the other splits were in the plan when
+    /// training began.
+    pub skipped: Vec<Skipped>,
 }
 
 /// Trains `recipe` into `dir`, from its saved state when `resume`, and writes every result.
@@ -374,6 +381,7 @@ pub fn train(
             val: None,
             test: None,
             example: None,
+            skipped: Vec::new(),
         });
     }
     observe(RunEvent::Testing);
