@@ -1,0 +1,285 @@
+//! The floors that `src/lib.rs` draws hold: imports go down only, and what belongs in one place stays there.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where a module stands: its floor, its group there, and its place in the group's chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    floor: usize,
+    group: usize,
+    step: usize,
+}
+
+impl Place {
+    /// Down a floor, or along the arrows of one group.
+    fn may_import(self, other: Place) -> bool {
+        other.floor < self.floor
+            || (other.floor == self.floor && other.group == self.group && other.step > self.step)
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Reads a drawing such as `2  train → eval;  classify`, floor by floor.
+fn parse(drawing: &str) -> BTreeMap<String, Place> {
+    let mut places = BTreeMap::new();
+    for line in drawing.lines() {
+        let (floor, modules) = line.trim().split_once("  ").unwrap();
+        let floor = floor.parse().unwrap();
+        // Modules between commas at the end of a chain stand side by side; so do groups.
+        for (group, chain) in modules.split(';').enumerate() {
+            for (step, names) in chain.split('→').enumerate() {
+                for name in names.split(',') {
+                    places.insert(name.trim().to_owned(), Place { floor, group, step });
+                }
+            }
+        }
+    }
+    places
+}
+
+/// The floors as the crate's documentation draws them: the one place where they are written.
+fn floors() -> BTreeMap<String, Place> {
+    let lib = fs::read_to_string(root().join("lib.rs")).unwrap();
+    let docs: Vec<&str> = lib
+        .lines()
+        .filter_map(|line| line.strip_prefix("//!"))
+        .map(str::trim)
+        .collect();
+    let docs = docs.join("\n");
+    let drawing = docs.split("```text\n").nth(1).unwrap();
+    parse(drawing.split("\n```").next().unwrap())
+}
+
+/// Every source file with its path below `src` and its text without comments.
+fn sources() -> Vec<(String, String)> {
+    fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, files);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let mut files = Vec::new();
+    collect(&root(), &mut files);
+    files.sort();
+    files
+        .iter()
+        .map(|path| {
+            let name = path.strip_prefix(root()).unwrap();
+            let name = name.to_str().unwrap().replace('\\', "/");
+            (name, without_comments(&fs::read_to_string(path).unwrap()))
+        })
+        .collect()
+}
+
+fn without_comments(text: &str) -> String {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// `src/train/ema.rs` → `train`, `src/recipe.rs` → `recipe`.
+fn module(file: &str) -> &str {
+    let first = file.split('/').next().unwrap();
+    first.strip_suffix(".rs").unwrap_or(first)
+}
+
+fn identifier(text: &str) -> &str {
+    let end = text
+        .find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
+    &text[..end]
+}
+
+/// The modules that follow `prefix`, as in `crate::data::…` and `crate::{data, model}`.
+fn imports<'a>(text: &'a str, prefix: &str) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices(prefix) {
+        // `mycrate::` and `$crate::` are other names.
+        if text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
+            continue;
+        }
+        let rest = &text[at + prefix.len()..];
+        let Some(list) = rest.strip_prefix('{') else {
+            found.push(identifier(rest));
+            continue;
+        };
+        let mut depth = 0;
+        let mut fresh = true;
+        for (i, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => fresh = true,
+                c if fresh && !c.is_whitespace() => {
+                    found.push(identifier(&list[i..]));
+                    fresh = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// What a file imports against the floors.
+fn wrong(file: &str, text: &str, floors: &BTreeMap<String, Place>) -> Vec<String> {
+    let own = module(file);
+    let prefix = if own == "main" {
+        "vitrine::"
+    } else {
+        "crate::"
+    };
+    let mut imported = imports(text, prefix);
+    if !file.contains('/') {
+        // Directly below the crate's root, `super` is another spelling of `crate`; indented, it
+        // is the test module's.
+        imported.extend(
+            text.lines()
+                .filter_map(|line| line.strip_prefix("use super::"))
+                .map(identifier),
+        );
+    }
+    imported
+        .into_iter()
+        .filter(|other| *other != own)
+        .filter_map(|other| match (floors.get(own), floors.get(other)) {
+            (Some(from), Some(to)) if from.may_import(*to) => None,
+            (Some(from), Some(to)) => Some(format!(
+                "src/{file}: {own} (floor {}) imports {other} (floor {})",
+                from.floor, to.floor
+            )),
+            _ => Some(format!(
+                "src/{file}: {own} imports {other}, and src/lib.rs gives one of them no floor"
+            )),
+        })
+        .collect()
+}
+
+#[test]
+fn imports_go_down_only() {
+    let floors = floors();
+    let found: Vec<String> = sources()
+        .iter()
+        .filter(|(file, _)| file != "lib.rs")
+        .flat_map(|(file, text)| wrong(file, text, &floors))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_module_has_a_floor() {
+    let floors = floors();
+    for (file, _) in sources() {
+        let module = module(&file);
+        assert!(
+            module == "lib" || floors.contains_key(module),
+            "src/{file}: {module} stands on no floor in src/lib.rs"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_import_is_seen() {
+    let floors = parse("1  high → low, lower;  aside\n0  ground, cellar");
+    let wrong = |file: &str, text: &str| wrong(file, text, &floors).len();
+    assert_eq!(
+        wrong("high.rs", "use crate::low::A;\nuse crate::ground;"),
+        0
+    );
+    assert_eq!(wrong("high/part.rs", "use crate::high::A;"), 0);
+    // Up, sideways, and against the arrow.
+    assert_eq!(wrong("ground.rs", "use crate::high::A;"), 1);
+    assert_eq!(wrong("ground/part.rs", "let a = crate::cellar::A;"), 1);
+    assert_eq!(wrong("low.rs", "use crate::high::A;"), 1);
+    assert_eq!(wrong("low.rs", "use crate::lower::A;"), 1);
+    assert_eq!(wrong("aside.rs", "use crate::low::A;"), 1);
+    assert_eq!(wrong("cellar.rs", "use super::ground;"), 1);
+    assert_eq!(
+        wrong(
+            "ground.rs",
+            "use crate::{\n  ground::{A, B},\n  low::{C, D}, cellar};"
+        ),
+        2
+    );
+    assert_eq!(wrong("high.rs", "use crate::unheard_of::A;"), 1);
+}
+
+/// The files below `src`, outside `places`, whose code holds one of `words`.
+fn strays(words: &[&str], places: &[&str]) -> Vec<String> {
+    let is_word = |text: &str, at: usize, word: &str| {
+        let letter = |c: char| c.is_alphanumeric() || c == '_';
+        !text[..at].ends_with(letter) && !text[at + word.len()..].starts_with(letter)
+    };
+    sources()
+        .iter()
+        .filter(|(file, _)| !places.iter().any(|place| file.starts_with(place)))
+        .flat_map(|(file, text)| {
+            words
+                .iter()
+                .filter(|word| {
+                    text.match_indices(**word)
+                        .any(|(at, _)| is_word(text, at, word))
+                })
+                .map(move |word| format!("src/{file}: {word}"))
+        })
+        .collect()
+}
+
+#[test]
+fn each_tool_stays_in_its_place() {
+    let nothing: Vec<String> = Vec::new();
+    assert_eq!(strays(&["clap", "indicatif", "ctrlc"], &["cli/"]), nothing);
+    assert_eq!(strays(&["plotters"], &["report/plot/"]), nothing);
+    assert_eq!(strays(&["ureq"], &["data/download.rs"]), nothing);
+    assert_eq!(
+        strays(
+            &["println", "eprintln", "process::exit", "stdout", "stderr"],
+            &["cli/", "device"]
+        ),
+        nothing
+    );
+}
+
+#[test]
+fn only_device_names_a_backend() {
+    let names = [
+        "burn::backend",
+        "burn_wgpu",
+        "Flex",
+        "NdArray",
+        "LibTorch",
+        "Wgpu",
+        "WebGpu",
+        "Vulkan",
+        "Metal",
+        "Cuda",
+        "Rocm",
+        "Hip",
+        "feature = \"cpu\"",
+        "feature = \"wgpu\"",
+        "feature = \"cuda\"",
+    ];
+    assert_eq!(strays(&names, &["device"]), Vec::<String>::new());
+}
+
+#[test]
+fn main_is_short() {
+    let main = fs::read_to_string(root().join("main.rs")).unwrap();
+    let lines = main.lines().count();
+    assert!(
+        lines <= 60,
+        "src/main.rs has {lines} lines: expected at most 60"
+    );
+}
