@@ -418,7 +418,7 @@ fn load(
             observe(RunEvent::Decoding { split, done, total });
         },
     )?;
-    if pictures.len() == 0 {
+    if pictures.is_empty() {
         return Err(RunError::NoSplit {
             origin: plan.dataset.origin.clone(),
             split,
