@@ -301,14 +301,15 @@ fn a_resumed_vit_equals_an_uninterrupted_one() {
         assert!(!progress.finished);
     };
     // Within the first epoch; at the second's last update, before its validation; at the third's
-    // end; within the fourth.
+    // end; within the fourth; at the last update of all.
     stopped(train(&recipe, &run, false, at_update(1)).unwrap(), 0, 2);
     stopped(train(&recipe, &run, true, at_update(5)).unwrap(), 1, 5);
     stopped(train(&recipe, &run, true, at_epochs_end(3)).unwrap(), 3, 0);
     stopped(train(&recipe, &run, true, at_update(2)).unwrap(), 3, 4);
+    stopped(train(&recipe, &run, true, at_update(1)).unwrap(), 3, 5);
     let finished = train(&recipe, &run, true, never).unwrap();
     assert_eq!(finished.outcome.ending, Ending::Complete);
-    assert_same(&left(&run), &left(&whole), "interrupted four times");
+    assert_same(&left(&run), &left(&whole), "interrupted five times");
 
     // The tables of both runs show the same epochs, and so do their splits.
     let rows = |root: &Path| read_results(&root.join("results.csv")).unwrap().len();

@@ -222,11 +222,14 @@ impl Trainer<'_> {
         let mut closing_s = 0.0;
 
         let ending = loop {
-            if self.spent(&run.progress, total, closing_s) >= 1.0 {
-                break Ending::Complete;
-            }
-            if self.config.patience > 0 && run.progress.stale >= self.config.patience {
-                break Ending::Stale;
+            // A training that was stopped within its last epoch still has to close it.
+            if run.progress.batch == 0 {
+                if self.spent(&run.progress, total, closing_s) >= 1.0 {
+                    break Ending::Complete;
+                }
+                if self.config.patience > 0 && run.progress.stale >= self.config.patience {
+                    break Ending::Stale;
+                }
             }
             let epoch = run.progress.epoch;
             let mut batches = self.train.epoch(epoch, run.progress.batch);
