@@ -313,6 +313,24 @@ fn list(adapters: &[Adapter]) -> String {
     words.join(", ")
 }
 
+/// Ends the process at once, without running the destructors of drivers.
+///
+/// CubeCL's threads outlive `main`, and a driver that is torn down under them may fault: seen with
+/// SwiftShader as a segmentation fault after all work was done, which turned success into failure.
+/// Whoever calls this has written and flushed everything.
+pub fn leave(code: u8) -> ! {
+    #[cfg(unix)]
+    {
+        // SAFETY: `_exit` takes any number and does not return; no memory is touched.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::_exit(i32::from(code))
+        }
+    }
+    #[cfg(not(unix))]
+    std::process::exit(i32::from(code))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -1,15 +1,13 @@
 //! The `vitrine` binary: parse, run, exit code.
 
-use std::process::ExitCode;
-
 /// mimalloc reuses the large, short-lived buffers of a training step that the system allocator
 /// returns to the kernel and faults in again.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> ExitCode {
+fn main() {
     keep_pages();
-    vitrine::cli::main()
+    vitrine::device::leave(vitrine::cli::main())
 }
 
 /// Tells mimalloc never to hand freed pages back to the kernel: a training step frees and needs

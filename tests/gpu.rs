@@ -118,7 +118,6 @@ fn descent(device: &Device, steps: usize) -> Vec<f32> {
     losses
 }
 
-#[test]
 fn logits_equal_the_processors() {
     on_gpu("logits", |gpu| {
         let (got, want) = (logits(gpu), logits(&cpu()));
@@ -132,7 +131,6 @@ fn logits_equal_the_processors() {
     });
 }
 
-#[test]
 fn gradients_equal_the_processors() {
     on_gpu("gradients", |gpu| {
         let all = |device: &Device| -> Vec<Vec<f64>> {
@@ -164,7 +162,6 @@ fn gradients_equal_the_processors() {
     });
 }
 
-#[test]
 fn thirty_steps_bring_the_loss_down_as_on_the_processor() {
     on_gpu("training", |gpu| {
         let (got, want) = (descent(gpu, 30), descent(&cpu(), 30));
@@ -180,4 +177,43 @@ fn thirty_steps_bring_the_loss_down_as_on_the_processor() {
             );
         }
     });
+}
+
+/// The harness's part, in its words; what it does not do is run the drivers' destructors.
+fn main() {
+    // cargo-nextest asks for names first, and runs each by its name.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |name: &str| {
+        let filters: Vec<_> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
+        filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()))
+    };
+    let tests: [(&str, fn()); 3] = [
+        ("logits_equal_the_processors", logits_equal_the_processors),
+        (
+            "gradients_equal_the_processors",
+            gradients_equal_the_processors,
+        ),
+        (
+            "thirty_steps_bring_the_loss_down_as_on_the_processor",
+            thirty_steps_bring_the_loss_down_as_on_the_processor,
+        ),
+    ];
+    if arguments.iter().any(|a| a == "--list") {
+        for (name, _) in tests {
+            println!("{name}: test");
+        }
+        return;
+    }
+    let (mut passed, mut failed) = (0, 0);
+    for (name, test) in tests.into_iter().filter(|(name, _)| wanted(name)) {
+        // A panic has printed its message already.
+        let ok = std::panic::catch_unwind(test).is_ok();
+        println!("test {name} ... {}", if ok { "ok" } else { "FAILED" });
+        passed += usize::from(ok);
+        failed += usize::from(!ok);
+    }
+    let result = if failed == 0 { "ok" } else { "FAILED" };
+    println!("\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored");
+    let _ = std::io::stdout().flush();
+    device::leave(u8::from(failed > 0))
 }

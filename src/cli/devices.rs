@@ -1,7 +1,5 @@
 //! `vitrine devices`.
 
-use std::process::ExitCode;
-
 use clap::Args;
 
 use super::say;
@@ -92,12 +90,12 @@ fn json(report: &AdapterReport) -> serde_json::Value {
 }
 
 /// The child's side of a check: one line of JSON, whatever happens.
-pub fn probe(args: &ProbeArgs) -> ExitCode {
+pub fn probe(args: &ProbeArgs) -> u8 {
     let result = device::try_here(args.device);
     let failed = result.is_err();
     match serde_json::to_string(&result) {
-        Ok(json) if say(&json).is_ok() && !failed => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+        Ok(json) if say(&json).is_ok() && !failed => 0,
+        _ => 1,
     }
 }
 

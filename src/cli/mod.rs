@@ -10,7 +10,6 @@ mod progress;
 mod train;
 
 use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
@@ -63,7 +62,7 @@ enum Done {
 
 /// Parses the command line, runs the command, and turns what comes of it into an exit code:
 /// 0 success, 1 failure, 2 usage, 130 interrupted.
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     let cli = Cli::parse();
     if let Ok(program) = std::env::current_exe() {
         crate::device::probe_with(program);
@@ -79,13 +78,13 @@ pub fn main() -> ExitCode {
         Command::Probe(args) => return devices::probe(&args),
     };
     match result {
-        Ok(Done::Success) => ExitCode::SUCCESS,
-        Ok(Done::Partly) => ExitCode::FAILURE,
-        Ok(Done::Interrupted) => ExitCode::from(130),
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Ok(Done::Success) => 0,
+        Ok(Done::Partly) => 1,
+        Ok(Done::Interrupted) => 130,
+        Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
             note(&format!("error: {}", message(&error)));
-            ExitCode::FAILURE
+            1
         }
     }
 }
