@@ -3,7 +3,7 @@
 //! These run where a real GPU is found, or on the adapter that `VITRINE_TEST_DEVICE` names, such
 //! as `wgpu:0`; elsewhere each says that it was skipped. The model is tiny and its sizes odd: a
 //! software driver tunes every new shape for seconds.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::io::Write;
 use std::sync::{LazyLock, Mutex, PoisonError};
