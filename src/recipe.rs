@@ -104,7 +104,7 @@ pub struct DataRecipe {
     pub fraction: f64,
     /// Memory for decoded pictures in MiB; what does not fit is decoded again each time.
     pub cache_mb: usize,
-    /// Threads that decode and augment; 0 is one a core.
+    /// Threads that make batches; 0 shares the process's own, one a core.
     pub workers: usize,
     /// Whether an unreadable picture is an error.
     pub strict: bool,

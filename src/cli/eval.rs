@@ -24,7 +24,7 @@ pub struct EvalArgs {
     /// Pictures a batch.
     #[arg(short, long, default_value_t = 128, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch_size: u32,
-    /// Threads that decode; 0 is one a core.
+    /// Threads that make batches; 0 shares the process's own, one a core.
     #[arg(
         short = 'j',
         long,

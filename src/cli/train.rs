@@ -173,7 +173,7 @@ pub struct TrainArgs {
     /// Seed of everything random.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<u32>,
-    /// Threads that decode and augment; 0 is one a core.
+    /// Threads that make batches; 0 shares the process's own, one a core.
     #[arg(
         short = 'j',
         long,

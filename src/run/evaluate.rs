@@ -22,7 +22,7 @@ pub struct EvaluateOptions {
     pub split: Option<SplitName>,
     /// Pictures a batch.
     pub batch_size: usize,
-    /// Threads that decode; 0 is one a core.
+    /// Threads that make batches; 0 shares the process's own, one a core.
     pub workers: usize,
     /// Whether an unreadable picture is an error.
     pub strict: bool,
