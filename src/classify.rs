@@ -9,6 +9,8 @@ use thiserror::Error;
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::data::{DecodeLimits, RawPicture, decode};
 use crate::metrics;
+use crate::model::Pass;
+use crate::ops::Precision;
 
 /// Why one picture has no answer.
 #[derive(Debug, Error)]
@@ -111,7 +113,7 @@ impl Classifier {
         let logits = self
             .checkpoint
             .model
-            .forward(images, None)
+            .forward(images, &mut Pass::inference(Precision::F32))
             .div_scalar(self.checkpoint.meta.temperature)
             .try_into_vec_as::<f32>()
             .expect("logits read back as f32");

@@ -6,7 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::data::{Batch, DataError, EvalLoader, Targets};
 use crate::metrics::{self, EvalReport};
-use crate::model::Model;
+use crate::model::{Model, Pass};
+use crate::ops::Precision;
 
 /// A model's answers to one pass.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +41,7 @@ pub fn predict(
     model: &Model,
     loader: &EvalLoader,
     device: &Device,
+    precision: Precision,
     seen: &mut dyn FnMut(usize),
 ) -> Result<Predictions, DataError> {
     let start = Instant::now();
@@ -57,7 +59,7 @@ pub fn predict(
         for &index in &batch.indices {
             names.push(loader.pictures().names()[index].clone());
         }
-        let output = model.forward(input(batch, device), None);
+        let output = model.forward(input(batch, device), &mut Pass::inference(precision));
         num_classes = output.dims()[1];
         logits.extend(
             output
@@ -87,7 +89,8 @@ pub fn evaluate(
     device: &Device,
     classes: &[String],
 ) -> Result<EvalReport, DataError> {
-    let predictions = predict(model, loader, device, &mut |_| {})?;
+    // In f32, as `eval` does unless asked otherwise.
+    let predictions = predict(model, loader, device, Precision::F32, &mut |_| {})?;
     Ok(report(&predictions, classes))
 }
 

@@ -12,6 +12,7 @@ use toml::{Table, Value};
 
 use crate::data::{AugmentConfig, Resize};
 use crate::model::{ModelConfig, ModelError};
+use crate::ops::{Precision, PrecisionChoice};
 use crate::train::{Budget, OptimizerConfig, ScheduleConfig, TrainConfig};
 
 /// What is wrong with a recipe.
@@ -189,6 +190,8 @@ pub struct TrainRecipe {
     pub accumulate: usize,
     /// Seed of splits, weights, data order, augmentation and drop path.
     pub seed: u64,
+    /// Operands of matrix products: `auto`, `f32` or `bf16`.
+    pub precision: PrecisionChoice,
     /// Label smoothing, 0 to below 1.
     pub label_smoothing: f32,
     /// Decay of the weights' moving average; 0 turns it off.
@@ -208,6 +211,7 @@ impl Default for TrainRecipe {
             batch_size: 128,
             accumulate: 1,
             seed: 0,
+            precision: PrecisionChoice::Auto,
             label_smoothing: 0.1,
             ema: 0.0,
             patience: 0,
@@ -477,18 +481,19 @@ impl Recipe {
         Ok(Budget::Epochs(t.epochs.unwrap_or(20)))
     }
 
-    /// The loop's settings.
+    /// The loop's settings, with the precision that [`TrainRecipe::precision`] came to.
     ///
     /// # Errors
     ///
     /// As for [`budget`](Self::budget).
-    pub fn train_config(&self) -> Result<TrainConfig, RecipeError> {
+    pub fn train_config(&self, precision: Precision) -> Result<TrainConfig, RecipeError> {
         let t = &self.train;
         Ok(TrainConfig {
             budget: self.budget()?,
             accumulate: t.accumulate,
             seed: t.seed,
             label_smoothing: t.label_smoothing,
+            precision,
             ema: t.ema,
             patience: t.patience,
             checkpoint_every: Duration::from_secs_f64(t.checkpoint_minutes * 60.0),

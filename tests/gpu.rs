@@ -10,7 +10,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use vitrine::device::{self, DeviceChoice, Selected};
-use vitrine::model::{Model, ModelConfig, Pooling, Position, Stem, VitConfig, parameters};
+use vitrine::model::{Model, ModelConfig, Pass, Pooling, Position, Stem, VitConfig, parameters};
+use vitrine::ops::Precision;
 use vitrine::train::classification::cross_entropy;
 
 const BATCH: usize = 7;
@@ -89,13 +90,20 @@ fn numbers<const R: usize>(tensor: Tensor<R>) -> Vec<f32> {
 }
 
 fn logits(device: &Device) -> Vec<f32> {
-    numbers(config().init(3, device).forward(batch(device).0, None))
+    numbers(
+        config()
+            .init(3, device)
+            .forward(batch(device).0, &mut Pass::inference(Precision::F32)),
+    )
 }
 
 /// Loss and gradients, one flat tensor a parameter.
 fn gradients(model: &Model, device: &Device) -> (f32, Vec<Option<Tensor<1>>>) {
     let (images, targets) = batch(device);
-    let loss = cross_entropy(model.forward(images, None), targets);
+    let loss = cross_entropy(
+        model.forward(images, &mut Pass::inference(Precision::F32)),
+        targets,
+    );
     let value = loss.clone().into_scalar::<f32>();
     let mut gradients = loss.backward();
     (value, parameters::take_gradients(model, &mut gradients))

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData, Tolerance};
 use safetensors::SafeTensors;
-use vitrine::model::{ModelConfig, Pooling, Position, Stem, VitConfig, parameters};
+use vitrine::model::{ModelConfig, Pass, Pooling, Position, Stem, VitConfig, parameters};
+use vitrine::ops::Precision;
 
 type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
 
@@ -101,12 +102,13 @@ fn check(name: &str, pooling: Pooling, registers: usize) {
     let (shape, logits) = &tensors["logits"];
     let expected = TensorData::new(logits.clone(), shape.clone());
     let tolerance = Tolerance::<f32>::absolute(1e-5).set_relative(1e-5);
-    let logits = model.forward(images.clone(), None);
+    let logits = model.forward(images.clone(), &mut Pass::inference(Precision::F32));
     logits
         .clone()
         .into_data()
         .assert_approx_eq(&expected, tolerance);
-    let inference = burn::module::Module::valid(&model).forward(images.inner(), None);
+    let inference = burn::module::Module::valid(&model)
+        .forward(images.inner(), &mut Pass::inference(Precision::F32));
     inference.into_data().assert_approx_eq(&expected, tolerance);
 
     let loss = -log_softmax(logits, 1).narrow(1, 2, 1).mean();

@@ -96,6 +96,7 @@ pub fn run(args: CompareArgs) -> anyhow::Result<Done> {
     };
     let device = device::select(args.device)?;
     let options = EvaluateOptions {
+        precision: crate::ops::PrecisionChoice::Auto,
         data: args.data.clone(),
         split: args.split,
         batch_size: args.batch_size as usize,

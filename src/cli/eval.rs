@@ -7,6 +7,7 @@ use clap::Args;
 use super::{Done, note, say};
 use crate::data::SplitName;
 use crate::device::{self, DeviceChoice};
+use crate::ops::PrecisionChoice;
 use crate::run::{self, EvaluateOptions, Evaluated};
 
 /// Prints accuracy, calibration and confusion on one split, and writes them as files.
@@ -33,6 +34,9 @@ pub struct EvalArgs {
         allow_negative_numbers = true
     )]
     workers: u32,
+    /// Operands of matrix products: auto (which is f32), f32 or bf16.
+    #[arg(long, default_value = "auto", value_name = "PRECISION")]
+    precision: PrecisionChoice,
     /// Refuse unreadable pictures instead of skipping them.
     #[arg(long)]
     strict: bool,
@@ -56,6 +60,7 @@ pub fn run(args: EvalArgs) -> anyhow::Result<Done> {
         split: args.split,
         batch_size: args.batch_size as usize,
         workers: args.workers as usize,
+        precision: args.precision,
         strict: args.strict,
         out: args.out,
     };

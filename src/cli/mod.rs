@@ -18,6 +18,9 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "vitrine", version = version(), arg_required_else_help = true, max_term_width = 100)]
 struct Cli {
+    /// Threads to compute and decode on; without it, one a core.
+    #[arg(long, global = true, value_name = "N", hide_short_help = true, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    threads: Option<u32>,
     #[command(subcommand)]
     command: Command,
 }
@@ -66,6 +69,12 @@ pub fn main() -> u8 {
     let cli = Cli::parse();
     if let Ok(program) = std::env::current_exe() {
         crate::device::probe_with(program);
+    }
+    if let Some(threads) = cli.threads
+        && let Err(error) = crate::device::set_threads(threads as usize)
+    {
+        note(&format!("error: --threads {threads}: {error}"));
+        return 1;
     }
     let result = match cli.command {
         Command::Train(args) => train::run(*args),

@@ -11,6 +11,7 @@ use super::progress::Progress;
 use super::{Done, note, on_interrupt, say};
 use crate::device::{self, DeviceChoice, Selected};
 use crate::metrics::EvalReport;
+use crate::ops::PrecisionChoice;
 use crate::recipe::{Layers, Recipe};
 use crate::report::text;
 use crate::run::{self, Finished, RunDir};
@@ -90,6 +91,9 @@ pub struct TrainArgs {
         allow_negative_numbers = true
     )]
     warmup_epochs: Option<f64>,
+    /// Operands of matrix products: auto, f32 or bf16; sums are in f32.
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<PrecisionChoice>,
     /// Label smoothing.
     #[arg(
         long,
@@ -233,6 +237,15 @@ impl TrainArgs {
         text("model.name", self.model.clone());
         text("train.time", self.time.clone());
         text("preprocess.resize", self.resize.clone());
+        text(
+            "train.precision",
+            self.precision.map(|p| {
+                serde_json::to_value(p)
+                    .ok()
+                    .and_then(|name| name.as_str().map(str::to_owned))
+                    .unwrap_or_default()
+            }),
+        );
         let mut integer = |key, value: Option<i64>| {
             flags.extend(value.map(|v| (key, Value::Integer(v))));
         };
@@ -427,7 +440,7 @@ fn dry_run(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Done> {
         .max(1)
         .div_ceil(recipe.train.accumulate);
     let start = Instant::now();
-    let update_s = run::measure_update(recipe, &plan, &device);
+    let update_s = run::measure_update(recipe, &plan, &device)?;
     let updates = match recipe.budget()? {
         Budget::Epochs(n) => (n * updates_per_epoch) as f64,
         Budget::Steps(n) => n as f64,

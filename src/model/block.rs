@@ -2,14 +2,13 @@
 
 use burn::module::Module;
 use burn::nn::Linear;
-use burn::tensor::module::linear;
 use burn::tensor::{Bool, Device, Tensor};
 
+use super::Pass;
 use super::attention::Attention;
-use super::drop_path::Noise;
-use super::gelu::gelu;
 use super::norm::LayerNorm;
-use super::patch::undrawn_linear;
+use super::patch::{affine, undrawn_linear};
+use crate::ops;
 
 /// A pre-norm encoder block (Dosovitskiy et al. 2021, eq. 2 and 3):
 /// x ← x + attention(norm₁(x)), x ← x + MLP(norm₂(x)).
@@ -25,6 +24,15 @@ pub struct EncoderBlock {
     pub mlp: Mlp,
     /// Probability that a picture skips a branch in training.
     drop_path: f64,
+}
+
+/// Two linear layers around a GELU.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// `[D, mlp_dim]`.
+    pub fc1: Linear,
+    /// `[mlp_dim, D]`.
+    pub fc2: Linear,
 }
 
 impl EncoderBlock {
@@ -48,7 +56,7 @@ impl EncoderBlock {
         }
     }
 
-    /// Tokens one layer on; `mask` as in [`Attention::forward`].
+    /// Tokens one layer on; `mask` as in [`ops::attention::attention`].
     ///
     /// # Shapes
     ///
@@ -58,37 +66,27 @@ impl EncoderBlock {
         x: Tensor<2>,
         batch: usize,
         mask: Option<&Tensor<4, Bool>>,
-        mut noise: Option<&mut Noise>,
+        pass: &mut Pass,
     ) -> Tensor<2> {
-        let mut drop = |branch: Tensor<2>| match noise.as_deref_mut() {
-            Some(noise) => noise.drop_path(branch, batch, self.drop_path),
-            None => branch,
-        };
-        let attended = self.attention.forward(&self.norm1, x.clone(), batch, mask);
-        let x = x + drop(attended);
-        let thought = self.mlp.forward(&self.norm2, x.clone());
-        x + drop(thought)
-    }
-}
-
-/// Two linear layers around a GELU.
-#[derive(Module, Debug)]
-pub struct Mlp {
-    /// `[D, mlp_dim]`.
-    pub fc1: Linear,
-    /// `[mlp_dim, D]`.
-    pub fc2: Linear,
-}
-
-impl Mlp {
-    /// The MLP after `norm`.
-    ///
-    /// # Shapes
-    ///
-    /// `[B·N, D]` → `[B·N, D]`.
-    pub fn forward(&self, norm: &LayerNorm, x: Tensor<2>) -> Tensor<2> {
-        let hidden = gelu(norm.fold(&self.fc1, x).output());
-        let bias = self.fc2.bias.as_ref().map(|b| b.val());
-        linear(hidden, self.fc2.weight.val(), bias)
+        let keep = pass.keep(batch, self.drop_path);
+        let x = ops::attention::attention(
+            x,
+            self.attention.heads(batch),
+            &self.norm1.scale(),
+            &affine(&self.attention.qkv),
+            &affine(&self.attention.projection),
+            mask,
+            keep.as_deref(),
+            pass.precision,
+        );
+        let keep = pass.keep(batch, self.drop_path);
+        ops::mlp::mlp(
+            x,
+            &self.norm2.scale(),
+            &affine(&self.mlp.fc1),
+            &affine(&self.mlp.fc2),
+            keep.as_deref(),
+            pass.precision,
+        )
     }
 }

@@ -1,10 +1,10 @@
 //! Randomness inside the model: drop path.
 
-use burn::tensor::{Tensor, TensorData};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::init::{mix, unit};
+use crate::ops::Precision;
 
 /// The randomness of one training step.
 ///
@@ -23,50 +23,59 @@ impl Noise {
         }
     }
 
-    /// Drop path (stochastic depth, Huang et al. 2016): each picture's `branch` vanishes with
-    /// probability `rate`, and the others grow by 1/(1 − rate) so that the mean stays.
-    ///
-    /// # Shapes
-    ///
-    /// `branch` `[B·N, D]` → `[B·N, D]`; one draw for each of the B pictures.
-    pub(super) fn drop_path(&mut self, branch: Tensor<2>, batch: usize, rate: f64) -> Tensor<2> {
-        if rate <= 0.0 {
-            return branch;
-        }
+    /// Drop path (stochastic depth, Huang et al. 2016): how much of its branch each of `batch`
+    /// pictures keeps, which is nothing with probability `rate` and 1/(1 − rate) otherwise, so
+    /// that the mean stays.
+    fn keep(&mut self, batch: usize, rate: f64) -> Vec<f32> {
         let kept = (1.0 / (1.0 - rate)) as f32;
-        let mask: Vec<f32> = (0..batch)
-            .map(|_| {
-                let dropped = unit(self.generator.next_u64()) < rate;
-                if dropped { 0.0 } else { kept }
-            })
-            .collect();
-        let device = branch.device();
-        let mask = Tensor::<3>::from_data(TensorData::new(mask, [batch, 1, 1]), &device);
-        let [rows, width] = branch.dims();
-        (branch.reshape([batch, rows / batch, width]) * mask).reshape([rows, width])
+        let mut draw = || unit(self.generator.next_u64()) < rate;
+        (0..batch)
+            .map(|_| if draw() { 0.0 } else { kept })
+            .collect()
+    }
+}
+
+/// How one forward pass is run.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    /// What the operands of matrix products are rounded to.
+    pub precision: Precision,
+    /// The randomness of a training step; none in inference.
+    pub noise: Option<&'a mut Noise>,
+}
+
+impl<'a> Pass<'a> {
+    /// A training step.
+    pub fn training(precision: Precision, noise: &'a mut Noise) -> Self {
+        Self {
+            precision,
+            noise: Some(noise),
+        }
+    }
+
+    /// Inference.
+    pub fn inference(precision: Precision) -> Self {
+        Self {
+            precision,
+            noise: None,
+        }
+    }
+
+    /// How much of a branch each picture keeps; `None` is all of it.
+    pub(super) fn keep(&mut self, batch: usize, rate: f64) -> Option<Vec<f32>> {
+        let noise = self.noise.as_deref_mut()?;
+        (rate > 0.0).then(|| noise.keep(batch, rate))
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
-
-    fn dropped(noise: &mut Noise, batch: usize, rate: f64) -> Vec<f32> {
-        let ones = Tensor::<2>::ones([batch * 3, 2], &Device::flex());
-        noise
-            .drop_path(ones, batch, rate)
-            .try_into_vec_as::<f32>()
-            .unwrap()
-    }
 
     #[test]
-    fn drops_whole_pictures_and_keeps_the_mean() {
-        let values = dropped(&mut Noise::new(7, 1), 4_000, 0.3);
-        for picture in values.chunks(6) {
-            assert!(picture.iter().all(|&v| v == picture[0]));
-        }
+    fn drops_some_pictures_and_keeps_the_mean() {
+        let values = Noise::new(7, 1).keep(4_000, 0.3);
+        assert!(values.iter().all(|&v| v == 0.0 || v == 1.0 / 0.7));
         let mean = values.iter().sum::<f32>() / values.len() as f32;
         assert!((mean - 1.0).abs() < 0.05, "mean {mean}");
         assert!(values.contains(&0.0));
@@ -74,11 +83,20 @@ mod tests {
 
     #[test]
     fn depends_on_seed_and_step_alone() {
-        let draw = |seed, step| dropped(&mut Noise::new(seed, step), 64, 0.5);
+        let draw = |seed, step| Noise::new(seed, step).keep(64, 0.5);
         assert_eq!(draw(1, 2), draw(1, 2));
         assert_ne!(draw(1, 2), draw(1, 3));
         assert_ne!(draw(1, 2), draw(2, 1));
         let mut noise = Noise::new(1, 2);
-        assert_ne!(dropped(&mut noise, 64, 0.5), dropped(&mut noise, 64, 0.5));
+        assert_ne!(noise.keep(64, 0.5), noise.keep(64, 0.5));
+    }
+
+    #[test]
+    fn inference_and_a_rate_of_zero_keep_everything() {
+        assert_eq!(Pass::inference(Precision::F32).keep(2, 0.5), None);
+        let mut noise = Noise::new(1, 2);
+        let mut pass = Pass::training(Precision::F32, &mut noise);
+        assert_eq!(pass.keep(2, 0.0), None);
+        assert!(pass.keep(2, 0.5).is_some());
     }
 }

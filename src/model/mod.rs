@@ -21,7 +21,6 @@ pub mod block;
 pub mod cnn;
 mod count;
 pub mod drop_path;
-pub mod gelu;
 mod init;
 pub mod norm;
 pub mod parameters;
@@ -36,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use cnn::{Resnet9, Resnet18, ResnetConfig, ResnetVariant};
-pub use drop_path::Noise;
+pub use drop_path::{Noise, Pass};
 pub use preset::{Preset, presets};
 pub use vit::{Pooling, Position, Stem, Vit, VitConfig};
 
@@ -207,16 +206,15 @@ pub enum Model {
 impl Model {
     /// Logits of a batch of normalised pictures.
     ///
-    /// `noise` is the randomness of a training step; `None` is inference. Batch norm goes by the
-    /// device instead: on an autodiff device it uses the batch's statistics, so evaluate
-    /// [`Module::valid`].
+    /// Batch norm goes by the device, not by `pass`: on an autodiff device it uses the batch's
+    /// statistics, so evaluate [`Module::valid`].
     ///
     /// # Shapes
     ///
     /// `images` `[B, 3, H, W]` → `[B, K]`.
-    pub fn forward(&self, images: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<2> {
+    pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         match self {
-            Self::Vit(model) => model.forward(images, noise),
+            Self::Vit(model) => model.forward(images, pass),
             Self::Resnet18(model) => model.forward(images),
             Self::Resnet9(model) => model.forward(images),
         }
@@ -227,9 +225,9 @@ impl Model {
     /// # Shapes
     ///
     /// `images` `[B, 3, H, W]` → `[B, D]`.
-    pub fn features(&self, images: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<2> {
+    pub fn features(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         match self {
-            Self::Vit(model) => model.features(images, noise),
+            Self::Vit(model) => model.features(images, pass),
             Self::Resnet18(model) => model.features(images),
             Self::Resnet9(model) => model.features(images),
         }

@@ -4,16 +4,28 @@ use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
-use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor};
 
+use super::Pass;
 use super::vit::{Stem, VitConfig};
+use crate::ops::Affine;
+use crate::ops::linear::linear;
 
 /// A linear layer whose weights [`init`](super::init) draws.
 pub(super) fn undrawn_linear(inputs: usize, outputs: usize, device: &Device) -> Linear {
     LinearConfig::new(inputs, outputs)
         .with_initializer(Initializer::Zeros)
         .init(device)
+}
+
+/// A linear layer's weights, for an operation.
+pub(super) fn affine(layer: &Linear) -> Affine {
+    let bias = layer.bias.as_ref().map(|bias| bias.val());
+    let weight = layer.weight.val();
+    Affine {
+        bias: bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[1]], &weight.device())),
+        weight,
+    }
 }
 
 /// A square convolution without bias, padded to keep size/stride; its weights `init` draws.
@@ -86,14 +98,13 @@ impl PatchEmbedding {
     /// # Shapes
     ///
     /// `[B, 3, H, W]` → `[B·N, D]` with N = (H/P)².
-    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+    pub fn forward(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
         let mut x = images;
         for layer in &self.stem {
             x = relu(layer.norm.forward(layer.conv.forward(x)));
         }
         let patches = patches(x, self.patch_size);
-        let bias = self.projection.bias.as_ref().map(|b| b.val());
-        linear(patches, self.projection.weight.val(), bias)
+        linear(patches, &affine(&self.projection), pass.precision)
     }
 }
 

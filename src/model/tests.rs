@@ -4,6 +4,7 @@
 use super::attention::Attention;
 use super::norm::LayerNorm;
 use super::*;
+use crate::ops::Precision;
 use burn::module::{ModuleVisitor, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Distribution, TensorData, Tolerance};
@@ -185,7 +186,10 @@ fn every_family_gives_logits_and_features() {
         let device = flex().autodiff();
         let model = config.init(1, &device);
         let images = random([3, 3, size, size], &device);
-        let logits = model.forward(images.clone(), Some(&mut Noise::new(1, 1)));
+        let logits = model.forward(
+            images.clone(),
+            &mut Pass::training(Precision::F32, &mut Noise::new(1, 1)),
+        );
         assert_eq!(logits.dims(), [3, 7], "{config:?}");
         // The head starts as zeros, so every class is as likely as any other.
         let loss = -log_softmax(logits, 1).mean();
@@ -194,7 +198,10 @@ fn every_family_gives_logits_and_features() {
         let gradients = parameters::take_gradients(&model, &mut gradients);
         assert_eq!(gradients.len(), parameters::trainable(&model).len());
         assert!(gradients.iter().all(Option::is_some), "{config:?}");
-        assert_eq!(model.valid().features(images.inner(), None).dims()[0], 3);
+        assert_eq!(
+            model.valid().features(images.inner(), &mut still()).dims()[0],
+            3
+        );
     }
 }
 
@@ -208,8 +215,11 @@ fn training_and_inference_take_different_paths_to_the_same_logits() {
         });
         let model = stirred(&config, &flex().autodiff());
         let images = random([4, 3, 15, 15], &flex().autodiff());
-        let training = model.forward(images.clone(), None).into_data();
-        let inference = model.valid().forward(images.inner(), None).into_data();
+        let training = model.forward(images.clone(), &mut still()).into_data();
+        let inference = model
+            .valid()
+            .forward(images.inner(), &mut still())
+            .into_data();
         assert!(training.iter::<f32>().any(|logit| logit.abs() > 0.1));
         training.assert_approx_eq(&inference, Tolerance::<f32>::absolute(2e-5));
     }
@@ -223,12 +233,12 @@ fn drop_path_acts_in_training_alone() {
     });
     let model = stirred(&config, &flex());
     let images = random([6, 3, 15, 15], &flex());
-    let draw = |noise: Option<&mut Noise>| values(model.forward(images.clone(), noise));
-    let still = draw(None);
-    assert_eq!(still, draw(None));
-    let noisy = draw(Some(&mut Noise::new(5, 8)));
-    assert_ne!(still, noisy);
-    assert_eq!(noisy, draw(Some(&mut Noise::new(5, 8))));
+    let draw = |pass: &mut Pass| values(model.forward(images.clone(), pass));
+    let quiet = draw(&mut still());
+    assert_eq!(quiet, draw(&mut still()));
+    let noisy = || draw(&mut Pass::training(Precision::F32, &mut Noise::new(5, 8)));
+    assert_ne!(quiet, noisy());
+    assert_eq!(noisy(), noisy());
 }
 
 #[test]
@@ -266,7 +276,16 @@ fn a_masked_token_is_not_looked_at() {
         .slice_assign([0..batch, 4..5], last)
         .reshape([batch * tokens, 12]);
     let others = |x| {
-        let y = attention.forward(&norm, x, batch, Some(&mask));
+        let y = crate::ops::attention::attention(
+            x,
+            attention.heads(batch),
+            &norm.scale(),
+            &patch::affine(&attention.qkv),
+            &patch::affine(&attention.projection),
+            Some(&mask),
+            None,
+            Precision::F32,
+        );
         values(y.reshape([batch, tokens, 12]).narrow(1, 0, 4))
     };
     assert_eq!(others(x), others(other));
@@ -283,8 +302,8 @@ fn without_positions_the_encoder_commutes_with_a_permutation() {
     };
     let tokens = random([2, 6, 12], &flex());
     let order = Tensor::from_data([3, 0, 5, 1, 4, 2], &flex());
-    let before = vit.encode(tokens.clone().select(1, order.clone()), None, None);
-    let after = vit.encode(tokens, None, None).select(1, order);
+    let before = vit.encode(tokens.clone().select(1, order.clone()), None, &mut still());
+    let after = vit.encode(tokens, None, &mut still()).select(1, order);
     before
         .into_data()
         .assert_approx_eq(&after.into_data(), Tolerance::<f32>::absolute(1e-5));
@@ -307,8 +326,8 @@ fn with_positions_the_place_of_a_patch_matters() {
             .clone()
             .select(2, Tensor::from_data(rows.as_slice(), &flex()));
         let (a, b) = (
-            values(model.forward(images, None)),
-            values(model.forward(moved, None)),
+            values(model.forward(images, &mut still())),
+            values(model.forward(moved, &mut still())),
         );
         let difference = a
             .iter()
@@ -354,7 +373,7 @@ fn gradients_equal_finite_differences() {
         let model = stirred(&config, &device);
         let images = random([5, 3, 12, 12], &device);
         let loss = |model: &Model| {
-            let logits = model.forward(images.clone(), None);
+            let logits = model.forward(images.clone(), &mut still());
             -(log_softmax(logits, 1).narrow(1, 2, 1)).mean()
         };
         let mut gradients = loss(&model).backward();
@@ -571,6 +590,11 @@ fn configurations_survive_serialisation_and_refuse_unknown_keys() {
     }
 }
 
+/// A pass without noise.
+fn still() -> Pass<'static> {
+    Pass::inference(Precision::F32)
+}
+
 /// Xavier's weights for a lone module.
 fn drawn<M: Module>(module: M) -> M {
     init::draw(module, 9, &flex())
@@ -587,9 +611,9 @@ fn running_statistics_reach_inference() {
     let device = flex().autodiff();
     let model = stirred(&ModelConfig::Resnet(config), &device);
     let images = random([4, 3, 8, 8], &device) * 2.0 + 1.0;
-    let before = values(model.valid().forward(images.clone().inner(), None));
-    let _ = model.forward(images.clone(), None);
-    let after = values(model.valid().forward(images.inner(), None));
+    let before = values(model.valid().forward(images.clone().inner(), &mut still()));
+    let _ = model.forward(images.clone(), &mut still());
+    let after = values(model.valid().forward(images.inner(), &mut still()));
     assert_ne!(before, after);
     struct Frozen(usize);
     impl ModuleVisitor for Frozen {

@@ -2,15 +2,14 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear};
-use burn::tensor::module::linear;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::block::EncoderBlock;
-use super::drop_path::Noise;
 use super::norm::LayerNorm;
-use super::patch::{PatchEmbedding, undrawn_linear};
-use super::{ModelError, check, position};
+use super::patch::{PatchEmbedding, affine, undrawn_linear};
+use super::{ModelError, Pass, check, position};
+use crate::ops::linear::linear;
 
 /// What of the last tokens the head sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,9 +199,9 @@ impl Vit {
     /// # Shapes
     ///
     /// `[B, 3, H, W]` → `[B, K]`.
-    pub fn forward(&self, images: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<2> {
-        let bias = self.head.bias.as_ref().map(|b| b.val());
-        linear(self.features(images, noise), self.head.weight.val(), bias)
+    pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
+        let features = self.features(images, pass);
+        linear(features, &affine(&self.head), pass.precision)
     }
 
     /// The normalised class token, or the mean of the patches' normalised tokens.
@@ -210,9 +209,9 @@ impl Vit {
     /// # Shapes
     ///
     /// `[B, 3, H, W]` → `[B, D]`.
-    pub fn features(&self, images: Tensor<4>, noise: Option<&mut Noise>) -> Tensor<2> {
+    pub fn features(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let [batch, ..] = images.dims();
-        let tokens = self.encode(self.embed(images), None, noise);
+        let tokens = self.encode(self.embed(images, pass), None, pass);
         let [_, count, width] = tokens.dims();
         if self.class_token.is_some() {
             // The norm works token by token, so the others need none.
@@ -230,9 +229,9 @@ impl Vit {
     /// # Shapes
     ///
     /// `[B, 3, H, W]` → `[B, N, D]`.
-    pub fn embed(&self, images: Tensor<4>) -> Tensor<3> {
+    pub fn embed(&self, images: Tensor<4>, pass: &Pass) -> Tensor<3> {
         let [batch, ..] = images.dims();
-        let patches = self.patch_embedding.forward(images);
+        let patches = self.patch_embedding.forward(images, pass);
         let [rows, width] = patches.dims();
         let mut patches = patches.reshape([batch, rows / batch, width]);
         let mut class_token = self.class_token.as_ref().map(|token| token.val());
@@ -262,7 +261,7 @@ impl Vit {
         Tensor::cat(tokens, 1)
     }
 
-    /// The encoder; `mask` as in [`Attention::forward`](super::attention::Attention::forward).
+    /// The encoder; `mask` as in [`attention`](crate::ops::attention::attention).
     ///
     /// # Shapes
     ///
@@ -271,13 +270,12 @@ impl Vit {
         &self,
         tokens: Tensor<3>,
         mask: Option<&Tensor<4, Bool>>,
-        mut noise: Option<&mut Noise>,
+        pass: &mut Pass,
     ) -> Tensor<3> {
         let [batch, count, width] = tokens.dims();
-        // One matrix of all tokens: a batched product would build one weight gradient a picture.
         let mut x = tokens.reshape([batch * count, width]);
         for block in &self.blocks {
-            x = block.forward(x, batch, mask, noise.as_deref_mut());
+            x = block.forward(x, batch, mask, pass);
         }
         x.reshape([batch, count, width])
     }

@@ -16,6 +16,8 @@ use crate::recipe::Recipe;
 /// What to measure on, and where to put it.
 #[derive(Debug, Clone, Default)]
 pub struct EvaluateOptions {
+    /// Operands of matrix products.
+    pub precision: crate::ops::PrecisionChoice,
     /// Data set; without it, the one the run was trained on.
     pub data: Option<PathBuf>,
     /// Split; without it, test, or the only one there is.
@@ -134,13 +136,25 @@ pub fn answer(
             has: format!("{} pictures there, none of them readable", samples.len()),
         });
     }
+    let precision = options
+        .precision
+        .for_inference(&device.device)
+        .ok_or_else(|| RunError::Precision {
+            device: device.name.clone(),
+        })?;
     let loader = EvalLoader::new(
         pictures.clone(),
         meta.preprocess.clone(),
         options.batch_size,
         options.workers,
     );
-    let mut predictions = eval::predict(&checkpoint.model, &loader, &device.device, &mut |_| {})?;
+    let mut predictions = eval::predict(
+        &checkpoint.model,
+        &loader,
+        &device.device,
+        precision,
+        &mut |_| {},
+    )?;
     for logit in &mut predictions.logits {
         *logit /= meta.temperature;
     }

@@ -212,6 +212,7 @@ pub(super) fn finish(
             continue;
         }
         let options = EvaluateOptions {
+            precision: crate::ops::PrecisionChoice::Auto,
             data: recipe.data.path.clone(),
             split: Some(split),
             batch_size: recipe.train.batch_size,
@@ -308,6 +309,7 @@ pub fn redraw(dir: &RunDir, extension: &str, device: &Selected) -> Result<Vec<Pa
     draw_report(dir.root(), &report, extension)?;
     written.extend(["confusion_matrix", "reliability", "per_class"].map(at));
     let options = EvaluateOptions {
+        precision: crate::ops::PrecisionChoice::Auto,
         split: Some(split),
         batch_size: 128,
         ..EvaluateOptions::default()

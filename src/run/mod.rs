@@ -21,6 +21,7 @@ use crate::data::{
 use crate::device::Selected;
 use crate::metrics::EvalReport;
 use crate::model::ModelConfig;
+use crate::ops::Precision;
 use crate::recipe::{Recipe, RecipeError};
 use crate::report::ReportError;
 use crate::train::{Outcome, Saved, TrainError, TrainEvent, Trainer, seconds_per_update};
@@ -121,6 +122,12 @@ pub enum RunError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// The device cannot multiply bf16.
+    #[error("{device} does not compute in bf16: take --precision f32 or auto")]
+    Precision {
+        /// The device.
+        device: String,
     },
     /// Data.
     #[error(transparent)]
@@ -246,15 +253,34 @@ fn natural_size(dataset: &Dataset, splits: &Splits) -> usize {
     }
 }
 
+/// The precision a recipe's training comes to on a device.
+///
+/// # Errors
+///
+/// [`RunError::Precision`] where the device cannot.
+pub fn precision(recipe: &Recipe, device: &Selected) -> Result<Precision, RunError> {
+    let choice = recipe.train.precision;
+    choice
+        .for_training(&device.device)
+        .ok_or_else(|| RunError::Precision {
+            device: device.name.clone(),
+        })
+}
+
 /// Seconds of one update of this plan on this device, measured.
-pub fn measure_update(recipe: &Recipe, plan: &Plan, device: &Selected) -> f64 {
-    seconds_per_update(
+///
+/// # Errors
+///
+/// As [`precision`].
+pub fn measure_update(recipe: &Recipe, plan: &Plan, device: &Selected) -> Result<f64, RunError> {
+    Ok(seconds_per_update(
         &plan.model,
         &recipe.optimizer,
         recipe.train.batch_size.min(plan.splits.train.len()),
         recipe.train.accumulate,
+        precision(recipe, device)?,
         &device.device,
-    )
+    ))
 }
 
 /// A finished or interrupted run.
@@ -287,6 +313,11 @@ pub fn train(
     stop: &AtomicBool,
     observe: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<Finished, RunError> {
+    // What `auto` came to is kept, so that a resume elsewhere computes the same.
+    let precision = precision(recipe, device)?;
+    let mut recipe = recipe.clone();
+    recipe.train.precision = precision.into();
+    let recipe = &recipe;
     dir.sweep();
     let saved = if resume {
         if !dir.state_folder().join("state.safetensors").is_file() {
@@ -349,7 +380,7 @@ pub fn train(
         val_top1: None,
     };
     let trainer = Trainer {
-        config: recipe.train_config()?,
+        config: recipe.train_config(precision)?,
         train: train_loader,
         val,
         device: device.device.clone(),

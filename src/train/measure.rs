@@ -8,7 +8,8 @@ use super::classification::{cross_entropy, soft_targets};
 use super::optimizer::{GradientSum, Optimizer, OptimizerConfig};
 use crate::data::{Batch, Targets};
 use crate::eval;
-use crate::model::{ModelConfig, Noise, parameters};
+use crate::model::{ModelConfig, Noise, Pass, parameters};
+use crate::ops::Precision;
 
 /// Seconds of one optimizer update over `accumulate` batches of `batch_size` pictures of noise,
 /// after one that is not counted.
@@ -17,6 +18,7 @@ pub fn seconds_per_update(
     optimizer: &OptimizerConfig,
     batch_size: usize,
     accumulate: usize,
+    precision: Precision,
     device: &Device,
 ) -> f64 {
     let device = device.clone().autodiff();
@@ -40,7 +42,10 @@ pub fn seconds_per_update(
         for _ in 0..accumulate {
             let batch = batch();
             let targets = soft_targets(&batch.targets, model.num_classes(), 0.1, &device);
-            let logits = network.forward(eval::input(batch, &device), Some(&mut noise));
+            let logits = network.forward(
+                eval::input(batch, &device),
+                &mut Pass::training(precision, &mut noise),
+            );
             let mut grads = cross_entropy(logits, targets).backward();
             gradients.add(parameters::take_gradients(&network, &mut grads));
         }

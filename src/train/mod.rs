@@ -11,8 +11,9 @@ mod schedule;
 mod state;
 mod trainer;
 
+pub use classification::{cross_entropy, soft_targets};
 pub use measure::seconds_per_update;
-pub use optimizer::{OptimizerConfig, OptimizerKind};
+pub use optimizer::{GradientSum, Optimizer, OptimizerConfig, OptimizerKind};
 pub use schedule::{Budget, Decay, Schedule, ScheduleConfig};
 pub use state::{Best, EpochRecord, Progress, Saved};
 pub use trainer::{Ending, Outcome, TrainConfig, TrainError, TrainEvent, Trainer};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Model;
 use crate::model::parameters::{self, ParameterInfo};
+use crate::ops::adamw::{Step, adamw};
 
 /// The update rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,40 +177,26 @@ impl Optimizer {
             epsilon,
             ..
         } = self.config;
-        let fresh1 = gradient.clone().mul_scalar(1.0 - beta1);
-        let fresh2 = gradient.square().mul_scalar(1.0 - beta2);
         let (first, second) = match moments {
             Some(Moments {
                 first,
                 second: Some(second),
-            }) => (
-                first.mul_scalar(beta1).add(fresh1),
-                second.mul_scalar(beta2).add(fresh2),
-            ),
-            _ => (fresh1, fresh2),
+            }) => (first, second),
+            _ => (gradient.zeros_like(), gradient.zeros_like()),
         };
         let t = self.updates as f64;
-        let correct1 = 1.0 - beta1.powf(t);
-        let correct2 = 1.0 - beta2.powf(t);
-        // m̂ / (√v̂ + ε), with both corrections folded into two scalars.
-        let denominator = second
-            .clone()
-            .sqrt()
-            .mul_scalar(1.0 / correct2.sqrt())
-            .add_scalar(epsilon);
-        let step = first.clone().div(denominator).mul_scalar(lr / correct1);
-        let value = if decay > 0.0 {
-            value.mul_scalar(1.0 - lr * decay)
-        } else {
-            value
+        let step = Step {
+            lr,
+            beta1,
+            beta2,
+            correction1: 1.0 - beta1.powf(t),
+            correction2: 1.0 - beta2.powf(t),
+            epsilon,
+            decay,
         };
-        (
-            value.sub(step),
-            Moments {
-                first,
-                second: Some(second),
-            },
-        )
+        let [value, first, second] = adamw(value, gradient, first, second, &step);
+        let second = Some(second);
+        (value, Moments { first, second })
     }
 
     fn sgd(

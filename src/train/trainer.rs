@@ -15,7 +15,8 @@ use super::state::{self, Best, EpochRecord, Progress, Saved};
 use crate::checkpoint::{self, CheckpointError, HostTensor, WeightsMeta};
 use crate::data::{Batch, Batches, DataError, EvalLoader, TrainLoader};
 use crate::eval;
-use crate::model::{Model, Noise, parameters};
+use crate::model::{Model, Noise, Pass, parameters};
+use crate::ops::Precision;
 
 /// Settings of the loop.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +35,8 @@ pub struct TrainConfig {
     pub patience: usize,
     /// Longest time between two saved states.
     pub checkpoint_every: Duration,
+    /// What the operands of matrix products are rounded to.
+    pub precision: Precision,
     /// The optimizer.
     pub optimizer: OptimizerConfig,
     /// The learning rate's course.
@@ -384,7 +387,10 @@ impl Trainer<'_> {
             self.config.label_smoothing,
             &device,
         );
-        let logits = model.forward(eval::input(batch, &device), Some(noise));
+        let logits = model.forward(
+            eval::input(batch, &device),
+            &mut Pass::training(self.config.precision, noise),
+        );
         let loss = cross_entropy(logits, targets);
         let mut grads = loss.clone().mul_scalar(1.0 / group as f32).backward();
         gradients.add(parameters::take_gradients(model, &mut grads));

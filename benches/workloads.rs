@@ -1,0 +1,135 @@
+//! The reference workloads, one a process, so that peers can be timed by turns with it.
+//!
+//! `cargo bench --bench workloads -- w1-train --precision bf16` prints one JSON object: workload,
+//! precision, batch, threads, images_per_s, ms_per_step, peak_rss_mb. Workloads: w1-train,
+//! w1-infer (vit-w1 on 32×32), w2-train, w2-infer (resnet18 on 32×32), w3-infer (vit-tiny on
+//! 224×224, 1000 classes). Options: --precision f32|bf16, --batch, --steps, --warmup, --threads.
+
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use vitrine::data::Targets;
+use vitrine::model::{Model, ModelConfig, Noise, Pass, parameters};
+use vitrine::ops::Precision;
+use vitrine::train::{GradientSum, Optimizer, OptimizerConfig, cross_entropy, soft_targets};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+struct Options {
+    workload: String,
+    precision: Precision,
+    batch: usize,
+    steps: usize,
+    warmup: usize,
+    threads: usize,
+}
+
+fn options() -> Options {
+    let mut options = Options {
+        workload: String::new(),
+        precision: Precision::F32,
+        batch: 128,
+        steps: 10,
+        warmup: 3,
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut number = || -> usize {
+            let text = arguments.next().unwrap_or_default();
+            text.parse()
+                .unwrap_or_else(|_| panic!("{argument} {text:?}: expected a number"))
+        };
+        match argument.as_str() {
+            "--batch" => options.batch = number(),
+            "--steps" => options.steps = number(),
+            "--warmup" => options.warmup = number(),
+            "--threads" => options.threads = number(),
+            "--precision" => {
+                options.precision = match arguments.next().as_deref() {
+                    Some("f32") => Precision::F32,
+                    Some("bf16") => Precision::Bf16,
+                    other => panic!("--precision {other:?}: expected f32 or bf16"),
+                }
+            }
+            // What cargo passes to every bench.
+            "--bench" => {}
+            name => options.workload = name.to_owned(),
+        }
+    }
+    options
+}
+
+fn main() {
+    vitrine::device::keep_pages();
+    let options = options();
+    // `cargo test --benches` and a bare `cargo bench` name no workload.
+    if options.workload.is_empty() {
+        return;
+    }
+    vitrine::device::set_threads(options.threads).expect("no work has begun");
+    let (preset, image_size, classes) = match options.workload.split('-').next() {
+        Some("w1") => ("vit-w1", 32, 10),
+        Some("w2") => ("resnet18", 32, 10),
+        Some("w3") => ("vit-tiny", 224, 1000),
+        _ => panic!("{:?} is no workload", options.workload),
+    };
+    let config = ModelConfig::preset(preset, image_size, None, classes).expect("a preset");
+    let pixels: Vec<f32> = (0..options.batch * 3 * image_size * image_size)
+        .map(|i| ((i * 2_654_435_761) % 1_000) as f32 / 500.0 - 1.0)
+        .collect();
+    let shape = [options.batch, 3, image_size, image_size];
+    let seconds = if options.workload.ends_with("-train") {
+        let device = Device::flex().autodiff();
+        let images = || Tensor::<4>::from_data(TensorData::new(pixels.clone(), shape), &device);
+        let labels = Targets::Hard((0..options.batch).map(|i| i % classes).collect());
+        let mut model = config.init(0, &device);
+        let mut optimizer = Optimizer::new(OptimizerConfig::default(), &model);
+        let mut update = 0;
+        timed(&options, || {
+            let mut noise = Noise::new(0, update);
+            let targets = soft_targets(&labels, classes, 0.0, &device);
+            let pass = &mut Pass::training(options.precision, &mut noise);
+            let loss = cross_entropy(model.forward(images(), pass), targets);
+            let mut gradients = GradientSum::default();
+            gradients.add(parameters::take_gradients(&model, &mut loss.backward()));
+            model = optimizer.step(model.clone(), gradients, 1e-3);
+            update += 1;
+        })
+    } else {
+        let device = Device::flex();
+        let images = Tensor::<4>::from_data(TensorData::new(pixels, shape), &device);
+        let model: Model = config.init(0, &device).valid();
+        timed(&options, || {
+            let pass = &mut Pass::inference(options.precision);
+            let logits = model.forward(images.clone(), pass).into_data();
+            assert_eq!(logits.shape()[0], options.batch);
+        })
+    };
+    let peak = vitrine::device::peak_memory_bytes().unwrap_or(0) >> 20;
+    let result = serde_json::json!({
+        "workload": options.workload,
+        "precision": options.precision,
+        "batch": options.batch,
+        "threads": options.threads,
+        "peak_rss_mb": peak,
+        "images_per_s": options.batch as f64 / seconds,
+        "ms_per_step": 1e3 * seconds,
+    });
+    println!("{result}");
+    vitrine::device::leave(0);
+}
+
+/// Seconds of a step.
+fn timed(options: &Options, mut step: impl FnMut()) -> f64 {
+    for _ in 0..options.warmup {
+        step();
+    }
+    let start = Instant::now();
+    for _ in 0..options.steps {
+        step();
+    }
+    start.elapsed().as_secs_f64() / options.steps as f64
+}

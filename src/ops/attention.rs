@@ -1,0 +1,218 @@
+//! The attention branch of an encoder block: multi-head scaled dot-product self-attention (Vaswani
+//! et al. 2017, eq. 1) between a layer norm and the sum with its input.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Bool, Tensor};
+
+use super::{Affine, Precision, Scale, norm, product, scale_pictures};
+
+/// Score of a pair that the mask forbids: its exponential is 0, yet a row that forbids everything
+/// stays finite, and the number exists on GPUs that know no infinity.
+const FORBIDDEN: f64 = -1e30;
+
+/// How the rows are shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Pictures B; each has N consecutive rows.
+    pub batch: usize,
+    /// Attention heads h.
+    pub heads: usize,
+}
+
+/// x + keep·(softmax(QKᵀ/√d)·V, heads joined, ·Wp + bp), Q, K and V being norm(x)·Wqkv + b
+/// (Dosovitskiy et al. 2021, eq. 2).
+///
+/// `mask` is true where a query (row) may look at a key (column); `keep` holds one number a
+/// picture: drop path.
+///
+/// # Shapes
+///
+/// `x` `[B·N, D]`, `mask` any of `[B or 1, h or 1, N, N]` → `[B·N, D]`.
+#[allow(clippy::too_many_arguments)]
+pub fn attention(
+    x: Tensor<2>,
+    shape: Heads,
+    scale: &Scale,
+    qkv: &Affine,
+    projection: &Affine,
+    mask: Option<&Tensor<4, Bool>>,
+    keep: Option<&[f32]>,
+    precision: Precision,
+) -> Tensor<2> {
+    #[cfg(feature = "cpu")]
+    if super::on_cpu(&x) {
+        return match precision {
+            Precision::F32 => on_cpu::<f32>(x, shape, scale, qkv, projection, mask, keep),
+            Precision::Bf16 => on_cpu::<half::bf16>(x, shape, scale, qkv, projection, mask, keep),
+        };
+    }
+    composed(x, shape, scale, qkv, projection, mask, keep, precision)
+}
+
+/// [`attention`] of Burn's own operations.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn composed(
+    x: Tensor<2>,
+    shape: Heads,
+    scale: &Scale,
+    qkv: &Affine,
+    projection: &Affine,
+    mask: Option<&Tensor<4, Bool>>,
+    keep: Option<&[f32]>,
+    precision: Precision,
+) -> Tensor<2> {
+    let [query, key, value] = heads(x.clone(), shape, scale, qkv, precision);
+    let mixed = product(scores(query, key, mask, precision), value, precision);
+    let mixed = mixed.swap_dims(1, 2).reshape(x.dims());
+    x + scale_pictures(super::affine(mixed, projection, precision), keep)
+}
+
+/// How much each token looks at each: rows sum to one. Composed on every backend.
+///
+/// # Shapes
+///
+/// As [`attention`] → `[B, h, N, N]`.
+pub fn attention_weights(
+    x: Tensor<2>,
+    shape: Heads,
+    scale: &Scale,
+    qkv: &Affine,
+    mask: Option<&Tensor<4, Bool>>,
+) -> Tensor<4> {
+    let [query, key, _] = heads(x, shape, scale, qkv, Precision::F32);
+    scores(query, key, mask, Precision::F32)
+}
+
+/// Queries (already divided by √d), keys and values, each `[B, h, N, d]`.
+fn heads(
+    x: Tensor<2>,
+    shape: Heads,
+    scale: &Scale,
+    qkv: &Affine,
+    precision: Precision,
+) -> [Tensor<4>; 3] {
+    let [rows, width] = x.dims();
+    let head_dim = width / shape.heads;
+    let qkv = super::affine(norm::composed(x, scale), qkv, precision);
+    let part = |i: usize| {
+        let part = qkv.clone().narrow(1, i * width, width);
+        let shape = [shape.batch, rows / shape.batch, shape.heads, head_dim];
+        part.reshape(shape).swap_dims(1, 2)
+    };
+    [part(0) * (head_dim as f64).powf(-0.5), part(1), part(2)]
+}
+
+/// softmax(QKᵀ), Q divided by √d before.
+fn scores(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    mask: Option<&Tensor<4, Bool>>,
+    precision: Precision,
+) -> Tensor<4> {
+    let mut scores = product(query, key.swap_dims(2, 3), precision);
+    if let Some(mask) = mask {
+        let forbidden = mask.clone().bool_not().expand(scores.dims());
+        scores = scores.mask_fill(forbidden, FORBIDDEN);
+    }
+    softmax(scores, 3)
+}
+
+#[cfg(feature = "cpu")]
+fn on_cpu<E: super::cpu::matrix::Operand>(
+    x: Tensor<2>,
+    heads: Heads,
+    scale: &Scale,
+    qkv: &Affine,
+    projection: &Affine,
+    mask: Option<&Tensor<4, Bool>>,
+    keep: Option<&[f32]>,
+) -> Tensor<2> {
+    use super::cpu::{Keep, attention, tape};
+    let dims = x.dims();
+    let shape = attention::Shape {
+        batch: heads.batch,
+        tokens: dims[0] / heads.batch,
+        heads: heads.heads,
+        width: dims[1],
+    };
+    let values = tape::values(&x);
+    let vectors = [&scale.gamma, &scale.beta, &qkv.bias, &projection.bias].map(tape::values);
+    let matrices = [&qkv.weight, &projection.weight].map(tape::values);
+    /// Borrowed anew in the gradient, long after the forward pass.
+    fn weights<'a>(
+        vectors: &'a [tape::Values; 4],
+        matrices: &'a [tape::Values; 2],
+    ) -> attention::Weights<'a> {
+        let [gamma, beta, qkv_bias, projection_bias] = vectors.each_ref().map(tape::Values::get);
+        let [qkv, projection] = matrices.each_ref().map(tape::Values::get);
+        attention::Weights {
+            gamma,
+            beta,
+            qkv,
+            qkv_bias,
+            projection,
+            projection_bias,
+        }
+    }
+    let mask = mask.map(Allowed::new);
+    let (y, saved) = attention::forward::<E>(
+        values.get(),
+        &weights(&vectors, &matrices),
+        shape,
+        mask.as_ref().map(Allowed::get),
+        Keep::new(keep, shape.tokens),
+    );
+    if !x.is_autodiff() {
+        return tape::tensor(y, dims);
+    }
+    let inputs = [
+        (&x).into(),
+        (&scale.gamma).into(),
+        (&scale.beta).into(),
+        (&qkv.weight).into(),
+        (&qkv.bias).into(),
+        (&projection.weight).into(),
+        (&projection.bias).into(),
+    ];
+    let keep = keep.map(<[f32]>::to_vec);
+    tape::record(inputs, y, dims, move |dy| {
+        attention::backward::<E>(
+            values.get(),
+            &saved,
+            &weights(&vectors, &matrices),
+            shape,
+            mask.as_ref().map(Allowed::get),
+            Keep::new(keep.as_deref(), shape.tokens),
+            dy,
+        )
+    })
+}
+
+/// A mask on the host.
+#[cfg(feature = "cpu")]
+struct Allowed {
+    values: Vec<bool>,
+    by_picture: bool,
+    by_head: bool,
+}
+
+#[cfg(feature = "cpu")]
+impl Allowed {
+    fn new(mask: &Tensor<4, Bool>) -> Self {
+        let [batch, heads, ..] = mask.dims();
+        let values = mask.to_data().iter::<bool>().collect();
+        Self {
+            values,
+            by_picture: batch > 1,
+            by_head: heads > 1,
+        }
+    }
+
+    fn get(&self) -> super::cpu::attention::Mask<'_> {
+        super::cpu::attention::Mask {
+            allowed: &self.values,
+            by_picture: self.by_picture,
+            by_head: self.by_head,
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Products over many rows: split into fixed blocks, so that the number of threads never shows.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::kernel::PANEL;
+use super::matrix::{Buffer, Operand, Panels, Rows, product, product_into};
+use super::vector;
+
+/// Rows that one task takes at a time: enough to reuse each panel, few enough for the cache.
+pub const BLOCK: usize = 128;
+
+/// Most parts that a sum over rows is split into.
+const MAX_PARTS: usize = 16;
+
+/// Fewest rows in a part: below, adding the parts up costs more than it spreads.
+const MIN_PART: usize = 512;
+
+/// Rows of a part that are packed at a time.
+const SLICE: usize = 256;
+
+/// What a task works in; each thread has its own and uses it again and again.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Left operands.
+    pub rows: [Rows; 3],
+    /// Right operands that change from block to block.
+    pub panels: [Panels; 4],
+    /// Products.
+    pub products: [Buffer; 5],
+}
+
+/// A vector whose every value will be written before it is read.
+///
+/// Clearing it first would cost a pass over memory as long as many of the kernels take.
+pub fn output<E: Operand>(len: usize) -> Vec<E> {
+    let mut values = Vec::with_capacity(len);
+    // SAFETY: E is plain old data, for which every bit pattern is a value; the kernels that ask
+    // for an output write the whole of it, block by block.
+    #[allow(unsafe_code, clippy::uninit_vec)]
+    unsafe {
+        values.set_len(len);
+    }
+    values
+}
+
+/// y = x·W + b.
+pub fn forward<E: Operand>(x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+    let outputs = bias.len();
+    let inputs = weight.len() / outputs;
+    let rows = x.len() / inputs;
+    let panels = panels::<E>(weight, outputs);
+    let mut y = output::<f32>(rows * outputs);
+    y.par_chunks_mut(BLOCK * outputs).enumerate().for_each_init(
+        Scratch::default,
+        |scratch, (block, y)| {
+            let first = block * BLOCK;
+            let count = y.len() / outputs;
+            scratch.rows[0].fill::<E>(count, inputs, |r, t| {
+                E::from_f32(&x[(first + r) * inputs..][..inputs], t);
+            });
+            let c = &mut scratch.products[0];
+            product::<E>(&scratch.rows[0], &panels, c, |columns, c| {
+                vector::store(
+                    c,
+                    count,
+                    &bias[columns.clone()],
+                    &mut y[columns.start..],
+                    outputs,
+                );
+            });
+        },
+    );
+    y
+}
+
+/// Gradients of x, W and b of [`forward`]; that of x only where it is asked for.
+pub fn backward<E: Operand>(
+    x: &[f32],
+    weight: &[f32],
+    dy: &[f32],
+    outputs: usize,
+    with_dx: bool,
+) -> [Vec<f32>; 3] {
+    let inputs = weight.len() / outputs;
+    let rows = dy.len() / outputs;
+    let dx = if with_dx {
+        let panels = panels_transposed::<E>(weight, outputs);
+        let zeros = vec![0.0; inputs];
+        let mut dx = output::<f32>(rows * inputs);
+        dx.par_chunks_mut(BLOCK * inputs).enumerate().for_each_init(
+            Scratch::default,
+            |scratch, (block, dx)| {
+                let first = block * BLOCK;
+                let count = dx.len() / inputs;
+                scratch.rows[0].fill::<E>(count, outputs, |r, t| {
+                    E::from_f32(&dy[(first + r) * outputs..][..outputs], t);
+                });
+                let c = &mut scratch.products[0];
+                product::<E>(&scratch.rows[0], &panels, c, |columns, c| {
+                    let target = &mut dx[columns.start..];
+                    vector::store(c, count, &zeros[columns.clone()], target, inputs);
+                });
+            },
+        );
+        dx
+    } else {
+        Vec::new()
+    };
+    let (dw, db) = weight_gradient::<E>(
+        rows,
+        inputs,
+        outputs,
+        |r, t| E::from_f32(&x[r * inputs..][..inputs], t),
+        |r, t| E::from_f32(&dy[r * outputs..][..outputs], t),
+    );
+    [dx, dw, db]
+}
+
+/// Σ over rows of leftᵀ·right, and Σ of right: the gradients of a linear layer's weight `[m, n]`
+/// and bias `[n]`, given its input's rows as `left` and its output's gradient as `right`.
+///
+/// The rows are split into parts by their number alone, and the parts are added up as a tree.
+pub fn weight_gradient<E: Operand>(
+    rows: usize,
+    m: usize,
+    n: usize,
+    left: impl Fn(usize, &mut [E]) + Sync,
+    right: impl Fn(usize, &mut [E]) + Sync,
+) -> (Vec<f32>, Vec<f32>) {
+    let parts = (rows / MIN_PART).clamp(1, MAX_PARTS);
+    let shape = Gradient {
+        rows,
+        parts,
+        m,
+        n,
+        left,
+        right,
+        types: std::marker::PhantomData,
+    };
+    let (sum, bias) = shape.sum(0..parts);
+    // Without the panels' padding.
+    let stride = n.next_multiple_of(PANEL);
+    if stride == n {
+        let mut weight = sum;
+        weight.truncate(m * n);
+        return (weight, bias);
+    }
+    let mut weight = Vec::with_capacity(m * n);
+    for row in sum.chunks_exact(stride).take(m) {
+        weight.extend_from_slice(&row[..n]);
+    }
+    (weight, bias)
+}
+
+/// One [`weight_gradient`].
+struct Gradient<E, L, R> {
+    rows: usize,
+    parts: usize,
+    m: usize,
+    n: usize,
+    left: L,
+    right: R,
+    types: std::marker::PhantomData<fn(E)>,
+}
+
+impl<E: Operand, L: Fn(usize, &mut [E]) + Sync, R: Fn(usize, &mut [E]) + Sync> Gradient<E, L, R> {
+    fn sum(&self, parts: Range<usize>) -> (Vec<f32>, Vec<f32>) {
+        if parts.len() == 1 {
+            return self.part(parts.start);
+        }
+        let middle = parts.start + parts.len() / 2;
+        let ((mut weight, mut bias), (other, other_bias)) = rayon::join(
+            || self.sum(parts.start..middle),
+            || self.sum(middle..parts.end),
+        );
+        vector::add_scaled(&mut weight, &other, 1.0);
+        vector::add_scaled(&mut bias, &other_bias, 1.0);
+        (weight, bias)
+    }
+
+    fn part(&self, part: usize) -> (Vec<f32>, Vec<f32>) {
+        let (m, n) = (self.m, self.n);
+        let begin = self.rows * part / self.parts;
+        let end = self.rows * (part + 1) / self.parts;
+        let stride = n.next_multiple_of(PANEL);
+        let mut weight = vec![0.0; m.next_multiple_of(E::ROW_STEP) * stride];
+        let mut bias = vec![0.0; n];
+        let (mut rows, mut panels) = (Rows::default(), Panels::default());
+        for first in (begin..end).step_by(SLICE) {
+            let count = SLICE.min(end - first);
+            rows.fill_transposed::<E>(m, count, |i, t| (self.left)(first + i, t));
+            panels.fill::<E>(count, n, |i, t| {
+                (self.right)(first + i, t);
+                vector::add_scaled(&mut bias, t, 1.0);
+            });
+            product_into::<E>(&rows, &panels, &mut weight, stride, first > begin);
+        }
+        (weight, bias)
+    }
+}
+
+/// A layer norm's scale and shift moved into the linear layer after it:
+/// (γ·x̂ + β)·W + b = x̂·(γ·W) + (β·W + b).
+pub struct Folded<'a> {
+    gamma: &'a [f32],
+    beta: &'a [f32],
+    weight: &'a [f32],
+    outputs: usize,
+}
+
+impl<'a> Folded<'a> {
+    /// Of a norm and a layer.
+    pub fn new(gamma: &'a [f32], beta: &'a [f32], weight: &'a [f32]) -> Self {
+        Self {
+            gamma,
+            beta,
+            weight,
+            outputs: weight.len() / gamma.len(),
+        }
+    }
+
+    fn row(&self, i: usize) -> &'a [f32] {
+        &self.weight[i * self.outputs..][..self.outputs]
+    }
+
+    /// γ·W.
+    pub fn panels<E: Operand>(&self) -> Panels {
+        let mut panels = Panels::default();
+        panels.fill::<E>(self.gamma.len(), self.outputs, |i, t| {
+            vector::scaled(self.row(i), self.gamma[i], t);
+        });
+        panels
+    }
+
+    /// (γ·W)ᵀ.
+    pub fn panels_transposed<E: Operand>(&self) -> Panels {
+        let mut panels = Panels::default();
+        panels.fill_transposed::<E>(self.outputs, self.gamma.len(), |i, t| {
+            vector::scaled(self.row(i), self.gamma[i], t);
+        });
+        panels
+    }
+
+    /// β·W + b.
+    pub fn bias(&self, bias: &[f32]) -> Vec<f32> {
+        let mut sum = bias.to_vec();
+        for (i, &beta) in self.beta.iter().enumerate() {
+            vector::add_scaled(&mut sum, self.row(i), beta);
+        }
+        sum
+    }
+
+    /// From the gradients of γ·W and of the whole bias to those of γ, β and W.
+    pub fn gradients(&self, mut folded: Vec<f32>, bias: &[f32]) -> [Vec<f32>; 3] {
+        let mut gamma = Vec::with_capacity(self.gamma.len());
+        let mut beta = Vec::with_capacity(self.gamma.len());
+        for (i, row) in folded.chunks_exact_mut(self.outputs).enumerate() {
+            gamma.push(vector::dot(self.row(i), row));
+            beta.push(vector::dot(self.row(i), bias));
+            let (scale, shift) = (self.gamma[i], self.beta[i]);
+            for (d, &bias) in row.iter_mut().zip(bias) {
+                *d = scale * *d + shift * bias;
+            }
+        }
+        [gamma, beta, folded]
+    }
+}
+
+/// W, row by row.
+pub fn panels<E: Operand>(weight: &[f32], outputs: usize) -> Panels {
+    let mut panels = Panels::default();
+    panels.fill::<E>(weight.len() / outputs, outputs, |i, t| {
+        E::from_f32(&weight[i * outputs..][..outputs], t);
+    });
+    panels
+}
+
+/// Wᵀ.
+pub fn panels_transposed<E: Operand>(weight: &[f32], outputs: usize) -> Panels {
+    let mut panels = Panels::default();
+    panels.fill_transposed::<E>(outputs, weight.len() / outputs, |i, t| {
+        E::from_f32(&weight[i * outputs..][..outputs], t);
+    });
+    panels
+}
+
+/// dx = dy + the gradient that reaches x through a layer norm and the layer after it: `outputs`
+/// holds the gradient of the layer's output, `panels` the layer's folded weight, transposed.
+pub fn normed_input_gradient<E: Operand>(
+    outputs: &Rows,
+    panels: &Panels,
+    scratch: &mut Buffer,
+    x: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    width: usize,
+) {
+    let count = dx.len() / width;
+    let stride = width.next_multiple_of(PANEL);
+    let normed = scratch.get::<f32>(count.next_multiple_of(E::ROW_STEP) * stride);
+    product_into::<E>(outputs, panels, normed, stride, false);
+    dx.copy_from_slice(dy);
+    for (r, dx) in dx.chunks_exact_mut(width).enumerate() {
+        let x = &x[r * width..][..width];
+        vector::add_standardise_gradient(x, &normed[r * stride..][..width], dx);
+    }
+}

@@ -1,0 +1,142 @@
+//! The MLP branch on the processor: x + keep·(GELU(norm(x)·W₁ + b₁)·W₂ + b₂).
+
+use rayon::prelude::*;
+
+use super::linear::{self, BLOCK, Folded, Scratch, output};
+use super::matrix::{Operand, product, product_into};
+use super::{Keep, vector};
+
+/// The branch's weights.
+pub struct Weights<'a> {
+    /// γ, `[D]`.
+    pub gamma: &'a [f32],
+    /// β, `[D]`.
+    pub beta: &'a [f32],
+    /// W₁, `[D, mlp_dim]`.
+    pub weight1: &'a [f32],
+    /// b₁.
+    pub bias1: &'a [f32],
+    /// W₂, `[mlp_dim, D]`.
+    pub weight2: &'a [f32],
+    /// b₂.
+    pub bias2: &'a [f32],
+}
+
+/// The branch's output, and the hidden layer before its GELU, which the gradient needs.
+///
+/// Without `save` the hidden layer never leaves the cache, and an empty one is returned.
+pub fn forward<E: Operand>(
+    x: &[f32],
+    weights: &Weights,
+    keep: Keep,
+    save: bool,
+) -> (Vec<f32>, Vec<E>) {
+    let (width, hidden) = (weights.bias2.len(), weights.bias1.len());
+    let rows = x.len() / width;
+    let folded = Folded::new(weights.gamma, weights.beta, weights.weight1);
+    let (panels1, bias1) = (folded.panels::<E>(), folded.bias(weights.bias1));
+    let panels2 = linear::panels::<E>(weights.weight2, width);
+    let mut y = output::<f32>(rows * width);
+    let mut z = output::<E>(if save { rows * hidden } else { 0 });
+    let block = |scratch: &mut Scratch, block: usize, y: &mut [f32], z: &mut [E]| {
+        let first = block * BLOCK;
+        let count = y.len() / width;
+        let x = &x[first * width..][..y.len()];
+        let [normed, activated, _] = &mut scratch.rows;
+        normed.fill::<E>(count, width, |r, t| {
+            vector::standardise(&x[r * width..][..width], t)
+        });
+        let [c, ..] = &mut scratch.products;
+        product::<E>(normed, &panels1, c, |columns, c| {
+            let target = &mut z[columns.start..];
+            vector::store(c, count, &bias1[columns.clone()], target, hidden);
+        });
+        activated.fill::<E>(count, hidden, |r, t| {
+            vector::gelu(&z[r * hidden..][..hidden], t)
+        });
+        product::<E>(activated, &panels2, c, |columns, c| {
+            vector::store_residual(
+                c,
+                count,
+                &weights.bias2[columns.clone()],
+                &x[columns.start..],
+                &mut y[columns.start..],
+                width,
+                |r| keep.of(first + r),
+            );
+        });
+    };
+    if save {
+        y.par_chunks_mut(BLOCK * width)
+            .zip(z.par_chunks_mut(BLOCK * hidden))
+            .enumerate()
+            .for_each_init(Scratch::default, |scratch, (i, (y, z))| {
+                block(scratch, i, y, z)
+            });
+    } else {
+        y.par_chunks_mut(BLOCK * width).enumerate().for_each_init(
+            || (Scratch::default(), vec![E::zeroed(); BLOCK * hidden]),
+            |(scratch, z), (i, y)| block(scratch, i, y, z),
+        );
+    }
+    (y, z)
+}
+
+/// Gradients of x, γ, β, W₁, b₁, W₂, b₂ of [`forward`], in this order.
+pub fn backward<E: Operand>(
+    x: &[f32],
+    z: &[E],
+    weights: &Weights,
+    keep: Keep,
+    dy: &[f32],
+) -> [Vec<f32>; 7] {
+    let (width, hidden) = (weights.bias2.len(), weights.bias1.len());
+    let rows = x.len() / width;
+    let folded = Folded::new(weights.gamma, weights.beta, weights.weight1);
+    let panels1 = folded.panels_transposed::<E>();
+    let panels2 = linear::panels_transposed::<E>(weights.weight2, width);
+    let mut dx = output::<f32>(rows * width);
+    let mut dz = output::<E>(rows * hidden);
+    dx.par_chunks_mut(BLOCK * width)
+        .zip(dz.par_chunks_mut(BLOCK * hidden))
+        .enumerate()
+        .for_each_init(Scratch::default, |scratch, (block, (dx, dz))| {
+            let first = block * BLOCK;
+            let count = dx.len() / width;
+            let dy = &dy[first * width..][..dx.len()];
+            let x = &x[first * width..][..dx.len()];
+            let [upper, lower, _] = &mut scratch.rows;
+            upper.fill::<E>(count, width, |r, t| {
+                vector::scaled(&dy[r * width..][..width], keep.of(first + r), t);
+            });
+            let [c, ..] = &mut scratch.products;
+            let stride = hidden.next_multiple_of(super::kernel::PANEL);
+            let dh = c.get::<f32>(count.next_multiple_of(E::ROW_STEP) * stride);
+            product_into::<E>(upper, &panels2, dh, stride, false);
+            for r in 0..count {
+                let z = &z[(first + r) * hidden..][..hidden];
+                let dz = &mut dz[r * hidden..][..hidden];
+                vector::gelu_gradient(z, &dh[r * stride..][..hidden], dz);
+            }
+            lower.fill::<E>(count, hidden, |r, t| {
+                t.copy_from_slice(&dz[r * hidden..][..hidden])
+            });
+            linear::normed_input_gradient::<E>(lower, &panels1, c, x, dy, dx, width);
+        });
+    let (dw2, db2) = linear::weight_gradient::<E>(
+        rows,
+        hidden,
+        width,
+        |r, t| vector::gelu(&z[r * hidden..][..hidden], t),
+        |r, t| vector::scaled(&dy[r * width..][..width], keep.of(r), t),
+    );
+    let (dw1, db1) = linear::weight_gradient::<E>(
+        rows,
+        width,
+        hidden,
+        |r, t| vector::standardise(&x[r * width..][..width], t),
+        |r, t| t.copy_from_slice(&dz[r * hidden..][..hidden]),
+    );
+    let [dgamma, dbeta, dw1] = folded.gradients(dw1, &db1);
+    [dx, dgamma, dbeta, dw1, db1, dw2, db2]
+}

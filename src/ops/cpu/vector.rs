@@ -1,0 +1,515 @@
+//! Loops over slices, vectorised for whatever the processor has.
+//!
+//! Each is plain Rust inside [`vectorised`], which compiles it once for every instruction set. Sums run in sixteen lanes, then across them: always in the same order.
+
+use half::bf16;
+
+use super::kernel::PANEL;
+use super::matrix::Operand;
+use crate::ops::EPSILON;
+use crate::ops::adamw::Step;
+
+/// Lanes of a sum.
+const LANES: usize = 16;
+
+/// Runs `f` compiled for this processor's vectors.
+#[inline(always)]
+fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
+}
+
+/// Rounds to nearest, ties to even; a NaN stays one.
+#[inline(always)]
+pub fn round_bf16(x: f32) -> bf16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1));
+    // A NaN must not be rounded into an infinity.
+    let bits = if x.is_nan() {
+        bits | 0x0040_0000
+    } else {
+        rounded
+    };
+    bf16::from_bits((bits >> 16) as u16)
+}
+
+/// f32 to an operand's type.
+pub fn narrow<E: Operand>(source: &[f32], target: &mut [E]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (target, &x) in target.iter_mut().zip(source) {
+                *target = E::narrow(x);
+            }
+        },
+    );
+}
+
+/// An operand's type to f32.
+pub fn widen<E: Operand>(source: &[E], target: &mut [f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (target, x) in target.iter_mut().zip(source) {
+                *target = x.widen();
+            }
+        },
+    );
+}
+
+/// target = scale·source.
+pub fn scaled<E: Operand>(source: &[f32], scale: f32, target: &mut [E]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (target, &x) in target.iter_mut().zip(source) {
+                *target = E::narrow(scale * x);
+            }
+        },
+    );
+}
+
+/// sum += scale·x.
+pub fn add_scaled<E: Operand>(sum: &mut [f32], x: &[E], scale: f32) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (sum, x) in sum.iter_mut().zip(x) {
+                *sum += scale * x.widen();
+            }
+        },
+    );
+}
+
+/// sum += a·b, value by value.
+pub fn add_product(sum: &mut [f32], a: &[f32], b: &[f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((sum, &a), &b) in sum.iter_mut().zip(a).zip(b) {
+                *sum += a * b;
+            }
+        },
+    );
+}
+
+/// x = scale·x + shift, value by value.
+pub fn scale_shift(x: &mut [f32], scale: &[f32], shift: &[f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((x, &scale), &shift) in x.iter_mut().zip(scale).zip(shift) {
+                *x = scale * *x + shift;
+            }
+        },
+    );
+}
+
+/// One step of AdamW.
+pub fn adamw(
+    value: &mut [f32],
+    gradient: &[f32],
+    first: &mut [f32],
+    second: &mut [f32],
+    step: &Step,
+) {
+    let [beta1, beta2, epsilon] = [step.beta1, step.beta2, step.epsilon].map(|x| x as f32);
+    let [fresh1, fresh2] = [1.0 - step.beta1, 1.0 - step.beta2].map(|x| x as f32);
+    let root_scale = (1.0 / step.correction2.sqrt()) as f32;
+    let rate = (step.lr / step.correction1) as f32;
+    let kept = (1.0 - step.lr * step.decay) as f32;
+    vectorised(
+        #[inline(always)]
+        || {
+            let moments = first.iter_mut().zip(second.iter_mut());
+            for ((value, &g), (m, v)) in value.iter_mut().zip(gradient).zip(moments) {
+                *m = *m * beta1 + g * fresh1;
+                *v = *v * beta2 + g * g * fresh2;
+                *value = *value * kept - *m / (v.sqrt() * root_scale + epsilon) * rate;
+            }
+        },
+    );
+}
+
+/// Σ a·b.
+pub fn dot<E: Operand, F: Operand>(a: &[E], b: &[F]) -> f32 {
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut lanes = [0.0_f32; LANES];
+            let (whole_a, rest_a) = a.as_chunks::<LANES>();
+            let (whole_b, rest_b) = b.as_chunks::<LANES>();
+            for (a, b) in whole_a.iter().zip(whole_b) {
+                for i in 0..LANES {
+                    lanes[i] += a[i].widen() * b[i].widen();
+                }
+            }
+            for (i, (a, b)) in rest_a.iter().zip(rest_b).enumerate() {
+                lanes[i] += a.widen() * b.widen();
+            }
+            across(lanes)
+        },
+    )
+}
+
+/// Adds up the lanes, pairwise.
+#[inline(always)]
+fn across(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Σ f(x) over a row.
+#[inline(always)]
+fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0_f32; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        for i in 0..LANES {
+            lanes[i] += f(x[i]);
+        }
+    }
+    for (i, &x) in rest.iter().enumerate() {
+        lanes[i] += f(x);
+    }
+    across(lanes)
+}
+
+/// Mean, and 1/√(variance + ε).
+#[inline(always)]
+fn moments(x: &[f32]) -> (f32, f32) {
+    let scale = 1.0 / x.len() as f32;
+    let mean = sum(x, |x| x) * scale;
+    let variance = sum(x, |x| (x - mean) * (x - mean)) * scale;
+    (mean, 1.0 / (variance + EPSILON as f32).sqrt())
+}
+
+/// x̂ = (x − mean) / √(variance + ε): a layer norm without its scale and shift.
+pub fn standardise<E: Operand>(x: &[f32], target: &mut [E]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            let (mean, scale) = moments(x);
+            for (target, &x) in target.iter_mut().zip(x) {
+                *target = E::narrow((x - mean) * scale);
+            }
+        },
+    );
+}
+
+/// target += the gradient of x̂ = standardise(x), given the gradient `g` of x̂.
+///
+/// dx = (g − mean(g) − x̂·mean(g·x̂)) / √(variance + ε) (Ba et al. 2016, by the chain rule).
+pub fn add_standardise_gradient(x: &[f32], g: &[f32], target: &mut [f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            let (mean, scale) = moments(x);
+            let share = 1.0 / x.len() as f32;
+            let mean_g = sum(g, |g| g) * share;
+            let mut lanes = [0.0_f32; LANES];
+            let (whole_x, rest_x) = x.as_chunks::<LANES>();
+            let (whole_g, rest_g) = g.as_chunks::<LANES>();
+            for (x, g) in whole_x.iter().zip(whole_g) {
+                for i in 0..LANES {
+                    lanes[i] += g[i] * ((x[i] - mean) * scale);
+                }
+            }
+            for (i, (x, g)) in rest_x.iter().zip(rest_g).enumerate() {
+                lanes[i] += g * ((x - mean) * scale);
+            }
+            let mean_gx = across(lanes) * share;
+            for ((target, &x), &g) in target.iter_mut().zip(x).zip(g) {
+                *target += (g - mean_g - (x - mean) * scale * mean_gx) * scale;
+            }
+        },
+    );
+}
+
+/// eˣ to within two units in the last place; 0 below −87.3, and at most 1.6·10³⁸.
+///
+/// Cephes' polynomial on [−½ ln 2, ½ ln 2]; a NaN stays one.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    /// Adding it leaves the nearest integer, plus 127, in the lowest bits.
+    const MAGIC: f32 = 12_582_912.0 + 127.0;
+    let low = x < -87.3;
+    let x = if x > 88.0 { 88.0 } else { x };
+    let x = if low { -87.3 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + MAGIC;
+    let n = shifted - MAGIC;
+    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4 * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 5e-1;
+    p = p * r * r + r + 1.0;
+    let power = f32::from_bits(shifted.to_bits() << 23);
+    if low { 0.0 } else { p * power }
+}
+
+/// Turns a row of scores into e^(scale·score − max) and returns the maximum and the sum, so that
+/// the softmax is the row divided by the sum.
+pub fn softmax_unscaled(row: &mut [f32], scale: f32) -> (f32, f32) {
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut lanes = [f32::NEG_INFINITY; LANES];
+            let (whole, rest) = row.as_chunks_mut::<LANES>();
+            for x in whole.iter_mut() {
+                for i in 0..LANES {
+                    x[i] *= scale;
+                    lanes[i] = if x[i] > lanes[i] { x[i] } else { lanes[i] };
+                }
+            }
+            for (i, x) in rest.iter_mut().enumerate() {
+                *x *= scale;
+                lanes[i] = if *x > lanes[i] { *x } else { lanes[i] };
+            }
+            let max = lanes.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
+            // Nothing but NaN has no maximum; 0 lets it through.
+            let max = if max == f32::NEG_INFINITY { 0.0 } else { max };
+            let mut sums = [0.0_f32; LANES];
+            for x in whole.iter_mut() {
+                for i in 0..LANES {
+                    x[i] = exp(x[i] - max);
+                    sums[i] += x[i];
+                }
+            }
+            for (i, x) in rest.iter_mut().enumerate() {
+                *x = exp(*x - max);
+                sums[i] += *x;
+            }
+            (max, across(sums))
+        },
+    )
+}
+
+/// Turns a row of scores into its softmax, given what [`softmax_unscaled`] returned for it.
+pub fn softmax_again(row: &mut [f32], scale: f32, [max, sum]: [f32; 2]) {
+    let factor = 1.0 / sum;
+    vectorised(
+        #[inline(always)]
+        || {
+            for x in row {
+                *x = exp(*x * scale - max) * factor;
+            }
+        },
+    );
+}
+
+/// The gradient of the scores: target = p·(dp − mean)·scale.
+pub fn softmax_gradient<E: Operand>(
+    p: &[f32],
+    dp: &[f32],
+    mean: f32,
+    scale: f32,
+    target: &mut [E],
+) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((target, &p), &dp) in target.iter_mut().zip(p).zip(dp) {
+                *target = E::narrow(p * (dp - mean) * scale);
+            }
+        },
+    );
+}
+
+/// Φ(−|x|) and e^(−x²/2), as [`gelu`](crate::ops::gelu::gelu) has them.
+#[inline(always)]
+fn normal_tail(x: f32) -> (f32, f32) {
+    let t = 1.0 / (x.abs() * 0.231_641_9 + 1.0);
+    let exponential = exp(x * x * -0.5);
+    let mut tail = t * 0.530_702_7;
+    tail = (tail - 0.726_576) * t;
+    tail = (tail + 0.710_706_9) * t;
+    tail = (tail - 0.142_248_37) * t;
+    tail = (tail + 0.127_414_8) * t;
+    (tail * exponential, exponential)
+}
+
+/// x·Φ(x).
+pub fn gelu<E: Operand, F: Operand>(x: &[E], target: &mut [F]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (target, x) in target.iter_mut().zip(x) {
+                let x = x.widen();
+                let (tail, _) = normal_tail(x);
+                let rectified = if x < 0.0 { 0.0 } else { x };
+                *target = F::narrow(rectified - x.abs() * tail);
+            }
+        },
+    );
+}
+
+/// target = g·(Φ(x) + x·φ(x)): the gradient of [`gelu`].
+pub fn gelu_gradient<E: Operand>(x: &[E], g: &[f32], target: &mut [E]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((target, x), &g) in target.iter_mut().zip(x).zip(g) {
+                let x = x.widen();
+                let (tail, exponential) = normal_tail(x);
+                let distribution = if x < 0.0 { tail } else { 1.0 - tail };
+                *target = E::narrow(g * (distribution + x * exponential * 0.398_942_3));
+            }
+        },
+    );
+}
+
+/// Rows of a panel's product, plus the bias, into columns of a matrix.
+pub fn store<E: Operand>(
+    product: &[f32],
+    rows: usize,
+    bias: &[f32],
+    target: &mut [E],
+    stride: usize,
+) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (r, product) in product.chunks_exact(PANEL).take(rows).enumerate() {
+                let target = &mut target[r * stride..][..bias.len()];
+                for ((target, &x), &bias) in target.iter_mut().zip(product).zip(bias) {
+                    *target = E::narrow(x + bias);
+                }
+            }
+        },
+    );
+}
+
+/// x + keep·(product + bias) into columns of a matrix; x and it have the same stride, and
+/// `keep(row)` says how much of each row is kept.
+#[allow(clippy::too_many_arguments)]
+pub fn store_residual(
+    product: &[f32],
+    rows: usize,
+    bias: &[f32],
+    x: &[f32],
+    target: &mut [f32],
+    stride: usize,
+    keep: impl Fn(usize) -> f32,
+) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (r, product) in product.chunks_exact(PANEL).take(rows).enumerate() {
+                let keep = keep(r);
+                let target = &mut target[r * stride..][..bias.len()];
+                let x = &x[r * stride..][..bias.len()];
+                for (((target, &p), &bias), &x) in target.iter_mut().zip(product).zip(bias).zip(x) {
+                    *target = x + keep * (p + bias);
+                }
+            }
+        },
+    );
+}
+
+/// Two rows of halves as one row of words, the first in the lower halves.
+pub fn pairs(low: &[u16], high: &[u16], words: &mut [u32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((word, &low), &high) in words.iter_mut().zip(low).zip(high) {
+                *word = u32::from(low) | u32::from(high) << 16;
+            }
+        },
+    );
+}
+
+/// target[c][r] = source[r][c], for `rows` by `columns` words.
+pub fn transpose(
+    source: &[u32],
+    source_stride: usize,
+    rows: usize,
+    columns: usize,
+    target: &mut [u32],
+    target_stride: usize,
+) {
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    assert!(source.len() >= (rows - 1) * source_stride + columns);
+    assert!(target.len() >= (columns - 1) * target_stride + rows);
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        let (whole_rows, whole_columns) = (rows / 16 * 16, columns / 16 * 16);
+        for row in (0..whole_rows).step_by(16) {
+            for column in (0..whole_columns).step_by(16) {
+                // SAFETY: the processor has AVX-512F; the block lies within both matrices.
+                #[allow(unsafe_code)]
+                unsafe {
+                    transpose_16(
+                        source.as_ptr().add(row * source_stride + column),
+                        source_stride,
+                        target.as_mut_ptr().add(column * target_stride + row),
+                        target_stride,
+                    );
+                }
+            }
+        }
+        for row in 0..rows {
+            let from = if row < whole_rows { whole_columns } else { 0 };
+            for column in from..columns {
+                target[column * target_stride + row] = source[row * source_stride + column];
+            }
+        }
+        return;
+    }
+    for (row, line) in source.chunks(source_stride).take(rows).enumerate() {
+        for (column, &word) in line[..columns].iter().enumerate() {
+            target[column * target_stride + row] = word;
+        }
+    }
+}
+
+/// # Safety
+///
+/// AVX-512F; 16 rows of 16 words from `source` and from `target`.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx512f")]
+unsafe fn transpose_16(source: *const u32, source_stride: usize, target: *mut u32, stride: usize) {
+    use std::arch::x86_64::*;
+    // SAFETY: as above.
+    unsafe {
+        let mut r: [__m512i; 16] = [_mm512_setzero_si512(); 16];
+        for i in 0..16 {
+            r[i] = _mm512_loadu_epi32(source.add(i * source_stride).cast());
+        }
+        // Words, then pairs of words within each quarter of a register; then the quarters.
+        let mut t = r;
+        for i in 0..8 {
+            t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+            t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+        }
+        for i in 0..4 {
+            r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+            r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+            r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+            r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+        }
+        // r[4g + j] holds, in quarter q, column 4q + j of rows 4g to 4g + 3.
+        for j in 0..4 {
+            let low = _mm512_shuffle_i32x4::<0b10_00_10_00>(r[j], r[4 + j]);
+            let high = _mm512_shuffle_i32x4::<0b10_00_10_00>(r[8 + j], r[12 + j]);
+            let low_odd = _mm512_shuffle_i32x4::<0b11_01_11_01>(r[j], r[4 + j]);
+            let high_odd = _mm512_shuffle_i32x4::<0b11_01_11_01>(r[8 + j], r[12 + j]);
+            t[j] = _mm512_shuffle_i32x4::<0b10_00_10_00>(low, high);
+            t[8 + j] = _mm512_shuffle_i32x4::<0b11_01_11_01>(low, high);
+            t[4 + j] = _mm512_shuffle_i32x4::<0b10_00_10_00>(low_odd, high_odd);
+            t[12 + j] = _mm512_shuffle_i32x4::<0b11_01_11_01>(low_odd, high_odd);
+        }
+        for i in 0..16 {
+            _mm512_storeu_epi32(target.add(i * stride).cast(), t[i]);
+        }
+    }
+}

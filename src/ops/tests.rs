@@ -1,0 +1,551 @@
+//! Every operation against its composed form, against finite differences in f64, and across
+//! numbers of threads.
+#![allow(clippy::unwrap_used)]
+
+use burn::tensor::{Bool, Device, Tensor, TensorData, Tolerance};
+
+use super::attention::Heads;
+use super::*;
+
+/// Numbers between −1 and 1 that depend on `seed` alone.
+fn numbers(len: usize, seed: u64) -> Vec<f32> {
+    let mut bits = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        bits ^= bits << 13;
+        bits ^= bits >> 7;
+        bits ^= bits << 17;
+        (bits >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+fn leaf<const R: usize>(values: &[f32], shape: [usize; R]) -> Tensor<R> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), &device()).require_grad()
+}
+
+fn host<const R: usize>(x: Tensor<R>) -> Vec<f32> {
+    x.try_into_vec_as::<f32>().unwrap()
+}
+
+/// One encoder branch in f64, written as the formulas stand, on rows of one picture at a time.
+struct Reference {
+    batch: usize,
+    tokens: usize,
+    width: usize,
+    heads: usize,
+    hidden: usize,
+}
+
+type Inputs = Vec<Vec<f64>>;
+
+impl Reference {
+    fn normed(&self, x: &[f64], gamma: &[f64], beta: &[f64]) -> Vec<f64> {
+        x.chunks(self.width)
+            .flat_map(|row| {
+                let n = row.len() as f64;
+                let mean = row.iter().sum::<f64>() / n;
+                let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
+                let scale = 1.0 / (variance + EPSILON).sqrt();
+                (0..row.len())
+                    .map(|i| gamma[i] * (row[i] - mean) * scale + beta[i])
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    fn affine(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+        let outputs = bias.len();
+        let inputs = weight.len() / outputs;
+        x.chunks(inputs)
+            .flat_map(|row| {
+                (0..outputs)
+                    .map(|o| {
+                        bias[o]
+                            + (0..inputs)
+                                .map(|i| row[i] * weight[i * outputs + o])
+                                .sum::<f64>()
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// x, γ, β, W₁, b₁, W₂, b₂.
+    fn mlp(&self, v: &Inputs, keep: &[f32]) -> Vec<f64> {
+        let mut hidden = Self::affine(&self.normed(&v[0], &v[1], &v[2]), &v[3], &v[4]);
+        for z in &mut hidden {
+            // tanh-free and erf-free: Φ by its series and continued fraction would be long, so
+            // the normal distribution comes from numerical integration (Simpson, 400 intervals).
+            let n = 400;
+            let h = *z / n as f64;
+            let density = |t: f64| (-t * t / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            let inner: f64 = (1..n)
+                .map(|i| density(i as f64 * h) * if i % 2 == 1 { 4.0 } else { 2.0 })
+                .sum();
+            *z *= 0.5 + (density(0.0) + inner + density(*z)) * h / 3.0;
+        }
+        self.residual(&v[0], &Self::affine(&hidden, &v[5], &v[6]), keep)
+    }
+
+    /// x, γ, β, Wqkv, its bias, Wp, its bias.
+    fn attention(&self, v: &Inputs, mask: Option<&[bool]>, keep: &[f32]) -> Vec<f64> {
+        let (n, w) = (self.tokens, self.width);
+        let d = w / self.heads;
+        let qkv = Self::affine(&self.normed(&v[0], &v[1], &v[2]), &v[3], &v[4]);
+        let mut mixed = vec![0.0; v[0].len()];
+        for b in 0..self.batch {
+            for h in 0..self.heads {
+                let at = |part: usize, token: usize, i: usize| {
+                    qkv[(b * n + token) * 3 * w + part * w + h * d + i]
+                };
+                for q in 0..n {
+                    let scores: Vec<f64> = (0..n)
+                        .map(|k| {
+                            if mask.is_some_and(|m| !m[q * n + k]) {
+                                return f64::NEG_INFINITY;
+                            }
+                            (0..d).map(|i| at(0, q, i) * at(1, k, i)).sum::<f64>()
+                                / (d as f64).sqrt()
+                        })
+                        .collect();
+                    let sum: f64 = scores.iter().map(|s| s.exp()).sum();
+                    for i in 0..d {
+                        mixed[(b * n + q) * w + h * d + i] =
+                            (0..n).map(|k| scores[k].exp() / sum * at(2, k, i)).sum();
+                    }
+                }
+            }
+        }
+        self.residual(&v[0], &Self::affine(&mixed, &v[5], &v[6]), keep)
+    }
+
+    fn residual(&self, x: &[f64], branch: &[f64], keep: &[f32]) -> Vec<f64> {
+        let picture = self.tokens * self.width;
+        x.iter()
+            .zip(branch)
+            .enumerate()
+            .map(|(i, (x, y))| x + f64::from(keep[i / picture]) * y)
+            .collect()
+    }
+
+    fn shapes(&self, attention: bool) -> [usize; 7] {
+        let w = self.width;
+        let rows = self.batch * self.tokens * w;
+        if attention {
+            [rows, w, w, 3 * w * w, 3 * w, w * w, w]
+        } else {
+            [rows, w, w, w * self.hidden, self.hidden, self.hidden * w, w]
+        }
+    }
+
+    fn inputs(&self, attention: bool) -> Vec<Vec<f32>> {
+        let shapes = self.shapes(attention);
+        (0..7)
+            .map(|i| {
+                let spread = if i == 0 { 2.0 } else { 0.7 };
+                numbers(shapes[i], 11 + i as u64)
+                    .iter()
+                    .map(|v| v * spread)
+                    .collect()
+            })
+            .collect()
+    }
+}
+
+/// The kernel's output and gradients of Σ weight·output.
+fn run(
+    reference: &Reference,
+    attention: bool,
+    inputs: &[Vec<f32>],
+    mask: Option<&Tensor<4, Bool>>,
+    keep: &[f32],
+    precision: Precision,
+    composed: bool,
+) -> (Vec<f32>, Vec<Vec<f32>>) {
+    let w = reference.width;
+    let rows = reference.batch * reference.tokens;
+    let middle = if attention { 3 * w } else { reference.hidden };
+    let inner = if attention { w } else { reference.hidden };
+    let x = leaf(&inputs[0], [rows, w]);
+    let scale = Scale {
+        gamma: leaf(&inputs[1], [w]),
+        beta: leaf(&inputs[2], [w]),
+    };
+    let first = Affine {
+        weight: leaf(&inputs[3], [w, middle]),
+        bias: leaf(&inputs[4], [middle]),
+    };
+    let second = Affine {
+        weight: leaf(&inputs[5], [inner, w]),
+        bias: leaf(&inputs[6], [w]),
+    };
+    let heads = Heads {
+        batch: reference.batch,
+        heads: reference.heads,
+    };
+    let keep = Some(keep);
+    let y = match (attention, composed) {
+        (true, false) => attention::attention(
+            x.clone(),
+            heads,
+            &scale,
+            &first,
+            &second,
+            mask,
+            keep,
+            precision,
+        ),
+        (true, true) => attention::composed(
+            x.clone(),
+            heads,
+            &scale,
+            &first,
+            &second,
+            mask,
+            keep,
+            precision,
+        ),
+        (false, false) => mlp::mlp(x.clone(), &scale, &first, &second, keep, precision),
+        (false, true) => mlp::composed(x.clone(), &scale, &first, &second, keep, precision),
+    };
+    let weight = numbers(rows * w, 5);
+    let gradients = (y.clone() * Tensor::from_data(TensorData::new(weight, [rows, w]), &device()))
+        .sum()
+        .backward();
+    let gradients = vec![
+        host(x.grad(&gradients).unwrap()),
+        host(scale.gamma.grad(&gradients).unwrap()),
+        host(scale.beta.grad(&gradients).unwrap()),
+        host(first.weight.grad(&gradients).unwrap()),
+        host(first.bias.grad(&gradients).unwrap()),
+        host(second.weight.grad(&gradients).unwrap()),
+        host(second.bias.grad(&gradients).unwrap()),
+    ];
+    (host(y.inner()), gradients)
+}
+
+fn close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    let largest = expected
+        .iter()
+        .fold(0.0_f32, |m, v| m.max(v.abs()))
+        .max(1.0);
+    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            (a - b).abs() <= tolerance * largest,
+            "{what} {i}: {a}, not {b}"
+        );
+    }
+}
+
+const SHAPES: [Reference; 4] = [
+    Reference {
+        batch: 2,
+        tokens: 5,
+        width: 12,
+        heads: 3,
+        hidden: 7,
+    },
+    Reference {
+        batch: 1,
+        tokens: 1,
+        width: 2,
+        heads: 1,
+        hidden: 1,
+    },
+    Reference {
+        batch: 3,
+        tokens: 67,
+        width: 40,
+        heads: 2,
+        hidden: 33,
+    },
+    Reference {
+        batch: 9,
+        tokens: 64,
+        width: 64,
+        heads: 1,
+        hidden: 96,
+    },
+];
+
+fn keeps(batch: usize) -> Vec<f32> {
+    (0..batch).map(|i| [1.0, 0.0, 1.25][i % 3]).collect()
+}
+
+#[test]
+fn branches_equal_their_composed_form() {
+    for shape in SHAPES {
+        let keep = keeps(shape.batch);
+        for attention in [true, false] {
+            let inputs = shape.inputs(attention);
+            let of = |precision, composed| {
+                run(&shape, attention, &inputs, None, &keep, precision, composed)
+            };
+            let (expected, expected_gradients) = of(Precision::F32, true);
+            for (precision, tolerance) in [(Precision::F32, 3e-5), (Precision::Bf16, 0.04)] {
+                let (found, gradients) = of(precision, false);
+                close(&found, &expected, tolerance, "output");
+                for (i, (a, b)) in gradients.iter().zip(&expected_gradients).enumerate() {
+                    close(a, b, tolerance, &format!("gradient {i} {precision:?}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn branch_gradients_equal_finite_differences_in_f64() {
+    let shape = Reference {
+        batch: 2,
+        tokens: 5,
+        width: 12,
+        heads: 3,
+        hidden: 7,
+    };
+    let keep = [1.25, 0.5];
+    let mask: Vec<bool> = (0..25).map(|i| i % 5 <= i / 5).collect();
+    let mask_tensor =
+        Tensor::<4, Bool>::from_data(TensorData::new(mask.clone(), [1, 1, 5, 5]), &device());
+    for (attention, masked) in [(true, false), (true, true), (false, false)] {
+        let inputs = shape.inputs(attention);
+        let mask_tensor = masked.then_some(&mask_tensor);
+        let (found, gradients) = run(
+            &shape,
+            attention,
+            &inputs,
+            mask_tensor,
+            &keep,
+            Precision::F32,
+            false,
+        );
+        let wide: Inputs = inputs
+            .iter()
+            .map(|v| v.iter().map(|&x| f64::from(x)).collect())
+            .collect();
+        let output = |v: &Inputs| match attention {
+            true => shape.attention(v, masked.then_some(&mask[..]), &keep),
+            false => shape.mlp(v, &keep),
+        };
+        let expected: Vec<f32> = output(&wide).iter().map(|&v| v as f32).collect();
+        close(&found, &expected, 1e-5, "output");
+        let weight = numbers(found.len(), 5);
+        let loss = |v: &Inputs| -> f64 {
+            output(v)
+                .iter()
+                .zip(&weight)
+                .map(|(y, &w)| y * f64::from(w))
+                .sum()
+        };
+        for (i, gradient) in gradients.iter().enumerate() {
+            let step = (gradient.len() / 9).max(1);
+            for at in (0..gradient.len()).step_by(step) {
+                let moved = |h: f64| {
+                    let mut v = wide.clone();
+                    v[i][at] += h;
+                    loss(&v)
+                };
+                let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                assert!(
+                    (slope - f64::from(gradient[at])).abs() < 2e-4 * slope.abs().max(1.0),
+                    "input {i} at {at}: {} where the slope is {slope}",
+                    gradient[at]
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let shape = Reference {
+        batch: 21,
+        tokens: 67,
+        width: 40,
+        heads: 2,
+        hidden: 33,
+    };
+    let keep = keeps(shape.batch);
+    for attention in [true, false] {
+        let inputs = shape.inputs(attention);
+        for precision in [Precision::F32, Precision::Bf16] {
+            let on = |threads| {
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap()
+                    .install(|| run(&shape, attention, &inputs, None, &keep, precision, false))
+            };
+            let one = on(1);
+            assert!(one == on(2) && one == on(3));
+        }
+    }
+}
+
+#[test]
+fn inference_gives_the_bits_of_training() {
+    for shape in &SHAPES {
+        let inputs = shape.inputs(false);
+        let (w, h) = (shape.width, shape.hidden);
+        let rows = shape.batch * shape.tokens;
+        let out = |device: &Device| {
+            let matrix = |i: usize, shape: [usize; 2]| {
+                Tensor::<2>::from_data(TensorData::new(inputs[i].clone(), shape), device)
+            };
+            let vector = |i: usize| Tensor::<1>::from_floats(inputs[i].as_slice(), device);
+            let scale = Scale {
+                gamma: vector(1),
+                beta: vector(2),
+            };
+            let first = Affine {
+                weight: matrix(3, [w, h]),
+                bias: vector(4),
+            };
+            let second = Affine {
+                weight: matrix(5, [h, w]),
+                bias: vector(6),
+            };
+            host(mlp::mlp(
+                matrix(0, [rows, w]),
+                &scale,
+                &first,
+                &second,
+                None,
+                Precision::Bf16,
+            ))
+        };
+        assert_eq!(out(&device()), out(&Device::flex()));
+    }
+}
+
+#[test]
+fn a_mask_that_forbids_everything_stays_finite_and_a_nan_passes() {
+    let shape = &SHAPES[0];
+    let inputs = shape.inputs(true);
+    let nobody =
+        Tensor::<4, Bool>::from_data(TensorData::new(vec![false; 25], [1, 1, 5, 5]), &device());
+    let keep = keeps(shape.batch);
+    for precision in [Precision::F32, Precision::Bf16] {
+        let of = |inputs: &[Vec<f32>], composed| {
+            run(
+                shape,
+                true,
+                inputs,
+                Some(&nobody),
+                &keep,
+                precision,
+                composed,
+            )
+        };
+        let (found, gradients) = of(&inputs, false);
+        assert!(gradients.iter().flatten().all(|v| v.is_finite()));
+        close(&found, &of(&inputs, true).0, 0.02, "output");
+        let mut broken = inputs.clone();
+        broken[0][3] = f32::NAN;
+        assert!(of(&broken, false).0[..12].iter().all(|v| v.is_nan()));
+    }
+}
+
+#[test]
+fn extreme_inputs_equal_the_composed_form() {
+    let shape = &SHAPES[2];
+    let keep = keeps(shape.batch);
+    for factor in [0.0, 1e-30, 1e-40, 50.0] {
+        let mut inputs = shape.inputs(true);
+        for v in &mut inputs[0] {
+            *v *= factor;
+        }
+        if factor > 1.0 {
+            // Logits in the thousands: all weight on one key.
+            inputs[1].iter_mut().for_each(|v| *v *= factor);
+        }
+        let of = |composed| run(shape, true, &inputs, None, &keep, Precision::F32, composed).0;
+        close(&of(false), &of(true), 2e-4, &format!("times {factor}"));
+    }
+}
+
+#[test]
+fn layer_norm_and_linear_equal_their_composed_form() {
+    for (rows, inputs, outputs) in [(1, 1, 1), (5, 7, 3), (700, 33, 65)] {
+        let x = leaf(&numbers(rows * inputs, 1), [rows, inputs]);
+        let scale = Scale {
+            gamma: leaf(&numbers(inputs, 2), [inputs]),
+            beta: leaf(&numbers(inputs, 3), [inputs]),
+        };
+        let map = Affine {
+            weight: leaf(&numbers(inputs * outputs, 4), [inputs, outputs]),
+            bias: leaf(&numbers(outputs, 5), [outputs]),
+        };
+        let weight =
+            |n| Tensor::<2>::from_data(TensorData::new(numbers(rows * n, 6), [rows, n]), &device());
+        let norms = [
+            norm::layer_norm(x.clone(), &scale),
+            norm::composed(x.clone(), &scale),
+        ];
+        let [a, b] = norms.map(|y| {
+            let gradients = (y.clone() * weight(inputs)).sum().backward();
+            [
+                host(y.inner()),
+                host(x.grad(&gradients).unwrap()),
+                host(scale.gamma.grad(&gradients).unwrap()),
+                host(scale.beta.grad(&gradients).unwrap()),
+            ]
+        });
+        for (a, b) in a.iter().zip(&b) {
+            // A row of one value has no variance: 1/√ε amplifies what is left of rounding.
+            close(a, b, if inputs == 1 { 1e-3 } else { 3e-5 }, "layer norm");
+        }
+        let layers = [
+            linear::linear(x.clone(), &map, Precision::F32),
+            affine(x.clone(), &map, Precision::F32),
+        ];
+        let [a, b] = layers.map(|y| {
+            let gradients = (y.clone() * weight(outputs)).sum().backward();
+            [
+                host(y.inner()),
+                host(x.grad(&gradients).unwrap()),
+                host(map.weight.grad(&gradients).unwrap()),
+                host(map.bias.grad(&gradients).unwrap()),
+            ]
+        });
+        for (a, b) in a.iter().zip(&b) {
+            close(a, b, 1e-5, "linear");
+        }
+    }
+}
+
+#[test]
+fn adamw_equals_its_composed_form() {
+    let step = adamw::Step {
+        lr: 0.01,
+        beta1: 0.9,
+        beta2: 0.99,
+        correction1: 0.19,
+        correction2: 0.0199,
+        epsilon: 1e-8,
+        decay: 0.05,
+    };
+    let inputs = || {
+        [1, 2, 3, 4].map(|seed| {
+            let values = numbers(40_001, seed);
+            let values: Vec<f32> = values
+                .iter()
+                .map(|v| if seed == 4 { v.abs() } else { *v })
+                .collect();
+            Tensor::<1>::from_floats(values.as_slice(), &Device::flex())
+        })
+    };
+    let [value, gradient, first, second] = inputs();
+    let kept = value.clone();
+    let found = adamw::adamw(value, gradient, first, second, &step);
+    let [value, gradient, first, second] = inputs();
+    kept.into_data().assert_eq(&value.to_data(), true);
+    let expected = adamw::composed(value, gradient, first, second, &step);
+    for (a, b) in found.into_iter().zip(expected) {
+        a.into_data()
+            .assert_approx_eq(&b.into_data(), Tolerance::<f32>::absolute(1e-6));
+    }
+}
