@@ -11,7 +11,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use vitrine::data::Targets;
 use vitrine::model::{Model, ModelConfig, Noise, Pass, parameters};
-use vitrine::ops::Precision;
+use vitrine::ops::{Precision, Prepared};
 use vitrine::train::{GradientSum, Optimizer, OptimizerConfig, cross_entropy, soft_targets};
 
 #[global_allocator]
@@ -102,8 +102,9 @@ fn main() {
         let device = Device::flex();
         let images = Tensor::<4>::from_data(TensorData::new(pixels, shape), &device);
         let model: Model = config.init(0, &device).valid();
+        let prepared = Prepared::default();
         timed(&options, || {
-            let pass = &mut Pass::inference(options.precision);
+            let pass = &mut Pass::inference(options.precision).with(&prepared);
             let logits = model.forward(images.clone(), pass).into_data();
             assert_eq!(logits.shape()[0], options.batch);
         })

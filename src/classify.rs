@@ -10,7 +10,7 @@ use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::data::{DecodeLimits, RawPicture, decode};
 use crate::metrics;
 use crate::model::Pass;
-use crate::ops::Precision;
+use crate::ops::{Precision, Prepared};
 
 /// Why one picture has no answer.
 #[derive(Debug, Error)]
@@ -49,6 +49,7 @@ pub struct Prediction {
 #[derive(Debug)]
 pub struct Classifier {
     checkpoint: Checkpoint,
+    prepared: Prepared,
     device: Device,
 }
 
@@ -61,6 +62,7 @@ impl Classifier {
     pub fn load(weights: &Path, device: &Device) -> Result<Self, CheckpointError> {
         Ok(Self {
             checkpoint: checkpoint::load_weights(weights, device)?,
+            prepared: Prepared::default(),
             device: device.clone(),
         })
     }
@@ -113,7 +115,10 @@ impl Classifier {
         let logits = self
             .checkpoint
             .model
-            .forward(images, &mut Pass::inference(Precision::F32))
+            .forward(
+                images,
+                &mut Pass::inference(Precision::F32).with(&self.prepared),
+            )
             .div_scalar(self.checkpoint.meta.temperature)
             .try_into_vec_as::<f32>()
             .expect("logits read back as f32");

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use crate::data::{Batch, DataError, EvalLoader, Targets};
 use crate::metrics::{self, EvalReport};
 use crate::model::{Model, Pass};
-use crate::ops::Precision;
+use crate::ops::{Precision, Prepared};
 
 /// A model's answers to one pass.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +45,7 @@ pub fn predict(
     seen: &mut dyn FnMut(usize),
 ) -> Result<Predictions, DataError> {
     let start = Instant::now();
+    let prepared = Prepared::default();
     let mut logits = Vec::new();
     let mut labels = Vec::new();
     let mut names = Vec::new();
@@ -59,7 +60,10 @@ pub fn predict(
         for &index in &batch.indices {
             names.push(loader.pictures().names()[index].clone());
         }
-        let output = model.forward(input(batch, device), &mut Pass::inference(precision));
+        let output = model.forward(
+            input(batch, device),
+            &mut Pass::inference(precision).with(&prepared),
+        );
         num_classes = output.dims()[1];
         logits.extend(
             output

@@ -78,6 +78,7 @@ impl EncoderBlock {
             mask,
             keep.as_deref(),
             pass.precision,
+            pass.prepared,
         );
         let keep = pass.keep(batch, self.drop_path);
         ops::mlp::mlp(
@@ -87,6 +88,7 @@ impl EncoderBlock {
             &affine(&self.mlp.fc2),
             keep.as_deref(),
             pass.precision,
+            pass.prepared,
         )
     }
 }

@@ -4,7 +4,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::init::{mix, unit};
-use crate::ops::Precision;
+use crate::ops::{Precision, Prepared};
 
 /// The randomness of one training step.
 ///
@@ -42,6 +42,8 @@ pub struct Pass<'a> {
     pub precision: Precision,
     /// The randomness of a training step; none in inference.
     pub noise: Option<&'a mut Noise>,
+    /// Where packed weights are kept from one inference to the next.
+    pub prepared: Option<&'a Prepared>,
 }
 
 impl<'a> Pass<'a> {
@@ -50,6 +52,7 @@ impl<'a> Pass<'a> {
         Self {
             precision,
             noise: Some(noise),
+            prepared: None,
         }
     }
 
@@ -58,6 +61,15 @@ impl<'a> Pass<'a> {
         Self {
             precision,
             noise: None,
+            prepared: None,
+        }
+    }
+
+    /// The same, with weights packed once for all passes that share `prepared`.
+    pub fn with(self, prepared: &'a Prepared) -> Self {
+        Self {
+            prepared: Some(prepared),
+            ..self
         }
     }
 

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use super::Pass;
 use super::vit::{Stem, VitConfig};
 use crate::ops::Affine;
-use crate::ops::linear::linear;
+use crate::ops::embedding::embed;
 
 /// A linear layer whose weights [`init`](super::init) draws.
 pub(super) fn undrawn_linear(inputs: usize, outputs: usize, device: &Device) -> Linear {
@@ -44,7 +44,7 @@ pub(super) fn undrawn_conv(
         .init(device)
 }
 
-/// Cuts pictures into patches and gives each a token (Dosovitskiy et al. 2021, eq. 1).
+/// The weights that turn pictures into tokens.
 #[derive(Module, Debug)]
 pub struct PatchEmbedding {
     /// Halvings before the projection; none with a linear stem.
@@ -89,37 +89,32 @@ impl PatchEmbedding {
         }
     }
 
-    /// Tokens of the patches, row by row over each picture.
-    ///
-    /// With a linear stem this equals a convolution of kernel and stride P: a patch is flattened
-    /// in the order (C, P, P), channel slowest, which is the order of a convolution's weight
-    /// `[D, C, P, P]` seen as `[D, C·P·P]`.
+    /// Tokens of the patches, row by row over each picture, after the `prefix`; see [`embed`].
     ///
     /// # Shapes
     ///
-    /// `[B, 3, H, W]` → `[B·N, D]` with N = (H/P)².
-    pub fn forward(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
+    /// `[B, 3, H, W]` → `[B·N, D]`.
+    pub fn forward(
+        &self,
+        images: Tensor<4>,
+        positions: Option<&Tensor<2>>,
+        prefix: Option<&Tensor<2>>,
+        pass: &Pass,
+    ) -> Tensor<2> {
         let mut x = images;
         for layer in &self.stem {
             x = relu(layer.norm.forward(layer.conv.forward(x)));
         }
-        let patches = patches(x, self.patch_size);
-        linear(patches, &affine(&self.projection), pass.precision)
+        embed(
+            x,
+            self.patch_size,
+            &affine(&self.projection),
+            positions,
+            prefix,
+            pass.precision,
+            pass.prepared,
+        )
     }
-}
-
-/// Patches, flattened.
-///
-/// # Shapes
-///
-/// `[B, C, H, W]` → `[B·N, C·P·P]`.
-pub fn patches(images: Tensor<4>, patch_size: usize) -> Tensor<2> {
-    let [batch, channels, height, width] = images.dims();
-    let (rows, columns) = (height / patch_size, width / patch_size);
-    images
-        .reshape([batch, channels, rows, patch_size, columns, patch_size])
-        .permute([0, 2, 4, 1, 3, 5])
-        .reshape([batch * rows * columns, channels * patch_size * patch_size])
 }
 
 /// Widths of the convolutional stem, which doubles them up to the token width (Xiao et al. 2021);

@@ -10,6 +10,7 @@ use super::norm::LayerNorm;
 use super::patch::{PatchEmbedding, affine, undrawn_linear};
 use super::{ModelError, Pass, check, position};
 use crate::ops::linear::linear;
+use crate::ops::norm::mean_of_normed;
 
 /// What of the last tokens the head sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,7 +202,7 @@ impl Vit {
     /// `[B, 3, H, W]` → `[B, K]`.
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let features = self.features(images, pass);
-        linear(features, &affine(&self.head), pass.precision)
+        linear(features, &affine(&self.head), pass.precision, pass.prepared)
     }
 
     /// The normalised class token, or the mean of the patches' normalised tokens.
@@ -211,73 +212,61 @@ impl Vit {
     /// `[B, 3, H, W]` → `[B, D]`.
     pub fn features(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let [batch, ..] = images.dims();
-        let tokens = self.encode(self.embed(images, pass), None, pass);
-        let [_, count, width] = tokens.dims();
+        let tokens = self.encode(self.embed(images, pass), batch, None, pass);
+        let [rows, width] = tokens.dims();
         if self.class_token.is_some() {
             // The norm works token by token, so the others need none.
-            let class = tokens.narrow(1, 0, 1).reshape([batch, width]);
-            return self.norm.forward(class);
+            let class = tokens.reshape([batch, rows / batch, width]).narrow(1, 0, 1);
+            return self.norm.forward(class.reshape([batch, width]));
         }
-        let registers = self.prefix();
-        let normed = self.norm.forward(tokens);
-        let patches = normed.narrow(1, registers, count - registers);
-        patches.mean_dim(1).reshape([batch, width])
+        mean_of_normed(tokens, batch, self.prefix(), &self.norm.scale())
     }
 
     /// Tokens before the first block, positions added: class token, registers, patches.
     ///
     /// # Shapes
     ///
-    /// `[B, 3, H, W]` → `[B, N, D]`.
-    pub fn embed(&self, images: Tensor<4>, pass: &Pass) -> Tensor<3> {
-        let [batch, ..] = images.dims();
-        let patches = self.patch_embedding.forward(images, pass);
-        let [rows, width] = patches.dims();
-        let mut patches = patches.reshape([batch, rows / batch, width]);
+    /// `[B, 3, H, W]` → `[B·N, D]`.
+    pub fn embed(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
         let mut class_token = self.class_token.as_ref().map(|token| token.val());
-        if let Some(positions) = &self.position_embedding {
-            let positions = positions.val();
-            let class_tokens = usize::from(class_token.is_some());
-            let of_patches = match class_tokens {
-                0 => positions.clone(),
-                _ => positions.clone().narrow(0, 1, rows / batch),
-            };
-            patches = patches + of_patches.unsqueeze::<3>();
-            class_token = class_token.map(|token| token + positions.narrow(0, 0, 1));
+        let mut positions = self.fixed_positions.clone();
+        if let Some(learned) = &self.position_embedding {
+            let learned = learned.val();
+            let [count, _] = learned.dims();
+            let first = usize::from(class_token.is_some());
+            class_token = class_token.map(|token| token + learned.clone().narrow(0, 0, 1));
+            positions = Some(match first {
+                0 => learned,
+                _ => learned.narrow(0, first, count - first),
+            });
         }
-        if let Some(positions) = &self.fixed_positions {
-            patches = patches + positions.clone().unsqueeze::<3>();
-        }
-        let mut tokens = Vec::new();
         let registers = self.register_tokens.as_ref().map(|tokens| tokens.val());
-        for prefix in [class_token, registers].into_iter().flatten() {
-            let [count, _] = prefix.dims();
-            tokens.push(prefix.unsqueeze::<3>().expand([batch, count, width]));
-        }
-        if tokens.is_empty() {
-            return patches;
-        }
-        tokens.push(patches);
-        Tensor::cat(tokens, 1)
+        let prefix = match (class_token, registers) {
+            (Some(class), Some(registers)) => Some(Tensor::cat(vec![class, registers], 0)),
+            (class, registers) => class.or(registers),
+        };
+        let (positions, prefix) = (positions.as_ref(), prefix.as_ref());
+        self.patch_embedding
+            .forward(images, positions, prefix, pass)
     }
 
     /// The encoder; `mask` as in [`attention`](crate::ops::attention::attention).
     ///
     /// # Shapes
     ///
-    /// `[B, N, D]` → `[B, N, D]`, before the last norm.
+    /// `[B·N, D]` → `[B·N, D]`, before the last norm.
     pub fn encode(
         &self,
-        tokens: Tensor<3>,
+        tokens: Tensor<2>,
+        batch: usize,
         mask: Option<&Tensor<4, Bool>>,
         pass: &mut Pass,
-    ) -> Tensor<3> {
-        let [batch, count, width] = tokens.dims();
-        let mut x = tokens.reshape([batch * count, width]);
+    ) -> Tensor<2> {
+        let mut x = tokens;
         for block in &self.blocks {
             x = block.forward(x, batch, mask, pass);
         }
-        x.reshape([batch, count, width])
+        x
     }
 
     fn prefix(&self) -> usize {

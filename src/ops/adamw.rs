@@ -40,7 +40,7 @@ pub fn adamw(
         use super::cpu::{self, tape};
         let [mut value, mut first, mut second] = [value, first, second].map(tape::Owned::new);
         let gradient = tape::values(&gradient);
-        cpu::adamw::step(value.get(), gradient.get(), first.get(), second.get(), step);
+        cpu::flat::adamw(value.get(), gradient.get(), first.get(), second.get(), step);
         return [value, first, second].map(tape::Owned::tensor);
     }
     composed(value, gradient, first, second, step)

@@ -4,7 +4,7 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor};
 
-use super::{Affine, Precision, Scale, norm, product, scale_pictures};
+use super::{Affine, Precision, Prepared, Scale, norm, product, scale_pictures};
 
 /// Score of a pair that the mask forbids: its exponential is 0, yet a row that forbids everything
 /// stays finite, and the number exists on GPUs that know no infinity.
@@ -38,14 +38,17 @@ pub fn attention(
     mask: Option<&Tensor<4, Bool>>,
     keep: Option<&[f32]>,
     precision: Precision,
+    prepared: Option<&Prepared>,
 ) -> Tensor<2> {
     #[cfg(feature = "cpu")]
     if super::on_cpu(&x) {
-        return match precision {
-            Precision::F32 => on_cpu::<f32>(x, shape, scale, qkv, projection, mask, keep),
-            Precision::Bf16 => on_cpu::<half::bf16>(x, shape, scale, qkv, projection, mask, keep),
+        let run = match precision {
+            Precision::F32 => on_cpu::<f32>,
+            Precision::Bf16 => on_cpu::<half::bf16>,
         };
+        return run(x, shape, scale, qkv, projection, mask, keep, prepared);
     }
+    let _ = prepared;
     composed(x, shape, scale, qkv, projection, mask, keep, precision)
 }
 
@@ -118,6 +121,7 @@ fn scores(
 }
 
 #[cfg(feature = "cpu")]
+#[allow(clippy::too_many_arguments)]
 fn on_cpu<E: super::cpu::matrix::Operand>(
     x: Tensor<2>,
     heads: Heads,
@@ -126,8 +130,10 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     projection: &Affine,
     mask: Option<&Tensor<4, Bool>>,
     keep: Option<&[f32]>,
+    prepared: Option<&Prepared>,
 ) -> Tensor<2> {
-    use super::cpu::{Keep, attention, tape};
+    use super::cpu::attention::{self, Weights};
+    use super::cpu::{Keep, tape};
     let dims = x.dims();
     let shape = attention::Shape {
         batch: heads.batch,
@@ -136,28 +142,26 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
         width: dims[1],
     };
     let values = tape::values(&x);
-    let vectors = [&scale.gamma, &scale.beta, &qkv.bias, &projection.bias].map(tape::values);
-    let matrices = [&qkv.weight, &projection.weight].map(tape::values);
-    /// Borrowed anew in the gradient, long after the forward pass.
-    fn weights<'a>(
-        vectors: &'a [tape::Values; 4],
-        matrices: &'a [tape::Values; 2],
-    ) -> attention::Weights<'a> {
-        let [gamma, beta, qkv_bias, projection_bias] = vectors.each_ref().map(tape::Values::get);
-        let [qkv, projection] = matrices.each_ref().map(tape::Values::get);
-        attention::Weights {
-            gamma,
-            beta,
-            qkv,
-            qkv_bias,
-            projection,
-            projection_bias,
-        }
-    }
+    let weights = [
+        tape::values(&scale.gamma),
+        tape::values(&scale.beta),
+        tape::values(&qkv.weight),
+        tape::values(&qkv.bias),
+        tape::values(&projection.weight),
+        tape::values(&projection.bias),
+    ];
+    let [gamma, beta, weight, bias, weight2, bias2] = &weights;
+    let packed = Prepared::packed(
+        prepared,
+        [weight, gamma, beta, bias, weight2, bias2],
+        |[weight, gamma, beta, bias, weight2, bias2]| {
+            Weights::new([gamma, beta, weight, bias, weight2, bias2]).packed::<E>()
+        },
+    );
     let mask = mask.map(Allowed::new);
-    let (y, saved) = attention::forward::<E>(
+    let (y, saved) = attention::forward(
         values.get(),
-        &weights(&vectors, &matrices),
+        &packed,
         shape,
         mask.as_ref().map(Allowed::get),
         Keep::new(keep, shape.tokens),
@@ -176,10 +180,10 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     ];
     let keep = keep.map(<[f32]>::to_vec);
     tape::record(inputs, y, dims, move |dy| {
-        attention::backward::<E>(
+        attention::backward(
             values.get(),
             &saved,
-            &weights(&vectors, &matrices),
+            &Weights::new(weights.each_ref().map(tape::Values::get)),
             shape,
             mask.as_ref().map(Allowed::get),
             Keep::new(keep.as_deref(), shape.tokens),

@@ -2,31 +2,44 @@
 
 use burn::tensor::Tensor;
 
-use super::{Affine, Precision};
+use super::{Affine, Precision, Prepared};
 
 /// x·W + b.
 ///
 /// # Shapes
 ///
 /// `[rows, inputs]` → `[rows, outputs]`.
-pub fn linear(x: Tensor<2>, map: &Affine, precision: Precision) -> Tensor<2> {
+pub fn linear(
+    x: Tensor<2>,
+    map: &Affine,
+    precision: Precision,
+    prepared: Option<&Prepared>,
+) -> Tensor<2> {
     #[cfg(feature = "cpu")]
     if super::on_cpu(&x) {
         return match precision {
-            Precision::F32 => on_cpu::<f32>(x, map),
-            Precision::Bf16 => on_cpu::<half::bf16>(x, map),
+            Precision::F32 => on_cpu::<f32>(x, map, prepared),
+            Precision::Bf16 => on_cpu::<half::bf16>(x, map, prepared),
         };
     }
+    let _ = prepared;
     super::affine(x, map, precision)
 }
 
 #[cfg(feature = "cpu")]
-fn on_cpu<E: super::cpu::matrix::Operand>(x: Tensor<2>, map: &Affine) -> Tensor<2> {
+fn on_cpu<E: super::cpu::matrix::Operand>(
+    x: Tensor<2>,
+    map: &Affine,
+    prepared: Option<&Prepared>,
+) -> Tensor<2> {
     use super::cpu::{linear, tape};
     let shape = [x.dims()[0], map.weight.dims()[1]];
     let values = tape::values(&x);
     let (weight, bias) = (tape::values(&map.weight), tape::values(&map.bias));
-    let y = linear::forward::<E>(values.get(), weight.get(), bias.get());
+    let packed = Prepared::packed(prepared, [&weight, &bias], |[weight, bias]| {
+        linear::Packed::<E>::new(weight, bias)
+    });
+    let y = linear::forward(values.get(), &packed);
     if !x.is_autodiff() {
         return tape::tensor(y, shape);
     }

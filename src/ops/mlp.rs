@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::gelu::gelu;
-use super::{Affine, Precision, Scale, norm, scale_pictures};
+use super::{Affine, Precision, Prepared, Scale, norm, scale_pictures};
 
 /// x + keep·(GELU(norm(x)·W₁ + b₁)·W₂ + b₂) (Dosovitskiy et al. 2021, eq. 3).
 ///
@@ -19,14 +19,16 @@ pub fn mlp(
     fc2: &Affine,
     keep: Option<&[f32]>,
     precision: Precision,
+    prepared: Option<&Prepared>,
 ) -> Tensor<2> {
     #[cfg(feature = "cpu")]
     if super::on_cpu(&x) {
         return match precision {
-            Precision::F32 => on_cpu::<f32>(x, scale, fc1, fc2, keep),
-            Precision::Bf16 => on_cpu::<half::bf16>(x, scale, fc1, fc2, keep),
+            Precision::F32 => on_cpu::<f32>(x, scale, fc1, fc2, keep, prepared),
+            Precision::Bf16 => on_cpu::<half::bf16>(x, scale, fc1, fc2, keep, prepared),
         };
     }
+    let _ = prepared;
     composed(x, scale, fc1, fc2, keep, precision)
 }
 
@@ -51,36 +53,32 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     fc1: &Affine,
     fc2: &Affine,
     keep: Option<&[f32]>,
+    prepared: Option<&Prepared>,
 ) -> Tensor<2> {
-    use super::cpu::{Keep, mlp, tape};
+    use super::cpu::mlp::{self, Weights};
+    use super::cpu::{Keep, tape};
     let shape = x.dims();
     let rows_per_picture = shape[0] / keep.map_or(1, <[f32]>::len);
     let values = tape::values(&x);
-    let vectors = [&scale.gamma, &scale.beta, &fc1.bias, &fc2.bias].map(tape::values);
-    let matrices = [&fc1.weight, &fc2.weight].map(tape::values);
-    /// Borrowed anew in the gradient, long after the forward pass.
-    fn weights<'a>(
-        vectors: &'a [tape::Values; 4],
-        matrices: &'a [tape::Values; 2],
-    ) -> mlp::Weights<'a> {
-        let [gamma, beta, bias1, bias2] = vectors.each_ref().map(tape::Values::get);
-        let [weight1, weight2] = matrices.each_ref().map(tape::Values::get);
-        mlp::Weights {
-            gamma,
-            beta,
-            weight1,
-            bias1,
-            weight2,
-            bias2,
-        }
-    }
-    let tracked = x.is_autodiff();
-    let (y, z) = mlp::forward::<E>(
-        values.get(),
-        &weights(&vectors, &matrices),
-        Keep::new(keep, rows_per_picture),
-        tracked,
+    let weights = [
+        tape::values(&scale.gamma),
+        tape::values(&scale.beta),
+        tape::values(&fc1.weight),
+        tape::values(&fc1.bias),
+        tape::values(&fc2.weight),
+        tape::values(&fc2.bias),
+    ];
+    let [gamma, beta, weight1, bias1, weight2, bias2] = &weights;
+    let packed = Prepared::packed(
+        prepared,
+        [weight1, gamma, beta, bias1, weight2, bias2],
+        |[weight1, gamma, beta, bias1, weight2, bias2]| {
+            Weights::new([gamma, beta, weight1, bias1, weight2, bias2]).packed::<E>()
+        },
     );
+    let tracked = x.is_autodiff();
+    let pictures = Keep::new(keep, rows_per_picture);
+    let (y, z) = mlp::forward(values.get(), &packed, pictures, tracked);
     if !tracked {
         return tape::tensor(y, shape);
     }
@@ -96,6 +94,7 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     let keep = keep.map(<[f32]>::to_vec);
     tape::record(inputs, y, shape, move |dy| {
         let keep = Keep::new(keep.as_deref(), rows_per_picture);
-        mlp::backward::<E>(values.get(), &z, &weights(&vectors, &matrices), keep, dy)
+        let weights = Weights::new(weights.each_ref().map(tape::Values::get));
+        mlp::backward(values.get(), &z, &weights, keep, dy)
     })
 }

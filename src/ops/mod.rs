@@ -10,10 +10,19 @@ pub mod adamw;
 pub mod attention;
 #[cfg(feature = "cpu")]
 pub mod cpu;
+pub mod embedding;
+pub mod flat;
 pub mod gelu;
 pub mod linear;
 pub mod mlp;
 pub mod norm;
+
+#[cfg(feature = "cpu")]
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+};
 
 use burn::tensor::{Device, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -106,6 +115,53 @@ pub struct Scale {
 
 /// Added to the variance, as in timm and in the original Vision Transformer.
 pub const EPSILON: f64 = 1e-6;
+
+/// Weights packed for the kernels, kept from one inference to the next.
+///
+/// Only the processor's kernels pack; elsewhere it stays empty. What is kept holds on to the
+/// weights it was made of, so it can never belong to others.
+#[derive(Default)]
+pub struct Prepared {
+    #[cfg(feature = "cpu")]
+    packed: std::sync::Mutex<HashMap<(usize, TypeId), Kept>>,
+}
+
+/// Something packed, and the weights that it was made of.
+#[cfg(feature = "cpu")]
+type Kept = (Vec<cpu::tape::Values>, Arc<dyn Any + Send + Sync>);
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "cpu")]
+impl Prepared {
+    /// What `pack` makes of the weights, from `prepared` where it is known already.
+    fn packed<P: Any + Send + Sync, const N: usize>(
+        prepared: Option<&Self>,
+        weights: [&cpu::tape::Values; N],
+        pack: impl FnOnce([&[f32]; N]) -> P,
+    ) -> Arc<P> {
+        let slices = || weights.map(cpu::tape::Values::get::<f32>);
+        let Some(prepared) = prepared else {
+            return Arc::new(pack(slices()));
+        };
+        let key = (slices()[0].as_ptr().addr(), TypeId::of::<P>());
+        let mut all = prepared
+            .packed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (_, packed) = all.entry(key).or_insert_with(|| {
+            let packed: Arc<dyn Any + Send + Sync> = Arc::new(pack(slices()));
+            (weights.map(Clone::clone).to_vec(), packed)
+        });
+        Arc::clone(packed)
+            .downcast()
+            .expect("the key holds the type")
+    }
+}
 
 /// Whether `x` lives on the processor, where the kernels of `cpu` are.
 #[cfg(feature = "cpu")]

@@ -38,3 +38,40 @@ fn on_cpu<const R: usize>(x: Tensor<R>, scale: &Scale) -> Tensor<R> {
         norm::backward(values.get(), gamma.get(), dy)
     })
 }
+
+/// The mean over each picture's tokens, but for its first `prefix`, of their layer norms.
+///
+/// # Shapes
+///
+/// `[B·N, D]` → `[B, D]`.
+pub fn mean_of_normed(x: Tensor<2>, batch: usize, prefix: usize, scale: &Scale) -> Tensor<2> {
+    #[cfg(feature = "cpu")]
+    if super::on_cpu(&x) {
+        return mean_on_cpu(x, batch, prefix, scale);
+    }
+    composed_mean(x, batch, prefix, scale)
+}
+
+/// [`mean_of_normed`] of Burn's own operations.
+pub(super) fn composed_mean(x: Tensor<2>, batch: usize, prefix: usize, scale: &Scale) -> Tensor<2> {
+    let [rows, width] = x.dims();
+    let tokens = x.reshape([batch, rows / batch, width]);
+    let patches = composed(tokens, scale).narrow(1, prefix, rows / batch - prefix);
+    patches.mean_dim(1).reshape([batch, width])
+}
+
+#[cfg(feature = "cpu")]
+fn mean_on_cpu(x: Tensor<2>, batch: usize, prefix: usize, scale: &Scale) -> Tensor<2> {
+    use super::cpu::{norm, tape};
+    let [_, width] = x.dims();
+    let values = tape::values(&x);
+    let [gamma, beta] = [&scale.gamma, &scale.beta].map(tape::values);
+    let y = norm::mean_forward(values.get(), batch, prefix, gamma.get(), beta.get());
+    if !x.is_autodiff() {
+        return tape::tensor(y, [batch, width]);
+    }
+    let inputs = [(&x).into(), (&scale.gamma).into(), (&scale.beta).into()];
+    tape::record(inputs, y, [batch, width], move |dy| {
+        norm::mean_backward(values.get(), batch, prefix, gamma.get(), dy)
+    })
+}

@@ -198,6 +198,7 @@ fn run(
             mask,
             keep,
             precision,
+            None,
         ),
         (true, true) => attention::composed(
             x.clone(),
@@ -209,7 +210,7 @@ fn run(
             keep,
             precision,
         ),
-        (false, false) => mlp::mlp(x.clone(), &scale, &first, &second, keep, precision),
+        (false, false) => mlp::mlp(x.clone(), &scale, &first, &second, keep, precision, None),
         (false, true) => mlp::composed(x.clone(), &scale, &first, &second, keep, precision),
     };
     let weight = numbers(rows * w, 5);
@@ -391,7 +392,7 @@ fn inference_gives_the_bits_of_training() {
         let inputs = shape.inputs(false);
         let (w, h) = (shape.width, shape.hidden);
         let rows = shape.batch * shape.tokens;
-        let out = |device: &Device| {
+        let out = |device: &Device, prepared: Option<&Prepared>| {
             let matrix = |i: usize, shape: [usize; 2]| {
                 Tensor::<2>::from_data(TensorData::new(inputs[i].clone(), shape), device)
             };
@@ -415,9 +416,14 @@ fn inference_gives_the_bits_of_training() {
                 &second,
                 None,
                 Precision::Bf16,
+                prepared,
             ))
         };
-        assert_eq!(out(&device()), out(&Device::flex()));
+        let expected = out(&device(), None);
+        let kept = Prepared::default();
+        for prepared in [None, Some(&kept), Some(&kept)] {
+            assert_eq!(out(&Device::flex(), prepared), expected);
+        }
     }
 }
 
@@ -499,7 +505,7 @@ fn layer_norm_and_linear_equal_their_composed_form() {
             close(a, b, if inputs == 1 { 1e-3 } else { 3e-5 }, "layer norm");
         }
         let layers = [
-            linear::linear(x.clone(), &map, Precision::F32),
+            linear::linear(x.clone(), &map, Precision::F32, None),
             affine(x.clone(), &map, Precision::F32),
         ];
         let [a, b] = layers.map(|y| {
@@ -514,6 +520,105 @@ fn layer_norm_and_linear_equal_their_composed_form() {
         for (a, b) in a.iter().zip(&b) {
             close(a, b, 1e-5, "linear");
         }
+    }
+}
+
+#[test]
+fn the_embedding_equals_its_composed_form() {
+    for (batch, size, patch, prefix, width) in
+        [(2, 6, 3, 0, 5), (3, 8, 4, 2, 40), (130, 8, 2, 1, 33)]
+    {
+        let channels = 3;
+        let patches = (size / patch) * (size / patch);
+        let inputs = channels * patch * patch;
+        let pixels = numbers(batch * channels * size * size, 1);
+        let images = leaf(&pixels, [batch, channels, size, size]);
+        let map = Affine {
+            weight: leaf(&numbers(inputs * width, 2), [inputs, width]),
+            bias: leaf(&numbers(width, 3), [width]),
+        };
+        let positions = leaf(&numbers(patches * width, 4), [patches, width]);
+        let before = (prefix > 0).then(|| leaf(&numbers(prefix * width, 5), [prefix, width]));
+        let rows = batch * (prefix + patches);
+        let weight = TensorData::new(numbers(rows * width, 6), [rows, width]);
+        let of = |composed| {
+            let (places, before_) = (Some(&positions), before.as_ref());
+            let y = if composed {
+                embedding::composed(images.clone(), patch, &map, places, before_, Precision::F32)
+            } else {
+                embedding::embed(
+                    images.clone(),
+                    patch,
+                    &map,
+                    places,
+                    before_,
+                    Precision::F32,
+                    None,
+                )
+            };
+            let product = y.clone() * Tensor::from_data(weight.clone(), &device());
+            let gradients = product.sum().backward();
+            vec![
+                host(y.inner()),
+                host(images.grad(&gradients).unwrap()),
+                host(map.weight.grad(&gradients).unwrap()),
+                host(map.bias.grad(&gradients).unwrap()),
+                host(positions.grad(&gradients).unwrap()),
+                before
+                    .as_ref()
+                    .map_or(Vec::new(), |before| host(before.grad(&gradients).unwrap())),
+            ]
+        };
+        for (i, (a, b)) in of(false).iter().zip(&of(true)).enumerate() {
+            close(a, b, 1e-5, &format!("embedding {i}"));
+        }
+    }
+}
+
+#[test]
+fn the_mean_of_norms_equals_its_composed_form() {
+    for (batch, tokens, prefix, width) in [(1, 1, 0, 3), (5, 7, 2, 33)] {
+        let x = leaf(&numbers(batch * tokens * width, 1), [batch * tokens, width]);
+        let scale = Scale {
+            gamma: leaf(&numbers(width, 2), [width]),
+            beta: leaf(&numbers(width, 3), [width]),
+        };
+        let weight = TensorData::new(numbers(batch * width, 6), [batch, width]);
+        let both = [
+            norm::mean_of_normed(x.clone(), batch, prefix, &scale),
+            norm::composed_mean(x.clone(), batch, prefix, &scale),
+        ];
+        let [a, b] = both.map(|y| {
+            let product = y.clone() * Tensor::from_data(weight.clone(), &device());
+            let gradients = product.sum().backward();
+            [
+                host(y.inner()),
+                host(x.grad(&gradients).unwrap()),
+                host(scale.gamma.grad(&gradients).unwrap()),
+                host(scale.beta.grad(&gradients).unwrap()),
+            ]
+        });
+        for (a, b) in a.iter().zip(&b) {
+            close(a, b, 3e-5, "mean of norms");
+        }
+    }
+}
+
+#[test]
+fn passes_over_flat_parameters() {
+    let values = numbers(50_001, 1);
+    let tensor = |values: &[f32]| Tensor::<1>::from_floats(values, &Device::flex());
+    let expected: f64 = values.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+    let found = flat::square_sum(&tensor(&values));
+    assert!(
+        (found / expected - 1.0).abs() < 1e-6,
+        "{found}, not {expected}"
+    );
+    let other = numbers(50_001, 2);
+    let blended = host(flat::blend(tensor(&values), &tensor(&other), 0.9));
+    for i in [0, 1, 16_384, 50_000] {
+        let expected = 0.9 * values[i] + 0.1 * other[i];
+        assert!((blended[i] - expected).abs() < 1e-6);
     }
 }
 

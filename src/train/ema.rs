@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::model::Model;
 use crate::model::parameters;
+use crate::ops::flat::blend;
 
 /// The averaged copy of a model's tensors, batch-norm statistics included.
 ///
@@ -38,10 +39,7 @@ impl Ema {
             .iter_mut()
             .zip(parameters::values(&model.valid()))
         {
-            average.inplace(|a| {
-                a.mul_scalar(decay)
-                    .add(value.clone().mul_scalar(1.0 - decay))
-            });
+            average.inplace(|average| blend(average, &value, decay));
         }
     }
 

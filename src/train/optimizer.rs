@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::Model;
 use crate::model::parameters::{self, ParameterInfo};
 use crate::ops::adamw::{Step, adamw};
+use crate::ops::flat::square_sum;
 
 /// The update rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,13 +97,7 @@ impl GradientSum {
 
     /// Euclidean norm over all gradients together.
     pub fn norm(&self) -> f64 {
-        let squares = self
-            .0
-            .iter()
-            .flatten()
-            .map(|g| g.clone().square().sum())
-            .reduce(|a, b| a.add(b));
-        squares.map_or(0.0, |s| f64::from(s.into_scalar::<f32>()).sqrt())
+        self.0.iter().flatten().map(square_sum).sum::<f64>().sqrt()
     }
 
     fn scale(&mut self, factor: f64) {

@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::kernel::PANEL;
-use super::linear::{self, BLOCK, Folded, Scratch, output};
+use super::linear::{self, Folded, Packed, Scratch, block, output};
 use super::matrix::{Operand, Panels, product, product_into};
 use super::{Keep, vector};
 
@@ -31,6 +31,30 @@ pub struct Weights<'a> {
     pub projection: &'a [f32],
     /// Its bias.
     pub projection_bias: &'a [f32],
+}
+
+impl<'a> Weights<'a> {
+    /// In the order of the fields.
+    pub fn new(all: [&'a [f32]; 6]) -> Self {
+        let [gamma, beta, qkv, qkv_bias, projection, projection_bias] = all;
+        Self {
+            gamma,
+            beta,
+            qkv,
+            qkv_bias,
+            projection,
+            projection_bias,
+        }
+    }
+
+    /// Both layers, the norm folded into the first.
+    pub fn packed<E: Operand>(&self) -> [Packed<E>; 2] {
+        let folded = Folded::new(self.gamma, self.beta, self.qkv);
+        [
+            Packed::folded(&folded, self.qkv_bias),
+            Packed::new(self.projection, self.projection_bias),
+        ]
+    }
 }
 
 /// Which key each query may look at: true is yes.
@@ -92,7 +116,7 @@ pub struct Saved<E> {
 /// The branch's output, and what its gradient needs.
 pub fn forward<E: Operand>(
     x: &[f32],
-    weights: &Weights,
+    [qkv_layer, projection]: &[Packed<E>; 2],
     shape: Shape,
     mask: Option<Mask>,
     keep: Keep,
@@ -105,58 +129,89 @@ pub fn forward<E: Operand>(
     } = shape;
     let rows = batch * tokens;
     let head_dim = shape.head_dim();
-    let folded = Folded::new(weights.gamma, weights.beta, weights.qkv);
-    let (panels, bias) = (folded.panels::<E>(), folded.bias(weights.qkv_bias));
+    let step = block(rows);
     let mut qkv = output::<E>(rows * 3 * width);
-    qkv.par_chunks_mut(BLOCK * 3 * width)
+    qkv.par_chunks_mut(step * 3 * width)
         .enumerate()
         .for_each_init(Scratch::default, |scratch, (block, qkv)| {
             let count = qkv.len() / (3 * width);
-            let x = &x[block * BLOCK * width..][..count * width];
+            let x = &x[block * step * width..][..count * width];
             let [normed, ..] = &mut scratch.rows;
             normed.fill::<E>(count, width, |r, t| {
                 vector::standardise(&x[r * width..][..width], t);
             });
-            product::<E>(normed, &panels, &mut scratch.products[0], |columns, c| {
-                let target = &mut qkv[columns.start..];
-                vector::store(c, count, &bias[columns.clone()], target, 3 * width);
-            });
+            product::<E>(
+                normed,
+                &qkv_layer.panels,
+                &mut scratch.products[0],
+                |columns, c| {
+                    let target = &mut qkv[columns.start..];
+                    vector::store(
+                        c,
+                        count,
+                        &qkv_layer.bias[columns.clone()],
+                        target,
+                        3 * width,
+                    );
+                },
+            );
         });
 
     let mut mixed = output::<E>(rows * width);
     let mut normalisers = vec![[0.0; 2]; rows * heads];
-    mixed
-        .par_chunks_mut(tokens * head_dim)
-        .zip(normalisers.par_chunks_mut(tokens))
+    // One task a head; where those are few, one a block of its queries.
+    let queries = if batch * heads < 4 * rayon::current_num_threads() {
+        QUERIES
+    } else {
+        tokens
+    };
+    let tasks: Vec<_> = mixed
+        .chunks_mut(tokens * head_dim)
+        .zip(normalisers.chunks_mut(tokens))
         .enumerate()
-        .for_each_init(Scratch::default, |scratch, (item, (mixed, normalisers))| {
+        .flat_map(|(item, (mixed, normalisers))| {
+            let answers = mixed.chunks_mut(queries * head_dim);
+            answers
+                .zip(normalisers.chunks_mut(queries))
+                .enumerate()
+                .map(move |(i, (mixed, normalisers))| (item, i * queries, mixed, normalisers))
+        })
+        .collect();
+    tasks.into_par_iter().for_each_init(
+        Scratch::default,
+        |scratch, (item, first, mixed, normalisers)| {
             let head = Head::new(&qkv, shape, item);
-            head.answer(scratch, shape.mask(mask, item), mixed, normalisers);
-        });
+            head.answer(scratch, shape.mask(mask, item), first, mixed, normalisers);
+        },
+    );
 
-    let panels = linear::panels::<E>(weights.projection, width);
     let mut y = output::<f32>(rows * width);
-    y.par_chunks_mut(BLOCK * width).enumerate().for_each_init(
+    y.par_chunks_mut(step * width).enumerate().for_each_init(
         Scratch::default,
         |scratch, (block, y)| {
-            let first = block * BLOCK;
+            let first = block * step;
             let count = y.len() / width;
             let x = &x[first * width..][..y.len()];
             let [joined, ..] = &mut scratch.rows;
             joined.fill::<E>(count, width, |r, t| {
                 gather(&mixed, shape, first + r, 0, 1, t)
             });
-            product::<E>(joined, &panels, &mut scratch.products[0], |columns, c| {
-                vector::store_residual(
-                    c,
-                    count,
-                    &weights.projection_bias[columns.clone()],
-                    &x[columns.start..],
-                    &mut y[columns.start..],
-                    width,
-                    |r| keep.of(first + r),
-                );
-            });
+            product::<E>(
+                joined,
+                &projection.panels,
+                &mut scratch.products[0],
+                |columns, c| {
+                    vector::store_residual(
+                        c,
+                        count,
+                        &projection.bias[columns.clone()],
+                        &x[columns.start..],
+                        &mut y[columns.start..],
+                        width,
+                        |r| keep.of(first + r),
+                    );
+                },
+            );
         },
     );
     let saved = Saved {
@@ -191,14 +246,15 @@ pub fn backward<E: Operand>(
         normalisers,
     } = saved;
 
+    let step = block(rows);
     let panels = linear::panels_transposed::<E>(weights.projection, width);
     let zeros = vec![0.0; width];
     let mut dmixed = output::<E>(rows * width);
     dmixed
-        .par_chunks_mut(BLOCK * width)
+        .par_chunks_mut(step * width)
         .enumerate()
         .for_each_init(Scratch::default, |scratch, (block, dmixed)| {
-            let first = block * BLOCK;
+            let first = block * step;
             let count = dmixed.len() / width;
             let [upper, ..] = &mut scratch.rows;
             upper.fill::<E>(count, width, |r, t| {
@@ -238,10 +294,10 @@ pub fn backward<E: Operand>(
     let folded = Folded::new(weights.gamma, weights.beta, weights.qkv);
     let panels = folded.panels_transposed::<E>();
     let mut dx = output::<f32>(rows * width);
-    dx.par_chunks_mut(BLOCK * width).enumerate().for_each_init(
+    dx.par_chunks_mut(step * width).enumerate().for_each_init(
         Scratch::default,
         |scratch, (block, dx)| {
-            let first = block * BLOCK;
+            let first = block * step;
             let count = dx.len() / width;
             let at = first * width..first * width + dx.len();
             let [outputs, ..] = &mut scratch.rows;
@@ -327,11 +383,12 @@ impl<'a, E: Operand> Head<'a, E> {
         });
     }
 
-    /// softmax(QKᵀ/√d)·V.
+    /// softmax(QKᵀ/√d)·V for the queries from `begin` that `mixed` has room for.
     fn answer(
         &self,
         scratch: &mut Scratch,
         mask: Option<&[bool]>,
+        begin: usize,
         mixed: &mut [E],
         normalisers: &mut [[f32; 2]],
     ) {
@@ -344,14 +401,15 @@ impl<'a, E: Operand> Head<'a, E> {
         let [scores, answers, ..] = &mut scratch.products;
         self.across(1, keys);
         self.down(2, 0, tokens, values);
-        for first in (0..tokens).step_by(QUERIES) {
-            let count = QUERIES.min(tokens - first);
+        let all = normalisers.len();
+        for first in (0..all).step_by(QUERIES) {
+            let count = QUERIES.min(all - first);
             queries.fill::<E>(count, head_dim, |i, t| {
-                t.copy_from_slice(self.part(0, first + i));
+                t.copy_from_slice(self.part(0, begin + first + i));
             });
             let scores = scores.get::<f32>(count.next_multiple_of(E::ROW_STEP) * stride);
             product_into::<E>(queries, keys, scores, stride, false);
-            forbid(scores, stride, mask, first, count, tokens);
+            forbid(scores, stride, mask, begin + first, count, tokens);
             let mut sums = [0.0; QUERIES];
             weights.fill::<E>(count, tokens, |i, t| {
                 let row = &mut scores[i * stride..][..tokens];

@@ -1,5 +1,6 @@
 //! Products over many rows: split into fixed blocks, so that the number of threads never shows.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -8,8 +9,15 @@ use super::kernel::PANEL;
 use super::matrix::{Buffer, Operand, Panels, Rows, product, product_into};
 use super::vector;
 
-/// Rows that one task takes at a time: enough to reuse each panel, few enough for the cache.
+/// Most rows that one task takes at a time: enough to reuse each panel, few enough for the cache.
 pub const BLOCK: usize = 128;
+
+/// Rows that one task takes at a time, where each row's result is its own: smaller where there are
+/// few, so that every thread gets some.
+pub fn block(rows: usize) -> usize {
+    let share = rows.div_ceil(4 * rayon::current_num_threads());
+    share.next_multiple_of(32).clamp(32, BLOCK)
+}
 
 /// Most parts that a sum over rows is split into.
 const MAX_PARTS: usize = 16;
@@ -45,27 +53,57 @@ pub fn output<E: Operand>(len: usize) -> Vec<E> {
     values
 }
 
+/// A linear layer as the kernels read it.
+#[derive(Debug)]
+pub struct Packed<E> {
+    /// Its weight.
+    pub panels: Panels,
+    /// Its bias.
+    pub bias: Vec<f32>,
+    types: PhantomData<E>,
+}
+
+impl<E: Operand> Packed<E> {
+    /// Of a plain layer.
+    pub fn new(weight: &[f32], bias: &[f32]) -> Self {
+        Self {
+            panels: panels::<E>(weight, bias.len()),
+            bias: bias.to_vec(),
+            types: PhantomData,
+        }
+    }
+
+    /// Of a layer with the norm before it folded in.
+    pub fn folded(folded: &Folded, bias: &[f32]) -> Self {
+        Self {
+            panels: folded.panels::<E>(),
+            bias: folded.bias(bias),
+            types: PhantomData,
+        }
+    }
+}
+
 /// y = x·W + b.
-pub fn forward<E: Operand>(x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
-    let outputs = bias.len();
-    let inputs = weight.len() / outputs;
+pub fn forward<E: Operand>(x: &[f32], layer: &Packed<E>) -> Vec<f32> {
+    let outputs = layer.bias.len();
+    let inputs = layer.panels.depth();
     let rows = x.len() / inputs;
-    let panels = panels::<E>(weight, outputs);
+    let step = block(rows);
     let mut y = output::<f32>(rows * outputs);
-    y.par_chunks_mut(BLOCK * outputs).enumerate().for_each_init(
+    y.par_chunks_mut(step * outputs).enumerate().for_each_init(
         Scratch::default,
         |scratch, (block, y)| {
-            let first = block * BLOCK;
+            let first = block * step;
             let count = y.len() / outputs;
             scratch.rows[0].fill::<E>(count, inputs, |r, t| {
                 E::from_f32(&x[(first + r) * inputs..][..inputs], t);
             });
             let c = &mut scratch.products[0];
-            product::<E>(&scratch.rows[0], &panels, c, |columns, c| {
+            product::<E>(&scratch.rows[0], &layer.panels, c, |columns, c| {
                 vector::store(
                     c,
                     count,
-                    &bias[columns.clone()],
+                    &layer.bias[columns.clone()],
                     &mut y[columns.start..],
                     outputs,
                 );
@@ -89,10 +127,11 @@ pub fn backward<E: Operand>(
         let panels = panels_transposed::<E>(weight, outputs);
         let zeros = vec![0.0; inputs];
         let mut dx = output::<f32>(rows * inputs);
-        dx.par_chunks_mut(BLOCK * inputs).enumerate().for_each_init(
+        let step = block(rows);
+        dx.par_chunks_mut(step * inputs).enumerate().for_each_init(
             Scratch::default,
             |scratch, (block, dx)| {
-                let first = block * BLOCK;
+                let first = block * step;
                 let count = dx.len() / inputs;
                 scratch.rows[0].fill::<E>(count, outputs, |r, t| {
                     E::from_f32(&dy[(first + r) * outputs..][..outputs], t);
@@ -137,7 +176,7 @@ pub fn weight_gradient<E: Operand>(
         n,
         left,
         right,
-        types: std::marker::PhantomData,
+        types: PhantomData,
     };
     let (sum, bias) = shape.sum(0..parts);
     // Without the panels' padding.
@@ -162,7 +201,7 @@ struct Gradient<E, L, R> {
     n: usize,
     left: L,
     right: R,
-    types: std::marker::PhantomData<fn(E)>,
+    types: PhantomData<fn(E)>,
 }
 
 impl<E: Operand, L: Fn(usize, &mut [E]) + Sync, R: Fn(usize, &mut [E]) + Sync> Gradient<E, L, R> {

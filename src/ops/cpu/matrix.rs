@@ -239,6 +239,7 @@ fn interleave<E: Operand>(rows: &[E], words: &mut [u32]) {
 pub struct Panels {
     values: Buffer,
     narrow: Buffer,
+    depth: usize,
     k: usize,
     n: usize,
 }
@@ -301,9 +302,15 @@ impl Panels {
 
     /// Notes the shape and returns k and n padded.
     fn shape<E: Operand>(&mut self, k: usize, n: usize) -> (usize, usize) {
+        self.depth = k;
         self.k = k.next_multiple_of(E::K_STEP);
         self.n = n;
         (self.k, n.next_multiple_of(PANEL))
+    }
+
+    /// k, without padding.
+    pub fn depth(&self) -> usize {
+        self.depth
     }
 
     /// Columns.

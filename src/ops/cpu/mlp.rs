@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::linear::{self, BLOCK, Folded, Scratch, output};
+use super::linear::{self, Folded, Packed, Scratch, block, output};
 use super::matrix::{Operand, product, product_into};
 use super::{Keep, vector};
 
@@ -22,24 +22,45 @@ pub struct Weights<'a> {
     pub bias2: &'a [f32],
 }
 
+impl<'a> Weights<'a> {
+    /// In the order of the fields.
+    pub fn new([gamma, beta, weight1, bias1, weight2, bias2]: [&'a [f32]; 6]) -> Self {
+        Self {
+            gamma,
+            beta,
+            weight1,
+            bias1,
+            weight2,
+            bias2,
+        }
+    }
+
+    /// Both layers, the norm folded into the first.
+    pub fn packed<E: Operand>(&self) -> [Packed<E>; 2] {
+        let folded = Folded::new(self.gamma, self.beta, self.weight1);
+        [
+            Packed::folded(&folded, self.bias1),
+            Packed::new(self.weight2, self.bias2),
+        ]
+    }
+}
+
 /// The branch's output, and the hidden layer before its GELU, which the gradient needs.
 ///
 /// Without `save` the hidden layer never leaves the cache, and an empty one is returned.
 pub fn forward<E: Operand>(
     x: &[f32],
-    weights: &Weights,
+    [layer1, layer2]: &[Packed<E>; 2],
     keep: Keep,
     save: bool,
 ) -> (Vec<f32>, Vec<E>) {
-    let (width, hidden) = (weights.bias2.len(), weights.bias1.len());
+    let (width, hidden) = (layer2.bias.len(), layer1.bias.len());
     let rows = x.len() / width;
-    let folded = Folded::new(weights.gamma, weights.beta, weights.weight1);
-    let (panels1, bias1) = (folded.panels::<E>(), folded.bias(weights.bias1));
-    let panels2 = linear::panels::<E>(weights.weight2, width);
+    let step = block(rows);
     let mut y = output::<f32>(rows * width);
     let mut z = output::<E>(if save { rows * hidden } else { 0 });
-    let block = |scratch: &mut Scratch, block: usize, y: &mut [f32], z: &mut [E]| {
-        let first = block * BLOCK;
+    let run = |scratch: &mut Scratch, block: usize, y: &mut [f32], z: &mut [E]| {
+        let first = block * step;
         let count = y.len() / width;
         let x = &x[first * width..][..y.len()];
         let [normed, activated, _] = &mut scratch.rows;
@@ -47,18 +68,18 @@ pub fn forward<E: Operand>(
             vector::standardise(&x[r * width..][..width], t)
         });
         let [c, ..] = &mut scratch.products;
-        product::<E>(normed, &panels1, c, |columns, c| {
+        product::<E>(normed, &layer1.panels, c, |columns, c| {
             let target = &mut z[columns.start..];
-            vector::store(c, count, &bias1[columns.clone()], target, hidden);
+            vector::store(c, count, &layer1.bias[columns.clone()], target, hidden);
         });
         activated.fill::<E>(count, hidden, |r, t| {
             vector::gelu(&z[r * hidden..][..hidden], t)
         });
-        product::<E>(activated, &panels2, c, |columns, c| {
+        product::<E>(activated, &layer2.panels, c, |columns, c| {
             vector::store_residual(
                 c,
                 count,
-                &weights.bias2[columns.clone()],
+                &layer2.bias[columns.clone()],
                 &x[columns.start..],
                 &mut y[columns.start..],
                 width,
@@ -67,16 +88,16 @@ pub fn forward<E: Operand>(
         });
     };
     if save {
-        y.par_chunks_mut(BLOCK * width)
-            .zip(z.par_chunks_mut(BLOCK * hidden))
+        y.par_chunks_mut(step * width)
+            .zip(z.par_chunks_mut(step * hidden))
             .enumerate()
             .for_each_init(Scratch::default, |scratch, (i, (y, z))| {
-                block(scratch, i, y, z)
+                run(scratch, i, y, z)
             });
     } else {
-        y.par_chunks_mut(BLOCK * width).enumerate().for_each_init(
-            || (Scratch::default(), vec![E::zeroed(); BLOCK * hidden]),
-            |(scratch, z), (i, y)| block(scratch, i, y, z),
+        y.par_chunks_mut(step * width).enumerate().for_each_init(
+            || (Scratch::default(), vec![E::zeroed(); step * hidden]),
+            |(scratch, z), (i, y)| run(scratch, i, y, z),
         );
     }
     (y, z)
@@ -95,13 +116,14 @@ pub fn backward<E: Operand>(
     let folded = Folded::new(weights.gamma, weights.beta, weights.weight1);
     let panels1 = folded.panels_transposed::<E>();
     let panels2 = linear::panels_transposed::<E>(weights.weight2, width);
+    let step = block(rows);
     let mut dx = output::<f32>(rows * width);
     let mut dz = output::<E>(rows * hidden);
-    dx.par_chunks_mut(BLOCK * width)
-        .zip(dz.par_chunks_mut(BLOCK * hidden))
+    dx.par_chunks_mut(step * width)
+        .zip(dz.par_chunks_mut(step * hidden))
         .enumerate()
         .for_each_init(Scratch::default, |scratch, (block, (dx, dz))| {
-            let first = block * BLOCK;
+            let first = block * step;
             let count = dx.len() / width;
             let dy = &dy[first * width..][..dx.len()];
             let x = &x[first * width..][..dx.len()];

@@ -4,8 +4,9 @@
 //! them), [`vector`] (everything element by element), then the operations. Work is split into
 //! blocks by the sizes alone and added up in a fixed order, so results do not depend on threads.
 
-pub mod adamw;
 pub mod attention;
+pub mod embedding;
+pub mod flat;
 pub mod kernel;
 pub mod linear;
 pub mod matrix;

@@ -55,3 +55,80 @@ pub fn backward(x: &[f32], gamma: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
     }
     [dx, dgamma, dbeta]
 }
+
+/// The mean over each picture's tokens, but for its first `prefix`, of γ·x̂ + β.
+pub fn mean_forward(
+    x: &[f32],
+    batch: usize,
+    prefix: usize,
+    gamma: &[f32],
+    beta: &[f32],
+) -> Vec<f32> {
+    let width = gamma.len();
+    let mut y = vec![0.0; batch * width];
+    y.par_chunks_mut(width)
+        .zip(x.par_chunks(x.len() / batch))
+        .for_each_init(
+            || vec![0.0; width],
+            |line, (y, x)| {
+                mean_standardised(x, prefix, line, y);
+                vector::scale_shift(y, gamma, beta);
+            },
+        );
+    y
+}
+
+/// The mean of x̂ over one picture's tokens.
+fn mean_standardised(x: &[f32], prefix: usize, line: &mut [f32], mean: &mut [f32]) {
+    let width = line.len();
+    let share = 1.0 / (x.len() / width - prefix) as f32;
+    mean.fill(0.0);
+    for x in x.chunks_exact(width).skip(prefix) {
+        vector::standardise(x, line);
+        vector::add_scaled(mean, line, share);
+    }
+}
+
+/// Gradients of x, γ and β of [`mean_forward`].
+pub fn mean_backward(
+    x: &[f32],
+    batch: usize,
+    prefix: usize,
+    gamma: &[f32],
+    dy: &[f32],
+) -> [Vec<f32>; 3] {
+    let width = gamma.len();
+    let picture = x.len() / batch;
+    let share = 1.0 / (picture / width - prefix) as f32;
+    let mut dx = output::<f32>(x.len());
+    let products: Vec<Vec<f32>> = dx
+        .par_chunks_mut(picture)
+        .zip(x.par_chunks(picture))
+        .zip(dy.par_chunks(width))
+        .map(|((dx, x), dy)| {
+            let (mut line, mut mean) = (vec![0.0; width], vec![0.0; width]);
+            mean_standardised(x, prefix, &mut line, &mut mean);
+            let mut product = vec![0.0; width];
+            vector::add_product(&mut product, &mean, dy);
+            line.fill(0.0);
+            vector::add_product(&mut line, dy, gamma);
+            vector::scale(&mut line, share);
+            dx.fill(0.0);
+            for (dx, x) in dx
+                .chunks_exact_mut(width)
+                .zip(x.chunks_exact(width))
+                .skip(prefix)
+            {
+                vector::add_standardise_gradient(x, &line, dx);
+            }
+            product
+        })
+        .collect();
+    let mut dgamma = vec![0.0; width];
+    let mut dbeta = vec![0.0; width];
+    for (product, dy) in products.iter().zip(dy.chunks_exact(width)) {
+        vector::add_scaled(&mut dgamma, product, 1.0);
+        vector::add_scaled(&mut dbeta, dy, 1.0);
+    }
+    [dx, dgamma, dbeta]
+}

@@ -56,6 +56,18 @@ pub fn widen<E: Operand>(source: &[E], target: &mut [f32]) {
     );
 }
 
+/// x = factor·x.
+pub fn scale(x: &mut [f32], factor: f32) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for x in x {
+                *x *= factor;
+            }
+        },
+    );
+}
+
 /// target = scale·source.
 pub fn scaled<E: Operand>(source: &[f32], scale: f32, target: &mut [E]) {
     vectorised(

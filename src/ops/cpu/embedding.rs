@@ -1,0 +1,181 @@
+//! From pixels to tokens on the processor: each patch is gathered where it is multiplied.
+
+use rayon::prelude::*;
+
+use super::linear::{self, Packed, Scratch, block, output};
+use super::matrix::{Operand, product};
+use super::vector;
+
+/// How pictures, patches and tokens lie.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// B.
+    pub batch: usize,
+    /// C.
+    pub channels: usize,
+    /// H.
+    pub height: usize,
+    /// W.
+    pub width: usize,
+    /// P.
+    pub patch: usize,
+    /// Tokens before the patches.
+    pub prefix: usize,
+    /// D.
+    pub embed_dim: usize,
+}
+
+impl Shape {
+    fn columns(&self) -> usize {
+        self.width / self.patch
+    }
+
+    fn patches(&self) -> usize {
+        self.height / self.patch * self.columns()
+    }
+
+    fn patch_len(&self) -> usize {
+        self.channels * self.patch * self.patch
+    }
+
+    /// Where the pixels of a patch lie: each run of P with its place in the patch.
+    fn runs(&self, picture: usize, patch: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let Shape {
+            channels,
+            height,
+            width,
+            patch: side,
+            ..
+        } = *self;
+        let (row, column) = (patch / self.columns(), patch % self.columns());
+        (0..channels).flat_map(move |c| {
+            (0..side).map(move |y| {
+                let line = (picture * channels + c) * height + row * side + y;
+                (line * width + column * side, (c * side + y) * side)
+            })
+        })
+    }
+
+    /// A patch's pixels, channel slowest.
+    fn gather<E: Operand>(&self, images: &[f32], picture: usize, patch: usize, target: &mut [E]) {
+        for (from, to) in self.runs(picture, patch) {
+            let source = &images[from..from + self.patch];
+            for (target, &x) in target[to..].iter_mut().zip(source) {
+                *target = E::narrow(x);
+            }
+        }
+    }
+}
+
+/// Tokens `[B, prefix + patches, D]`: the prefix as it is, and each patch times the projection,
+/// plus its position.
+pub fn forward<E: Operand>(
+    images: &[f32],
+    shape: Shape,
+    projection: &Packed<E>,
+    positions: Option<&[f32]>,
+    prefix: &[f32],
+) -> Vec<f32> {
+    let width = shape.embed_dim;
+    let tokens = shape.prefix + shape.patches();
+    let mut y = output::<f32>(shape.batch * tokens * width);
+    let step = block(shape.batch * shape.patches());
+    let blocks: Vec<(usize, usize, &mut [f32])> = y
+        .chunks_mut(tokens * width)
+        .enumerate()
+        .flat_map(|(picture, y)| {
+            let (first, rest) = y.split_at_mut(prefix.len());
+            first.copy_from_slice(prefix);
+            rest.chunks_mut(step * width)
+                .enumerate()
+                .map(move |(i, y)| (picture, i * step, y))
+        })
+        .collect();
+    blocks
+        .into_par_iter()
+        .for_each_init(Scratch::default, |scratch, (picture, first, y)| {
+            let count = y.len() / width;
+            scratch.rows[0].fill::<E>(count, shape.patch_len(), |r, t| {
+                shape.gather(images, picture, first + r, t);
+            });
+            let c = &mut scratch.products[0];
+            product::<E>(&scratch.rows[0], &projection.panels, c, |columns, c| {
+                let bias = &projection.bias[columns.clone()];
+                let y = &mut y[columns.start..];
+                match positions {
+                    None => vector::store(c, count, bias, y, width),
+                    Some(positions) => {
+                        let at = &positions[first * width + columns.start..];
+                        vector::store_residual(c, count, bias, at, y, width, |_| 1.0);
+                    }
+                }
+            });
+        });
+    y
+}
+
+/// Gradients of the images, the projection's weight and bias, the positions and the prefix of
+/// [`forward`]; that of the images only where it is asked for.
+pub fn backward<E: Operand>(
+    images: &[f32],
+    shape: Shape,
+    weight: &[f32],
+    dy: &[f32],
+    with_images: bool,
+) -> [Vec<f32>; 5] {
+    let width = shape.embed_dim;
+    let patches = shape.patches();
+    let tokens = shape.prefix + patches;
+    let row = |r: usize| {
+        let token = r / patches * tokens + shape.prefix + r % patches;
+        &dy[token * width..][..width]
+    };
+    let (dweight, dbias) = linear::weight_gradient::<E>(
+        shape.batch * patches,
+        shape.patch_len(),
+        width,
+        |r, t| shape.gather(images, r / patches, r % patches, t),
+        |r, t| E::from_f32(row(r), t),
+    );
+    let mut sums = vec![0.0; tokens * width];
+    sums.par_chunks_mut(width)
+        .enumerate()
+        .for_each(|(token, sum)| {
+            for picture in 0..shape.batch {
+                let at = (picture * tokens + token) * width;
+                vector::add_scaled(sum, &dy[at..at + width], 1.0);
+            }
+        });
+    let dpositions = sums.split_off(shape.prefix * width);
+    let mut dimages = Vec::new();
+    if with_images {
+        let panels = linear::panels_transposed::<E>(weight, width);
+        dimages = output::<f32>(images.len());
+        dimages
+            .par_chunks_mut(images.len() / shape.batch)
+            .enumerate()
+            .for_each_init(Scratch::default, |scratch, (picture, dimage)| {
+                scratch.rows[0].fill::<E>(patches, width, |p, t| {
+                    E::from_f32(row(picture * patches + p), t);
+                });
+                let c = &mut scratch.products[0];
+                product::<E>(&scratch.rows[0], &panels, c, |columns, c| {
+                    for (patch, c) in c
+                        .chunks_exact(super::kernel::PANEL)
+                        .take(patches)
+                        .enumerate()
+                    {
+                        for (to, from) in shape.runs(0, patch) {
+                            // A run may begin or end in another panel.
+                            for i in 0..shape.patch {
+                                if columns.contains(&(from + i)) {
+                                    dimage[to + i] = c[from + i - columns.start];
+                                }
+                            }
+                        }
+                    }
+                });
+            });
+    }
+    [dimages, dweight, dbias, dpositions, sums]
+}
