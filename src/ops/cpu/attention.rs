@@ -339,7 +339,7 @@ fn gather<E: Operand>(
     let (picture, token) = (row / shape.tokens, row % shape.tokens);
     for (head, target) in target.chunks_exact_mut(head_dim).enumerate() {
         let item = ((picture * shape.heads + head) * parts + part) * shape.tokens + token;
-        target.copy_from_slice(&values[item * head_dim..][..head_dim]);
+        vector::copy(&values[item * head_dim..][..head_dim], target);
     }
 }
 
@@ -372,14 +372,14 @@ impl<'a, E: Operand> Head<'a, E> {
     /// Queries, keys or values as the right operand of a product over the head's width.
     fn across(&self, part: usize, panels: &mut Panels) {
         panels.fill_transposed::<E>(self.shape.head_dim(), self.shape.tokens, |token, t| {
-            t.copy_from_slice(self.part(part, token));
+            vector::copy(self.part(part, token), t);
         });
     }
 
     /// Queries, keys or values of some tokens as the right operand of a product over tokens.
     fn down(&self, part: usize, first: usize, count: usize, panels: &mut Panels) {
         panels.fill::<E>(count, self.shape.head_dim(), |token, t| {
-            t.copy_from_slice(self.part(part, first + token));
+            vector::copy(self.part(part, first + token), t);
         });
     }
 
@@ -405,7 +405,7 @@ impl<'a, E: Operand> Head<'a, E> {
         for first in (0..all).step_by(QUERIES) {
             let count = QUERIES.min(all - first);
             queries.fill::<E>(count, head_dim, |i, t| {
-                t.copy_from_slice(self.part(0, begin + first + i));
+                vector::copy(self.part(0, begin + first + i), t);
             });
             let scores = scores.get::<f32>(count.next_multiple_of(E::ROW_STEP) * stride);
             product_into::<E>(queries, keys, scores, stride, false);
@@ -464,7 +464,7 @@ impl<'a, E: Operand> Head<'a, E> {
             let scores = scores.get::<f32>(rows * stride);
             let dweights = dweights.get::<f32>(rows * stride);
             left.fill::<E>(count, head_dim, |i, t| {
-                t.copy_from_slice(self.part(0, first + i))
+                vector::copy(self.part(0, first + i), t);
             });
             product_into::<E>(left, keys, scores, stride, false);
             forbid(scores, stride, mask, first, count, tokens);
@@ -472,13 +472,13 @@ impl<'a, E: Operand> Head<'a, E> {
                 let row = &mut scores[i * stride..][..tokens];
                 vector::softmax_again(row, scale, normalisers[first + i]);
             }
-            left.fill::<E>(count, head_dim, |i, t| t.copy_from_slice(answer(first + i)));
+            left.fill::<E>(count, head_dim, |i, t| vector::copy(answer(first + i), t));
             product_into::<E>(left, values, dweights, stride, false);
 
             transposed.fill_transposed::<E>(tokens, count, |i, t| {
                 E::from_f32(&scores[i * stride..][..tokens], t);
             });
-            block.fill::<E>(count, head_dim, |i, t| t.copy_from_slice(answer(first + i)));
+            block.fill::<E>(count, head_dim, |i, t| vector::copy(answer(first + i), t));
             product_into::<E>(transposed, block, dvalues, narrow, first > 0);
 
             left.fill::<E>(count, tokens, |i, t| {
@@ -490,7 +490,7 @@ impl<'a, E: Operand> Head<'a, E> {
             });
             let (dscores, dscores_stride) = left.get::<E>();
             transposed.fill_transposed::<E>(tokens, count, |i, t| {
-                t.copy_from_slice(&dscores[i * dscores_stride..][..tokens]);
+                vector::copy(&dscores[i * dscores_stride..][..tokens], t);
             });
             self.down(0, first, count, block);
             product_into::<E>(transposed, block, dkeys, narrow, first > 0);

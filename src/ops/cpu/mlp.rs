@@ -119,37 +119,43 @@ pub fn backward<E: Operand>(
     let step = block(rows);
     let mut dx = output::<f32>(rows * width);
     let mut dz = output::<E>(rows * hidden);
+    let mut activated = output::<E>(rows * hidden);
     dx.par_chunks_mut(step * width)
         .zip(dz.par_chunks_mut(step * hidden))
+        .zip(activated.par_chunks_mut(step * hidden))
         .enumerate()
-        .for_each_init(Scratch::default, |scratch, (block, (dx, dz))| {
-            let first = block * step;
-            let count = dx.len() / width;
-            let dy = &dy[first * width..][..dx.len()];
-            let x = &x[first * width..][..dx.len()];
-            let [upper, lower, _] = &mut scratch.rows;
-            upper.fill::<E>(count, width, |r, t| {
-                vector::scaled(&dy[r * width..][..width], keep.of(first + r), t);
-            });
-            let [c, ..] = &mut scratch.products;
-            let stride = hidden.next_multiple_of(super::kernel::PANEL);
-            let dh = c.get::<f32>(count.next_multiple_of(E::ROW_STEP) * stride);
-            product_into::<E>(upper, &panels2, dh, stride, false);
-            for r in 0..count {
-                let z = &z[(first + r) * hidden..][..hidden];
-                let dz = &mut dz[r * hidden..][..hidden];
-                vector::gelu_gradient(z, &dh[r * stride..][..hidden], dz);
-            }
-            lower.fill::<E>(count, hidden, |r, t| {
-                t.copy_from_slice(&dz[r * hidden..][..hidden])
-            });
-            linear::normed_input_gradient::<E>(lower, &panels1, c, x, dy, dx, width);
-        });
+        .for_each_init(
+            Scratch::default,
+            |scratch, (block, ((dx, dz), activated))| {
+                let first = block * step;
+                let count = dx.len() / width;
+                let dy = &dy[first * width..][..dx.len()];
+                let x = &x[first * width..][..dx.len()];
+                let [upper, lower, _] = &mut scratch.rows;
+                upper.fill::<E>(count, width, |r, t| {
+                    vector::scaled(&dy[r * width..][..width], keep.of(first + r), t);
+                });
+                let [c, ..] = &mut scratch.products;
+                let stride = hidden.next_multiple_of(super::kernel::PANEL);
+                let dh = c.get::<f32>(count.next_multiple_of(E::ROW_STEP) * stride);
+                product_into::<E>(upper, &panels2, dh, stride, false);
+                for r in 0..count {
+                    let z = &z[(first + r) * hidden..][..hidden];
+                    let at = r * hidden..(r + 1) * hidden;
+                    let (dz, value) = (&mut dz[at.clone()], &mut activated[at]);
+                    vector::gelu_gradient(z, &dh[r * stride..][..hidden], dz, value);
+                }
+                lower.fill::<E>(count, hidden, |r, t| {
+                    t.copy_from_slice(&dz[r * hidden..][..hidden])
+                });
+                linear::normed_input_gradient::<E>(lower, &panels1, c, x, dy, dx, width);
+            },
+        );
     let (dw2, db2) = linear::weight_gradient::<E>(
         rows,
         hidden,
         width,
-        |r, t| vector::gelu(&z[r * hidden..][..hidden], t),
+        |r, t| t.copy_from_slice(&activated[r * hidden..][..hidden]),
         |r, t| vector::scaled(&dy[r * width..][..width], keep.of(r), t),
     );
     let (dw1, db1) = linear::weight_gradient::<E>(

@@ -253,17 +253,30 @@ fn exp(x: f32) -> f32 {
     let low = x < -87.3;
     let x = if x > 88.0 { 88.0 } else { x };
     let x = if low { -87.3 } else { x };
-    let shifted = x * std::f32::consts::LOG2_E + MAGIC;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, MAGIC);
     let n = shifted - MAGIC;
-    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4 * r + 1.398_199_9e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_5e-1;
-    p = p * r + 5e-1;
-    p = p * r * r + r + 1.0;
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
+    let mut p = 1.987_569_1e-4_f32.mul_add(r, 1.398_199_9e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_5e-1);
+    p = p.mul_add(r, 5e-1);
+    p = p.mul_add(r * r, r) + 1.0;
     let power = f32::from_bits(shifted.to_bits() << 23);
     if low { 0.0 } else { p * power }
+}
+
+/// 1/x for x from 1 to 10³⁰, to the last place or two.
+///
+/// A division takes as long as all the rest of a GELU; this is a guess from the exponent's bits and
+/// three steps of Newton's, which each square the error.
+#[inline(always)]
+fn reciprocal(x: f32) -> f32 {
+    let mut y = f32::from_bits(0x7EF3_11C7 - x.to_bits());
+    for _ in 0..3 {
+        y *= (-x).mul_add(y, 2.0);
+    }
+    y
 }
 
 /// Turns a row of scores into e^(scale·score − max) and returns the maximum and the sum, so that
@@ -272,30 +285,37 @@ pub fn softmax_unscaled(row: &mut [f32], scale: f32) -> (f32, f32) {
     vectorised(
         #[inline(always)]
         || {
+            // The largest before scaling, for the scale is positive.
             let mut lanes = [f32::NEG_INFINITY; LANES];
             let (whole, rest) = row.as_chunks_mut::<LANES>();
-            for x in whole.iter_mut() {
+            for x in whole.iter() {
                 for i in 0..LANES {
-                    x[i] *= scale;
                     lanes[i] = if x[i] > lanes[i] { x[i] } else { lanes[i] };
                 }
             }
-            for (i, x) in rest.iter_mut().enumerate() {
-                *x *= scale;
-                lanes[i] = if *x > lanes[i] { *x } else { lanes[i] };
+            for (lane, &x) in lanes.iter_mut().zip(rest.iter()) {
+                *lane = if x > *lane { x } else { *lane };
             }
-            let max = lanes.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
+            let mut width = LANES / 2;
+            while width > 0 {
+                for i in 0..width {
+                    let (a, b) = (lanes[i], lanes[i + width]);
+                    lanes[i] = if b > a { b } else { a };
+                }
+                width /= 2;
+            }
+            let max = lanes[0] * scale;
             // Nothing but NaN has no maximum; 0 lets it through.
             let max = if max == f32::NEG_INFINITY { 0.0 } else { max };
             let mut sums = [0.0_f32; LANES];
             for x in whole.iter_mut() {
                 for i in 0..LANES {
-                    x[i] = exp(x[i] - max);
+                    x[i] = exp(x[i].mul_add(scale, -max));
                     sums[i] += x[i];
                 }
             }
             for (i, x) in rest.iter_mut().enumerate() {
-                *x = exp(*x - max);
+                *x = exp(x.mul_add(scale, -max));
                 sums[i] += *x;
             }
             (max, across(sums))
@@ -310,7 +330,7 @@ pub fn softmax_again(row: &mut [f32], scale: f32, [max, sum]: [f32; 2]) {
         #[inline(always)]
         || {
             for x in row {
-                *x = exp(*x * scale - max) * factor;
+                *x = exp(x.mul_add(scale, -max)) * factor;
             }
         },
     );
@@ -337,14 +357,15 @@ pub fn softmax_gradient<E: Operand>(
 /// Φ(−|x|) and e^(−x²/2), as [`gelu`](crate::ops::gelu::gelu) has them.
 #[inline(always)]
 fn normal_tail(x: f32) -> (f32, f32) {
-    let t = 1.0 / (x.abs() * 0.231_641_9 + 1.0);
-    let exponential = exp(x * x * -0.5);
-    let mut tail = t * 0.530_702_7;
-    tail = (tail - 0.726_576) * t;
-    tail = (tail + 0.710_706_9) * t;
-    tail = (tail - 0.142_248_37) * t;
-    tail = (tail + 0.127_414_8) * t;
-    (tail * exponential, exponential)
+    // Past 20 both are 0, and the reciprocal keeps to its range.
+    let size = if x.abs() > 20.0 { 20.0 } else { x.abs() };
+    let t = reciprocal(size.mul_add(0.231_641_9, 1.0));
+    let exponential = exp(size * size * -0.5);
+    let mut tail = t.mul_add(0.530_702_7, -0.726_576);
+    tail = tail.mul_add(t, 0.710_706_9);
+    tail = tail.mul_add(t, -0.142_248_37);
+    tail = tail.mul_add(t, 0.127_414_8);
+    (tail * t * exponential, exponential)
 }
 
 /// x·Φ(x).
@@ -356,22 +377,26 @@ pub fn gelu<E: Operand, F: Operand>(x: &[E], target: &mut [F]) {
                 let x = x.widen();
                 let (tail, _) = normal_tail(x);
                 let rectified = if x < 0.0 { 0.0 } else { x };
-                *target = F::narrow(rectified - x.abs() * tail);
+                *target = F::narrow((-x.abs()).mul_add(tail, rectified));
             }
         },
     );
 }
 
-/// target = g·(Φ(x) + x·φ(x)): the gradient of [`gelu`].
-pub fn gelu_gradient<E: Operand>(x: &[E], g: &[f32], target: &mut [E]) {
+/// The gradient of [`gelu`], g·(Φ(x) + x·φ(x)), into `target`, and its value into `value`.
+pub fn gelu_gradient<E: Operand>(x: &[E], g: &[f32], target: &mut [E], value: &mut [E]) {
     vectorised(
         #[inline(always)]
         || {
-            for ((target, x), &g) in target.iter_mut().zip(x).zip(g) {
+            let outputs = target.iter_mut().zip(value);
+            for (((target, value), x), &g) in outputs.zip(x).zip(g) {
                 let x = x.widen();
                 let (tail, exponential) = normal_tail(x);
                 let distribution = if x < 0.0 { tail } else { 1.0 - tail };
-                *target = E::narrow(g * (distribution + x * exponential * 0.398_942_3));
+                let slope = (x * exponential).mul_add(0.398_942_3, distribution);
+                let rectified = if x < 0.0 { 0.0 } else { x };
+                *target = E::narrow(g * slope);
+                *value = E::narrow((-x.abs()).mul_add(tail, rectified));
             }
         },
     );
@@ -423,6 +448,19 @@ pub fn store_residual(
             }
         },
     );
+}
+
+/// Copies a row that is too short for a call of `memmove` to pay.
+#[inline(always)]
+pub fn copy<E: Operand>(source: &[E], target: &mut [E]) {
+    let (from, from_rest) = source.as_chunks::<16>();
+    let (to, to_rest) = target.as_chunks_mut::<16>();
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+    for (to, from) in to_rest.iter_mut().zip(from_rest) {
+        *to = *from;
+    }
 }
 
 /// Two rows of halves as one row of words, the first in the lower halves.
