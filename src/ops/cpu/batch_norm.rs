@@ -9,7 +9,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::linear::output;
-use super::map::relu;
+use super::map::{relu, vectorised};
 use super::matrix::Operand;
 use crate::ops::batch_norm::Tail;
 
@@ -183,7 +183,7 @@ fn map_rows<E: Operand, const K: usize>(
     target.par_chunks_mut(block).enumerate().for_each(|(i, target)| {
         let here = i * block..i * block + target.len();
         let (a, b) = (&a[here.clone()], &b[here]);
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 for group in groups(channels) {
@@ -225,7 +225,7 @@ fn sum_rows<E: Operand, const K: usize>(
         .zip(b.par_chunks(block))
         .map(|(a, b)| {
             let mut sums = [vec![0.0; channels], vec![0.0; channels]];
-            pulp::Arch::new().dispatch(
+            vectorised(
                 #[inline(always)]
                 || {
                     for group in groups(channels) {

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use super::kernel::PANEL;
 use super::linear::output;
-use super::map::{Map, Pixel, relu};
+use super::map::{Map, Pixel, relu, vectorised};
 use super::matrix::{Buffer, Operand, Panels, Rows, product, product_into};
 use crate::ops::batch_norm::Tail;
 use crate::ops::conv::Window;
@@ -408,7 +408,7 @@ fn store<E: Operand>(
     start: usize,
     target: &mut [E],
 ) {
-    pulp::Arch::new().dispatch(
+    vectorised(
         #[inline(always)]
         || {
             let width = columns.len();

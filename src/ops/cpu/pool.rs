@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::linear::output;
-use super::map::{Map, Pixel};
+use super::map::{Map, Pixel, vectorised};
 use super::matrix::Operand;
 use crate::ops::conv::Window;
 
@@ -35,7 +35,7 @@ pub fn forward<E: Operand>(window: Window, (x, input): (&[E], Map)) -> Vec<E> {
 }
 
 fn larger<E: Operand>(y: &mut [E], x: &[E]) {
-    pulp::Arch::new().dispatch(
+    vectorised(
         #[inline(always)]
         || {
             for (y, &x) in y.iter_mut().zip(x) {
@@ -82,7 +82,7 @@ pub fn backward<E: Operand>(window: Window, (x, input): (&[E], Map), y: &[E], dy
 fn give<E: Operand>(x: &[E], y: &[E], dy: &[E], sums: &mut [f32], taken: &mut [f32]) {
     let channels = taken.len();
     let (x, y, dy, sums) = (&x[..channels], &y[..channels], &dy[..channels], &mut sums[..channels]);
-    pulp::Arch::new().dispatch(
+    vectorised(
         #[inline(always)]
         || {
             for c in 0..channels {
