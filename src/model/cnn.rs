@@ -220,7 +220,8 @@ impl Residual {
             Some(shortcut) => shortcut.forward(x, Tail::Plain, precision),
             None => x,
         };
-        self.second.forward(branch, Tail::AddRelu(shortcut), precision)
+        self.second
+            .forward(branch, Tail::AddRelu(shortcut), precision)
     }
 }
 
@@ -269,7 +270,11 @@ impl Resnet18 {
     ///
     /// `[B, 3, H, W]` → `[B, K]`.
     pub fn forward(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
-        linear(self.features(images, pass), &affine(&self.head), pass.precision)
+        linear(
+            self.features(images, pass),
+            &affine(&self.head),
+            pass.precision,
+        )
     }
 
     /// Means over the last feature map.
@@ -279,7 +284,9 @@ impl Resnet18 {
     /// `[B, 3, H, W]` → `[B, 8·width]`.
     pub fn features(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
         let precision = pass.precision;
-        let mut x = self.stem.forward(channels_last(images), Tail::Relu, precision);
+        let mut x = self
+            .stem
+            .forward(channels_last(images), Tail::Relu, precision);
         if self.pool {
             x = max_pool(x, IMAGENET_POOL);
         }
@@ -397,7 +404,9 @@ impl Resnet9 {
     /// `[B, 3, H, W]` → `[B, 8·width]`.
     pub fn features(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
         let precision = pass.precision;
-        let x = self.stem.forward(channels_last(images), Tail::Relu, precision);
+        let x = self
+            .stem
+            .forward(channels_last(images), Tail::Relu, precision);
         let x = self.stage1.forward(x, precision);
         let x = self.branch1.forward(x, precision);
         let x = self.stage2.forward(x, precision);

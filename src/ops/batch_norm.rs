@@ -97,7 +97,10 @@ fn composed(x: Tensor<4>, norm: &Norm, tail: Tail<Tensor<4>>) -> (Tensor<4>, Sta
         mean: result.mean.detach(),
         variance: result.variance.detach(),
     };
-    (finish(result.output.permute([0, 2, 3, 1]), tail), statistics)
+    (
+        finish(result.output.permute([0, 2, 3, 1]), tail),
+        statistics,
+    )
 }
 
 /// The same with statistics from elsewhere.
@@ -145,9 +148,8 @@ fn on_cpu<E: super::cpu::tape::Stored>(
     let maps = tape::values(&x);
     let [gamma, beta] = [&norm.gamma, &norm.beta].map(tape::values);
     let of = batch_norm::Statistics::of::<E>(maps.get(), shape[3]);
-    let statistics = [&of.mean, &of.variance].map(|values| {
-        Tensor::from_inner(tape::tensor(values.clone(), [shape[3]]))
-    });
+    let statistics = [&of.mean, &of.variance]
+        .map(|values| Tensor::from_inner(tape::tensor(values.clone(), [shape[3]])));
     let learned = [gamma.get(), beta.get()];
     let y = batch_norm::forward::<E>(
         maps.get(),
@@ -159,25 +161,29 @@ fn on_cpu<E: super::cpu::tape::Stored>(
     // The gradient needs the result in place of what was added; the next operation keeps it anyway.
     let y = tape::tensor_of(y, shape);
     let tail_of_result = other.map(|_| tape::values(&y));
-    let backward = move |dy: &[E]| {
+    let backward = move |dy: &tape::Values| {
         let learned = [gamma.get(), beta.get()];
         let result = tail_of_result.as_ref().map(|values| values.get());
-        batch_norm::backward::<E>(maps.get(), &of, learned, epsilon, result, dy)
+        batch_norm::backward::<E>(maps.get(), &of, learned, epsilon, result, dy.get())
     };
     let inputs = [(&x).into(), (&norm.gamma).into(), (&norm.beta).into()];
     let y = match tail {
         Tail::Plain | Tail::Relu => tape::record_tensor(inputs, y, move |dy| {
             let got = backward(dy);
-            [tape::gradient(got.z), tape::gradient(got.gamma), tape::gradient(got.beta)].map(Some)
+            [
+                tape::gradient(got.z),
+                tape::gradient(got.gamma),
+                tape::gradient(got.beta),
+            ]
+            .map(Some)
         }),
         Tail::AddRelu(other) | Tail::ReluAdd(other) => {
             let [x, gamma, beta] = inputs;
             tape::record_tensor([x, gamma, beta, (&other).into()], y, move |dy| {
                 let got = backward(dy);
-                let added = got.added.unwrap_or_else(|| dy.to_vec());
-                let learned = [tape::gradient(got.gamma), tape::gradient(got.beta)];
-                let [gamma, beta] = learned;
-                [tape::gradient(got.z), gamma, beta, tape::gradient(added)].map(Some)
+                let added = got.added.map_or_else(|| dy.primitive(), tape::gradient);
+                let [gamma, beta] = [got.gamma, got.beta].map(tape::gradient);
+                [tape::gradient(got.z), gamma, beta, added].map(Some)
             })
         }
     };
@@ -220,18 +226,37 @@ mod tests {
         let device = Device::flex().autodiff();
         let random = |dims| Tensor::<4>::random(dims, Distribution::Normal(0.5, 2.0), &device);
         let vector = || Tensor::<1>::random([5], Distribution::Normal(0.0, 1.0), &device);
-        let (x, other, slope) = (random([2, 3, 4, 5]), random([2, 3, 4, 5]), random([2, 3, 4, 5]));
+        let (x, other, slope) = (
+            random([2, 3, 4, 5]),
+            random([2, 3, 4, 5]),
+            random([2, 3, 4, 5]),
+        );
         let (gamma, beta) = (vector(), vector());
-        for tail in [Tail::Plain, Tail::Relu, Tail::AddRelu(()), Tail::ReluAdd(())] {
+        for tail in [
+            Tail::Plain,
+            Tail::Relu,
+            Tail::AddRelu(()),
+            Tail::ReluAdd(()),
+        ] {
             let run = |f: fn(Tensor<4>, &Norm, Tail<Tensor<4>>) -> (Tensor<4>, Statistics)| {
                 let leaf = |x: &Tensor<4>| x.clone().detach().require_grad();
                 let (x, other) = (leaf(&x), leaf(&other));
                 let [gamma, beta] = [&gamma, &beta].map(|x| x.clone().detach().require_grad());
-                let norm = Norm { gamma: gamma.clone(), beta: beta.clone(), epsilon: 1e-5 };
+                let norm = Norm {
+                    gamma: gamma.clone(),
+                    beta: beta.clone(),
+                    epsilon: 1e-5,
+                };
                 let (y, of) = f(x.clone(), &norm, tail.map(|()| other.clone()));
                 let gradients = (y.clone() * slope.clone()).sum().backward();
-                let mut all = vec![y.inner().into_data(), of.mean.into_data(), of.variance.into_data()];
-                all.extend([&gamma, &beta].map(|x| x.grad(&gradients).expect("learned").into_data()));
+                let mut all = vec![
+                    y.inner().into_data(),
+                    of.mean.into_data(),
+                    of.variance.into_data(),
+                ];
+                all.extend(
+                    [&gamma, &beta].map(|x| x.grad(&gradients).expect("learned").into_data()),
+                );
                 all.push(x.grad(&gradients).expect("the input's").into_data());
                 all.extend(other.grad(&gradients).map(Tensor::into_data));
                 all

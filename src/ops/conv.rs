@@ -70,12 +70,7 @@ pub fn conv_tail(
 
 /// [`conv`] of Burn's own operations.
 fn composed(x: Tensor<4>, weight: Tensor<4>, window: Window, precision: Precision) -> Tensor<4> {
-    let options = ConvOptions::new(
-        [window.stride; 2],
-        [window.padding; 2],
-        [1, 1],
-        1,
-    );
+    let options = ConvOptions::new([window.stride; 2], [window.padding; 2], [1, 1], 1);
     let x = x.permute([0, 3, 1, 2]);
     let y = match precision {
         Precision::F32 => burn::tensor::module::conv2d(x, weight, None, options),
@@ -97,20 +92,31 @@ pub(super) fn float<const R: usize>(x: &Tensor<R>) -> FloatDType {
 }
 
 #[cfg(feature = "cpu")]
-fn on_cpu<E: super::cpu::tape::Stored>(x: Tensor<4>, weight: Tensor<4>, window: Window) -> Tensor<4> {
+fn on_cpu<E: super::cpu::tape::Stored>(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    window: Window,
+) -> Tensor<4> {
     use super::cpu::{conv, map::Map, tape};
     let x = tape::stored::<E, 4>(x);
     let input = Map::new(x.dims());
     let output = input.windows(window, weight.dims()[0]);
     let (maps, filters) = (tape::values(&x), tape::values(&weight));
-    let y = conv::forward::<E>(window, (maps.get(), input), filters.get(), None, Tail::Plain);
+    let y = conv::forward::<E>(
+        window,
+        (maps.get(), input),
+        filters.get(),
+        None,
+        Tail::Plain,
+    );
+    let y = tape::tensor_of(y, output.dims());
     if !x.is_autodiff() {
-        return tape::tensor_of(y, output.dims());
+        return y;
     }
     let x = tape::Input::from(&x);
     let with_dx = x.is_tracked();
-    tape::record_of([x, (&weight).into()], y, output.dims(), move |dy| {
-        let dy = (dy, output);
+    tape::record_tensor([x, (&weight).into()], y, move |dy| {
+        let dy = (dy.get(), output);
         let dx = with_dx.then(|| conv::input_gradient::<E>(window, dy, filters.get(), input));
         let dw = conv::weight_gradient::<E>(window, (maps.get(), input), dy);
         [dx.map(tape::gradient), Some(tape::gradient(dw))]
@@ -149,20 +155,35 @@ mod tests {
     #[test]
     fn the_kernels_equal_the_composed_form() {
         let device = Device::flex().autodiff();
-        for (kernel, stride, dims) in [(3, 1, [2, 5, 7, 3]), (3, 2, [2, 6, 5, 4]), (1, 2, [3, 4, 4, 2])] {
-            let window = Window { kernel, stride, padding: kernel / 2 };
+        for (kernel, stride, dims) in [
+            (3, 1, [2, 5, 7, 3]),
+            (3, 2, [2, 6, 5, 4]),
+            (1, 2, [3, 4, 4, 2]),
+        ] {
+            let window = Window {
+                kernel,
+                stride,
+                padding: kernel / 2,
+            };
             let x = Tensor::<4>::random(dims, Distribution::Default, &device);
-            let w = Tensor::<4>::random([6, dims[3], kernel, kernel], Distribution::Default, &device);
+            let w =
+                Tensor::<4>::random([6, dims[3], kernel, kernel], Distribution::Default, &device);
             for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
                 let run = |f: fn(Tensor<4>, Tensor<4>, Window, Precision) -> Tensor<4>| {
-                    let (x, w) = (x.clone().detach().require_grad(), w.clone().detach().require_grad());
+                    let (x, w) = (
+                        x.clone().detach().require_grad(),
+                        w.clone().detach().require_grad(),
+                    );
                     let y = f(x.clone(), w.clone(), window, precision).cast(FloatDType::F32);
                     let gradients = y.clone().powi_scalar(2).mean().backward();
                     let of = |x: &Tensor<4>| x.grad(&gradients).expect("a gradient").into_data();
                     [y.inner().into_data(), of(&x), of(&w)]
                 };
                 for (got, expected) in run(conv).iter().zip(run(composed)) {
-                    got.assert_approx_eq(&expected, Tolerance::<f32>::rel_abs(tolerance, tolerance));
+                    got.assert_approx_eq(
+                        &expected,
+                        Tolerance::<f32>::rel_abs(tolerance, tolerance),
+                    );
                 }
             }
         }
@@ -171,23 +192,45 @@ mod tests {
     #[test]
     fn a_tail_is_the_same_fused_or_not() {
         let device = Device::flex();
-        let window = Window { kernel: 3, stride: 1, padding: 1 };
+        let window = Window {
+            kernel: 3,
+            stride: 1,
+            padding: 1,
+        };
         let random = |dims| Tensor::<4>::random(dims, Distribution::Default, &device);
-        let (x, w, r) = (random([2, 4, 5, 3]), random([6, 3, 3, 3]) - 0.5, random([2, 4, 5, 6]));
+        let (x, w, r) = (
+            random([2, 4, 5, 3]),
+            random([6, 3, 3, 3]) - 0.5,
+            random([2, 4, 5, 6]),
+        );
         let b = Tensor::<1>::random([6], Distribution::Default, &device) - 0.5;
         let lift = |x: &Tensor<4>| Tensor::from_inner(x.clone());
-        for tail in [Tail::Plain, Tail::Relu, Tail::AddRelu(r.clone()), Tail::ReluAdd(r)] {
+        for tail in [
+            Tail::Plain,
+            Tail::Relu,
+            Tail::AddRelu(r.clone()),
+            Tail::ReluAdd(r),
+        ] {
             for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
-                let fused = conv_tail(x.clone(), w.clone(), b.clone(), window, tail.clone(), precision);
+                let fused = conv_tail(
+                    x.clone(),
+                    w.clone(),
+                    b.clone(),
+                    window,
+                    tail.clone(),
+                    precision,
+                );
                 let apart = conv_tail(
                     lift(&x),
                     lift(&w),
                     Tensor::from_inner(b.clone()),
                     window,
-                    tail.clone().map(|x| Tensor::from_inner(x.cast(match precision {
-                        Precision::F32 => FloatDType::F32,
-                        Precision::Bf16 => FloatDType::BF16,
-                    }))),
+                    tail.clone().map(|x| {
+                        Tensor::from_inner(x.cast(match precision {
+                            Precision::F32 => FloatDType::F32,
+                            Precision::Bf16 => FloatDType::BF16,
+                        }))
+                    }),
                     precision,
                 );
                 let data = |x: Tensor<4>| x.cast(FloatDType::F32).into_data();

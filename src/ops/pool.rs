@@ -38,13 +38,16 @@ fn on_cpu<E: super::cpu::tape::Stored>(x: Tensor<4>, window: Window) -> Tensor<4
     let input = Map::new(x.dims());
     let output = input.windows(window, input.channels);
     let maps = tape::values(&x);
-    let y = tape::tensor_of(pool::forward::<E>(window, (maps.get(), input)), output.dims());
+    let y = tape::tensor_of(
+        pool::forward::<E>(window, (maps.get(), input)),
+        output.dims(),
+    );
     if !x.is_autodiff() {
         return y;
     }
     let result = tape::values(&y);
     tape::record_tensor([(&x).into()], y, move |dy| {
-        let dx = pool::backward::<E>(window, (maps.get(), input), result.get(), dy);
+        let dx = pool::backward::<E>(window, (maps.get(), input), result.get(), dy.get());
         [Some(tape::gradient(dx))]
     })
 }
@@ -60,12 +63,19 @@ mod tests {
         let device = Device::flex().autodiff();
         let x = Tensor::<4>::random([2, 7, 6, 3], Distribution::Default, &device);
         for (kernel, stride, padding) in [(2, 2, 0), (3, 2, 1)] {
-            let window = Window { kernel, stride, padding };
+            let window = Window {
+                kernel,
+                stride,
+                padding,
+            };
             let run = |f: fn(Tensor<4>, Window) -> Tensor<4>| {
                 let x = x.clone().detach().require_grad();
                 let y = f(x.clone(), window);
                 let gradients = y.clone().powi_scalar(2).sum().backward();
-                [y.inner().into_data(), x.grad(&gradients).expect("a gradient").into_data()]
+                [
+                    y.inner().into_data(),
+                    x.grad(&gradients).expect("a gradient").into_data(),
+                ]
             };
             for (got, expected) in run(max_pool).iter().zip(run(composed)) {
                 got.assert_eq(&expected, true);

@@ -68,7 +68,9 @@ impl Statistics {
     /// γ over the standard deviation.
     fn scale(&self, gamma: &[f32], epsilon: f64) -> Vec<f32> {
         let inverse = self.inverse(epsilon).zip(gamma);
-        inverse.map(|(inverse, &gamma)| (f64::from(gamma) * inverse) as f32).collect()
+        inverse
+            .map(|(inverse, &gamma)| (f64::from(gamma) * inverse) as f32)
+            .collect()
     }
 }
 
@@ -122,7 +124,12 @@ pub fn backward<E: Operand>(
     let (mean, scale) = (&statistics.mean[..], statistics.scale(gamma, epsilon));
     // Through a ReLU after the sum, to both summands.
     let added = match tail {
-        Tail::AddRelu(y) => Some(map_rows(y, dy, [mean], |_, y, g| if y > 0.0 { g } else { 0.0 })),
+        Tail::AddRelu(y) => Some(map_rows(
+            y,
+            dy,
+            [mean],
+            |_, y, g| if y > 0.0 { g } else { 0.0 },
+        )),
         _ => None,
     };
     let g = added.as_deref().unwrap_or(dy);
@@ -140,7 +147,10 @@ pub fn backward<E: Operand>(
     };
     let rows = (z.len() / channels) as f64;
     let gradient = |sums: [f64; 2], inverse: f64| [sums[0], sums[1] * inverse];
-    let sums = sum.into_iter().zip(product).zip(statistics.inverse(epsilon));
+    let sums = sum
+        .into_iter()
+        .zip(product)
+        .zip(statistics.inverse(epsilon));
     // dz = scale·(g − mean of g − (z − mean)·slope)
     let (mut shift, mut slope) = (Vec::new(), Vec::new());
     let (mut dgamma, mut dbeta) = (Vec::new(), Vec::new());
@@ -180,34 +190,37 @@ fn map_rows<E: Operand, const K: usize>(
     let channels = of[0].len();
     let block = block(channels);
     let mut target = output::<E>(a.len());
-    target.par_chunks_mut(block).enumerate().for_each(|(i, target)| {
-        let here = i * block..i * block + target.len();
-        let (a, b) = (&a[here.clone()], &b[here]);
-        vectorised(
-            #[inline(always)]
-            || {
-                for group in groups(channels) {
-                    let of = of.map(|of| load(&of[group.clone()]));
-                    for ((target, a), b) in target
-                        .chunks_exact_mut(channels)
-                        .zip(a.chunks_exact(channels))
-                        .zip(b.chunks_exact(channels))
-                    {
-                        let (a, b) = (load(&a[group.clone()]), load(&b[group.clone()]));
-                        let mut values = [E::zeroed(); LANES];
-                        for i in 0..LANES {
-                            values[i] = E::narrow(f(array::from_fn(|k| of[k][i]), a[i], b[i]));
-                        }
-                        let target = &mut target[group.clone()];
-                        match target.first_chunk_mut::<LANES>() {
-                            Some(target) => *target = values,
-                            None => target.copy_from_slice(&values[..group.len()]),
+    target
+        .par_chunks_mut(block)
+        .enumerate()
+        .for_each(|(i, target)| {
+            let here = i * block..i * block + target.len();
+            let (a, b) = (&a[here.clone()], &b[here]);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for group in groups(channels) {
+                        let of = of.map(|of| load(&of[group.clone()]));
+                        for ((target, a), b) in target
+                            .chunks_exact_mut(channels)
+                            .zip(a.chunks_exact(channels))
+                            .zip(b.chunks_exact(channels))
+                        {
+                            let (a, b) = (load(&a[group.clone()]), load(&b[group.clone()]));
+                            let mut values = [E::zeroed(); LANES];
+                            for i in 0..LANES {
+                                values[i] = E::narrow(f(array::from_fn(|k| of[k][i]), a[i], b[i]));
+                            }
+                            let target = &mut target[group.clone()];
+                            match target.first_chunk_mut::<LANES>() {
+                                Some(target) => *target = values,
+                                None => target.copy_from_slice(&values[..group.len()]),
+                            }
                         }
                     }
-                }
-            },
-        );
-    });
+                },
+            );
+        });
     target
 }
 
@@ -354,7 +367,10 @@ mod tests {
             let inputs = [&z, &gamma, &beta, &x].map(|x| wide(x));
             let loss = |[z, gamma, beta, x]: &[Vec<f64>; 4]| {
                 let y = reference(z, gamma, beta, x, tail64);
-                y.iter().zip(&dy).map(|(y, &dy)| y * f64::from(dy)).sum::<f64>()
+                y.iter()
+                    .zip(&dy)
+                    .map(|(y, &dy)| y * f64::from(dy))
+                    .sum::<f64>()
             };
             let [z64, gamma64, beta64, x64] = &inputs;
             let expected = reference(z64, gamma64, beta64, x64, tail64);
@@ -389,7 +405,10 @@ mod tests {
     fn threads_and_precision() {
         let (rows, channels) = (9_000, 7);
         let [z, x, dy] = [1, 2, 3].map(|seed| -> Vec<bf16> {
-            numbers(rows * channels, seed).into_iter().map(bf16::from_f32).collect()
+            numbers(rows * channels, seed)
+                .into_iter()
+                .map(bf16::from_f32)
+                .collect()
         });
         let wide = |x: &[bf16]| x.iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
         let (gamma, beta) = (numbers(channels, 4), numbers(channels, 5));

@@ -83,7 +83,11 @@ pub fn input_gradient<E: Operand>(
     let taps = |phase: usize| -> Vec<(usize, isize)> {
         (0..window.kernel)
             .rev()
-            .filter(|tap| (phase + window.padding + window.kernel * window.stride - tap) % window.stride == 0)
+            // One kernel of strides more, so that the difference is not negative.
+            .filter(|tap| {
+                (phase + window.padding + window.kernel * window.stride - tap)
+                    .is_multiple_of(window.stride)
+            })
             .map(|tap| {
                 let distance = (phase + window.padding) as isize - tap as isize;
                 (tap, distance / window.stride as isize)
@@ -130,6 +134,9 @@ pub fn input_gradient<E: Operand>(
 }
 
 /// The gradient of [`forward`]'s weight, `[Cout, Cin, k, k]`.
+///
+/// Each task sums over some of the pixels, for as many taps as keep its sums in the second-nearest
+/// cache; then the pixels' parts are added up.
 pub fn weight_gradient<E: Operand>(
     window: Window,
     input: (&[E], Map),
@@ -137,86 +144,107 @@ pub fn weight_gradient<E: Operand>(
 ) -> Vec<f32> {
     // Pixels of one product: deep enough that its sums are not read and written too often.
     const DEPTH: usize = 512;
-    // Most sums of all chunks together.
-    const SUMS: usize = 1 << 24;
-    const CHUNKS: usize = 16;
-    // Columns from which a tap is a product of its own.
-    const WIDE: usize = 128;
+    // Sums of one task.
+    const SUMS: usize = 1 << 17;
+    // Tasks wanted: enough for as many threads.
+    const TASKS: usize = 16;
     let (channels, filters) = (input.1.channels, gradient.1.channels);
+    let pixels = gradient.1.pixels();
     assert_eq!(input.1.windows(window, filters), gradient.1, "output");
-    let taps = area(window);
-    let stride = (taps * channels).next_multiple_of(PANEL) + PANEL;
-    let rows = filters.next_multiple_of(E::ROW_STEP);
-    let blocks = gradient.1.pixels().div_ceil(DEPTH);
-    let chunks = blocks.min((SUMS / (rows * stride)).clamp(1, CHUNKS));
+    let area = area(window);
     let offset = -(window.padding as isize);
-    let run = |y: usize, x: usize, taps: usize| Run {
-        y: y as isize + offset,
-        x: x as isize + offset,
+    let run = |tap: usize, taps: usize| Run {
+        y: (tap / window.kernel) as isize + offset,
+        x: (tap % window.kernel) as isize + offset,
         taps,
     };
-    let sides = 0..window.kernel;
-    let runs: Vec<Vec<Run>> = if channels < WIDE {
-        vec![sides.map(|y| run(y, 0, window.kernel)).collect()]
+    // All taps at once, or those of one line, or one.
+    let side = window.kernel;
+    let runs: Vec<Vec<Run>> = if filters * channels * area <= SUMS {
+        vec![(0..side).map(|y| run(y * side, side)).collect()]
+    } else if filters * channels * side <= SUMS {
+        (0..side).map(|y| vec![run(y * side, side)]).collect()
     } else {
-        sides
-            .clone()
-            .flat_map(|y| sides.clone().map(move |x| vec![run(y, x, 1)]))
-            .collect()
+        (0..area).map(|tap| vec![run(tap, 1)]).collect()
     };
-    let gathers: Vec<Gather> = runs
+    let groups: Vec<Gather> = runs
         .into_iter()
         .map(|runs| Gather {
             step: window.stride,
             runs,
         })
         .collect();
-    let partial: Vec<Vec<f32>> = (0..chunks)
+    let blocks = pixels.div_ceil(DEPTH);
+    let depth = |block: usize| DEPTH.min(pixels - block * DEPTH);
+    let pack = |block: usize, left: &mut Rows| {
+        left.fill_transposed::<E>(filters, depth(block), |i, target| {
+            target.copy_from_slice(&gradient.0[(block * DEPTH + i) * filters..][..filters]);
+        });
+    };
+    // Packed once for all, unless it is for one group only.
+    let packed: Option<Vec<Rows>> = (groups.len() > 1).then(|| {
+        let pack = |block| {
+            let mut left = Rows::default();
+            pack(block, &mut left);
+            left
+        };
+        (0..blocks).into_par_iter().map(pack).collect()
+    });
+    let rows = filters.next_multiple_of(E::ROW_STEP);
+    let columns = groups[0].taps() * channels;
+    let stride = columns.next_multiple_of(PANEL);
+    let chunks = blocks.min(TASKS.div_ceil(groups.len()));
+    let partial: Vec<Vec<f32>> = (0..chunks * groups.len())
         .into_par_iter()
-        .map_init(Scratch::default, |scratch, chunk| {
-            let Scratch {
-                rows: left,
-                panels: right,
-                pixels,
-                ..
-            } = scratch;
-            let mut sums = vec![0.0; rows * stride];
-            for block in chunk * blocks / chunks..(chunk + 1) * blocks / chunks {
-                let first = block * DEPTH;
-                let depth = DEPTH.min(gradient.1.pixels() - first);
-                left.fill_transposed::<E>(filters, depth, |i, target| {
-                    target.copy_from_slice(&gradient.0[(first + i) * filters..][..filters]);
-                });
+        .map_init(Scratch::default, |scratch, task| {
+            let (chunk, group) = (task / groups.len(), &groups[task % groups.len()]);
+            let here = chunk * blocks / chunks..(chunk + 1) * blocks / chunks;
+            let mut sums = output::<f32>(rows * stride);
+            for block in here.clone() {
+                let left = match &packed {
+                    Some(packed) => &packed[block],
+                    None => {
+                        pack(block, &mut scratch.rows);
+                        &scratch.rows
+                    }
+                };
+                let pixels = &mut scratch.pixels;
                 pixels.clear();
-                pixels.extend(gradient.1.pixels_from(first).take(depth));
-                let mut column = 0;
-                for gather in &gathers {
-                    let columns = gather.taps() * channels;
-                    right.fill::<E>(depth, columns, |i, target| {
-                        gather.row(input, pixels[i], target);
+                pixels.extend(gradient.1.pixels_from(block * DEPTH).take(depth(block)));
+                scratch
+                    .panels
+                    .fill::<E>(pixels.len(), columns, |i, target| {
+                        group.row(input, pixels[i], target);
                     });
-                    product_into::<E>(left, right, &mut sums[column..], stride, true);
-                    column += columns;
-                }
+                let add = block != here.start;
+                product_into::<E>(left, &scratch.panels, &mut sums, stride, add);
             }
             sums
         })
         .collect();
-    let mut weight = output::<f32>(filters * channels * taps);
+    let mut weight = output::<f32>(filters * channels * area);
     weight
-        .par_chunks_exact_mut(channels * taps)
+        .par_chunks_exact_mut(channels * area)
         .enumerate()
+        .with_min_len(8)
         .for_each_init(Vec::new, |sum, (filter, weight)| {
-            sum.clear();
-            sum.extend_from_slice(&partial[0][filter * stride..][..channels * taps]);
-            for partial in &partial[1..] {
-                for (sum, &x) in sum.iter_mut().zip(&partial[filter * stride..]) {
-                    *sum += x;
+            for group in 0..groups.len() {
+                let of = |chunk: usize| {
+                    let sums = &partial[chunk * groups.len() + group];
+                    &sums[filter * stride..][..columns]
+                };
+                sum.clear();
+                sum.extend_from_slice(of(0));
+                for chunk in 1..chunks {
+                    for (sum, &x) in sum.iter_mut().zip(of(chunk)) {
+                        *sum += x;
+                    }
                 }
-            }
-            for (tap, sums) in sum.chunks_exact(channels).enumerate() {
-                for (channel, &sum) in sums.iter().enumerate() {
-                    weight[channel * taps + tap] = sum;
+                for (tap, sums) in sum.chunks_exact(channels).enumerate() {
+                    let tap = group * groups[0].taps() + tap;
+                    for (channel, &sum) in sums.iter().enumerate() {
+                        weight[channel * area + tap] = sum;
+                    }
                 }
             }
         });
@@ -241,7 +269,10 @@ fn tap_major<E: Operand>(weight: &[f32], channels: usize, taps: usize) -> Vec<E>
 }
 
 /// Packs the right operand in parts of columns, each by itself.
-fn pack(columns: usize, fill: impl Fn(Range<usize>, &mut Panels) + Sync) -> Vec<(Range<usize>, Panels)> {
+fn pack(
+    columns: usize,
+    fill: impl Fn(Range<usize>, &mut Panels) + Sync,
+) -> Vec<(Range<usize>, Panels)> {
     const PART: usize = 64;
     (0..columns.div_ceil(PART))
         .into_par_iter()
@@ -381,10 +412,15 @@ fn correlate<E: Operand>(
                     class.gather.row(source, Pixel { image, y, x }, target);
                 });
                 for (part, panels) in &class.panels {
-                    product::<E>(&scratch.rows, panels, &mut scratch.product, |columns, sums| {
-                        let columns = part.start + columns.start..part.start + columns.end;
-                        store(sums, columns, finish, pixels, map, start, target);
-                    });
+                    product::<E>(
+                        &scratch.rows,
+                        panels,
+                        &mut scratch.product,
+                        |columns, sums| {
+                            let columns = part.start + columns.start..part.start + columns.end;
+                            store(sums, columns, finish, pixels, map, start, target);
+                        },
+                    );
                 }
             }
         });
@@ -469,9 +505,15 @@ mod tests {
     }
 
     /// Calls `visit` with the place in the output, in the input, and in the weight of each product.
-    fn products(window: Window, input: Map, output: Map, mut visit: impl FnMut(usize, usize, usize)) {
+    fn products(
+        window: Window,
+        input: Map,
+        output: Map,
+        mut visit: impl FnMut(usize, usize, usize),
+    ) {
         for Pixel { image, y, x } in output.pixels_from(0).take(output.pixels()) {
-            for (ky, kx) in (0..window.kernel).flat_map(|y| (0..window.kernel).map(move |x| (y, x))) {
+            for (ky, kx) in (0..window.kernel).flat_map(|y| (0..window.kernel).map(move |x| (y, x)))
+            {
                 let row = (y * window.stride + ky).wrapping_sub(window.padding);
                 let column = (x * window.stride + kx).wrapping_sub(window.padding);
                 if row >= input.height || column >= input.width {
@@ -496,7 +538,11 @@ mod tests {
         assert_eq!(got.len(), expected.len());
         for (i, (got, &expected)) in got.iter().zip(expected).enumerate() {
             let off = (f64::from(got.widen()) - expected).abs();
-            assert!(off <= tolerance * (1.0 + expected.abs()), "{what} {i}: {} {expected}", got.widen());
+            assert!(
+                off <= tolerance * (1.0 + expected.abs()),
+                "{what} {i}: {} {expected}",
+                got.widen()
+            );
         }
     }
 
@@ -516,7 +562,10 @@ mod tests {
         let (x, g) = (typed::<E>(&x), typed::<E>(&g));
         let mut results = Vec::new();
         for threads in 1..=3 {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             results.push(pool.install(|| {
                 (
                     forward(window, (&x, input), &w, None, Tail::Plain),
@@ -557,8 +606,22 @@ mod tests {
             (window(7, 2), [2, 16, 16, 3], 32),
             (window(7, 2), [1, 9, 11, 5], 3),
             (window(3, 1), [40, 4, 4, 130], 7),
-            (Window { padding: 0, ..window(3, 1) }, [1, 6, 7, 5], 3),
-            (Window { padding: 0, ..window(3, 3) }, [1, 7, 8, 3], 5),
+            (
+                Window {
+                    padding: 0,
+                    ..window(3, 1)
+                },
+                [1, 6, 7, 5],
+                3,
+            ),
+            (
+                Window {
+                    padding: 0,
+                    ..window(3, 3)
+                },
+                [1, 7, 8, 3],
+                5,
+            ),
         ] {
             compare::<f32>(window, Map::new(dims), filters, 1e-5);
             compare::<bf16>(window, Map::new(dims), filters, 4e-3);

@@ -62,7 +62,10 @@ pub fn backward<E: Operand>(window: Window, (x, input): (&[E], Map), y: &[E], dy
                 scratch.resize(image + channels, 0.0);
                 scratch.split_at_mut(image)
             };
-            for place in out.pixels_from(i * out.height * out.width).take(out.height * out.width) {
+            for place in out
+                .pixels_from(i * out.height * out.width)
+                .take(out.height * out.width)
+            {
                 let at = out.at(place);
                 let (y, dy) = (&y[at..][..channels], &dy[at..][..channels]);
                 taken.fill(0.0);
@@ -81,7 +84,12 @@ pub fn backward<E: Operand>(window: Window, (x, input): (&[E], Map), y: &[E], dy
 /// Gives the gradient to `x` where it is the largest and none before it was.
 fn give<E: Operand>(x: &[E], y: &[E], dy: &[E], sums: &mut [f32], taken: &mut [f32]) {
     let channels = taken.len();
-    let (x, y, dy, sums) = (&x[..channels], &y[..channels], &dy[..channels], &mut sums[..channels]);
+    let (x, y, dy, sums) = (
+        &x[..channels],
+        &y[..channels],
+        &dy[..channels],
+        &mut sums[..channels],
+    );
     vectorised(
         #[inline(always)]
         || {
@@ -117,14 +125,37 @@ mod tests {
     #[test]
     fn the_first_of_the_largest_takes_the_gradient() {
         for (window, dims) in [
-            (Window { kernel: 2, stride: 2, padding: 0 }, [2, 4, 6, 3]),
-            (Window { kernel: 2, stride: 2, padding: 0 }, [2, 5, 5, 2]),
-            (Window { kernel: 3, stride: 2, padding: 1 }, [2, 7, 8, 5]),
+            (
+                Window {
+                    kernel: 2,
+                    stride: 2,
+                    padding: 0,
+                },
+                [2, 4, 6, 3],
+            ),
+            (
+                Window {
+                    kernel: 2,
+                    stride: 2,
+                    padding: 0,
+                },
+                [2, 5, 5, 2],
+            ),
+            (
+                Window {
+                    kernel: 3,
+                    stride: 2,
+                    padding: 1,
+                },
+                [2, 7, 8, 5],
+            ),
         ] {
             let map = Map::new(dims);
             let out = map.windows(window, map.channels);
             // Few different values, so that many are equal.
-            let x: Vec<f32> = (0..map.values()).map(|i| ((i * 7919) % 11) as f32 - 9.0).collect();
+            let x: Vec<f32> = (0..map.values())
+                .map(|i| ((i * 7919) % 11) as f32 - 9.0)
+                .collect();
             let y = forward(window, (&x, map));
             let dy: Vec<f32> = (0..y.len()).map(|i| i as f32 + 1.0).collect();
             let dx = backward(window, (&x, map), &y, &dy);

@@ -19,6 +19,11 @@ use super::matrix::Operand;
 pub struct Values(FloatTensor<Flex>);
 
 impl Values {
+    /// The tensor itself.
+    pub fn primitive(&self) -> FloatTensor<Flex> {
+        self.0.clone()
+    }
+
     /// As a slice.
     ///
     /// # Panics
@@ -145,7 +150,9 @@ pub fn record<const N: usize, const R: usize>(
     shape: [usize; R],
     gradient: impl FnOnce(&[f32]) -> [Vec<f32>; N] + Send + 'static,
 ) -> Tensor<R> {
-    record_of(inputs, result, shape, |dy| gradient(dy).map(|dx| Some(self::gradient(dx))))
+    record_tensor(inputs, tensor(result, shape), |dy| {
+        gradient(dy.get()).map(|dx| Some(self::gradient(dx)))
+    })
 }
 
 /// The gradient of one input; `None` where it needs none.
@@ -157,25 +164,14 @@ pub fn gradient<E: Stored>(values: Vec<E>) -> FloatTensor<Flex> {
     primitive(values, [len])
 }
 
-/// [`record`] for any types.
-pub fn record_of<E: Stored, const N: usize, const R: usize>(
-    inputs: [Input; N],
-    result: Vec<E>,
-    shape: [usize; R],
-    gradient: impl FnOnce(&[E]) -> [Gradient; N] + Send + 'static,
-) -> Tensor<R> {
-    record_tensor(inputs, tensor_of(result, shape), gradient)
-}
-
-/// [`record`] where the result is a tensor already, without history.
-pub fn record_tensor<E: Stored, const N: usize, const R: usize>(
+/// [`record`] for tensors of any type; the result has no history yet.
+pub fn record_tensor<const N: usize, const R: usize>(
     inputs: [Input; N],
     result: Tensor<R>,
-    gradient: impl FnOnce(&[E]) -> [Gradient; N] + Send + 'static,
+    gradient: impl FnOnce(&Values) -> [Gradient; N] + Send + 'static,
 ) -> Tensor<R> {
     let nodes = inputs.each_ref().map(|input| input.tracked.node());
     let shapes = inputs.map(|input| input.shape);
-    let gradient = |dy: &Values| gradient(dy.get());
     let step = Step {
         gradient: Box::new(gradient),
         shapes,
