@@ -270,11 +270,8 @@ impl Resnet18 {
     ///
     /// `[B, 3, H, W]` → `[B, K]`.
     pub fn forward(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
-        linear(
-            self.features(images, pass),
-            &affine(&self.head),
-            pass.precision,
-        )
+        let features = self.features(images, pass);
+        linear(features, &affine(&self.head), pass.precision, pass.prepared)
     }
 
     /// Means over the last feature map.
@@ -394,7 +391,8 @@ impl Resnet9 {
     /// `[B, 3, H, W]` → `[B, K]`.
     pub fn forward(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
         let features = self.features(images, pass);
-        linear(features, &affine(&self.head), pass.precision) * LOGIT_SCALE
+        let head = affine(&self.head);
+        linear(features, &head, pass.precision, pass.prepared) * LOGIT_SCALE
     }
 
     /// Maxima over the last feature map.

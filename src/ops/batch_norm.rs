@@ -1,7 +1,7 @@
 //! Batch norm, with what follows it.
 
-use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
+use burn::tensor::{FloatDType, Tensor};
 
 /// What follows a norm: a ReLU or none, and the sum with another map before or after it.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +78,7 @@ pub fn batch_norm(x: Tensor<4>, norm: &Norm, tail: Tail<Tensor<4>>) -> (Tensor<4
     #[cfg(feature = "cpu")]
     if super::on_cpu(&x) && x.is_autodiff() {
         return match super::conv::float(&x) {
-            burn::tensor::FloatDType::BF16 => on_cpu::<half::bf16>(x, norm, tail),
+            FloatDType::BF16 => on_cpu::<half::bf16>(x, norm, tail),
             _ => on_cpu::<f32>(x, norm, tail),
         };
     }
@@ -117,21 +117,20 @@ pub fn batch_norm_with(
     #[cfg(feature = "cpu")]
     if super::on_cpu(&x) && !x.is_autodiff() {
         return match super::conv::float(&x) {
-            burn::tensor::FloatDType::BF16 => {
-                inference_on_cpu::<half::bf16>(x, norm, statistics, tail)
-            }
+            FloatDType::BF16 => inference_on_cpu::<half::bf16>(x, norm, statistics, tail),
             _ => inference_on_cpu::<f32>(x, norm, statistics, tail),
         };
     }
+    let wide = |x: Tensor<4>| x.cast(FloatDType::F32);
     let y = burn::tensor::module::batch_norm(
-        x.permute([0, 3, 1, 2]),
+        wide(x).permute([0, 3, 1, 2]),
         norm.gamma.clone(),
         norm.beta.clone(),
         statistics.mean.clone(),
         statistics.variance.clone(),
         norm.epsilon,
     );
-    finish(y.permute([0, 2, 3, 1]), tail)
+    finish(y.permute([0, 2, 3, 1]), tail.map(wide))
 }
 
 #[cfg(feature = "cpu")]

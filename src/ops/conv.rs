@@ -64,8 +64,9 @@ pub fn conv_tail(
         };
     }
     let sums = conv(x, weight, window, precision);
-    let bias = bias.reshape([1, 1, 1, -1]).cast(float(&sums));
-    super::batch_norm::finish(sums + bias, tail)
+    let float = float(&sums);
+    let bias = bias.reshape([1, 1, 1, -1]).cast(float);
+    super::batch_norm::finish(sums + bias, tail.map(|x| x.cast(float)))
 }
 
 /// [`conv`] of Burn's own operations.
@@ -225,12 +226,7 @@ mod tests {
                     lift(&w),
                     Tensor::from_inner(b.clone()),
                     window,
-                    tail.clone().map(|x| {
-                        Tensor::from_inner(x.cast(match precision {
-                            Precision::F32 => FloatDType::F32,
-                            Precision::Bf16 => FloatDType::BF16,
-                        }))
-                    }),
+                    tail.clone().map(Tensor::from_inner),
                     precision,
                 );
                 let data = |x: Tensor<4>| x.cast(FloatDType::F32).into_data();
