@@ -2,15 +2,17 @@
 
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
-use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, Initializer, Linear, PaddingConfig2d};
-use burn::tensor::activation::relu;
-use burn::tensor::module::linear;
-use burn::tensor::{Device, Tensor};
+use burn::nn::{BatchNorm, BatchNormConfig, Initializer, Linear};
+use burn::tensor::{Device, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::patch::{undrawn_conv, undrawn_linear};
-use super::{ModelError, check};
+use super::patch::{affine, undrawn_conv, undrawn_linear};
+use super::{ModelError, Pass, check};
+use crate::ops::Precision;
+use crate::ops::batch_norm::{Norm, Statistics, Tail, batch_norm, batch_norm_with};
+use crate::ops::conv::{Window, conv, conv_tail};
+use crate::ops::linear::linear;
+use crate::ops::pool::max_pool;
 
 /// Which baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +37,12 @@ pub struct ResnetConfig {
     /// Channels after the first convolution; later stages have 2, 4 and 8 times as many.
     pub width: usize,
 }
+
+const IMAGENET_POOL: Window = Window {
+    kernel: 3,
+    stride: 2,
+    padding: 1,
+};
 
 /// Image side from which ResNet-18 takes its ImageNet stem.
 const IMAGENET_FROM: usize = 96;
@@ -77,9 +85,111 @@ impl ConvNorm {
         layer
     }
 
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.norm.forward(self.conv.forward(x))
+    fn forward(&self, x: Tensor<4>, tail: Tail<Tensor<4>>, precision: Precision) -> Tensor<4> {
+        conv_norm(&self.conv, &self.norm, x, tail, precision)
     }
+}
+
+/// tail(norm(conv(x))).
+///
+/// With the batch's statistics in training; in inference the running ones are folded into the
+/// convolution, which then has nothing between its sums and the next layer.
+///
+/// # Shapes
+///
+/// `[B, H, W, C]` → `[B, H', W', D]`.
+pub(super) fn conv_norm(
+    layer: &Conv2d,
+    norm: &BatchNorm,
+    x: Tensor<4>,
+    tail: Tail<Tensor<4>>,
+    precision: Precision,
+) -> Tensor<4> {
+    let weight = layer.weight.val();
+    if trains(norm, &x) {
+        let x = conv(x, weight, window(layer), precision);
+        return normalise(norm, x, tail);
+    }
+    let of = running(norm);
+    let scale = norm.gamma.val() / (of.variance + norm.epsilon).sqrt();
+    let bias = norm.beta.val() - of.mean * scale.clone();
+    let weight = weight * scale.reshape([-1, 1, 1, 1]);
+    conv_tail(x, weight, bias, window(layer), tail, precision)
+}
+
+/// tail(norm(x)).
+///
+/// # Shapes
+///
+/// `[B, H, W, C]` → `[B, H, W, C]`.
+fn normalise(norm: &BatchNorm, x: Tensor<4>, tail: Tail<Tensor<4>>) -> Tensor<4> {
+    let learned = Norm {
+        gamma: norm.gamma.val(),
+        beta: norm.beta.val(),
+        epsilon: norm.epsilon,
+    };
+    if !trains(norm, &x) {
+        return batch_norm_with(x, &learned, &running(norm), tail);
+    }
+    let (y, of_batch) = batch_norm(x, &learned, tail);
+    for (running, of_batch) in [
+        (&norm.running_mean, of_batch.mean),
+        (&norm.running_var, of_batch.variance),
+    ] {
+        let old = running.value_sync() * (1.0 - norm.momentum);
+        running.update((old + of_batch * norm.momentum).detach());
+    }
+    y
+}
+
+/// Burn's own rule: an autodiff device, and nobody has frozen the layer.
+fn trains(norm: &BatchNorm, x: &Tensor<4>) -> bool {
+    x.is_autodiff() && norm.training.is_enabled()
+}
+
+fn running(norm: &BatchNorm) -> Statistics {
+    Statistics {
+        mean: norm.running_mean.value(),
+        variance: norm.running_var.value(),
+    }
+}
+
+fn window(conv: &Conv2d) -> Window {
+    Window {
+        kernel: conv.kernel_size[0],
+        stride: conv.stride[0],
+        // As `undrawn_conv` pads.
+        padding: conv.kernel_size[0] / 2,
+    }
+}
+
+/// Pictures as feature maps.
+///
+/// # Shapes
+///
+/// `[B, C, H, W]` → `[B, H, W, C]`.
+pub(super) fn channels_last(images: Tensor<4>) -> Tensor<4> {
+    images.permute([0, 2, 3, 1])
+}
+
+/// Back to the order of pictures, in f32.
+///
+/// # Shapes
+///
+/// `[B, H, W, C]` → `[B, C, H, W]`.
+pub(super) fn channels_first(map: Tensor<4>) -> Tensor<4> {
+    map.cast(FloatDType::F32).permute([0, 3, 1, 2])
+}
+
+/// All pixels of each picture's last map, in f32.
+///
+/// # Shapes
+///
+/// `[B, H, W, C]` → `[B, H·W, C]`.
+fn pixels(x: Tensor<4>) -> Tensor<3> {
+    let [batch, height, width, channels] = x.dims();
+    x.cast(FloatDType::F32)
+        .reshape([batch, height * width, channels])
 }
 
 /// Two 3×3 convolutions around which the input is added.
@@ -104,13 +214,14 @@ impl Residual {
     }
 
     /// ReLU(second(ReLU(first(x))) + shortcut(x)).
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let branch = self.second.forward(relu(self.first.forward(x.clone())));
+    fn forward(&self, x: Tensor<4>, precision: Precision) -> Tensor<4> {
+        let branch = self.first.forward(x.clone(), Tail::Relu, precision);
         let shortcut = match &self.shortcut {
-            Some(shortcut) => shortcut.forward(x),
+            Some(shortcut) => shortcut.forward(x, Tail::Plain, precision),
             None => x,
         };
-        relu(branch + shortcut)
+        self.second
+            .forward(branch, Tail::AddRelu(shortcut), precision)
     }
 }
 
@@ -121,8 +232,8 @@ impl Residual {
 pub struct Resnet18 {
     /// First convolution.
     pub stem: ConvNorm,
-    /// ImageNet's 3×3 pooling of stride 2.
-    pub pool: Option<MaxPool2d>,
+    /// Whether ImageNet's 3×3 pooling of stride 2 follows it.
+    pub pool: bool,
     /// Four stages of two.
     pub blocks: Vec<Residual>,
     /// From pooled features to logits.
@@ -147,12 +258,7 @@ impl Resnet18 {
         }
         Self {
             stem: ConvNorm::new([3, config.width], kernel, stride, device),
-            pool: config.imagenet_stem().then(|| {
-                MaxPool2dConfig::new([3, 3])
-                    .with_strides([2, 2])
-                    .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-                    .init()
-            }),
+            pool: config.imagenet_stem(),
             blocks,
             head: undrawn_linear(channels, config.num_classes, device),
         }
@@ -163,9 +269,9 @@ impl Resnet18 {
     /// # Shapes
     ///
     /// `[B, 3, H, W]` → `[B, K]`.
-    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let bias = self.head.bias.as_ref().map(|b| b.val());
-        linear(self.features(images), self.head.weight.val(), bias)
+    pub fn forward(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
+        let features = self.features(images, pass);
+        linear(features, &affine(&self.head), pass.precision, pass.prepared)
     }
 
     /// Means over the last feature map.
@@ -173,17 +279,18 @@ impl Resnet18 {
     /// # Shapes
     ///
     /// `[B, 3, H, W]` → `[B, 8·width]`.
-    pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
-        let mut x = relu(self.stem.forward(images));
-        if let Some(pool) = &self.pool {
-            x = pool.forward(x);
+    pub fn features(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
+        let precision = pass.precision;
+        let mut x = self
+            .stem
+            .forward(channels_last(images), Tail::Relu, precision);
+        if self.pool {
+            x = max_pool(x, IMAGENET_POOL);
         }
         for block in &self.blocks {
-            x = block.forward(x);
+            x = block.forward(x, precision);
         }
-        let [batch, channels, height, width] = x.dims();
-        let pixels = x.reshape([batch, channels, height * width]);
-        pixels.mean_dim(2).reshape([batch, channels])
+        pixels(x).mean_dim(1).squeeze_dim(1)
     }
 }
 
@@ -195,20 +302,25 @@ impl Resnet18 {
 pub struct Pooled {
     /// The convolution and its norm.
     pub layer: ConvNorm,
-    pool: MaxPool2d,
 }
+
+const HALVING: Window = Window {
+    kernel: 2,
+    stride: 2,
+    padding: 0,
+};
 
 impl Pooled {
     fn new(channels: [usize; 2], device: &Device) -> Self {
         Self {
             layer: ConvNorm::new(channels, 3, 1, device),
-            pool: MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init(),
         }
     }
 
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let pooled = self.pool.forward(self.layer.conv.forward(x));
-        relu(self.layer.norm.forward(pooled))
+    fn forward(&self, x: Tensor<4>, precision: Precision) -> Tensor<4> {
+        let ConvNorm { conv: layer, norm } = &self.layer;
+        let x = conv(x, layer.weight.val(), window(layer), precision);
+        normalise(norm, max_pool(x, HALVING), Tail::Relu)
     }
 }
 
@@ -229,9 +341,9 @@ impl Branch {
         }
     }
 
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let branch = relu(self.first.forward(x.clone()));
-        x + relu(self.second.forward(branch))
+    fn forward(&self, x: Tensor<4>, precision: Precision) -> Tensor<4> {
+        let branch = self.first.forward(x.clone(), Tail::Relu, precision);
+        self.second.forward(branch, Tail::ReluAdd(x), precision)
     }
 }
 
@@ -277,9 +389,10 @@ impl Resnet9 {
     /// # Shapes
     ///
     /// `[B, 3, H, W]` → `[B, K]`.
-    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let bias = self.head.bias.as_ref().map(|b| b.val());
-        linear(self.features(images), self.head.weight.val(), bias) * LOGIT_SCALE
+    pub fn forward(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
+        let features = self.features(images, pass);
+        let head = affine(&self.head);
+        linear(features, &head, pass.precision, pass.prepared) * LOGIT_SCALE
     }
 
     /// Maxima over the last feature map.
@@ -287,13 +400,16 @@ impl Resnet9 {
     /// # Shapes
     ///
     /// `[B, 3, H, W]` → `[B, 8·width]`.
-    pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
-        let x = relu(self.stem.forward(images));
-        let x = self.branch1.forward(self.stage1.forward(x));
-        let x = self.stage3.forward(self.stage2.forward(x));
-        let x = self.branch3.forward(x);
-        let [batch, channels, height, width] = x.dims();
-        let pixels = x.reshape([batch, channels, height * width]);
-        pixels.max_dim(2).reshape([batch, channels])
+    pub fn features(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
+        let precision = pass.precision;
+        let x = self
+            .stem
+            .forward(channels_last(images), Tail::Relu, precision);
+        let x = self.stage1.forward(x, precision);
+        let x = self.branch1.forward(x, precision);
+        let x = self.stage2.forward(x, precision);
+        let x = self.stage3.forward(x, precision);
+        let x = self.branch3.forward(x, precision);
+        pixels(x).max_dim(1).squeeze_dim(1)
     }
 }

@@ -215,8 +215,8 @@ impl Model {
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         match self {
             Self::Vit(model) => model.forward(images, pass),
-            Self::Resnet18(model) => model.forward(images),
-            Self::Resnet9(model) => model.forward(images),
+            Self::Resnet18(model) => model.forward(images, pass),
+            Self::Resnet9(model) => model.forward(images, pass),
         }
     }
 
@@ -228,8 +228,8 @@ impl Model {
     pub fn features(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         match self {
             Self::Vit(model) => model.features(images, pass),
-            Self::Resnet18(model) => model.features(images),
-            Self::Resnet9(model) => model.features(images),
+            Self::Resnet18(model) => model.features(images, pass),
+            Self::Resnet9(model) => model.features(images, pass),
         }
     }
 }

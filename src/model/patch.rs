@@ -3,12 +3,13 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::Pass;
+use super::cnn::{channels_first, channels_last, conv_norm};
 use super::vit::{Stem, VitConfig};
 use crate::ops::Affine;
+use crate::ops::batch_norm::Tail;
 use crate::ops::embedding::embed;
 
 /// A linear layer whose weights [`init`](super::init) draws.
@@ -102,8 +103,12 @@ impl PatchEmbedding {
         pass: &Pass,
     ) -> Tensor<2> {
         let mut x = images;
-        for layer in &self.stem {
-            x = relu(layer.norm.forward(layer.conv.forward(x)));
+        if !self.stem.is_empty() {
+            let mut map = channels_last(x);
+            for layer in &self.stem {
+                map = conv_norm(&layer.conv, &layer.norm, map, Tail::Relu, pass.precision);
+            }
+            x = channels_first(map);
         }
         embed(
             x,

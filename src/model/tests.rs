@@ -285,6 +285,7 @@ fn a_masked_token_is_not_looked_at() {
             Some(&mask),
             None,
             Precision::F32,
+            None,
         );
         values(y.reshape([batch, tokens, 12]).narrow(1, 0, 4))
     };

@@ -8,6 +8,8 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod batch_norm;
+pub mod conv;
 #[cfg(feature = "cpu")]
 pub mod cpu;
 pub mod embedding;
@@ -16,6 +18,7 @@ pub mod gelu;
 pub mod linear;
 pub mod mlp;
 pub mod norm;
+pub mod pool;
 
 #[cfg(feature = "cpu")]
 use std::{

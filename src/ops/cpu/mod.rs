@@ -5,13 +5,17 @@
 //! blocks by the sizes alone and added up in a fixed order, so results do not depend on threads.
 
 pub mod attention;
+pub mod batch_norm;
+pub mod conv;
 pub mod embedding;
 pub mod flat;
 pub mod kernel;
 pub mod linear;
+pub mod map;
 pub mod matrix;
 pub mod mlp;
 pub mod norm;
+pub mod pool;
 pub mod tape;
 pub mod vector;
 

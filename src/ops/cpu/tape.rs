@@ -5,11 +5,12 @@ use std::fmt;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
-use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::grads;
 use burn::backend::autodiff::ops::{Backward, Ops};
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex};
-use burn::tensor::{Element, Shape, Tensor, TensorData};
+use burn::tensor::{Element, FloatDType, Shape, Tensor, TensorData};
 
 use super::matrix::Operand;
 
@@ -18,6 +19,11 @@ use super::matrix::Operand;
 pub struct Values(FloatTensor<Flex>);
 
 impl Values {
+    /// The tensor itself.
+    pub fn primitive(&self) -> FloatTensor<Flex> {
+        self.0.clone()
+    }
+
     /// As a slice.
     ///
     /// # Panics
@@ -76,11 +82,35 @@ impl Owned {
 
 /// A tensor without history.
 pub fn tensor<const R: usize>(values: Vec<f32>, shape: [usize; R]) -> Tensor<R> {
+    tensor_of(values, shape)
+}
+
+/// A tensor without history, of any type.
+pub fn tensor_of<E: Stored, const R: usize>(values: Vec<E>, shape: [usize; R]) -> Tensor<R> {
     Tensor::from_primitive::<Flex>(primitive(values, shape))
 }
 
-fn primitive(values: Vec<f32>, shape: impl Into<Shape>) -> FloatTensor<Flex> {
+fn primitive<E: Stored>(values: Vec<E>, shape: impl Into<Shape>) -> FloatTensor<Flex> {
     FloatTensor::<Flex>::from_data(TensorData::new(values, shape.into()))
+}
+
+/// A type that tensors and kernels both hold.
+pub trait Stored: Operand + Element {
+    /// Burn's name for it.
+    const TYPE: FloatDType;
+}
+
+impl Stored for f32 {
+    const TYPE: FloatDType = FloatDType::F32;
+}
+
+impl Stored for half::bf16 {
+    const TYPE: FloatDType = FloatDType::BF16;
+}
+
+/// The tensor with its values in another type, where they are not already.
+pub fn stored<E: Stored, const R: usize>(x: Tensor<R>) -> Tensor<R> {
+    if x.dtype() == E::dtype() { x } else { x.cast(E::TYPE) }
 }
 
 /// One input of an operation, with its place in the graph.
@@ -120,23 +150,46 @@ pub fn record<const N: usize, const R: usize>(
     shape: [usize; R],
     gradient: impl FnOnce(&[f32]) -> [Vec<f32>; N] + Send + 'static,
 ) -> Tensor<R> {
+    record_tensor(inputs, tensor(result, shape), |dy| {
+        gradient(dy.get()).map(|dx| Some(self::gradient(dx)))
+    })
+}
+
+/// The gradient of one input; `None` where it needs none.
+pub type Gradient = Option<FloatTensor<Flex>>;
+
+/// A gradient from its values.
+pub fn gradient<E: Stored>(values: Vec<E>) -> FloatTensor<Flex> {
+    let len = values.len();
+    primitive(values, [len])
+}
+
+/// [`record`] for tensors of any type; the result has no history yet.
+pub fn record_tensor<const N: usize, const R: usize>(
+    inputs: [Input; N],
+    result: Tensor<R>,
+    gradient: impl FnOnce(&Values) -> [Gradient; N] + Send + 'static,
+) -> Tensor<R> {
     let nodes = inputs.each_ref().map(|input| input.tracked.node());
     let shapes = inputs.map(|input| input.shape);
     let step = Step {
         gradient: Box::new(gradient),
         shapes,
     };
+    let result = result
+        .try_into_primitive::<Flex>()
+        .expect("an operation's result is on flex, without history");
     let output = step
         .prepare::<NoCheckpointing>(nodes)
         .compute_bound()
-        .stateless(primitive(result, shape));
+        .stateless(result);
     Tensor::from_primitive::<Autodiff<Flex>>(output)
 }
 
-type Gradient<const N: usize> = Box<dyn FnOnce(&[f32]) -> [Vec<f32>; N] + Send>;
+type Gradients<const N: usize> = Box<dyn FnOnce(&Values) -> [Gradient; N] + Send>;
 
 struct Step<const N: usize> {
-    gradient: Gradient<N>,
+    gradient: Gradients<N>,
     shapes: [Shape; N],
 }
 
@@ -151,12 +204,12 @@ impl<const N: usize> fmt::Debug for Step<N> {
 impl<const N: usize> Backward<Flex, N> for Step<N> {
     type State = ();
 
-    fn backward(self, ops: Ops<(), N>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = Values(grads.consume::<Flex>(&ops.node).to_contiguous());
-        let gradients = (self.gradient)(gradient.get());
+    fn backward(self, ops: Ops<(), N>, grads: &mut grads::Gradients, _: &mut Checkpointer) {
+        let dy = Values(grads.consume::<Flex>(&ops.node).to_contiguous());
+        let gradients = (self.gradient)(&dy);
         for ((parent, shape), gradient) in ops.parents.into_iter().zip(self.shapes).zip(gradients) {
-            if let Some(parent) = parent {
-                grads.register::<Flex>(parent.id, primitive(gradient, shape));
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                grads.register::<Flex>(parent.id, Flex::float_reshape(gradient, shape));
             }
         }
     }

@@ -1,0 +1,116 @@
+//! Feature maps as the convolutions of this processor keep them: `[B, H, W, C]`, a pixel's channels
+//! side by side.
+
+use crate::ops::conv::Window;
+
+/// The shape of a feature map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Map {
+    /// B.
+    pub batch: usize,
+    /// H.
+    pub height: usize,
+    /// W.
+    pub width: usize,
+    /// C.
+    pub channels: usize,
+}
+
+impl Map {
+    /// From `[B, H, W, C]`.
+    pub fn new([batch, height, width, channels]: [usize; 4]) -> Self {
+        Self {
+            batch,
+            height,
+            width,
+            channels,
+        }
+    }
+
+    /// `[B, H, W, C]`.
+    pub fn dims(self) -> [usize; 4] {
+        [self.batch, self.height, self.width, self.channels]
+    }
+
+    /// The map with one pixel for each place of a window.
+    pub fn windows(self, window: Window, channels: usize) -> Self {
+        Self {
+            height: window.places(self.height),
+            width: window.places(self.width),
+            channels,
+            ..self
+        }
+    }
+
+    /// B·H·W.
+    pub fn pixels(self) -> usize {
+        self.batch * self.height * self.width
+    }
+
+    /// B·H·W·C.
+    pub fn values(self) -> usize {
+        self.pixels() * self.channels
+    }
+
+    /// Where a pixel's channels start.
+    pub fn at(self, pixel: Pixel) -> usize {
+        ((pixel.image * self.height + pixel.y) * self.width + pixel.x) * self.channels
+    }
+
+    /// The pixels from the `first` one on, in the order in which they lie.
+    pub fn pixels_from(self, first: usize) -> impl Iterator<Item = Pixel> {
+        let mut pixel = Pixel {
+            image: first / (self.height * self.width),
+            y: first / self.width % self.height,
+            x: first % self.width,
+        };
+        std::iter::repeat_with(move || {
+            let here = pixel;
+            pixel.x += 1;
+            if pixel.x == self.width {
+                pixel.x = 0;
+                pixel.y += 1;
+                if pixel.y == self.height {
+                    pixel.y = 0;
+                    pixel.image += 1;
+                }
+            }
+            here
+        })
+    }
+}
+
+/// One pixel of a feature map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pixel {
+    /// Which image.
+    pub image: usize,
+    /// Line.
+    pub y: usize,
+    /// Column.
+    pub x: usize,
+}
+
+/// max(x, 0), but NaN stays: a training that has gone astray must not look sound.
+#[inline(always)]
+pub fn relu(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
+/// Runs `f` compiled for this processor's vectors, if it is inlined (`#[inline(always)]`).
+///
+/// `f` is called by reference: a closure that is consumed may be called through a shim of the
+/// compiler's own, which knows of no instruction set and keeps the closure's body to itself.
+#[inline(always)]
+pub fn vectorised<R>(f: impl FnMut() -> R) -> R {
+    struct Call<F>(F);
+    impl<R, F: FnMut() -> R> pulp::NullaryFnOnce for Call<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn call(mut self) -> R {
+            (self.0)()
+        }
+    }
+    pulp::Arch::new().dispatch(Call(f))
+}
