@@ -104,8 +104,9 @@ fn main() {
         let model: Model = config.init(0, &device).valid();
         let prepared = Prepared::default();
         timed(&options, || {
-            let pass = &mut Pass::inference(options.precision).with(&prepared);
-            let logits = model.forward(images.clone(), pass).into_data();
+            let logits = model
+                .infer(images.clone(), options.precision, &prepared)
+                .into_data();
             assert_eq!(logits.shape()[0], options.batch);
         })
     };

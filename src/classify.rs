@@ -9,7 +9,6 @@ use thiserror::Error;
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::data::{DecodeLimits, RawPicture, decode};
 use crate::metrics;
-use crate::model::Pass;
 use crate::ops::{Precision, Prepared};
 
 /// Why one picture has no answer.
@@ -115,10 +114,7 @@ impl Classifier {
         let logits = self
             .checkpoint
             .model
-            .forward(
-                images,
-                &mut Pass::inference(Precision::F32).with(&self.prepared),
-            )
+            .infer(images, Precision::F32, &self.prepared)
             .div_scalar(self.checkpoint.meta.temperature)
             .try_into_vec_as::<f32>()
             .expect("logits read back as f32");

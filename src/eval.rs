@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::data::{Batch, DataError, EvalLoader, Targets};
 use crate::metrics::{self, EvalReport};
-use crate::model::{Model, Pass};
+use crate::model::Model;
 use crate::ops::{Precision, Prepared};
 
 /// A model's answers to one pass.
@@ -60,10 +60,7 @@ pub fn predict(
         for &index in &batch.indices {
             names.push(loader.pictures().names()[index].clone());
         }
-        let output = model.forward(
-            input(batch, device),
-            &mut Pass::inference(precision).with(&prepared),
-        );
+        let output = model.infer(input(batch, device), precision, &prepared);
         num_classes = output.dims()[1];
         logits.extend(
             output

@@ -34,6 +34,8 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::ops::{Precision, Prepared};
+
 pub use cnn::{Resnet9, Resnet18, ResnetConfig, ResnetVariant};
 pub use drop_path::{Noise, Pass};
 pub use preset::{Preset, presets};
@@ -218,6 +220,18 @@ impl Model {
             Self::Resnet18(model) => model.forward(images, pass),
             Self::Resnet9(model) => model.forward(images, pass),
         }
+    }
+
+    /// Logits where no gradient is wanted, on a model without autodiff.
+    ///
+    /// It runs on a thread of the process's pool, which then shares its work out without having to
+    /// be woken for each operation: that is most of the time of a single small picture.
+    ///
+    /// # Shapes
+    ///
+    /// `images` `[B, 3, H, W]` → `[B, K]`.
+    pub fn infer(&self, images: Tensor<4>, precision: Precision, prepared: &Prepared) -> Tensor<2> {
+        rayon::scope(|_| self.forward(images, &mut Pass::inference(precision).with(prepared)))
     }
 
     /// What the head sees: one vector a picture.

@@ -4,7 +4,6 @@
 use super::attention::Attention;
 use super::norm::LayerNorm;
 use super::*;
-use crate::ops::Precision;
 use burn::module::{ModuleVisitor, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Distribution, TensorData, Tolerance};

@@ -159,16 +159,13 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
         },
     );
     let mask = mask.map(Allowed::new);
-    let (y, saved) = attention::forward(
-        values.get(),
-        &packed,
-        shape,
-        mask.as_ref().map(Allowed::get),
-        Keep::new(keep, shape.tokens),
-    );
+    let allowed = mask.as_ref().map(Allowed::get);
+    let pictures = Keep::new(keep, shape.tokens);
     if !x.is_autodiff() {
+        let y = attention::infer(values.get(), &packed, shape, allowed, pictures);
         return tape::tensor(y, dims);
     }
+    let (y, saved) = attention::forward(values.get(), &packed, shape, allowed, pictures);
     let inputs = [
         (&x).into(),
         (&scale.gamma).into(),

@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::kernel::PANEL;
-use super::linear::{self, Folded, Packed, Scratch, block, output};
+use super::linear::{self, BLOCK, Folded, Packed, Scratch, block, output};
 use super::matrix::{Operand, Panels, product, product_into};
 use super::{Keep, vector};
 
@@ -116,58 +116,31 @@ pub struct Saved<E> {
 /// The branch's output, and what its gradient needs.
 pub fn forward<E: Operand>(
     x: &[f32],
-    [qkv_layer, projection]: &[Packed<E>; 2],
+    layers: &[Packed<E>; 2],
     shape: Shape,
     mask: Option<Mask>,
     keep: Keep,
 ) -> (Vec<f32>, Saved<E>) {
-    let Shape {
-        batch,
-        tokens,
-        heads,
-        width,
-    } = shape;
-    let rows = batch * tokens;
+    let width = shape.width;
+    let rows = shape.batch * shape.tokens;
     let head_dim = shape.head_dim();
-    let step = block(rows);
+    let step = block::<E>(rows);
     let mut qkv = output::<E>(rows * 3 * width);
     qkv.par_chunks_mut(step * 3 * width)
-        .enumerate()
-        .for_each_init(Scratch::default, |scratch, (block, qkv)| {
-            let count = qkv.len() / (3 * width);
-            let x = &x[block * step * width..][..count * width];
-            let [normed, ..] = &mut scratch.rows;
-            normed.fill::<E>(count, width, |r, t| {
-                vector::standardise(&x[r * width..][..width], t);
-            });
-            product::<E>(
-                normed,
-                &qkv_layer.panels,
-                &mut scratch.products[0],
-                |columns, c| {
-                    let target = &mut qkv[columns.start..];
-                    vector::store(
-                        c,
-                        count,
-                        &qkv_layer.bias[columns.clone()],
-                        target,
-                        3 * width,
-                    );
-                },
-            );
+        .zip(x.par_chunks(step * width))
+        .for_each_init(Scratch::lent, |scratch, (qkv, x)| {
+            let scratch = &mut **scratch;
+            normed_map(scratch, x, &layers[0], qkv);
         });
 
     let mut mixed = output::<E>(rows * width);
-    let mut normalisers = vec![[0.0; 2]; rows * heads];
-    // One task a head; where those are few, one a block of its queries.
-    let queries = if batch * heads < 4 * rayon::current_num_threads() {
-        QUERIES
-    } else {
-        tokens
-    };
+    let mut normalisers = vec![[0.0; 2]; rows * shape.heads];
+    // One task a head; where those are few, its queries are shared out.
+    let shares = (2 * rayon::current_num_threads()).div_ceil(shape.batch * shape.heads);
+    let queries = shape.tokens.div_ceil(shares);
     let tasks: Vec<_> = mixed
-        .chunks_mut(tokens * head_dim)
-        .zip(normalisers.chunks_mut(tokens))
+        .chunks_mut(shape.tokens * head_dim)
+        .zip(normalisers.chunks_mut(shape.tokens))
         .enumerate()
         .flat_map(|(item, (mixed, normalisers))| {
             let answers = mixed.chunks_mut(queries * head_dim);
@@ -178,8 +151,9 @@ pub fn forward<E: Operand>(
         })
         .collect();
     tasks.into_par_iter().for_each_init(
-        Scratch::default,
+        Scratch::lent,
         |scratch, (item, first, mixed, normalisers)| {
+            let scratch = &mut **scratch;
             let head = Head::new(&qkv, shape, item);
             head.answer(scratch, shape.mask(mask, item), first, mixed, normalisers);
         },
@@ -187,31 +161,12 @@ pub fn forward<E: Operand>(
 
     let mut y = output::<f32>(rows * width);
     y.par_chunks_mut(step * width).enumerate().for_each_init(
-        Scratch::default,
+        Scratch::lent,
         |scratch, (block, y)| {
+            let scratch = &mut **scratch;
             let first = block * step;
-            let count = y.len() / width;
             let x = &x[first * width..][..y.len()];
-            let [joined, ..] = &mut scratch.rows;
-            joined.fill::<E>(count, width, |r, t| {
-                gather(&mixed, shape, first + r, 0, 1, t)
-            });
-            product::<E>(
-                joined,
-                &projection.panels,
-                &mut scratch.products[0],
-                |columns, c| {
-                    vector::store_residual(
-                        c,
-                        count,
-                        &projection.bias[columns.clone()],
-                        &x[columns.start..],
-                        &mut y[columns.start..],
-                        width,
-                        |r| keep.of(first + r),
-                    );
-                },
-            );
+            join(scratch, x, &mixed, &layers[1], shape, first, keep, y);
         },
     );
     let saved = Saved {
@@ -220,6 +175,104 @@ pub fn forward<E: Operand>(
         normalisers,
     };
     (y, saved)
+}
+
+/// The branch's output where no gradient is wanted: where there are pictures enough for all
+/// threads, one at a time, so that nothing in between leaves the cache.
+pub fn infer<E: Operand>(
+    x: &[f32],
+    layers: &[Packed<E>; 2],
+    shape: Shape,
+    mask: Option<Mask>,
+    keep: Keep,
+) -> Vec<f32> {
+    if shape.batch < 2 * rayon::current_num_threads() {
+        return forward(x, layers, shape, mask, keep).0;
+    }
+    let Shape {
+        tokens,
+        heads,
+        width,
+        ..
+    } = shape;
+    let picture = tokens * width;
+    let one = Shape { batch: 1, ..shape };
+    let mut y = output::<f32>(x.len());
+    y.par_chunks_mut(picture)
+        .zip(x.par_chunks(picture))
+        .enumerate()
+        .for_each_init(
+            || {
+                let qkv = vec![E::zeroed(); 3 * picture];
+                let mixed = vec![E::zeroed(); picture];
+                (Scratch::lent(), qkv, mixed, vec![[0.0; 2]; tokens])
+            },
+            |(scratch, qkv, mixed, normalisers), (i, (y, x))| {
+                let parts = qkv.chunks_mut(BLOCK * 3 * width);
+                for (x, qkv) in x.chunks(BLOCK * width).zip(parts) {
+                    normed_map(scratch, x, &layers[0], qkv);
+                }
+                for (h, mixed) in mixed.chunks_mut(picture / heads).enumerate() {
+                    let mask = shape.mask(mask, i * heads + h);
+                    Head::new(qkv, one, h).answer(scratch, mask, 0, mixed, normalisers);
+                }
+                let kept = Keep::new(keep.picture(i), tokens);
+                let blocks = y.chunks_mut(BLOCK * width).zip(x.chunks(BLOCK * width));
+                for (block, (y, x)) in blocks.enumerate() {
+                    let first = block * BLOCK;
+                    join(scratch, x, mixed, &layers[1], one, first, kept, y);
+                }
+            },
+        );
+    y
+}
+
+/// norm(x)·W + b for some rows.
+fn normed_map<E: Operand>(scratch: &mut Scratch, x: &[f32], layer: &Packed<E>, target: &mut [E]) {
+    let outputs = layer.bias.len();
+    let count = target.len() / outputs;
+    let width = x.len() / count;
+    let [normed, ..] = &mut scratch.rows;
+    normed.fill::<E>(count, width, |r, t| {
+        vector::standardise(&x[r * width..][..width], t);
+    });
+    let c = &mut scratch.products[0];
+    product::<E>(normed, &layer.panels, c, |columns, c| {
+        let bias = &layer.bias[columns.clone()];
+        vector::store(c, count, bias, &mut target[columns.start..], outputs);
+    });
+}
+
+/// x + keep·(heads joined·Wp + b) for the rows from `first`.
+#[allow(clippy::too_many_arguments)]
+fn join<E: Operand>(
+    scratch: &mut Scratch,
+    x: &[f32],
+    mixed: &[E],
+    layer: &Packed<E>,
+    shape: Shape,
+    first: usize,
+    keep: Keep,
+    y: &mut [f32],
+) {
+    let width = shape.width;
+    let count = y.len() / width;
+    let [joined, ..] = &mut scratch.rows;
+    joined.fill::<E>(count, width, |r, t| {
+        gather(mixed, shape, first + r, 0, 1, t);
+    });
+    let c = &mut scratch.products[0];
+    product::<E>(joined, &layer.panels, c, |columns, c| {
+        vector::store_residual(
+            c,
+            count,
+            &layer.bias[columns.clone()],
+            &x[columns.start..],
+            &mut y[columns.start..],
+            width,
+            |r| keep.of(first + r),
+        );
+    });
 }
 
 /// Gradients of x, γ, β, Wqkv, its bias, Wp and its bias of [`forward`], in this order.
@@ -246,14 +299,15 @@ pub fn backward<E: Operand>(
         normalisers,
     } = saved;
 
-    let step = block(rows);
+    let step = block::<E>(rows);
     let panels = linear::panels_transposed::<E>(weights.projection, width);
     let zeros = vec![0.0; width];
     let mut dmixed = output::<E>(rows * width);
     dmixed
         .par_chunks_mut(step * width)
         .enumerate()
-        .for_each_init(Scratch::default, |scratch, (block, dmixed)| {
+        .for_each_init(Scratch::lent, |scratch, (block, dmixed)| {
+            let scratch = &mut **scratch;
             let first = block * step;
             let count = dmixed.len() / width;
             let [upper, ..] = &mut scratch.rows;
@@ -277,7 +331,8 @@ pub fn backward<E: Operand>(
     let mut dqkv = output::<E>(rows * 3 * width);
     dqkv.par_chunks_mut(3 * tokens * head_dim)
         .enumerate()
-        .for_each_init(Scratch::default, |scratch, (item, dqkv)| {
+        .for_each_init(Scratch::lent, |scratch, (item, dqkv)| {
+            let scratch = &mut **scratch;
             let head = Head::new(qkv, shape, item);
             let mixed = &mixed[item * tokens * head_dim..][..tokens * head_dim];
             let normalisers = &normalisers[item * tokens..][..tokens];
@@ -295,8 +350,9 @@ pub fn backward<E: Operand>(
     let panels = folded.panels_transposed::<E>();
     let mut dx = output::<f32>(rows * width);
     dx.par_chunks_mut(step * width).enumerate().for_each_init(
-        Scratch::default,
+        Scratch::lent,
         |scratch, (block, dx)| {
+            let scratch = &mut **scratch;
             let first = block * step;
             let count = dx.len() / width;
             let at = first * width..first * width + dx.len();

@@ -9,8 +9,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::linear::output;
-use super::map::{relu, vectorised};
+use super::map::relu;
 use super::matrix::Operand;
+use super::vector::vectorised;
 use crate::ops::batch_norm::Tail;
 
 /// Channels at a time: a cache line of bf16, two of f32. What belongs to a channel then stays in

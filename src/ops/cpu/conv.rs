@@ -18,8 +18,9 @@ use rayon::prelude::*;
 
 use super::kernel::PANEL;
 use super::linear::output;
-use super::map::{Map, Pixel, relu, vectorised};
+use super::map::{Map, Pixel, relu};
 use super::matrix::{Buffer, Operand, Panels, Rows, product, product_into};
+use super::vector::vectorised;
 use crate::ops::batch_norm::Tail;
 use crate::ops::conv::Window;
 

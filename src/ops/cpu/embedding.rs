@@ -79,7 +79,7 @@ pub fn forward<E: Operand>(
     let width = shape.embed_dim;
     let tokens = shape.prefix + shape.patches();
     let mut y = output::<f32>(shape.batch * tokens * width);
-    let step = block(shape.batch * shape.patches());
+    let step = block::<E>(shape.batch * shape.patches());
     let blocks: Vec<(usize, usize, &mut [f32])> = y
         .chunks_mut(tokens * width)
         .enumerate()
@@ -93,7 +93,8 @@ pub fn forward<E: Operand>(
         .collect();
     blocks
         .into_par_iter()
-        .for_each_init(Scratch::default, |scratch, (picture, first, y)| {
+        .for_each_init(Scratch::lent, |scratch, (picture, first, y)| {
+            let scratch = &mut **scratch;
             let count = y.len() / width;
             scratch.rows[0].fill::<E>(count, shape.patch_len(), |r, t| {
                 shape.gather(images, picture, first + r, t);
@@ -154,7 +155,8 @@ pub fn backward<E: Operand>(
         dimages
             .par_chunks_mut(images.len() / shape.batch)
             .enumerate()
-            .for_each_init(Scratch::default, |scratch, (picture, dimage)| {
+            .for_each_init(Scratch::lent, |scratch, (picture, dimage)| {
+                let scratch = &mut **scratch;
                 scratch.rows[0].fill::<E>(patches, width, |p, t| {
                     E::from_f32(row(picture * patches + p), t);
                 });

@@ -15,9 +15,9 @@ pub const PANEL: usize = 32;
 /// k is padded to a multiple of this in bf16: the depth of one AMX tile.
 pub const BF16_STEP: usize = 32;
 
-/// Rows of the left operand come in multiples of this in bf16, padded where there are fewer: two
-/// AMX tiles.
-pub const BF16_ROWS: usize = 32;
+/// Rows of the left operand come in multiples of this in bf16, padded where there are fewer: one
+/// AMX tile.
+pub const BF16_ROWS: usize = 16;
 
 /// What multiplies bf16 here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +180,7 @@ pub fn bf16_panel(
                 amx::panel(
                     a.as_ptr(),
                     lda,
-                    padded / BF16_ROWS,
+                    padded,
                     panel.as_ptr(),
                     k / BF16_STEP,
                     c.as_mut_ptr(),
@@ -513,12 +513,13 @@ mod amx {
 
     /// # Safety
     ///
-    /// AMX as [`available`] says; `a` holds 32·`blocks` rows of 32·`steps` with stride `lda`,
-    /// `b` holds a panel of 32·`steps`, `c` holds 32·`blocks` rows of 32 with stride `ldc`.
+    /// AMX as [`available`] says; `rows` is a multiple of 16; `a` holds as many rows of 32·`steps`
+    /// with stride `lda`, `b` holds a panel of 32·`steps`, `c` holds as many rows of 32 with stride
+    /// `ldc`.
     pub unsafe fn panel(
         a: *const bf16,
         lda: usize,
-        blocks: usize,
+        rows: usize,
         b: *const bf16,
         steps: usize,
         c: *mut f32,
@@ -529,10 +530,12 @@ mod amx {
         // so that none is alive outside this function.
         unsafe {
             asm!("ldtilecfg [{}]", in(reg) &raw const FULL_TILES, options(nostack, preserves_flags));
-            for block in 0..blocks {
-                let (a, c) = (a.add(block * 32 * lda), c.add(block * 32 * ldc));
+            for row in (0..rows).step_by(32) {
+                let (a, c) = (a.add(row * lda), c.add(row * ldc));
+                // Two tiles of rows by two of columns; the last sixteen rows may be alone.
+                let pair = row + 32 <= rows;
                 if accumulate {
-                    load(c, ldc);
+                    load(c, c.add(if pair { 16 * ldc } else { 0 }), ldc);
                 } else {
                     asm!(
                         "tilezero tmm0",
@@ -542,7 +545,12 @@ mod amx {
                         options(nostack, nomem, preserves_flags),
                     );
                 }
-                multiply(a, lda, b, steps);
+                if pair {
+                    multiply(a, lda, b, steps);
+                    store_below(c.add(16 * ldc), ldc);
+                } else {
+                    multiply_single(a, lda, b, steps);
+                }
                 store(c, ldc);
             }
             asm!("tilerelease", options(nostack, nomem, preserves_flags));
@@ -551,8 +559,8 @@ mod amx {
 
     /// The four tiles of C. # Safety: see [`panel`].
     #[inline(always)]
-    unsafe fn load(c: *const f32, ldc: usize) {
-        // SAFETY: 32 rows of 32 from `c`.
+    unsafe fn load(c: *const f32, below: *const f32, ldc: usize) {
+        // SAFETY: 16 rows of 32 from `c`, and from `below`.
         unsafe {
             asm!(
                 "tileloadd tmm0, [{top} + {stride}]",
@@ -560,7 +568,7 @@ mod amx {
                 "tileloadd tmm2, [{bottom} + {stride}]",
                 "tileloadd tmm3, [{bottom} + {stride} + 64]",
                 top = in(reg) c,
-                bottom = in(reg) c.add(16 * ldc),
+                bottom = in(reg) below,
                 stride = in(reg) ldc * 4,
                 options(nostack, readonly, preserves_flags),
             );
@@ -570,17 +578,58 @@ mod amx {
     /// # Safety: see [`panel`].
     #[inline(always)]
     unsafe fn store(c: *mut f32, ldc: usize) {
-        // SAFETY: 32 rows of 32 from `c`.
+        // SAFETY: 16 rows of 32 from `c`.
         unsafe {
             asm!(
-                "tilestored [{top} + {stride}], tmm0",
-                "tilestored [{top} + {stride} + 64], tmm1",
-                "tilestored [{bottom} + {stride}], tmm2",
-                "tilestored [{bottom} + {stride} + 64], tmm3",
-                top = in(reg) c,
-                bottom = in(reg) c.add(16 * ldc),
+                "tilestored [{c} + {stride}], tmm0",
+                "tilestored [{c} + {stride} + 64], tmm1",
+                c = in(reg) c,
                 stride = in(reg) ldc * 4,
                 options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// # Safety: see [`panel`].
+    #[inline(always)]
+    unsafe fn store_below(c: *mut f32, ldc: usize) {
+        // SAFETY: 16 rows of 32 from `c`.
+        unsafe {
+            asm!(
+                "tilestored [{c} + {stride}], tmm2",
+                "tilestored [{c} + {stride} + 64], tmm3",
+                c = in(reg) c,
+                stride = in(reg) ldc * 4,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// # Safety: see [`panel`].
+    #[inline(always)]
+    unsafe fn multiply_single(a: *const bf16, lda: usize, b: *const bf16, steps: usize) {
+        if steps == 0 {
+            return;
+        }
+        // SAFETY: as [`multiply`], along 16 rows of `a`.
+        unsafe {
+            asm!(
+                "2:",
+                "tileloadd tmm6, [{b} + {row}]",
+                "tileloadd tmm4, [{a} + {lda}]",
+                "tileloadd tmm7, [{b} + {row} + 64]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "add {a}, 64",
+                "add {b}, 2048",
+                "dec {steps}",
+                "jnz 2b",
+                a = inout(reg) a => _,
+                b = inout(reg) b => _,
+                steps = inout(reg) steps => _,
+                lda = in(reg) lda * 2,
+                row = in(reg) 128_usize,
+                options(nostack, readonly),
             );
         }
     }
@@ -618,5 +667,156 @@ mod amx {
                 options(nostack, readonly),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::matrix::{Buffer, Operand, Panels, Rows, product, product_into};
+    use super::*;
+
+    fn numbers(len: usize, seed: u32) -> Vec<f32> {
+        let mut x = seed;
+        let mut next = || {
+            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (x >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    /// Every kernel of this processor, on heights and depths around its own block sizes.
+    #[test]
+    fn every_kernel_equals_the_sum() {
+        let mut f32_kernels = vec![F32Kernel::Portable];
+        let mut bf16_kernels = vec![Bf16Kernel::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                f32_kernels.push(F32Kernel::Avx2);
+            }
+            if is_x86_feature_detected!("avx512f") {
+                f32_kernels.push(F32Kernel::Avx512);
+            }
+            if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw") {
+                bf16_kernels.push(Bf16Kernel::Avx512);
+            }
+            if amx::available() {
+                bf16_kernels.push(Bf16Kernel::Amx);
+            }
+        }
+        for rows in [1, 2, 13, 14, 15, 16, 17, 31, 32, 33, 50] {
+            for k in [32, 64, 160] {
+                let padded = rows.next_multiple_of(BF16_ROWS);
+                let (lda, ldc) = (k + 7, PANEL + 5);
+                let a = numbers(padded * lda, 1);
+                let b = numbers(k * PANEL, 2);
+                let start = numbers(padded * ldc, 3);
+                let narrow = |x: &f32| bf16::from_f32(*x);
+                let a16: Vec<bf16> = a.iter().map(narrow).collect();
+                // Pairs along k lie side by side.
+                let b16: Vec<bf16> = (0..k * PANEL)
+                    .map(|i| {
+                        let (pair, rest) = (i / (2 * PANEL), i % (2 * PANEL));
+                        narrow(&b[(2 * pair + rest % 2) * PANEL + rest / 2])
+                    })
+                    .collect();
+                let check = |c: &[f32], accumulate: bool, rounded: bool, what: &str| {
+                    for r in 0..rows {
+                        for j in 0..PANEL {
+                            let value =
+                                |x: f32| f64::from(if rounded { narrow(&x).to_f32() } else { x });
+                            let sum: f64 = (0..k)
+                                .map(|i| value(a[r * lda + i]) * value(b[i * PANEL + j]))
+                                .sum();
+                            let old = if accumulate { start[r * ldc + j] } else { 0.0 };
+                            let (found, want) = (c[r * ldc + j], sum + f64::from(old));
+                            assert!(
+                                (f64::from(found) - want).abs() < 1e-4,
+                                "{what}, {rows} rows, k {k}, at {r}, {j}: {found}, not {want}"
+                            );
+                        }
+                    }
+                };
+                for accumulate in [false, true] {
+                    for &kernel in &f32_kernels {
+                        let mut c = start.clone();
+                        f32_panel(kernel, &a, lda, rows, &b, &mut c, ldc, accumulate);
+                        check(&c, accumulate, false, &format!("{kernel:?}"));
+                        // What lies between the rows stays.
+                        assert_eq!(c[PANEL..ldc], start[PANEL..ldc]);
+                    }
+                    for &kernel in &bf16_kernels {
+                        let mut c = start.clone();
+                        bf16_panel(kernel, &a16, lda, rows, &b16, &mut c, ldc, accumulate);
+                        check(&c, accumulate, true, &format!("{kernel:?}"));
+                        assert_eq!(c[PANEL..ldc], start[PANEL..ldc]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn products<E: Operand>(tolerance: f64) {
+        for (m, k, n) in [
+            (1, 1, 1),
+            (3, 5, 7),
+            (16, 31, 33),
+            (33, 47, 65),
+            (70, 130, 31),
+        ] {
+            let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+            let mut want = vec![0.0; m * n];
+            for (i, want) in want.iter_mut().enumerate() {
+                *want = (0..k)
+                    .map(|l| f64::from(a[i / n * k + l]) * f64::from(b[l * n + i % n]))
+                    .sum();
+            }
+            let column = |x: &[f32], width: usize, i: usize| -> Vec<f32> {
+                x.iter().skip(i).step_by(width).copied().collect()
+            };
+            // Filled again and again, so that what an earlier fill left behind would show.
+            let (mut rows, mut panels) = (Rows::default(), Panels::default());
+            for (transpose_a, transpose_b) in
+                [(false, false), (true, false), (false, true), (true, true)]
+            {
+                if transpose_a {
+                    rows.fill_transposed::<E>(m, k, |i, t| E::from_f32(&column(&a, k, i), t));
+                } else {
+                    rows.fill::<E>(m, k, |r, t| E::from_f32(&a[r * k..][..k], t));
+                }
+                if transpose_b {
+                    panels.fill_transposed::<E>(k, n, |j, t| E::from_f32(&column(&b, n, j), t));
+                } else {
+                    panels.fill::<E>(k, n, |r, t| E::from_f32(&b[r * n..][..n], t));
+                }
+                let mut found = vec![0.0; m * n];
+                product::<E>(&rows, &panels, &mut Buffer::default(), |columns, c| {
+                    for r in 0..m {
+                        for (i, j) in columns.clone().enumerate() {
+                            found[r * n + j] = c[r * PANEL + i];
+                        }
+                    }
+                });
+                let stride = n.next_multiple_of(PANEL);
+                let mut whole = vec![0.0; m.next_multiple_of(E::ROW_STEP) * stride];
+                product_into::<E>(&rows, &panels, &mut whole, stride, false);
+                for i in 0..m * n {
+                    let error = (f64::from(found[i]) - want[i]).abs();
+                    assert!(
+                        error < tolerance,
+                        "{m} {k} {n} at {i}: {}, not {}",
+                        found[i],
+                        want[i]
+                    );
+                    assert_eq!(whole[i / n * stride + i % n], found[i]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_any_shape_either_way_round() {
+        products::<f32>(1e-4);
+        products::<bf16>(0.15);
     }
 }

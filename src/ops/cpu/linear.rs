@@ -1,7 +1,8 @@
 //! Products over many rows: split into fixed blocks, so that the number of threads never shows.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 
 use rayon::prelude::*;
 
@@ -12,11 +13,12 @@ use super::vector;
 /// Most rows that one task takes at a time: enough to reuse each panel, few enough for the cache.
 pub const BLOCK: usize = 128;
 
-/// Rows that one task takes at a time, where each row's result is its own: smaller where there are
-/// few, so that every thread gets some.
-pub fn block(rows: usize) -> usize {
-    let share = rows.div_ceil(4 * rayon::current_num_threads());
-    share.next_multiple_of(32).clamp(32, BLOCK)
+/// Rows that one task takes at a time, where each row's result is its own: shares as equal as can
+/// be, so that every thread gets as much where there are few.
+pub fn block<E: Operand>(rows: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    let tasks = rows.div_ceil(BLOCK).next_multiple_of(threads);
+    rows.div_ceil(tasks).next_multiple_of(E::ROW_STEP).max(1)
 }
 
 /// Most parts that a sum over rows is split into.
@@ -37,6 +39,43 @@ pub struct Scratch {
     pub panels: [Panels; 4],
     /// Products.
     pub products: [Buffer; 5],
+}
+
+thread_local! {
+    /// What [`Scratch::lent`] lends.
+    static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
+impl Scratch {
+    /// This thread's own, given back when the loan ends; a second loan meanwhile is a fresh one.
+    pub fn lent() -> Lent {
+        Lent(SCRATCH.take())
+    }
+}
+
+/// A [`Scratch`] on loan.
+#[derive(Debug)]
+pub struct Lent(Scratch);
+
+impl Deref for Lent {
+    type Target = Scratch;
+
+    fn deref(&self) -> &Scratch {
+        &self.0
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Scratch {
+        &mut self.0
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // A thread that is ending has no place for it any more.
+        let _ = SCRATCH.try_with(|place| place.set(std::mem::take(&mut self.0)));
+    }
 }
 
 /// A vector whose every value will be written before it is read.
@@ -88,11 +127,12 @@ pub fn forward<E: Operand>(x: &[f32], layer: &Packed<E>) -> Vec<f32> {
     let outputs = layer.bias.len();
     let inputs = layer.panels.depth();
     let rows = x.len() / inputs;
-    let step = block(rows);
+    let step = block::<E>(rows);
     let mut y = output::<f32>(rows * outputs);
     y.par_chunks_mut(step * outputs).enumerate().for_each_init(
-        Scratch::default,
+        Scratch::lent,
         |scratch, (block, y)| {
+            let scratch = &mut **scratch;
             let first = block * step;
             let count = y.len() / outputs;
             scratch.rows[0].fill::<E>(count, inputs, |r, t| {
@@ -127,10 +167,11 @@ pub fn backward<E: Operand>(
         let panels = panels_transposed::<E>(weight, outputs);
         let zeros = vec![0.0; inputs];
         let mut dx = output::<f32>(rows * inputs);
-        let step = block(rows);
+        let step = block::<E>(rows);
         dx.par_chunks_mut(step * inputs).enumerate().for_each_init(
-            Scratch::default,
+            Scratch::lent,
             |scratch, (block, dx)| {
+                let scratch = &mut **scratch;
                 let first = block * step;
                 let count = dx.len() / inputs;
                 scratch.rows[0].fill::<E>(count, outputs, |r, t| {
@@ -226,7 +267,9 @@ impl<E: Operand, L: Fn(usize, &mut [E]) + Sync, R: Fn(usize, &mut [E]) + Sync> G
         let stride = n.next_multiple_of(PANEL);
         let mut weight = vec![0.0; m.next_multiple_of(E::ROW_STEP) * stride];
         let mut bias = vec![0.0; n];
-        let (mut rows, mut panels) = (Rows::default(), Panels::default());
+        let mut scratch = Scratch::lent();
+        let scratch = &mut *scratch;
+        let (rows, panels) = (&mut scratch.rows[0], &mut scratch.panels[0]);
         for first in (begin..end).step_by(SLICE) {
             let count = SLICE.min(end - first);
             rows.fill_transposed::<E>(m, count, |i, t| (self.left)(first + i, t));
@@ -234,7 +277,7 @@ impl<E: Operand, L: Fn(usize, &mut [E]) + Sync, R: Fn(usize, &mut [E]) + Sync> G
                 (self.right)(first + i, t);
                 vector::add_scaled(&mut bias, t, 1.0);
             });
-            product_into::<E>(&rows, &panels, &mut weight, stride, first > begin);
+            product_into::<E>(rows, panels, &mut weight, stride, first > begin);
         }
         (weight, bias)
     }

@@ -167,6 +167,14 @@ impl Rows {
         }
     }
 
+    /// Makes room for `rows` rows of `k` values, to be written by columns; returns it with the
+    /// distance between two rows.
+    pub fn room<E: Operand>(&mut self, rows: usize, k: usize) -> (&mut [E], usize) {
+        self.fill::<E>(rows, k, |_, _| {});
+        let padded = rows.next_multiple_of(E::ROW_STEP);
+        (self.values.get(padded * self.stride), self.stride)
+    }
+
     /// Takes `rows` rows of `k` values from a source that holds them as `k` rows of `rows`:
     /// `fill(i, target)` writes the i-th value of every row.
     pub fn fill_transposed<E: Operand>(

@@ -56,49 +56,51 @@ pub fn forward<E: Operand>(
 ) -> (Vec<f32>, Vec<E>) {
     let (width, hidden) = (layer2.bias.len(), layer1.bias.len());
     let rows = x.len() / width;
-    let step = block(rows);
+    let step = block::<E>(rows);
     let mut y = output::<f32>(rows * width);
     let mut z = output::<E>(if save { rows * hidden } else { 0 });
-    let run = |scratch: &mut Scratch, block: usize, y: &mut [f32], z: &mut [E]| {
+    let run = |scratch: &mut Scratch, block: usize, y: &mut [f32], z: Option<&mut [E]>| {
         let first = block * step;
         let count = y.len() / width;
         let x = &x[first * width..][..y.len()];
         let [normed, activated, _] = &mut scratch.rows;
-        normed.fill::<E>(count, width, |r, t| {
-            vector::standardise(&x[r * width..][..width], t)
-        });
         let [c, ..] = &mut scratch.products;
-        product::<E>(normed, &layer1.panels, c, |columns, c| {
-            let target = &mut z[columns.start..];
-            vector::store(c, count, &layer1.bias[columns.clone()], target, hidden);
+        normed.fill::<E>(count, width, |r, t| {
+            vector::standardise(&x[r * width..][..width], t);
         });
-        activated.fill::<E>(count, hidden, |r, t| {
-            vector::gelu(&z[r * hidden..][..hidden], t)
-        });
+        if let Some(z) = z {
+            product::<E>(normed, &layer1.panels, c, |columns, c| {
+                let bias = &layer1.bias[columns.clone()];
+                vector::store(c, count, bias, &mut z[columns.start..], hidden);
+            });
+            activated.fill::<E>(count, hidden, |r, t| {
+                vector::gelu(&z[r * hidden..][..hidden], t);
+            });
+        } else {
+            let (target, stride) = activated.room::<E>(count, hidden);
+            product::<E>(normed, &layer1.panels, c, |columns, c| {
+                let bias = &layer1.bias[columns.clone()];
+                vector::store_gelu(c, count, bias, &mut target[columns.start..], stride);
+            });
+        }
         product::<E>(activated, &layer2.panels, c, |columns, c| {
-            vector::store_residual(
-                c,
-                count,
-                &layer2.bias[columns.clone()],
-                &x[columns.start..],
-                &mut y[columns.start..],
-                width,
-                |r| keep.of(first + r),
-            );
+            let bias = &layer2.bias[columns.clone()];
+            let (x, y) = (&x[columns.start..], &mut y[columns.start..]);
+            vector::store_residual(c, count, bias, x, y, width, |r| keep.of(first + r));
         });
     };
+    let blocks = y.par_chunks_mut(step * width);
     if save {
-        y.par_chunks_mut(step * width)
+        blocks
             .zip(z.par_chunks_mut(step * hidden))
             .enumerate()
-            .for_each_init(Scratch::default, |scratch, (i, (y, z))| {
-                run(scratch, i, y, z)
+            .for_each_init(Scratch::lent, |scratch, (i, (y, z))| {
+                run(scratch, i, y, Some(z));
             });
     } else {
-        y.par_chunks_mut(step * width).enumerate().for_each_init(
-            || (Scratch::default(), vec![E::zeroed(); step * hidden]),
-            |(scratch, z), (i, y)| run(scratch, i, y, z),
-        );
+        blocks
+            .enumerate()
+            .for_each_init(Scratch::lent, |scratch, (i, y)| run(scratch, i, y, None));
     }
     (y, z)
 }
@@ -116,7 +118,7 @@ pub fn backward<E: Operand>(
     let folded = Folded::new(weights.gamma, weights.beta, weights.weight1);
     let panels1 = folded.panels_transposed::<E>();
     let panels2 = linear::panels_transposed::<E>(weights.weight2, width);
-    let step = block(rows);
+    let step = block::<E>(rows);
     let mut dx = output::<f32>(rows * width);
     let mut dz = output::<E>(rows * hidden);
     let mut activated = output::<E>(rows * hidden);
@@ -124,33 +126,31 @@ pub fn backward<E: Operand>(
         .zip(dz.par_chunks_mut(step * hidden))
         .zip(activated.par_chunks_mut(step * hidden))
         .enumerate()
-        .for_each_init(
-            Scratch::default,
-            |scratch, (block, ((dx, dz), activated))| {
-                let first = block * step;
-                let count = dx.len() / width;
-                let dy = &dy[first * width..][..dx.len()];
-                let x = &x[first * width..][..dx.len()];
-                let [upper, lower, _] = &mut scratch.rows;
-                upper.fill::<E>(count, width, |r, t| {
-                    vector::scaled(&dy[r * width..][..width], keep.of(first + r), t);
-                });
-                let [c, ..] = &mut scratch.products;
-                let stride = hidden.next_multiple_of(super::kernel::PANEL);
-                let dh = c.get::<f32>(count.next_multiple_of(E::ROW_STEP) * stride);
-                product_into::<E>(upper, &panels2, dh, stride, false);
-                for r in 0..count {
-                    let z = &z[(first + r) * hidden..][..hidden];
-                    let at = r * hidden..(r + 1) * hidden;
-                    let (dz, value) = (&mut dz[at.clone()], &mut activated[at]);
-                    vector::gelu_gradient(z, &dh[r * stride..][..hidden], dz, value);
-                }
-                lower.fill::<E>(count, hidden, |r, t| {
-                    t.copy_from_slice(&dz[r * hidden..][..hidden])
-                });
-                linear::normed_input_gradient::<E>(lower, &panels1, c, x, dy, dx, width);
-            },
-        );
+        .for_each_init(Scratch::lent, |scratch, (block, ((dx, dz), activated))| {
+            let scratch = &mut **scratch;
+            let first = block * step;
+            let count = dx.len() / width;
+            let dy = &dy[first * width..][..dx.len()];
+            let x = &x[first * width..][..dx.len()];
+            let [upper, lower, _] = &mut scratch.rows;
+            upper.fill::<E>(count, width, |r, t| {
+                vector::scaled(&dy[r * width..][..width], keep.of(first + r), t);
+            });
+            let [c, ..] = &mut scratch.products;
+            let stride = hidden.next_multiple_of(super::kernel::PANEL);
+            let dh = c.get::<f32>(count.next_multiple_of(E::ROW_STEP) * stride);
+            product_into::<E>(upper, &panels2, dh, stride, false);
+            for r in 0..count {
+                let z = &z[(first + r) * hidden..][..hidden];
+                let at = r * hidden..(r + 1) * hidden;
+                let (dz, value) = (&mut dz[at.clone()], &mut activated[at]);
+                vector::gelu_gradient(z, &dh[r * stride..][..hidden], dz, value);
+            }
+            lower.fill::<E>(count, hidden, |r, t| {
+                t.copy_from_slice(&dz[r * hidden..][..hidden])
+            });
+            linear::normed_input_gradient::<E>(lower, &panels1, c, x, dy, dx, width);
+        });
     let (dw2, db2) = linear::weight_gradient::<E>(
         rows,
         hidden,

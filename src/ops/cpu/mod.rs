@@ -35,6 +35,11 @@ impl<'a> Keep<'a> {
         }
     }
 
+    /// The number of one picture.
+    fn picture(&self, i: usize) -> Option<&'a [f32]> {
+        self.pictures.map(|keep| &keep[i..=i])
+    }
+
     fn of(&self, row: usize) -> f32 {
         self.pictures
             .map_or(1.0, |keep| keep[row / self.rows_per_picture])

@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 
 use super::linear::output;
-use super::map::{Map, Pixel, vectorised};
+use super::map::{Map, Pixel};
 use super::matrix::Operand;
+use super::vector::vectorised;
 use crate::ops::conv::Window;
 
 /// The largest value of each window and channel; padding is smaller than anything.

@@ -110,7 +110,11 @@ impl Stored for half::bf16 {
 
 /// The tensor with its values in another type, where they are not already.
 pub fn stored<E: Stored, const R: usize>(x: Tensor<R>) -> Tensor<R> {
-    if x.dtype() == E::dtype() { x } else { x.cast(E::TYPE) }
+    if x.dtype() == E::dtype() {
+        x
+    } else {
+        x.cast(E::TYPE)
+    }
 }
 
 /// One input of an operation, with its place in the graph.

@@ -12,10 +12,22 @@ use crate::ops::adamw::Step;
 /// Lanes of a sum.
 const LANES: usize = 16;
 
-/// Runs `f` compiled for this processor's vectors.
+/// Runs `f` compiled for this processor's vectors, if it is inlined (`#[inline(always)]`).
+///
+/// `f` is called by reference: a closure that is consumed may be called through a shim of the
+/// compiler's own, which knows of no instruction set and keeps the closure's body to itself.
 #[inline(always)]
-fn vectorised<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
+pub fn vectorised<R>(f: impl FnMut() -> R) -> R {
+    struct Call<F>(F);
+    impl<R, F: FnMut() -> R> pulp::NullaryFnOnce for Call<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn call(mut self) -> R {
+            (self.0)()
+        }
+    }
+    pulp::Arch::new().dispatch(Call(f))
 }
 
 /// Rounds to nearest, ties to even; a NaN stays one.
@@ -61,7 +73,7 @@ pub fn scale(x: &mut [f32], factor: f32) {
     vectorised(
         #[inline(always)]
         || {
-            for x in x {
+            for x in x.iter_mut() {
                 *x *= factor;
             }
         },
@@ -329,7 +341,7 @@ pub fn softmax_again(row: &mut [f32], scale: f32, [max, sum]: [f32; 2]) {
     vectorised(
         #[inline(always)]
         || {
-            for x in row {
+            for x in row.iter_mut() {
                 *x = exp(x.mul_add(scale, -max)) * factor;
             }
         },
@@ -388,7 +400,7 @@ pub fn gelu_gradient<E: Operand>(x: &[E], g: &[f32], target: &mut [E], value: &m
     vectorised(
         #[inline(always)]
         || {
-            let outputs = target.iter_mut().zip(value);
+            let outputs = target.iter_mut().zip(value.iter_mut());
             for (((target, value), x), &g) in outputs.zip(x).zip(g) {
                 let x = x.widen();
                 let (tail, exponential) = normal_tail(x);
@@ -415,17 +427,63 @@ pub fn store<E: Operand>(
         || {
             for (r, product) in product.chunks_exact(PANEL).take(rows).enumerate() {
                 let target = &mut target[r * stride..][..bias.len()];
-                for ((target, &x), &bias) in target.iter_mut().zip(product).zip(bias) {
-                    *target = E::narrow(x + bias);
-                }
+                each(target, product, bias, |x, bias| E::narrow(x + bias));
             }
         },
     );
 }
 
+/// [`gelu`] of the rows of a panel's product, plus the bias, into columns of a matrix.
+pub fn store_gelu<E: Operand>(
+    product: &[f32],
+    rows: usize,
+    bias: &[f32],
+    target: &mut [E],
+    stride: usize,
+) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (r, product) in product.chunks_exact(PANEL).take(rows).enumerate() {
+                let target = &mut target[r * stride..][..bias.len()];
+                each(
+                    target,
+                    product,
+                    bias,
+                    #[inline(always)]
+                    |x, bias| {
+                        // As if it had been stored in between, which training does.
+                        let x = E::narrow(x + bias).widen();
+                        let (tail, _) = normal_tail(x);
+                        let rectified = if x < 0.0 { 0.0 } else { x };
+                        E::narrow((-x.abs()).mul_add(tail, rectified))
+                    },
+                );
+            }
+        },
+    );
+}
+
+/// target = f(a, b), value by value; a whole panel's width is known to the compiler.
+#[inline(always)]
+fn each<E: Operand>(target: &mut [E], a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> E) {
+    if let (Ok(target), Ok(a), Ok(b)) = (
+        <&mut [E; PANEL]>::try_from(&mut *target),
+        <&[f32; PANEL]>::try_from(a),
+        <&[f32; PANEL]>::try_from(b),
+    ) {
+        for i in 0..PANEL {
+            target[i] = f(a[i], b[i]);
+        }
+        return;
+    }
+    for ((target, &a), &b) in target.iter_mut().zip(a).zip(b) {
+        *target = f(a, b);
+    }
+}
+
 /// x + keep·(product + bias) into columns of a matrix; x and it have the same stride, and
 /// `keep(row)` says how much of each row is kept.
-#[allow(clippy::too_many_arguments)]
 pub fn store_residual(
     product: &[f32],
     rows: usize,
@@ -442,8 +500,11 @@ pub fn store_residual(
                 let keep = keep(r);
                 let target = &mut target[r * stride..][..bias.len()];
                 let x = &x[r * stride..][..bias.len()];
-                for (((target, &p), &bias), &x) in target.iter_mut().zip(product).zip(bias).zip(x) {
-                    *target = x + keep * (p + bias);
+                each(target, product, bias, |product, bias| {
+                    keep * (product + bias)
+                });
+                for (target, &x) in target.iter_mut().zip(x) {
+                    *target += x;
                 }
             }
         },
@@ -560,6 +621,146 @@ unsafe fn transpose_16(source: *const u32, source_stride: usize, target: *mut u3
         }
         for i in 0..16 {
             _mm512_storeu_epi32(target.add(i * stride).cast(), t[i]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything between −20 and 20, and what lies at the ends of f32.
+    fn points() -> Vec<f32> {
+        let mut points: Vec<f32> = (-20_000..=20_000).map(|i| i as f32 / 1000.0).collect();
+        points.extend([
+            0.0, -0.0, 1e-40, -1e-40, 1e-20, 88.0, -87.3, -104.0, 1e30, -1e30,
+        ]);
+        points.extend([f32::MAX, f32::MIN, f32::MIN_POSITIVE]);
+        points
+    }
+
+    #[test]
+    fn rounding_equals_the_librarys() {
+        let mut points = points();
+        points.extend([f32::INFINITY, f32::NEG_INFINITY]);
+        points.extend((0..4000_u32).map(|i| f32::from_bits(0x3F80_0000 + i * 37)));
+        for x in points {
+            assert_eq!(round_bf16(x), bf16::from_f32(x), "{x}");
+        }
+        for bits in [
+            0x7FC0_0000,
+            0xFFC0_0000,
+            0x7F80_0001,
+            0x7FFF_FFFF,
+            0xFFFF_FFFF,
+        ] {
+            assert!(round_bf16(f32::from_bits(bits)).is_nan(), "{bits:x}");
+        }
+    }
+
+    #[test]
+    fn exponentials_are_exact_to_the_last_places() {
+        for x in points() {
+            let (found, expected) = (f64::from(exp(x)), f64::from(x).exp());
+            match x {
+                x if x < -87.3 => assert_eq!(found, 0.0, "{x}"),
+                x if x > 88.0 => assert!(found > 1e38, "{x}"),
+                _ => assert!((found / expected - 1.0).abs() < 3e-7, "{x}: {found}"),
+            }
+        }
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn reciprocals_are_exact_to_the_last_places() {
+        for i in 0..100_000 {
+            let x = 1.0 + i as f32 * 1e-3;
+            assert!((reciprocal(x) * x - 1.0).abs() < 3e-7, "{x}");
+        }
+    }
+
+    #[test]
+    fn gelu_and_its_gradient_pass_a_nan_and_stay_finite() {
+        let x = points();
+        let ones = vec![1.0; x.len()];
+        let mut value = vec![0.0; x.len()];
+        let (mut slope, mut again) = (value.clone(), value.clone());
+        gelu(&x, &mut value);
+        gelu_gradient(&x, &ones, &mut slope, &mut again);
+        assert_eq!(value, again);
+        for ((&x, &value), &slope) in x.iter().zip(&value).zip(&slope) {
+            assert!(
+                (x.min(0.0) - 1e-3..=x.max(0.0)).contains(&value) || value == x,
+                "{x}: {value}"
+            );
+            assert!((-0.13..=1.13).contains(&slope), "{x}: {slope}");
+        }
+        let mut nan = [0.0];
+        gelu(&[f32::NAN], &mut nan);
+        assert!(nan[0].is_nan());
+        let mut slope = [0.0];
+        gelu_gradient(&[f32::NAN], &[1.0], &mut slope, &mut nan);
+        assert!(nan[0].is_nan() && slope[0].is_nan());
+    }
+
+    #[test]
+    fn transposes_any_shape() {
+        for (rows, columns) in [(1, 1), (16, 16), (17, 33), (5, 40), (48, 3)] {
+            let (source_stride, target_stride) = (columns + 3, rows + 2);
+            let source: Vec<u32> = (0..(rows * source_stride) as u32).collect();
+            let mut target = vec![u32::MAX; columns * target_stride];
+            transpose(
+                &source,
+                source_stride,
+                rows,
+                columns,
+                &mut target,
+                target_stride,
+            );
+            for r in 0..rows {
+                for c in 0..columns {
+                    let found = target[c * target_stride + r];
+                    assert_eq!(found, source[r * source_stride + c], "{rows} by {columns}");
+                }
+            }
+            assert_eq!(
+                target[rows],
+                u32::MAX,
+                "what lies between the columns stays"
+            );
+        }
+    }
+
+    #[test]
+    fn short_copies_copy_everything() {
+        for len in [0, 1, 15, 16, 17, 64, 70] {
+            let source: Vec<f32> = (0..len).map(|i| i as f32).collect();
+            let mut target = vec![-1.0; len];
+            copy(&source, &mut target);
+            assert_eq!(source, target);
+        }
+    }
+
+    #[test]
+    fn a_row_of_scores_becomes_a_softmax() {
+        for len in [1, 15, 16, 50] {
+            let scores: Vec<f32> = (0..len)
+                .map(|i| ((i * 7) % 13) as f32 * 30.0 - 200.0)
+                .collect();
+            let mut row = scores.clone();
+            let (max, sum) = softmax_unscaled(&mut row, 0.25);
+            let mut again = scores.clone();
+            softmax_again(&mut again, 0.25, [max, sum]);
+            let exact: Vec<f64> = scores
+                .iter()
+                .map(|&s| (f64::from(s) * 0.25).exp())
+                .collect();
+            let total: f64 = exact.iter().sum();
+            for i in 0..len {
+                let expected = exact[i] / total;
+                assert!((f64::from(row[i] / sum) - expected).abs() < 1e-6);
+                assert!((f64::from(again[i]) - expected).abs() < 1e-6);
+            }
         }
     }
 }
