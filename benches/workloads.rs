@@ -3,13 +3,16 @@
 //! `cargo bench --bench workloads -- w1-train --precision bf16` prints one JSON object: workload,
 //! precision, batch, threads, images_per_s, ms_per_step, peak_rss_mb. Workloads: w1-train,
 //! w1-infer (vit-w1 on 32×32), w2-train, w2-infer (resnet18 on 32×32), w3-infer (vit-tiny on
-//! 224×224, 1000 classes). Options: --precision f32|bf16, --batch, --steps, --warmup, --threads.
+//! 224×224, 1000 classes). Options: --precision f32|bf16, --batch, --steps, --warmup, --threads;
+//! --save FILE writes the model's first weights for `vitrine classify` instead of timing it.
 
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use vitrine::data::Targets;
+use vitrine::checkpoint::{WeightsMeta, save_weights};
+use vitrine::data::{Preprocess, Resize, Targets};
 use vitrine::model::{Model, ModelConfig, Noise, Pass, parameters};
 use vitrine::ops::{Precision, Prepared};
 use vitrine::train::{GradientSum, Optimizer, OptimizerConfig, cross_entropy, soft_targets};
@@ -24,6 +27,7 @@ struct Options {
     steps: usize,
     warmup: usize,
     threads: usize,
+    save: Option<PathBuf>,
 }
 
 fn options() -> Options {
@@ -34,6 +38,7 @@ fn options() -> Options {
         steps: 10,
         warmup: 3,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
+        save: None,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -54,6 +59,10 @@ fn options() -> Options {
                     other => panic!("--precision {other:?}: expected f32 or bf16"),
                 }
             }
+            "--save" => {
+                let file = arguments.next().expect("--save: expected a file");
+                options.save = Some(file.into());
+            }
             // What cargo passes to every bench.
             "--bench" => {}
             name => options.workload = name.to_owned(),
@@ -62,6 +71,7 @@ fn options() -> Options {
     options
 }
 
+#[allow(clippy::print_stdout)]
 fn main() {
     vitrine::device::keep_pages();
     let options = options();
@@ -77,6 +87,9 @@ fn main() {
         _ => panic!("{:?} is no workload", options.workload),
     };
     let config = ModelConfig::preset(preset, image_size, None, classes).expect("a preset");
+    if let Some(file) = &options.save {
+        return save(file, preset, config);
+    }
     let pixels: Vec<f32> = (0..options.batch * 3 * image_size * image_size)
         .map(|i| ((i * 2_654_435_761) % 1_000) as f32 / 500.0 - 1.0)
         .collect();
@@ -134,4 +147,26 @@ fn timed(options: &Options, mut step: impl FnMut()) -> f64 {
         step();
     }
     start.elapsed().as_secs_f64() / options.steps as f64
+}
+
+/// Weights whose answers mean nothing, but take as long as any.
+fn save(file: &Path, name: &str, config: ModelConfig) {
+    let model = config.init(0, &Device::flex());
+    let meta = WeightsMeta {
+        name: name.to_owned(),
+        classes: (0..config.num_classes())
+            .map(|class| format!("class {class}"))
+            .collect(),
+        preprocess: Preprocess {
+            image_size: config.image_size(),
+            resize: Resize::Crop,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        },
+        temperature: 1.0,
+        epoch: 0,
+        val_top1: None,
+        model: config,
+    };
+    save_weights(file, &model, &meta).unwrap_or_else(|error| panic!("{error}"));
 }
