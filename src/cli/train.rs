@@ -1,5 +1,6 @@
 //! `vitrine train`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -12,10 +13,11 @@ use super::{Done, note, on_interrupt, say};
 use crate::device::{self, DeviceChoice, Selected};
 use crate::metrics::EvalReport;
 use crate::ops::PrecisionChoice;
+use crate::ops::profile::{self, Span};
 use crate::recipe::{Layers, Recipe};
 use crate::report::text;
-use crate::run::{self, Finished, RunDir};
-use crate::train::{Budget, Ending};
+use crate::run::{self, Finished, RunDir, RunEvent};
+use crate::train::{Budget, Ending, STEP};
 
 /// Without an argument it trains the bundled Fashion-MNIST sample.
 #[derive(Debug, Args)]
@@ -217,6 +219,9 @@ pub struct TrainArgs {
     /// Print what would be trained, its size and an estimate of its cost.
     #[arg(long)]
     dry_run: bool,
+    /// Print where a step's time went: data, forward, backward, optimizer, by operation.
+    #[arg(long, hide_short_help = true)]
+    profile: bool,
     /// Print the results as one JSON object.
     #[arg(long)]
     json: bool,
@@ -349,7 +354,17 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
     note(&format!("run: {}", dir.root().display()));
     let stop = on_interrupt("stopping: saving the state (press Ctrl-C again to exit at once)")?;
     let mut progress = Progress::new("", recipe.train.epochs);
+    let mut profiled = None;
+    let mut cost = 0;
     let finished = run::train(&recipe, &dir, resume, &device, stop, &mut |event| {
+        match &event {
+            RunEvent::Begin(plan) if args.profile => {
+                cost = 3 * plan.model.flops();
+                profile::start();
+            }
+            RunEvent::Testing => profiled = Some(profile::stop()),
+            _ => {}
+        }
         progress.show(event);
     });
     progress.clear();
@@ -363,12 +378,38 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
         ));
         return Ok(Done::Interrupted);
     }
+    if args.profile {
+        let spans = profiled.unwrap_or_else(profile::stop);
+        note(&profile_text(&spans, cost, &recipe, &device)?);
+    }
     if args.json {
         say(&summary_json(&dir, &finished).to_string())?;
     } else {
         say(&summary(&dir, &finished))?;
     }
     Ok(Done::Success)
+}
+
+fn profile_text(
+    spans: &BTreeMap<&'static str, Span>,
+    flops_per_image: u64,
+    recipe: &Recipe,
+    device: &Selected,
+) -> anyhow::Result<String> {
+    let parts = STEP.map(|name| (name, spans.get(name).map_or(0.0, |span| span.seconds)));
+    let operations: Vec<_> = spans
+        .iter()
+        .filter(|(name, _)| !STEP.contains(name))
+        .map(|(name, span)| (*name, span.seconds, span.count))
+        .collect();
+    let seconds: f64 = parts.iter().map(|(_, seconds)| seconds).sum();
+    // The optimizer's spans are updates; the batches are what forward counts.
+    let batches = spans.get(STEP[1]).map_or(0, |span| span.count);
+    let images = batches as f64 * recipe.train.batch_size as f64;
+    let precision = run::precision(recipe, device)?;
+    let rate = profile::product_limit(&device.device, precision)
+        .map(|limit| (images * flops_per_image as f64 / seconds.max(1e-12), limit));
+    Ok(text::profile(&parts, &operations, rate))
 }
 
 fn summary(dir: &RunDir, finished: &Finished) -> String {

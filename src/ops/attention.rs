@@ -4,6 +4,8 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor};
 
+#[cfg(feature = "cpu")]
+use super::profile;
 use super::{Affine, Precision, Prepared, Scale, norm, product, scale_pictures};
 
 /// Score of a pair that the mask forbids: its exponential is 0, yet a row that forbids everything
@@ -132,6 +134,7 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     keep: Option<&[f32]>,
     prepared: Option<&Prepared>,
 ) -> Tensor<2> {
+    let _span = profile::span("attention");
     use super::cpu::attention::{self, Weights};
     use super::cpu::{Keep, tape};
     let dims = x.dims();
@@ -177,6 +180,7 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     ];
     let keep = keep.map(<[f32]>::to_vec);
     tape::record(inputs, y, dims, move |dy| {
+        let _span = profile::span("attention, backward");
         attention::backward(
             values.get(),
             &saved,

@@ -3,6 +3,9 @@
 use burn::tensor::activation::relu;
 use burn::tensor::{FloatDType, Tensor};
 
+#[cfg(feature = "cpu")]
+use super::profile;
+
 /// What follows a norm: a ReLU or none, and the sum with another map before or after it.
 #[derive(Debug, Clone, Copy)]
 pub enum Tail<T> {
@@ -139,6 +142,7 @@ fn on_cpu<E: super::cpu::tape::Stored>(
     norm: &Norm,
     tail: Tail<Tensor<4>>,
 ) -> (Tensor<4>, Statistics) {
+    let _span = profile::span("batch norm");
     use super::cpu::{batch_norm, tape};
     let shape = x.dims();
     let epsilon = norm.epsilon;
@@ -168,6 +172,7 @@ fn on_cpu<E: super::cpu::tape::Stored>(
     let inputs = [(&x).into(), (&norm.gamma).into(), (&norm.beta).into()];
     let y = match tail {
         Tail::Plain | Tail::Relu => tape::record_tensor(inputs, y, move |dy| {
+            let _span = profile::span("batch norm, backward");
             let got = backward(dy);
             [
                 tape::gradient(got.z),
@@ -179,6 +184,7 @@ fn on_cpu<E: super::cpu::tape::Stored>(
         Tail::AddRelu(other) | Tail::ReluAdd(other) => {
             let [x, gamma, beta] = inputs;
             tape::record_tensor([x, gamma, beta, (&other).into()], y, move |dy| {
+                let _span = profile::span("batch norm, backward");
                 let got = backward(dy);
                 let added = got.added.map_or_else(|| dy.primitive(), tape::gradient);
                 let [gamma, beta] = [got.gamma, got.beta].map(tape::gradient);

@@ -8,6 +8,8 @@ use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::Precision;
 use super::batch_norm::Tail;
+#[cfg(feature = "cpu")]
+use super::profile;
 
 /// A square window that moves over a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +100,7 @@ fn on_cpu<E: super::cpu::tape::Stored>(
     weight: Tensor<4>,
     window: Window,
 ) -> Tensor<4> {
+    let _span = profile::span("convolution");
     use super::cpu::{conv, map::Map, tape};
     let x = tape::stored::<E, 4>(x);
     let input = Map::new(x.dims());
@@ -117,6 +120,7 @@ fn on_cpu<E: super::cpu::tape::Stored>(
     let x = tape::Input::from(&x);
     let with_dx = x.is_tracked();
     tape::record_tensor([x, (&weight).into()], y, move |dy| {
+        let _span = profile::span("convolution, backward");
         let dy = (dy.get(), output);
         let dx = with_dx.then(|| conv::input_gradient::<E>(window, dy, filters.get(), input));
         let dw = conv::weight_gradient::<E>(window, (maps.get(), input), dy);
@@ -132,6 +136,7 @@ fn fused_on_cpu<E: super::cpu::tape::Stored>(
     window: Window,
     tail: Tail<Tensor<4>>,
 ) -> Tensor<4> {
+    let _span = profile::span("convolution");
     use super::cpu::{conv, map::Map, tape};
     let x = tape::stored::<E, 4>(x);
     let input = Map::new(x.dims());

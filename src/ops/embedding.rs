@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+#[cfg(feature = "cpu")]
+use super::profile;
 use super::{Affine, Precision, Prepared};
 
 /// Cuts pictures into patches, maps each to a token, adds its position, and puts the prefix (class
@@ -86,6 +88,7 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     prefix: Option<&Tensor<2>>,
     prepared: Option<&Prepared>,
 ) -> Tensor<2> {
+    let _span = profile::span("embedding");
     use super::cpu::{embedding, linear, tape};
     let [batch, channels, height, width] = images.dims();
     let [_, embed_dim] = projection.weight.dims();
@@ -130,6 +133,7 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
         prefix.unwrap_or(&none).into(),
     ];
     tape::record(inputs, y, dims, move |dy| {
+        let _span = profile::span("embedding, backward");
         embedding::backward::<E>(pixels.get(), shape, weight.get(), dy, with_images)
     })
 }

@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+#[cfg(feature = "cpu")]
+use super::profile;
 use super::{Affine, Precision, Prepared};
 
 /// x·W + b.
@@ -32,6 +34,7 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     map: &Affine,
     prepared: Option<&Prepared>,
 ) -> Tensor<2> {
+    let _span = profile::span("linear");
     use super::cpu::{linear, tape};
     let shape = [x.dims()[0], map.weight.dims()[1]];
     let values = tape::values(&x);
@@ -47,6 +50,7 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     let with_dx = x.is_tracked();
     let inputs = [x, (&map.weight).into(), (&map.bias).into()];
     tape::record(inputs, y, shape, move |dy| {
+        let _span = profile::span("linear, backward");
         linear::backward::<E>(values.get(), weight.get(), dy, shape[1], with_dx)
     })
 }

@@ -3,6 +3,8 @@
 use burn::tensor::Tensor;
 
 use super::gelu::gelu;
+#[cfg(feature = "cpu")]
+use super::profile;
 use super::{Affine, Precision, Prepared, Scale, norm, scale_pictures};
 
 /// x + keep·(GELU(norm(x)·W₁ + b₁)·W₂ + b₂) (Dosovitskiy et al. 2021, eq. 3).
@@ -55,6 +57,7 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     keep: Option<&[f32]>,
     prepared: Option<&Prepared>,
 ) -> Tensor<2> {
+    let _span = profile::span("MLP");
     use super::cpu::mlp::{self, Weights};
     use super::cpu::{Keep, tape};
     let shape = x.dims();
@@ -93,6 +96,7 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     ];
     let keep = keep.map(<[f32]>::to_vec);
     tape::record(inputs, y, shape, move |dy| {
+        let _span = profile::span("MLP, backward");
         let keep = Keep::new(keep.as_deref(), rows_per_picture);
         let weights = Weights::new(weights.each_ref().map(tape::Values::get));
         mlp::backward(values.get(), &z, &weights, keep, dy)

@@ -19,6 +19,7 @@ pub mod linear;
 pub mod mlp;
 pub mod norm;
 pub mod pool;
+pub mod profile;
 
 #[cfg(feature = "cpu")]
 use std::{

@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+#[cfg(feature = "cpu")]
+use super::profile;
 use super::{EPSILON, Scale};
 
 /// γ·(x − mean) / √(variance + ε) + β, over the last axis (Ba et al. 2016).
@@ -26,6 +28,7 @@ pub(super) fn composed<const R: usize>(x: Tensor<R>, scale: &Scale) -> Tensor<R>
 #[cfg(feature = "cpu")]
 fn on_cpu<const R: usize>(x: Tensor<R>, scale: &Scale) -> Tensor<R> {
     use super::cpu::{norm, tape};
+    let _span = profile::span("layer norm");
     let shape = x.dims();
     let values = tape::values(&x);
     let [gamma, beta] = [&scale.gamma, &scale.beta].map(tape::values);
@@ -35,6 +38,7 @@ fn on_cpu<const R: usize>(x: Tensor<R>, scale: &Scale) -> Tensor<R> {
     }
     let inputs = [(&x).into(), (&scale.gamma).into(), (&scale.beta).into()];
     tape::record(inputs, y, shape, move |dy| {
+        let _span = profile::span("layer norm, backward");
         norm::backward(values.get(), gamma.get(), dy)
     })
 }
@@ -63,6 +67,7 @@ pub(super) fn composed_mean(x: Tensor<2>, batch: usize, prefix: usize, scale: &S
 #[cfg(feature = "cpu")]
 fn mean_on_cpu(x: Tensor<2>, batch: usize, prefix: usize, scale: &Scale) -> Tensor<2> {
     use super::cpu::{norm, tape};
+    let _span = profile::span("mean of norms");
     let [_, width] = x.dims();
     let values = tape::values(&x);
     let [gamma, beta] = [&scale.gamma, &scale.beta].map(tape::values);
@@ -72,6 +77,7 @@ fn mean_on_cpu(x: Tensor<2>, batch: usize, prefix: usize, scale: &Scale) -> Tens
     }
     let inputs = [(&x).into(), (&scale.gamma).into(), (&scale.beta).into()];
     tape::record(inputs, y, [batch, width], move |dy| {
+        let _span = profile::span("mean of norms, backward");
         norm::mean_backward(values.get(), batch, prefix, gamma.get(), dy)
     })
 }

@@ -3,6 +3,8 @@
 use burn::tensor::Tensor;
 
 use super::conv::Window;
+#[cfg(feature = "cpu")]
+use super::profile;
 
 /// The largest value of each window and channel.
 ///
@@ -34,6 +36,7 @@ fn composed(x: Tensor<4>, window: Window) -> Tensor<4> {
 
 #[cfg(feature = "cpu")]
 fn on_cpu<E: super::cpu::tape::Stored>(x: Tensor<4>, window: Window) -> Tensor<4> {
+    let _span = profile::span("max pooling");
     use super::cpu::{map::Map, pool, tape};
     let input = Map::new(x.dims());
     let output = input.windows(window, input.channels);
@@ -47,6 +50,7 @@ fn on_cpu<E: super::cpu::tape::Stored>(x: Tensor<4>, window: Window) -> Tensor<4
     }
     let result = tape::values(&y);
     tape::record_tensor([(&x).into()], y, move |dy| {
+        let _span = profile::span("max pooling, backward");
         let dx = pool::backward::<E>(window, (maps.get(), input), result.get(), dy.get());
         [Some(tape::gradient(dx))]
     })

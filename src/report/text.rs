@@ -43,6 +43,38 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
+/// A profile: the parts of a step, then every operation, each with its share of the step.
+///
+/// `rate` is what a second of steps computes, and what products alone reach, in operations.
+pub fn profile<'a>(
+    parts: &[(&'a str, f64)],
+    operations: &[(&'a str, f64, u64)],
+    rate: Option<(f64, f64)>,
+) -> String {
+    let whole: f64 = parts.iter().map(|(_, seconds)| seconds).sum();
+    let share = |seconds: f64| percent(seconds / whole.max(1e-12));
+    let mut out = format!("where {} of steps went:\n", seconds(whole));
+    for (name, seconds) in parts {
+        out += &format!("  {name:28} {:>8}\n", share(*seconds));
+    }
+    out += "by operation, within forward and backward:\n";
+    let mut operations = operations.to_vec();
+    operations.sort_by(|a, b| b.1.total_cmp(&a.1));
+    for (name, seconds, count) in operations {
+        let each = 1e3 * seconds / count.max(1) as f64;
+        out += &format!("  {name:28} {:>8}  {each:8.2} ms each\n", share(seconds));
+    }
+    if let Some((reached, limit)) = rate {
+        out += &format!(
+            "{:.0} GFLOP/s, {} of the {:.0} that products in the cache reach here\n",
+            reached / 1e9,
+            percent(reached / limit),
+            limit / 1e9
+        );
+    }
+    out
+}
+
 /// Floating-point operations with a prefix: `246.6 MFLOP`.
 pub fn flops(flops: u64) -> String {
     let mut value = flops as f64;

@@ -16,4 +16,4 @@ pub use measure::seconds_per_update;
 pub use optimizer::{GradientSum, Optimizer, OptimizerConfig, OptimizerKind};
 pub use schedule::{Budget, Decay, Schedule, ScheduleConfig};
 pub use state::{Best, EpochRecord, Progress, Saved};
-pub use trainer::{Ending, Outcome, TrainConfig, TrainError, TrainEvent, Trainer};
+pub use trainer::{Ending, Outcome, STEP, TrainConfig, TrainError, TrainEvent, Trainer};

@@ -16,7 +16,14 @@ use crate::checkpoint::{self, CheckpointError, HostTensor, WeightsMeta};
 use crate::data::{Batch, Batches, DataError, EvalLoader, TrainLoader};
 use crate::eval;
 use crate::model::{Model, Noise, Pass, parameters};
-use crate::ops::Precision;
+use crate::ops::{Precision, profile};
+
+/// Names of the spans that a step consists of, for [`profile`].
+pub const STEP: [&str; 4] = [DATA, FORWARD, BACKWARD, OPTIMIZER];
+const DATA: &str = "waiting for data";
+const FORWARD: &str = "forward";
+const BACKWARD: &str = "backward";
+const OPTIMIZER: &str = "optimizer";
 
 /// Settings of the loop.
 #[derive(Debug, Clone, PartialEq)]
@@ -330,7 +337,10 @@ impl Trainer<'_> {
         let mut loss_sum = 0.0;
         let mut images = 0;
         for _ in 0..group {
-            let batch = batches.next().ok_or(TrainError::Empty)??;
+            let batch = {
+                let _span = profile::span(DATA);
+                batches.next().ok_or(TrainError::Empty)??
+            };
             images += batch.len;
             loss_sum += self.backward(&run.model, batch, group, &mut noise, &mut gradients);
         }
@@ -339,6 +349,7 @@ impl Trainer<'_> {
         if !loss.is_finite() {
             return Err(run.not_finite("loss", loss, lr));
         }
+        let optimizer = profile::span(OPTIMIZER);
         let norm = run.optimizer.clip(&mut gradients);
         if !norm.is_finite() {
             return Err(run.not_finite("gradient norm", norm, lr));
@@ -348,6 +359,7 @@ impl Trainer<'_> {
         if let Some(ema) = &mut run.ema {
             ema.update(&run.model);
         }
+        drop(optimizer);
 
         let seconds = start.elapsed().as_secs_f64();
         let waited_s = (batches.waited() - waited).as_secs_f64();
@@ -381,6 +393,7 @@ impl Trainer<'_> {
         gradients: &mut GradientSum,
     ) -> f64 {
         let device = self.device.clone().autodiff();
+        let forward = profile::span(FORWARD);
         let targets = soft_targets(
             &batch.targets,
             self.meta.model.num_classes(),
@@ -392,6 +405,8 @@ impl Trainer<'_> {
             &mut Pass::training(self.config.precision, noise),
         );
         let loss = cross_entropy(logits, targets);
+        drop(forward);
+        let _span = profile::span(BACKWARD);
         let mut grads = loss.clone().mul_scalar(1.0 / group as f32).backward();
         gradients.add(parameters::take_gradients(model, &mut grads));
         f64::from(loss.into_scalar::<f32>())
@@ -403,6 +418,7 @@ impl Trainer<'_> {
         run: &mut Run,
         observe: &mut dyn FnMut(TrainEvent),
     ) -> Result<(), TrainError> {
+        let _pause = profile::pause();
         run.weights()?;
         let shipped = run.shipped();
         let report = match &self.val {

@@ -389,3 +389,31 @@ pub fn normed_input_gradient<E: Operand>(
         vector::add_standardise_gradient(x, &normed[r * stride..][..width], dx);
     }
 }
+
+/// Operations a second that products reach here, of operands that are packed already and stay in
+/// the cache: the best of several.
+pub fn limit<E: Operand>() -> f64 {
+    const SIDE: usize = 256;
+    const TIMES: usize = 20;
+    let began = std::time::Instant::now();
+    let mut best = 0.0_f64;
+    while began.elapsed().as_secs_f64() < 0.3 {
+        let start = std::time::Instant::now();
+        (0..rayon::current_num_threads())
+            .into_par_iter()
+            .for_each(|_| {
+                let mut scratch = Scratch::lent();
+                let scratch = &mut *scratch;
+                let (rows, panels) = (&mut scratch.rows[0], &mut scratch.panels[0]);
+                rows.fill::<E>(SIDE, SIDE, |_, t| t.fill(E::narrow(0.5)));
+                panels.fill::<E>(SIDE, SIDE, |_, t| t.fill(E::narrow(0.25)));
+                for _ in 0..TIMES {
+                    product::<E>(rows, panels, &mut scratch.products[0], |_, _| {});
+                }
+            });
+        let products = (TIMES * rayon::current_num_threads()) as f64;
+        let operations = 2.0 * (SIDE * SIDE * SIDE) as f64 * products;
+        best = best.max(operations / start.elapsed().as_secs_f64());
+    }
+    best
+}
