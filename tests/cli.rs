@@ -84,7 +84,7 @@ fn help_is_one_screen_and_more_on_request() {
     insta::assert_snapshot!(place.run("--help").ok().out, @r"
     Vision Transformer image classifier: train on your own pictures, classify, compare with a CNN
 
-    Usage: vitrine <COMMAND>
+    Usage: vitrine [OPTIONS] <COMMAND>
 
     Commands:
       train     Train a model on a data set into a run directory
@@ -97,11 +97,16 @@ fn help_is_one_screen_and_more_on_request() {
       help      Print this message or the help of the given subcommand(s)
 
     Options:
-      -h, --help     Print help
-      -V, --version  Print version
+          --threads <N>  Threads to compute and decode on; without it, one a core
+      -h, --help         Print help
+      -V, --version      Print version
     ");
     let nothing = place.run("");
     assert_eq!((nothing.code, nothing.out.as_str()), (2, ""));
+    misused(
+        &place.run("--threads 0 devices"),
+        "invalid value '0' for '--threads <N>': 0 is not in 1..=4096",
+    );
     misused(
         &place.run("frobnicate"),
         "unrecognized subcommand 'frobnicate'",

@@ -19,6 +19,7 @@ use vitrine::data::{
     Dataset, Pictures, PicturesOptions, Preprocess, Resize, Shard, SplitName, TrainLoader,
 };
 use vitrine::device::{Selected, select};
+use vitrine::ops::Precision;
 use vitrine::recipe::{Layers, Recipe};
 use vitrine::report::csv::read_results;
 use vitrine::run::{self, Finished, RunDir, RunError, RunEvent};
@@ -239,7 +240,7 @@ fn overfits(model: &[&str], lr: &str) {
         1,
     );
     let trainer = Trainer {
-        config: recipe.train_config().unwrap(),
+        config: recipe.train_config(Precision::F32).unwrap(),
         train: loader,
         val: None,
         device: cpu().device,
@@ -583,16 +584,15 @@ fn an_interrupt_saves_and_says_how_to_resume() {
     let progress = progress(&run);
     let lines = fs::read_to_string(&log).unwrap();
     let lines: Vec<&str> = lines.lines().collect();
+    // An epoch may still end between the two.
+    assert!(lines.contains(&"stopping: saving the state (press Ctrl-C again to exit at once)"));
     assert_eq!(
-        lines[lines.len() - 2..],
-        [
-            "stopping: saving the state (press Ctrl-C again to exit at once)".to_owned(),
-            format!(
-                "stopped after {} updates; continue with: vitrine train --resume {}",
-                progress.update,
-                run.display()
-            ),
-        ]
+        lines[lines.len() - 1],
+        format!(
+            "stopped after {} updates; continue with: vitrine train --resume {}",
+            progress.update,
+            run.display()
+        )
     );
     assert!(!progress.finished);
     let epochs = progress.epoch + 2;
@@ -650,7 +650,7 @@ fn a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state() {
     let folder = tempfile::tempdir().unwrap();
     let data = pictures(folder.path());
     for (lr, shown, more) in [
-        ("3", "3.000e0", &[][..]),
+        ("3", "3.000e0", &["--checkpoint-minutes", "0"][..]),
         ("100", "1.000e2", &["--checkpoint-minutes", "0"]),
         (
             "100",

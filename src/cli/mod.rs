@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 #[command(name = "vitrine", version = version(), arg_required_else_help = true, max_term_width = 100)]
 struct Cli {
     /// Threads to compute and decode on; without it, one a core.
-    #[arg(long, global = true, value_name = "N", hide_short_help = true, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=4096))]
     threads: Option<u32>,
     #[command(subcommand)]
     command: Command,

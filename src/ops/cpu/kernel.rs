@@ -704,8 +704,8 @@ mod tests {
                 bf16_kernels.push(Bf16Kernel::Amx);
             }
         }
-        for rows in [1, 2, 13, 14, 15, 16, 17, 31, 32, 33, 50] {
-            for k in [32, 64, 160] {
+        for rows in [1_usize, 2, 13, 14, 15, 16, 17, 31, 32, 33, 50] {
+            for k in [32_usize, 64, 160] {
                 let padded = rows.next_multiple_of(BF16_ROWS);
                 let (lda, ldc) = (k + 7, PANEL + 5);
                 let a = numbers(padded * lda, 1);
