@@ -486,6 +486,7 @@ fn store<E: Operand>(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use half::bf16;
 

@@ -5,6 +5,10 @@
 //! [`Panels`](super::matrix::Panels) says. Sums run over k in the same order however many rows
 //! there are, so that results do not depend on how work is split.
 
+// A kernel is its operands and their strides; and loops over registers are loops over numbers, for
+// the compiler has to unroll them.
+#![allow(clippy::too_many_arguments, clippy::needless_range_loop)]
+
 use std::sync::OnceLock;
 
 use half::bf16;

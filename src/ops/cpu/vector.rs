@@ -586,7 +586,7 @@ pub fn transpose(
 ///
 /// AVX-512F; 16 rows of 16 words from `source` and from `target`.
 #[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code)]
+#[allow(unsafe_code, clippy::needless_range_loop)]
 #[target_feature(enable = "avx512f")]
 unsafe fn transpose_16(source: *const u32, source_stride: usize, target: *mut u32, stride: usize) {
     use std::arch::x86_64::*;
