@@ -2,6 +2,7 @@
 //! et al. 2017, eq. 1) between a layer norm and the sum with its input.
 
 use burn::tensor::activation::softmax;
+use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Tensor};
 
 #[cfg(feature = "cpu")]
@@ -67,7 +68,16 @@ pub(super) fn composed(
     precision: Precision,
 ) -> Tensor<2> {
     let [query, key, value] = heads(x.clone(), shape, scale, qkv, precision);
-    let mixed = product(scores(query, key, mask, precision), value, precision);
+    // Burn's own operation is one kernel where a GPU has it, and has no gradient.
+    let mixed = if x.is_autodiff() || mask.is_some() || precision != Precision::F32 {
+        product(scores(query, key, mask, precision), value, precision)
+    } else {
+        let scaled = AttentionModuleOptions {
+            scale: Some(1.0),
+            ..AttentionModuleOptions::default()
+        };
+        burn::tensor::module::attention(query, key, value, None, None, scaled)
+    };
     let mixed = mixed.swap_dims(1, 2).reshape(x.dims());
     x + scale_pictures(super::affine(mixed, projection, precision), keep)
 }

@@ -32,6 +32,7 @@ fn host<const R: usize>(x: Tensor<R>) -> Vec<f32> {
 }
 
 /// One encoder branch in f64, written as the formulas stand, on rows of one picture at a time.
+#[derive(Clone, Copy)]
 struct Reference {
     batch: usize,
     tokens: usize,
@@ -424,6 +425,67 @@ fn inference_gives_the_bits_of_training() {
         for prepared in [None, Some(&kept), Some(&kept)] {
             assert_eq!(out(&Device::flex(), prepared), expected);
         }
+    }
+}
+
+#[test]
+fn attention_in_inference_equals_its_composed_form_and_training() {
+    // Pictures few and many: the kernel takes them block by block or one by one.
+    for batch in [1, 2, 9] {
+        let shape = Reference { batch, ..SHAPES[2] };
+        let inputs = shape.inputs(true);
+        let w = shape.width;
+        let rows = shape.batch * shape.tokens;
+        let out = |device: &Device, composed: bool| {
+            let matrix = |i: usize, shape: [usize; 2]| {
+                Tensor::<2>::from_data(TensorData::new(inputs[i].clone(), shape), device)
+            };
+            let vector = |i: usize| Tensor::<1>::from_floats(inputs[i].as_slice(), device);
+            let scale = Scale {
+                gamma: vector(1),
+                beta: vector(2),
+            };
+            let qkv = Affine {
+                weight: matrix(3, [w, 3 * w]),
+                bias: vector(4),
+            };
+            let projection = Affine {
+                weight: matrix(5, [w, w]),
+                bias: vector(6),
+            };
+            let heads = Heads {
+                batch,
+                heads: shape.heads,
+            };
+            let x = matrix(0, [rows, w]);
+            host(if composed {
+                attention::composed(
+                    x,
+                    heads,
+                    &scale,
+                    &qkv,
+                    &projection,
+                    None,
+                    None,
+                    Precision::F32,
+                )
+            } else {
+                attention::attention(
+                    x,
+                    heads,
+                    &scale,
+                    &qkv,
+                    &projection,
+                    None,
+                    None,
+                    Precision::F32,
+                    None,
+                )
+            })
+        };
+        let found = out(&Device::flex(), false);
+        assert_eq!(found, out(&device(), false), "the bits of training");
+        close(&found, &out(&Device::flex(), true), 3e-5, "composed");
     }
 }
 
