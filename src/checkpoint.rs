@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
@@ -420,7 +420,9 @@ impl TensorFile {
         }
         Ok(parameters::replace(model, |path, _| {
             let view = tensors.tensor(&format!("{prefix}{path}")).ok()?;
-            Some(Tensor::from_floats(floats(&view).as_slice(), device))
+            let values = floats(&view);
+            let shape = [values.len()];
+            Some(Tensor::from_data(TensorData::new(values, shape), device))
         }))
     }
 }
