@@ -1,8 +1,9 @@
 //! The operations on the processor: plain slices in, plain slices out.
 //!
 //! Read [`kernel`] (the innermost loops, one per instruction set), [`matrix`] (how operands reach
-//! them), [`vector`] (everything element by element), then the operations. Work is split into
-//! blocks by the sizes alone and added up in a fixed order, so results do not depend on threads.
+//! them), [`vector`] (everything element by element), then the operations. What is summed over
+//! rows is split by the sizes alone and added up in a fixed order; rows whose results are their own
+//! are shared out among the threads. So results do not depend on threads.
 
 pub mod attention;
 pub mod batch_norm;
