@@ -166,6 +166,7 @@ fn save(file: &Path, name: &str, config: ModelConfig) {
         temperature: 1.0,
         epoch: 0,
         val_top1: None,
+        calibration: None,
         model: config,
     };
     save_weights(file, &model, &meta).unwrap_or_else(|error| panic!("{error}"));

@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::data::Preprocess;
+use crate::metrics::Calibration;
 use crate::model::{Model, ModelConfig, parameters};
 
 /// What can go wrong with a file of tensors.
@@ -93,6 +94,9 @@ pub struct WeightsMeta {
     pub epoch: usize,
     /// Top-1 on the validation split, a fraction; `None` where there was none.
     pub val_top1: Option<f64>,
+    /// Where the temperature comes from; `None` before `vitrine calibrate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 /// A model ready for inference.
@@ -161,6 +165,21 @@ pub fn load_weights(path: &Path, device: &Device) -> Result<Checkpoint, Checkpoi
     Ok(Checkpoint { meta, model })
 }
 
+/// Replaces what a weights file says of itself; its tensors stay as they are.
+///
+/// # Errors
+///
+/// What [`TensorFile`] says of a missing or broken file, or [`CheckpointError::Write`]; the file
+/// is then untouched.
+pub fn save_meta(path: &Path, meta: &WeightsMeta) -> Result<(), CheckpointError> {
+    let file = TensorFile::open(path)?;
+    file.meta::<WeightsMeta>()?;
+    let serialized = serialize(path, file.tensors()?.tensors(), meta)?;
+    // Some systems refuse to replace a file that is mapped.
+    drop(file);
+    write_file(path, &serialized)
+}
+
 /// The key of our JSON in the safetensors metadata. It is the only key: a second one would make
 /// the order of the header, and so the file's bytes, depend on a hash map.
 const META: &str = "vitrine";
@@ -194,34 +213,50 @@ pub fn write_tensors<M: Serialize>(
     tensors: &[HostTensor],
     meta: &M,
 ) -> Result<(), CheckpointError> {
-    let write = |source| CheckpointError::Write {
-        path: path.to_owned(),
-        source,
-    };
-    let mut sorted: Vec<&HostTensor> = tensors.iter().collect();
-    sorted.sort_by(|a, b| a.0.cmp(&b.0));
-    let bytes: Vec<Vec<u8>> = sorted
+    let bytes: Vec<Vec<u8>> = tensors
         .iter()
         .map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect())
         .collect();
+    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+        let view =
+            TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the shape counts the values");
+        (name.clone(), view)
+    });
+    write_file(path, &serialize(path, views.collect(), meta)?)
+}
+
+/// The bytes of a file of these tensors and a JSON of `meta`, their hash in its place.
+fn serialize<M: Serialize>(
+    path: &Path,
+    mut tensors: Vec<(String, TensorView<'_>)>,
+    meta: &M,
+) -> Result<Vec<u8>, CheckpointError> {
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
     let envelope = Envelope {
         format: FORMAT,
         sha256: String::from_utf8_lossy(&NO_HASH).into_owned(),
         meta,
     };
     let json = serde_json::to_string(&envelope).expect("metadata is plain data");
-    let views = sorted.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
-        let view =
-            TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the shape counts the values");
-        (name.as_str(), view)
-    });
     let metadata = HashMap::from([(META.to_owned(), json)]);
-    let mut serialized = safetensors::serialize(views, Some(metadata))
-        .map_err(|e| write(std::io::Error::other(e.to_string())))?;
+    let mut serialized = safetensors::serialize(tensors, Some(metadata)).map_err(|e| {
+        let source = std::io::Error::other(e.to_string());
+        CheckpointError::Write {
+            path: path.to_owned(),
+            source,
+        }
+    })?;
     let place = hash_place(&serialized).expect("the metadata holds the hash's place");
     let hash = digest([serialized.as_slice()]);
     serialized[place].copy_from_slice(hash.as_bytes());
-    write_atomically(path, &serialized).map_err(write)
+    Ok(serialized)
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    write_atomically(path, bytes).map_err(|source| CheckpointError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Writes a file whole or not at all.
@@ -480,6 +515,7 @@ pub(crate) mod tests {
             temperature: 1.25,
             epoch: 7,
             val_top1: Some(1.0 / 3.0),
+            calibration: None,
         }
     }
 
@@ -509,6 +545,32 @@ pub(crate) mod tests {
         let again = folder.path().join("again.safetensors");
         save_weights(&again, &read.model, &read.meta).unwrap();
         assert_eq!(fs::read(&again).unwrap(), fs::read(&path).unwrap());
+    }
+
+    #[test]
+    fn metadata_is_replaced_and_the_tensors_stay() {
+        let (_folder, path, model) = saved();
+        let before = fs::read(&path).unwrap();
+        let classes = meta().classes;
+        let logits = [2.0, 0.5, 0.1, 0.3, 0.7, -1.0];
+        let (temperature, calibration) = Calibration::fit(&logits, &[0, 0], &classes, "set");
+        let changed = WeightsMeta {
+            temperature,
+            calibration: Some(calibration),
+            ..meta()
+        };
+        save_meta(&path, &changed).unwrap();
+        let read = load(&path).unwrap();
+        assert_eq!(read.meta, changed);
+        assert_eq!(host_tensors(&read.model), host_tensors(&model));
+        // Without a calibration the bytes are those of before there was such a thing.
+        save_meta(&path, &meta()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), before);
+        let mut cut = before;
+        cut.pop();
+        fs::write(&path, &cut).unwrap();
+        assert!(save_meta(&path, &meta()).is_err());
+        assert_eq!(fs::read(&path).unwrap(), cut);
     }
 
     #[test]

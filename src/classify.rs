@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::data::{DecodeLimits, RawPicture, decode};
-use crate::metrics;
+use crate::metrics::{self, Calibration};
 use crate::ops::{Precision, Prepared};
 
 /// Why one picture has no answer.
@@ -69,6 +69,11 @@ impl Classifier {
     /// Class names, in the order of the logits.
     pub fn classes(&self) -> &[String] {
         &self.checkpoint.meta.classes
+    }
+
+    /// What its confidence is worth; `None` where nobody has calibrated it.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.checkpoint.meta.calibration.as_ref()
     }
 
     /// Reads, decodes and preprocesses one file as training did.

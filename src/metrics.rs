@@ -1,6 +1,10 @@
 //! What a model's logits are worth: accuracy, confusion, calibration, significance.
 
+mod calibration;
+
 use serde::{Deserialize, Serialize};
+
+pub use calibration::{Calibration, Figures, Threshold, fit_temperature};
 
 /// Bins of the reliability diagram (Guo et al. 2017 use 15).
 const BINS: usize = 15;

@@ -64,6 +64,7 @@ fn help_is_one_screen_and_more_on_request() {
         "",
         "train",
         "eval",
+        "calibrate",
         "classify",
         "compare",
         "devices",
@@ -87,14 +88,15 @@ fn help_is_one_screen_and_more_on_request() {
     Usage: vitrine [OPTIONS] <COMMAND>
 
     Commands:
-      train     Train a model on a data set into a run directory
-      eval      Measure a model on a split: accuracy, confusion, calibration
-      classify  Name what pictures show [alias: predict]
-      compare   Train models under one budget, or set finished runs side by side
-      devices   List what this machine can compute on, each one tried
-      data      List, inspect, check or download data sets
-      plot      Redraw the plots of runs
-      help      Print this message or the help of the given subcommand(s)
+      train      Train a model on a data set into a run directory
+      eval       Measure a model on a split: accuracy, confusion, calibration
+      calibrate  Fit a model's confidence to the validation split, and keep it with the weights
+      classify   Name what pictures show [alias: predict]
+      compare    Train models under one budget, or set finished runs side by side
+      devices    List what this machine can compute on, each one tried
+      data       List, inspect, check or download data sets
+      plot       Redraw the plots of runs
+      help       Print this message or the help of the given subcommand(s)
 
     Options:
           --threads <N>  Threads to compute and decode on; without it, one a core

@@ -252,6 +252,7 @@ fn overfits(model: &[&str], lr: &str) {
             temperature: 1.0,
             epoch: 0,
             val_top1: None,
+            calibration: None,
         },
         weights: folder.path().to_owned(),
         state: folder.path().to_owned(),

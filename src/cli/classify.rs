@@ -10,11 +10,15 @@ use super::{Done, note, say};
 use crate::classify::{Classifier, Prediction};
 use crate::data;
 use crate::device::{self, DeviceChoice};
+use crate::metrics::Threshold;
 use crate::report::text;
 use crate::run;
 
 /// Pictures classified at once: enough to keep a device busy, small enough for any memory.
 const BATCH: usize = 64;
+
+/// The answer below the threshold of `--abstain`.
+const NOT_SURE: &str = "not sure";
 
 /// Prints the most probable labels of each picture.
 #[derive(Debug, Args)]
@@ -28,6 +32,9 @@ pub struct ClassifyArgs {
     /// Labels a picture.
     #[arg(long, default_value_t = 5, value_name = "K", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     topk: u32,
+    /// Answer "not sure" where more than this share of the answers might be wrong, as 5% or 0.05.
+    #[arg(long, value_name = "P", value_parser = error_rate, allow_negative_numbers = true)]
+    abstain: Option<f64>,
     /// Print JSON.
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -43,6 +50,10 @@ pub struct ClassifyArgs {
 pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     let device = device::select(args.device)?;
     let classifier = Classifier::load(&run::find_weights(&args.weights)?, &device.device)?;
+    let threshold = match args.abstain {
+        Some(rate) => Some(threshold(&classifier, rate, &args.weights)?),
+        None => None,
+    };
     let mut failed = 0;
     let mut fail = |error: &dyn std::fmt::Display| {
         failed += 1;
@@ -81,11 +92,11 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         predictions.truncate(args.topk as usize);
     }
     if args.json {
-        say(&json(&results))?;
+        say(&json(&results, threshold))?;
     } else if args.csv {
-        say(&csv(&results)?)?;
+        say(&csv(&results, threshold)?)?;
     } else if !results.is_empty() {
-        say(&plain(&results))?;
+        say(&plain(&results, threshold))?;
     }
     if failed > 0 {
         note(&format!(
@@ -95,6 +106,49 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         return Ok(Done::Partly);
     }
     Ok(Done::Success)
+}
+
+/// Reads an error rate, `5%` or `0.05`.
+fn error_rate(text: &str) -> Result<f64, String> {
+    let (number, scale) = match text.strip_suffix('%') {
+        Some(number) => (number, 100.0),
+        None => (text, 1.0),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(number) if number > 0.0 && number < scale => Ok(number / scale),
+        _ => Err("expected a share of wrong answers such as 5% or 0.05, between 0 and 1".into()),
+    }
+}
+
+/// The threshold for an error rate, which is also said.
+fn threshold(classifier: &Classifier, rate: f64, weights: &Path) -> anyhow::Result<Threshold> {
+    let weights = weights.display();
+    let Some(calibration) = classifier.calibration() else {
+        bail!(
+            "--abstain needs calibrated weights, and {weights} is not: run `vitrine calibrate {weights}` first"
+        );
+    };
+    let percent = 100.0 * rate;
+    let pictures = calibration.pictures;
+    let Some(row) = calibration.threshold(rate) else {
+        bail!(
+            "--abstain {percent}%: no confidence keeps so few answers wrong for certain, judged by {pictures} validation pictures; accept more errors, or calibrate on more pictures"
+        );
+    };
+    note(&format!(
+        "not sure below {}: at most {percent}% of the answers wrong, with 95% confidence; {} of {pictures} validation pictures are answered ({}), {} of them wrong",
+        text::percent(f64::from(row.confidence)),
+        row.answered,
+        text::percent(calibration.share(&row)),
+        row.wrong,
+    ));
+    Ok(row)
+}
+
+/// Whether a picture gets no answer.
+fn not_sure(threshold: Option<Threshold>, predictions: &[Prediction]) -> bool {
+    let confidence = predictions.first().map_or(f32::NAN, |best| best.score);
+    threshold.is_some_and(|threshold| !threshold.answers(confidence))
 }
 
 fn read_stdin() -> std::io::Result<Vec<u8>> {
@@ -130,11 +184,14 @@ fn expand(input: &str) -> anyhow::Result<Vec<PathBuf>> {
     bail!("{input}: no such file or folder");
 }
 
-fn plain(results: &[(String, Vec<Prediction>)]) -> String {
+fn plain(results: &[(String, Vec<Prediction>)], threshold: Option<Threshold>) -> String {
     let mut out = String::new();
     for (file, predictions) in results {
         out += file;
         out.push('\n');
+        if not_sure(threshold, predictions) {
+            out += &format!("  {NOT_SURE}\n");
+        }
         let width = predictions
             .iter()
             .map(|p| p.label.chars().count())
@@ -151,18 +208,35 @@ fn plain(results: &[(String, Vec<Prediction>)]) -> String {
     out
 }
 
-fn json(results: &[(String, Vec<Prediction>)]) -> String {
+fn json(results: &[(String, Vec<Prediction>)], threshold: Option<Threshold>) -> String {
     let list: Vec<_> = results
         .iter()
-        .map(|(file, predictions)| serde_json::json!({ "file": file, "predictions": predictions }))
+        .map(|(file, predictions)| {
+            let mut one = serde_json::json!({ "file": file, "predictions": predictions });
+            if let Some(row) = threshold {
+                one["not_sure"] = not_sure(threshold, predictions).into();
+                one["threshold"] = row.confidence.into();
+            }
+            one
+        })
         .collect();
     serde_json::Value::Array(list).to_string()
 }
 
-fn csv(results: &[(String, Vec<Prediction>)]) -> anyhow::Result<String> {
+/// What is not sure has one row, without an index: the confidence that did not suffice.
+fn csv(
+    results: &[(String, Vec<Prediction>)],
+    threshold: Option<Threshold>,
+) -> anyhow::Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(["filename", "index", "label", "prob"])?;
     for (file, predictions) in results {
+        if not_sure(threshold, predictions) {
+            let prob = predictions.first().map(|p| format!("{:.6}", p.score));
+            let prob = prob.unwrap_or_default();
+            writer.write_record([file.as_str(), "", NOT_SURE, &prob])?;
+            continue;
+        }
         for p in predictions {
             let (index, prob) = (p.index.to_string(), format!("{:.6}", p.score));
             writer.write_record([file.as_str(), &index, &p.label, &prob])?;

@@ -69,12 +69,19 @@ pub fn run(args: EvalArgs) -> anyhow::Result<Done> {
         skipped,
         folder,
         images_per_s,
+        temperature: (temperature, fitted_on),
     } = run::evaluate(&args.weights, &options, &device)?;
     for bad in &skipped {
         note(&format!("skipped {}: {}", bad.name, bad.reason));
     }
+    if let Some(pictures) = fitted_on {
+        note(&format!(
+            "temperature {temperature:.4}, fitted on {pictures} validation pictures"
+        ));
+    }
     if args.json {
         let mut json = serde_json::to_value(&report)?;
+        json["temperature"] = temperature.into();
         json["images_per_s"] = images_per_s.into();
         json["skipped"] = serde_json::to_value(&skipped)?;
         say(&json.to_string())?;

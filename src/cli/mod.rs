@@ -1,5 +1,6 @@
 //! The command line: arguments in, library calls, text out. The only floor that prints or exits.
 
+mod calibrate;
 mod classify;
 mod compare;
 mod data;
@@ -33,6 +34,8 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Measure a model on a split: accuracy, confusion, calibration.
     Eval(eval::EvalArgs),
+    /// Fit a model's confidence to the validation split, and keep it with the weights.
+    Calibrate(calibrate::CalibrateArgs),
     /// Name what pictures show.
     #[command(visible_alias = "predict")]
     Classify(classify::ClassifyArgs),
@@ -79,6 +82,7 @@ pub fn main() -> u8 {
     let result = match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
+        Command::Calibrate(args) => calibrate::run(args),
         Command::Classify(args) => classify::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Devices(args) => devices::run(&args).map(|()| Done::Success),

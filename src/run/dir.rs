@@ -88,6 +88,11 @@ impl RunDir {
         self.weights_folder().join("best.safetensors")
     }
 
+    /// The weights of the last epoch.
+    pub fn last(&self) -> PathBuf {
+        self.weights_folder().join("last.safetensors")
+    }
+
     /// Folder of the saved state.
     pub fn state_folder(&self) -> PathBuf {
         self.root.join("checkpoint")

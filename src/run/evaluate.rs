@@ -58,6 +58,8 @@ pub struct Evaluated {
     pub folder: Option<PathBuf>,
     /// Pictures a second.
     pub images_per_s: f64,
+    /// What the logits were divided by, and the pictures that it was fitted on, if it was.
+    pub temperature: (f32, Option<usize>),
 }
 
 /// Measures `weights`, a run directory or a file, and writes figures and plots.
@@ -90,10 +92,15 @@ pub fn evaluate(
         skipped: answers.pictures.skipped().to_vec(),
         folder,
         images_per_s: answers.predictions.images_per_s,
+        temperature: (
+            answers.meta.temperature,
+            answers.meta.calibration.map(|c| c.pictures),
+        ),
     })
 }
 
-/// Runs `weights` over the split that `options` name.
+/// Runs `weights` over the split that `options` name, and divides their logits by their
+/// temperature.
 ///
 /// # Errors
 ///
@@ -103,20 +110,34 @@ pub fn answer(
     options: &EvaluateOptions,
     device: &Selected,
 ) -> Result<Answers, RunError> {
-    let checkpoint = checkpoint::load_weights(&find_weights(weights)?, &device.device)?;
-    let meta = checkpoint.meta;
-    let run = if weights.is_dir() {
-        Some(RunDir::open(weights)?)
-    } else {
-        None
+    let file = find_weights(weights)?;
+    let run = match weights.is_dir() {
+        true => Some(RunDir::open(weights)?),
+        false => None,
     };
-    let path = match (&options.data, &run) {
+    let mut answers = answer_raw(&file, run.as_ref(), options, device)?;
+    for logit in &mut answers.predictions.logits {
+        *logit /= answers.meta.temperature;
+    }
+    Ok(answers)
+}
+
+/// [`answer`] for a weights file, which may be of a run, with the logits at temperature 1.
+pub(super) fn answer_raw(
+    file: &Path,
+    run: Option<&RunDir>,
+    options: &EvaluateOptions,
+    device: &Selected,
+) -> Result<Answers, RunError> {
+    let checkpoint = checkpoint::load_weights(file, &device.device)?;
+    let meta = checkpoint.meta;
+    let path = match (&options.data, run) {
         (Some(path), _) => Some(path.clone()),
         (None, Some(run)) => Recipe::load(&run.recipe())?.data.path,
         (None, None) => None,
     };
     let dataset = open_data(path.as_deref())?;
-    let (split, samples) = choose(&dataset, options.split, run.as_ref())?;
+    let (split, samples) = choose(&dataset, options.split, run)?;
     let samples = relabel(&dataset, &meta.classes, samples)?;
     let pictures = load_pictures(
         &dataset,
@@ -148,16 +169,13 @@ pub fn answer(
         options.batch_size,
         options.workers,
     );
-    let mut predictions = eval::predict(
+    let predictions = eval::predict(
         &checkpoint.model,
         &loader,
         &device.device,
         precision,
         &mut |_| {},
     )?;
-    for logit in &mut predictions.logits {
-        *logit /= meta.temperature;
-    }
     Ok(Answers {
         meta,
         predictions,

@@ -2,6 +2,7 @@
 //!
 //! Nothing here prints; what happens goes out as [`RunEvent`].
 
+mod calibrate;
 mod dir;
 mod evaluate;
 mod finish;
@@ -26,6 +27,7 @@ use crate::recipe::{Recipe, RecipeError};
 use crate::report::ReportError;
 use crate::train::{Outcome, Saved, TrainError, TrainEvent, Trainer, seconds_per_update};
 
+pub use calibrate::{Calibrated, calibrate};
 pub use dir::{RunDir, find_weights, next_free};
 pub use evaluate::{Answers, EvaluateOptions, Evaluated, answer, evaluate};
 pub use finish::{accuracy_line, history, recorded, redraw, write_evaluation};
@@ -104,6 +106,28 @@ pub enum RunError {
         split: SplitName,
         /// What there is.
         has: String,
+    },
+    /// Nothing says which pictures the weights may be calibrated on.
+    #[error(
+        "{path} is a bare weights file: name its run directory, which knows its validation split, or a data set with one with --data"
+    )]
+    NoValidation {
+        /// The weights.
+        path: PathBuf,
+    },
+    /// The data has no validation split.
+    #[error(
+        "{origin} has no validation split, and a temperature is fitted on nothing else; name the run directory, which keeps the one it was trained with, or data that has a val folder"
+    )]
+    NothingHeldOut {
+        /// The data set.
+        origin: String,
+    },
+    /// The weights' answers are not numbers.
+    #[error("{path} answers with logits that are not numbers: train it again with a lower --lr")]
+    NotFinite {
+        /// The weights.
+        path: PathBuf,
     },
     /// Two runs answered for other pictures.
     #[error(
@@ -378,6 +402,7 @@ pub fn train(
         temperature: 1.0,
         epoch: 0,
         val_top1: None,
+        calibration: None,
     };
     let trainer = Trainer {
         config: recipe.train_config(precision)?,

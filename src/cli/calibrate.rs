@@ -1,0 +1,100 @@
+//! `vitrine calibrate`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Done, note, say};
+use crate::device::{self, DeviceChoice};
+use crate::metrics::Calibration;
+use crate::report::text::{self, Table};
+use crate::run::{self, Calibrated};
+
+/// Fits a temperature on the validation split, so that of the answers given with 80 % confidence
+/// 80 % are right, and stores it in the weights with what `classify --abstain` needs.
+#[derive(Debug, Args)]
+pub struct CalibrateArgs {
+    /// Run directory or .safetensors file.
+    #[arg(value_name = "RUN|WEIGHTS")]
+    weights: PathBuf,
+    /// Data set with a validation split; without it, the one the run was trained on.
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Pictures a batch.
+    #[arg(short, long, default_value_t = 128, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch_size: u32,
+    /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    device: DeviceChoice,
+    /// Print one JSON object a weights file, in an array.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Error rates whose thresholds are shown.
+const RATES: [f64; 4] = [0.01, 0.02, 0.05, 0.1];
+
+/// Runs the command.
+pub fn run(args: CalibrateArgs) -> anyhow::Result<Done> {
+    let device = device::select(args.device)?;
+    note(&format!("device: {} ({})", device.name, device.reason));
+    let calibrated = run::calibrate(&args.weights, args.data, args.batch_size as usize, &device)?;
+    if args.json {
+        say(&json(&calibrated).to_string())?;
+    } else {
+        let texts: Vec<String> = calibrated.iter().map(plain).collect();
+        say(&texts.join("\n"))?;
+    }
+    Ok(Done::Success)
+}
+
+fn json(calibrated: &[Calibrated]) -> serde_json::Value {
+    let one = |c: &Calibrated| {
+        serde_json::json!({
+            "weights": c.path,
+            "temperature": c.temperature,
+            "calibration": c.calibration,
+        })
+    };
+    calibrated.iter().map(one).collect()
+}
+
+fn plain(calibrated: &Calibrated) -> String {
+    let Calibrated {
+        path,
+        temperature,
+        calibration,
+    } = calibrated;
+    let mut out = format!(
+        "{}: temperature {temperature:.4}, fitted on {} validation pictures\n",
+        path.display(),
+        text::count(calibration.pictures as u64)
+    );
+    let Calibration { before, after, .. } = calibration;
+    let mut figures = Table::new(&["", "before", "after"]);
+    for (name, before, after) in [
+        ("NLL", before.nll, after.nll),
+        ("ECE", before.ece, after.ece),
+    ] {
+        figures.row(vec![
+            name.to_owned(),
+            format!("{before:.4}"),
+            format!("{after:.4}"),
+        ]);
+    }
+    out += &figures.text();
+    let mut abstain = Table::new(&["--abstain", "answers from", "which on validation are"]);
+    for rate in RATES {
+        let cells = match calibration.threshold(rate) {
+            Some(row) => [
+                text::percent(f64::from(row.confidence)),
+                text::percent(calibration.share(&row)),
+            ],
+            None => ["–".to_owned(), "–".to_owned()],
+        };
+        let mut row = vec![format!("{:.0}%", 100.0 * rate)];
+        row.extend(cells);
+        abstain.row(row);
+    }
+    out + &abstain.text()
+}

@@ -1,0 +1,355 @@
+//! How far a model's confidence can be believed, and below which confidence it had better not
+//! answer.
+
+use serde::{Deserialize, Serialize};
+
+use super::{argmax, correct, evaluate, softmax};
+
+/// Bounds of the temperature. Outside of them logits say nothing that a model could have meant.
+const TEMPERATURES: (f64, f64) = (0.05, 20.0);
+
+/// Rows of the risk-coverage table.
+const ROWS: usize = 128;
+
+/// How often a chosen threshold may break its promise.
+const DELTA: f64 = 0.05;
+
+/// What a temperature does for a model on validation, and what its confidences are worth there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Name of the data set.
+    pub data: String,
+    /// Pictures of its validation split.
+    pub pictures: usize,
+    /// At temperature 1.
+    pub before: Figures,
+    /// At the fitted temperature.
+    pub after: Figures,
+    /// The risk-coverage curve (El-Yaniv & Wiener 2010), from the highest threshold to the lowest.
+    pub coverage: Vec<Threshold>,
+}
+
+/// How well probabilities fit what happens.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Mean negative log-likelihood in nats.
+    pub nll: f64,
+    /// Expected calibration error (Guo et al. 2017, eq. 3), 0 to 1.
+    pub ece: f64,
+}
+
+/// What comes of answering from a confidence on; in JSON `[confidence, answered, wrong]`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(from = "(f32, u64, u64)", into = "(f32, u64, u64)")]
+pub struct Threshold {
+    /// The lowest confidence that is answered, 0 to 1.
+    pub confidence: f32,
+    /// Pictures answered.
+    pub answered: u64,
+    /// Wrong ones among them.
+    pub wrong: u64,
+}
+
+impl From<(f32, u64, u64)> for Threshold {
+    fn from((confidence, answered, wrong): (f32, u64, u64)) -> Self {
+        Self {
+            confidence,
+            answered,
+            wrong,
+        }
+    }
+}
+
+impl From<Threshold> for (f32, u64, u64) {
+    fn from(row: Threshold) -> Self {
+        (row.confidence, row.answered, row.wrong)
+    }
+}
+
+impl Threshold {
+    /// Whether a picture of this confidence gets an answer; NaN does not.
+    pub fn answers(&self, confidence: f32) -> bool {
+        confidence >= self.confidence
+    }
+}
+
+impl Calibration {
+    /// Fits the temperature and measures what it changes.
+    ///
+    /// # Shapes
+    ///
+    /// `logits`: row-major `[n, K]`, finite, at temperature 1; `labels`: `[n]`; `classes`: `[K]`.
+    pub fn fit(logits: &[f32], labels: &[usize], classes: &[String], data: &str) -> (f32, Self) {
+        let temperature = fit_temperature(logits, labels);
+        let scaled: Vec<f32> = logits.iter().map(|z| z / temperature).collect();
+        let figures = |logits: &[f32]| {
+            let report = evaluate(logits, labels, &[], classes);
+            Figures {
+                nll: report.loss,
+                ece: report.ece,
+            }
+        };
+        let calibration = Self {
+            data: data.to_owned(),
+            pictures: labels.len(),
+            before: figures(logits),
+            after: figures(&scaled),
+            coverage: coverage(&scaled, labels),
+        };
+        (temperature, calibration)
+    }
+
+    /// The threshold with the largest coverage whose answers are wrong at a rate of at most
+    /// `error_rate`, with 95 % confidence; `None` where the validation split promises no such one.
+    ///
+    /// Selection with guaranteed risk (Geifman & El-Yaniv 2017, algorithm 1): a binary search over
+    /// the table, where a row passes if so few errors among so many answers had a probability of at
+    /// most δ/steps at that rate. Dividing δ by the steps pays for looking more than once, so the
+    /// promise holds for the row that is chosen, on pictures drawn as the validation split was.
+    pub fn threshold(&self, error_rate: f64) -> Option<Threshold> {
+        let (mut low, mut high) = (0, self.coverage.len());
+        let steps = f64::from(high.checked_ilog2()? + 1);
+        let mut found = None;
+        while low < high {
+            let middle = (low + high) / 2;
+            let row = self.coverage[middle];
+            if binomial_cdf(row.wrong, row.answered, error_rate) <= DELTA / steps {
+                found = Some(row);
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        found
+    }
+
+    /// Share of the validation pictures that a threshold answers.
+    pub fn share(&self, threshold: &Threshold) -> f64 {
+        threshold.answered as f64 / self.pictures.max(1) as f64
+    }
+}
+
+/// The temperature T that minimises the cross-entropy of softmax(z/T) (Guo et al. 2017, section
+/// 4.2), between 0.05 and 20.
+///
+/// In β = 1/T that is convex, so its derivative, the mean of E_p\[z\] − z_y, grows with β and is
+/// halved down to its zero. Where no answer is wrong there is none, as more confidence is always
+/// better: the temperature is then 1, as nothing speaks for another.
+///
+/// # Shapes
+///
+/// `logits`: row-major `[n, K]`, finite; `labels`: `[n]`.
+pub fn fit_temperature(logits: &[f32], labels: &[usize]) -> f32 {
+    let classes = (logits.len() / labels.len().max(1)).max(1);
+    if correct(logits, labels).iter().all(|&right| right) {
+        return 1.0;
+    }
+    let slope = |beta: f64| -> f64 {
+        let rows = logits.chunks(classes).zip(labels);
+        rows.map(|(row, &label)| {
+            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let (mut sum, mut mean) = (0.0, 0.0);
+            for &z in row {
+                let z = f64::from(z) - f64::from(max);
+                let weight = (beta * z).exp();
+                sum += weight;
+                mean += weight * z;
+            }
+            mean / sum - (f64::from(row[label]) - f64::from(max))
+        })
+        .sum()
+    };
+    // Halved on a logarithmic scale, where a step means the same at either end.
+    let (mut low, mut high) = (-TEMPERATURES.1.ln(), -TEMPERATURES.0.ln());
+    for _ in 0..40 {
+        let middle = 0.5 * (low + high);
+        if slope(middle.exp()) < 0.0 {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    (-0.5 * (low + high)).exp() as f32
+}
+
+/// The risk-coverage table: evenly spaced in pictures answered, equal confidences together.
+fn coverage(logits: &[f32], labels: &[usize]) -> Vec<Threshold> {
+    let classes = (logits.len() / labels.len().max(1)).max(1);
+    let mut answers: Vec<(f32, bool)> = logits
+        .chunks(classes)
+        .zip(labels)
+        .map(|(row, &label)| {
+            let best = argmax(row);
+            let confidence = best.map_or(0.0, |best| softmax(row)[best] as f32);
+            (confidence, best == Some(label))
+        })
+        .collect();
+    answers.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let n = answers.len();
+    let mut rows: Vec<Threshold> = Vec::new();
+    let mut wrong = 0;
+    for (i, &(confidence, right)) in answers.iter().enumerate() {
+        wrong += u64::from(!right);
+        let last_of_equals = answers.get(i + 1).is_none_or(|next| next.0 < confidence);
+        // The rows so far stand for their share of the pictures.
+        let due = (i + 1) * ROWS >= (rows.len() + 1) * n.max(ROWS) || i + 1 == n;
+        if last_of_equals && due {
+            rows.push(Threshold {
+                confidence,
+                answered: i as u64 + 1,
+                wrong,
+            });
+        }
+    }
+    rows
+}
+
+/// Probability of at most `wrong` errors in `n` answers, each wrong with probability `rate`.
+fn binomial_cdf(wrong: u64, n: u64, rate: f64) -> f64 {
+    if wrong >= n || rate <= 0.0 {
+        return 1.0;
+    }
+    if rate >= 1.0 {
+        return 0.0;
+    }
+    // Logarithms, since (1 − rate)ⁿ is smaller than any number for large n.
+    let odds = (rate / (1.0 - rate)).ln();
+    let mut term = n as f64 * (-rate).ln_1p();
+    let mut largest = term;
+    let mut terms = vec![term];
+    for i in 0..wrong {
+        term += ((n - i) as f64 / (i + 1) as f64).ln() + odds;
+        largest = largest.max(term);
+        terms.push(term);
+    }
+    let sum: f64 = terms.iter().map(|term| (term - largest).exp()).sum();
+    (largest.exp() * sum).min(1.0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Logits whose softmax is the true distribution of their labels: rows of log-probabilities
+    /// with counts of labels in proportion.
+    fn honest() -> (Vec<f32>, Vec<usize>) {
+        let (mut logits, mut labels) = (Vec::new(), Vec::new());
+        for shares in [[8, 1, 1], [1, 6, 3], [2, 3, 5]] {
+            for (label, &count) in shares.iter().enumerate() {
+                for _ in 0..count {
+                    logits.extend(shares.map(|share| (share as f32 / 10.0).ln()));
+                    labels.push(label);
+                }
+            }
+        }
+        (logits, labels)
+    }
+
+    #[test]
+    fn a_known_temperature_is_found_again() {
+        let (logits, labels) = honest();
+        for factor in [0.3f32, 1.0, 1.7, 6.0] {
+            let scaled: Vec<f32> = logits.iter().map(|z| z * factor).collect();
+            let found = fit_temperature(&scaled, &labels);
+            assert!((found / factor - 1.0).abs() < 1e-5, "{factor}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_fit_improves_the_likelihood_and_changes_no_answer() {
+        let (logits, labels) = honest();
+        let steep: Vec<f32> = logits.iter().map(|z| 4.0 * z).collect();
+        let classes = ["a", "b", "c"].map(str::to_owned);
+        let (temperature, calibration) = Calibration::fit(&steep, &labels, &classes, "set");
+        assert!((temperature - 4.0).abs() < 1e-4);
+        assert!(calibration.after.nll < calibration.before.nll);
+        // 0.8, 0.6 and 0.5 are exactly the shares of right answers.
+        assert!(calibration.after.ece < 1e-5 && calibration.before.ece > 0.2);
+        assert_eq!(calibration.pictures, 30);
+        let json = serde_json::to_string(&calibration).unwrap();
+        let back: Calibration = serde_json::from_str(&json).unwrap();
+        assert_eq!(back, calibration);
+    }
+
+    #[test]
+    fn the_temperature_keeps_its_bounds() {
+        // Nothing wrong: no temperature is better than another that is lower.
+        assert_eq!(fit_temperature(&[2.0, 0.0, 0.0, 1.0], &[0, 1]), 1.0);
+        // Worse than guessing: the flattest that there is.
+        let found = fit_temperature(&[3.0, 0.0, 0.0, 3.0], &[1, 0]);
+        assert!((found - 20.0).abs() < 1e-3, "{found}");
+    }
+
+    #[test]
+    fn the_table_counts_by_hand() {
+        // Two classes; confidences fall from picture to picture, the third and fourth are equal.
+        let logits = [4.0, 0.0, 0.0, 3.0, 2.0, 0.0, 2.0, 0.0, 0.0, 1.0];
+        let rows = coverage(&logits, &[0, 1, 1, 0, 0]);
+        let counts: Vec<_> = rows.iter().map(|r| (r.answered, r.wrong)).collect();
+        assert_eq!(counts, [(1, 0), (2, 0), (4, 1), (5, 2)]);
+        let confidence = 1.0 / (1.0 + (-2f64).exp());
+        assert!((f64::from(rows[2].confidence) - confidence).abs() < 1e-7);
+        assert!(rows[2].answers(rows[2].confidence) && !rows[2].answers(rows[3].confidence));
+        assert!(!rows[0].answers(f32::NAN));
+    }
+
+    #[test]
+    fn a_long_table_is_thinned_and_keeps_both_ends() {
+        let n = 1000;
+        let logits: Vec<f32> = (0..n).flat_map(|i| [(n - i) as f32 / 100.0, 0.0]).collect();
+        let rows = coverage(&logits, &vec![0; n]);
+        assert_eq!(rows.len(), ROWS);
+        assert_eq!((rows[0].answered, rows[ROWS - 1].answered), (8, 1000));
+        assert!(rows.is_sorted_by(|a, b| a.answered < b.answered && a.confidence > b.confidence));
+    }
+
+    /// A table of rows (answered, wrong) at falling confidences.
+    fn table(rows: &[(u64, u64)]) -> Calibration {
+        let figures = Figures { nll: 0.0, ece: 0.0 };
+        let coverage: Vec<Threshold> = rows
+            .iter()
+            .enumerate()
+            .map(|(i, &(answered, wrong))| Threshold {
+                confidence: 0.9 - 0.1 * i as f32,
+                answered,
+                wrong,
+            })
+            .collect();
+        Calibration {
+            data: String::new(),
+            pictures: rows.last().map_or(0, |r| r.0) as usize,
+            before: figures,
+            after: figures,
+            coverage,
+        }
+    }
+
+    #[test]
+    fn the_threshold_answers_as_much_as_its_promise_allows() {
+        // Three rows are searched in two steps, so each may err with probability 0.025. At an
+        // error rate of 10 %, 0.9^35 = 0.02503 is just too much and 0.9^36 = 0.0225 will do.
+        let chosen = |rows: &[(u64, u64)], rate| {
+            let found = table(rows).threshold(rate);
+            found.map(|row| row.answered)
+        };
+        assert_eq!(chosen(&[(10, 0), (36, 0), (60, 9)], 0.1), Some(36));
+        assert_eq!(chosen(&[(10, 0), (35, 0), (60, 9)], 0.1), None);
+        // One error of 54: 0.9^54 + 54·0.1·0.9^53 = 0.0237; of 53 it would be 0.0259.
+        assert_eq!(chosen(&[(10, 0), (36, 0), (54, 1)], 0.1), Some(54));
+        assert_eq!(chosen(&[(10, 0), (36, 0), (53, 1)], 0.1), Some(36));
+        assert_eq!(chosen(&[], 0.1), None);
+        let share = table(&[(30, 0), (40, 1)]);
+        assert_eq!(share.share(&share.coverage[0]), 0.75);
+    }
+
+    #[test]
+    fn the_binomial_as_in_the_tables() {
+        assert!((binomial_cdf(2, 10, 0.25) - 0.525_592_8).abs() < 1e-7);
+        assert!((binomial_cdf(0, 59, 0.05) - 0.95f64.powi(59)).abs() < 1e-12);
+        assert_eq!(binomial_cdf(4, 4, 0.5), 1.0);
+        // Far below the smallest number before it is summed up: the median of a large one.
+        let median = binomial_cdf(50_000, 100_000, 0.5);
+        assert!((median - 0.501_26).abs() < 1e-4, "{median}");
+    }
+}
