@@ -88,7 +88,7 @@ fn without_comments(text: &str) -> String {
         .join("\n")
 }
 
-/// `src/train/ema.rs` → `train`, `src/recipe.rs` → `recipe`.
+/// `src/train/ema.rs` → `train`, `src/eval.rs` → `eval`.
 fn module(file: &str) -> &str {
     let first = file.split('/').next().unwrap();
     first.strip_suffix(".rs").unwrap_or(first)
