@@ -10,9 +10,11 @@ use std::fs::File;
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{AllocationProperty, DType, Device, Tensor, TensorData};
+use bytes::Bytes;
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
@@ -146,14 +148,50 @@ pub fn save_weights(path: &Path, model: &Model, meta: &WeightsMeta) -> Result<()
 ///
 /// Every [`CheckpointError`] but `Write`.
 pub fn load_weights(path: &Path, device: &Device) -> Result<Checkpoint, CheckpointError> {
+    let (checkpoint, check) = begin_to_load_weights(path, device)?;
+    check.wait()?;
+    Ok(checkpoint)
+}
+
+/// [`load_weights`] without the wait for the file's hash, which is nearly all of the time it takes.
+///
+/// Nothing that comes of the checkpoint may be shown before [`HashCheck::wait`] has succeeded.
+///
+/// # Errors
+///
+/// Every [`CheckpointError`] but `Write`; `Tampered` from the check, or from here where the change
+/// has left nothing to load.
+pub fn begin_to_load_weights(
+    path: &Path,
+    device: &Device,
+) -> Result<(Checkpoint, HashCheck), CheckpointError> {
     let file = TensorFile::open(path)?;
-    let meta: WeightsMeta = file.meta()?;
+    let (meta, check) = file.unchecked_meta()?;
+    let loaded = build(&file, meta, device);
+    if loaded.is_err() {
+        // A file that was changed is called that, not what the change made of it.
+        check.wait()?;
+    }
+    Ok((loaded?, check))
+}
+
+fn build(
+    file: &TensorFile,
+    meta: WeightsMeta,
+    device: &Device,
+) -> Result<Checkpoint, CheckpointError> {
     meta.model
         .validate()
         .map_err(|e| file.mismatch(e.to_string()))?;
     meta.preprocess
         .validate()
         .map_err(|e| file.mismatch(e.to_string()))?;
+    let (prepared, expected) = (meta.preprocess.image_size, meta.model.image_size());
+    if prepared != expected {
+        return Err(file.mismatch(format!(
+            "pictures of {prepared} pixels a side for a model of {expected}"
+        )));
+    }
     if meta.classes.len() != meta.model.num_classes() {
         return Err(file.mismatch(format!(
             "{} class names for a head of {} classes",
@@ -161,7 +199,7 @@ pub fn load_weights(path: &Path, device: &Device) -> Result<Checkpoint, Checkpoi
             meta.model.num_classes()
         )));
     }
-    let model = file.fill(meta.model.init_constant(device).valid(), device)?;
+    let model = file.fill(meta.model.init_constant(device), device)?.valid();
     Ok(Checkpoint { meta, model })
 }
 
@@ -178,6 +216,46 @@ pub fn save_meta(path: &Path, meta: &WeightsMeta) -> Result<(), CheckpointError>
     // Some systems refuse to replace a file that is mapped.
     drop(file);
     write_file(path, &serialized)
+}
+
+/// The comparison of a file with its hash, which begins at once on the process's pool.
+#[derive(Debug, Clone)]
+pub struct HashCheck {
+    path: PathBuf,
+    /// Whoever asks first, the pool or [`wait`](Self::wait), computes it, and the other one waits:
+    /// a pool that is busy, or that waits for this very answer, holds nobody up.
+    matches: Arc<LazyLock<bool, Comparison>>,
+}
+
+type Comparison = Box<dyn FnOnce() -> bool + Send>;
+
+impl HashCheck {
+    fn start(path: &Path, compare: impl FnOnce() -> bool + Send + 'static) -> Self {
+        let compare: Comparison = Box::new(compare);
+        let matches = Arc::new(LazyLock::new(compare));
+        let shared = Arc::clone(&matches);
+        rayon::spawn(move || {
+            LazyLock::force(&shared);
+        });
+        Self {
+            path: path.to_owned(),
+            matches,
+        }
+    }
+
+    /// Returns once the file is known to be as it was written.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Tampered`].
+    pub fn wait(&self) -> Result<(), CheckpointError> {
+        if **self.matches {
+            return Ok(());
+        }
+        Err(CheckpointError::Tampered {
+            path: self.path.clone(),
+        })
+    }
 }
 
 /// The key of our JSON in the safetensors metadata. It is the only key: a second one would make
@@ -307,7 +385,8 @@ fn hash_place(file: &[u8]) -> Option<Range<usize>> {
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    map: Mmap,
+    /// The map, which lives as long as the last tensor that lies in it.
+    bytes: Bytes,
 }
 
 impl TensorFile {
@@ -329,12 +408,13 @@ impl TensorFile {
         }
         // SAFETY: the map is read-only, and our own writers never change a file in place, they
         // rename a new one over it. A foreign process that truncates the file while it is mapped
-        // could still fault us; mapping is worth that, as it makes a cold start cheap.
+        // could still fault us, and one that writes into it could change a model that is loaded;
+        // mapping is worth that, as it makes a cold start cheap.
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }.map_err(read)?;
         Ok(Self {
             path: path.to_owned(),
-            map,
+            bytes: Bytes::from_owner(map),
         })
     }
 
@@ -353,7 +433,7 @@ impl TensorFile {
     }
 
     fn tensors(&self) -> Result<SafeTensors<'_>, CheckpointError> {
-        SafeTensors::deserialize(&self.map).map_err(|e| self.corrupt(e))
+        SafeTensors::deserialize(&self.bytes).map_err(|e| self.corrupt(e))
     }
 
     /// The metadata that [`write_tensors`] wrote, once the file matches its hash.
@@ -362,8 +442,15 @@ impl TensorFile {
     ///
     /// `Corrupt`, `Foreign` or `Tampered`.
     pub fn meta<M: DeserializeOwned>(&self) -> Result<M, CheckpointError> {
+        let (meta, check) = self.unchecked_meta()?;
+        check.wait()?;
+        Ok(meta)
+    }
+
+    /// The metadata, while the file is compared with its hash.
+    fn unchecked_meta<M: DeserializeOwned>(&self) -> Result<(M, HashCheck), CheckpointError> {
         let (header_bytes, header) =
-            SafeTensors::read_metadata(&self.map).map_err(|e| self.corrupt(e))?;
+            SafeTensors::read_metadata(&self.bytes).map_err(|e| self.corrupt(e))?;
         self.tensors()?;
         let json = header
             .metadata()
@@ -374,24 +461,28 @@ impl TensorFile {
             })?;
         let envelope: Envelope<M> =
             serde_json::from_str(json).map_err(|e| self.corrupt(format!("metadata: {e}")))?;
-        let (header, data) = self.map.split_at(8 + header_bytes);
-        let hash = match envelope.format {
-            1 => Some(digest([data])),
-            FORMAT => hash_place(header).map(|place| {
-                digest([&header[..place.start], &NO_HASH, &header[place.end..], data])
-            }),
-            newer => {
-                return Err(
-                    self.corrupt(format!("format {newer}, this vitrine reads up to {FORMAT}"))
-                );
-            }
-        };
-        if hash.as_ref() != Some(&envelope.sha256) {
-            return Err(CheckpointError::Tampered {
-                path: self.path.clone(),
-            });
+        let Envelope {
+            format,
+            sha256,
+            meta,
+        } = envelope;
+        if !(1..=FORMAT).contains(&format) {
+            return Err(self.corrupt(format!(
+                "format {format}, this vitrine reads up to {FORMAT}"
+            )));
         }
-        Ok(envelope.meta)
+        let bytes = self.bytes.clone();
+        let check = HashCheck::start(&self.path, move || {
+            let (header, data) = bytes.split_at(8 + header_bytes);
+            if format == 1 {
+                return digest([data]) == sha256;
+            }
+            hash_place(header).is_some_and(|place| {
+                let (before, after) = (&header[..place.start], &header[place.end..]);
+                digest([before, &NO_HASH, after, data]) == sha256
+            })
+        });
+        Ok((meta, check))
     }
 
     /// One tensor's values, or `None` where the file has none of that name.
@@ -455,10 +546,24 @@ impl TensorFile {
         }
         Ok(parameters::replace(model, |path, _| {
             let view = tensors.tensor(&format!("{prefix}{path}")).ok()?;
-            let values = floats(&view);
-            let shape = [values.len()];
-            Some(Tensor::from_data(TensorData::new(values, shape), device))
+            Some(Tensor::from_data(self.data(&view), device))
         }))
+    }
+
+    /// A tensor's values, flat: in the map, where they lie there as this processor reads them.
+    /// Whoever changes them gets a copy from Burn.
+    ///
+    /// A copy would cost a cold start twice: the copying, and fresh memory for the kernel to clear.
+    fn data(&self, view: &TensorView<'_>) -> TensorData {
+        let shape = [view.data().len() / size_of::<f32>()];
+        let in_place =
+            cfg!(target_endian = "little") && view.data().as_ptr().cast::<f32>().is_aligned();
+        if !in_place {
+            return TensorData::new(floats(view), shape);
+        }
+        let bytes = self.bytes.slice_ref(view.data());
+        let bytes = burn::tensor::Bytes::from_shared(bytes, AllocationProperty::Other);
+        TensorData::from_bytes(bytes, shape, DType::F32)
     }
 }
 
@@ -642,6 +747,50 @@ pub(crate) mod tests {
         );
     }
 
+    #[test]
+    fn a_change_that_leaves_nothing_to_load_is_called_a_change() {
+        let (_folder, path, _) = saved();
+        let mut bytes = fs::read(&path).unwrap();
+        let key = br#""mlp_dim\":5"#;
+        let at = bytes.windows(key.len()).position(|w| w == key).unwrap();
+        bytes[at + key.len() - 1] = b'6';
+        fs::write(&path, &bytes).unwrap();
+        assert!(matches!(load(&path), Err(CheckpointError::Tampered { .. })));
+    }
+
+    #[test]
+    fn values_lie_in_the_map_and_changing_a_tensor_leaves_the_file_alone() {
+        let (_folder, path, _) = saved();
+        let whole = fs::read(&path).unwrap();
+        let file = TensorFile::open(&path).unwrap();
+        let view = file.tensors().unwrap();
+        let view = view.tensor("Vit.head.weight").unwrap();
+        let data = file.data(&view);
+        assert_eq!(data.as_bytes().as_ptr(), view.data().as_ptr());
+
+        // The only owner of a tensor may change it in place.
+        let tensor = Tensor::<1>::from_data(data, &Device::flex());
+        let changed = host(tensor.add_scalar(1.0));
+        let expected: Vec<f32> = floats(&view).iter().map(|x| x + 1.0).collect();
+        assert_eq!(changed, expected);
+        assert_eq!(fs::read(&path).unwrap(), whole);
+    }
+
+    #[test]
+    fn values_that_are_not_aligned_are_copied() {
+        let (_folder, path, model) = saved();
+        let whole = fs::read(&path).unwrap();
+        let (size, rest) = whole.split_at(8);
+        let size = u64::from_le_bytes(size.try_into().unwrap());
+        let (header, data) = rest.split_at(size as usize);
+        let shifted = [&(size + 1).to_le_bytes()[..], header, b" ", data].concat();
+        fs::write(&path, shifted).unwrap();
+        let file = TensorFile::open(&path).unwrap();
+        let device = Device::flex();
+        let read = file.fill(tiny().init_constant(&device), &device).unwrap();
+        assert_eq!(host_tensors(&read), host_tensors(&model));
+    }
+
     /// A file as `write_tensors` makes it, after `change`.
     fn with_tensors(change: impl FnOnce(&mut Vec<HostTensor>)) -> String {
         let (_folder, path, model) = saved();
@@ -683,6 +832,12 @@ pub(crate) mod tests {
         assert_eq!(
             refused(&two),
             "FILE does not fit its own model configuration: 2 class names for a head of 3 classes"
+        );
+        let mut larger = meta();
+        larger.preprocess.image_size = 9;
+        assert_eq!(
+            refused(&larger),
+            "FILE does not fit its own model configuration: pictures of 9 pixels a side for a model of 8"
         );
         let mut flat = meta();
         flat.preprocess.std[1] = 0.0;

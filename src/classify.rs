@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::checkpoint::{self, Checkpoint, CheckpointError};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, HashCheck};
 use crate::data::{DecodeLimits, RawPicture, decode};
 use crate::metrics::{self, Calibration};
 use crate::ops::{Precision, Prepared};
@@ -48,27 +48,35 @@ pub struct Prediction {
 #[derive(Debug)]
 pub struct Classifier {
     checkpoint: Checkpoint,
+    check: HashCheck,
     prepared: Prepared,
     device: Device,
 }
 
 impl Classifier {
-    /// Loads weights onto `device`.
+    /// Loads weights onto `device`; their hash is computed while pictures are prepared and
+    /// classified.
     ///
     /// # Errors
     ///
     /// [`CheckpointError`].
     pub fn load(weights: &Path, device: &Device) -> Result<Self, CheckpointError> {
+        let (checkpoint, check) = checkpoint::begin_to_load_weights(weights, device)?;
         Ok(Self {
-            checkpoint: checkpoint::load_weights(weights, device)?,
+            checkpoint,
+            check,
             prepared: Prepared::default(),
             device: device.clone(),
         })
     }
 
-    /// Class names, in the order of the logits.
-    pub fn classes(&self) -> &[String] {
-        &self.checkpoint.meta.classes
+    /// Returns once the weights are known to be as they were written.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Tampered`].
+    pub fn verify(&self) -> Result<(), CheckpointError> {
+        self.check.wait()
     }
 
     /// What its confidence is worth; `None` where nobody has calibrated it.
@@ -109,9 +117,14 @@ impl Classifier {
     }
 
     /// Every class for each prepared picture, most probable first.
-    pub fn classify(&self, pictures: &[Vec<f32>]) -> Vec<Vec<Prediction>> {
+    ///
+    /// # Errors
+    ///
+    /// As for [`verify`](Self::verify): weights that were changed give no answer.
+    pub fn classify(&self, pictures: &[Vec<f32>]) -> Result<Vec<Vec<Prediction>>, CheckpointError> {
         if pictures.is_empty() {
-            return Vec::new();
+            self.verify()?;
+            return Ok(Vec::new());
         }
         let size = self.checkpoint.meta.preprocess.image_size;
         let shape = [pictures.len(), 3, size, size];
@@ -123,15 +136,17 @@ impl Classifier {
             .div_scalar(self.checkpoint.meta.temperature)
             .try_into_vec_as::<f32>()
             .expect("logits read back as f32");
-        logits
-            .chunks(self.classes().len())
+        self.verify()?;
+        let classes = &self.checkpoint.meta.classes;
+        let predictions = logits
+            .chunks(classes.len())
             .map(|row| {
                 let probabilities = metrics::softmax(row);
                 let mut predictions: Vec<Prediction> = probabilities
                     .into_iter()
                     .enumerate()
                     .map(|(index, score)| Prediction {
-                        label: self.classes()[index].clone(),
+                        label: classes[index].clone(),
                         score: score as f32,
                         index,
                     })
@@ -139,6 +154,7 @@ impl Classifier {
                 predictions.sort_by(|a, b| b.score.total_cmp(&a.score));
                 predictions
             })
-            .collect()
+            .collect();
+        Ok(predictions)
     }
 }

@@ -238,6 +238,15 @@ fn named(
             there: list(&everything()),
         });
     }
+    #[cfg(feature = "cpu")]
+    if (backend, index) == (Backend::Cpu, None) {
+        // The processor needs neither a search nor a check, and a cold start has no time for them.
+        return Ok(Selected {
+            device: Device::flex(),
+            name: choice.to_string(),
+            reason: "as asked".to_owned(),
+        });
+    }
     let adapters = backend.adapters();
     let wanted = match index {
         Some(index) => adapters.get(index),
@@ -259,16 +268,6 @@ fn named(
         });
     };
     let exact = adapter.choice();
-    if backend == Backend::Cpu {
-        // The processor needs no check, and a cold start has no time for one.
-        if let Ok(device) = adapter.open() {
-            return Ok(Selected {
-                device,
-                name: exact.to_string(),
-                reason: "as asked".to_owned(),
-            });
-        }
-    }
     match adapter
         .check()
         .and_then(|check| Ok((adapter.open()?, check)))

@@ -261,6 +261,16 @@ fn weights_that_are_not_whole_are_refused() {
         fails(&place.run(&format!("classify {weights} dot.png")), message);
         fails(&place.run(&format!("eval {weights} --device cpu")), message);
     }
+    // The hash is known last, and yet nothing else is said before.
+    for rest in [
+        "nowhere.png empty.safetensors dot.png",
+        "dot.png --abstain 5%",
+    ] {
+        fails(
+            &place.run(&format!("classify tampered.safetensors {rest}")),
+            "tampered.safetensors was changed after it was written: its bytes do not match their SHA-256; copy or train it again",
+        );
+    }
 }
 
 #[test]

@@ -55,15 +55,18 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         None => None,
     };
     let mut failed = 0;
-    let mut fail = |error: &dyn std::fmt::Display| {
+    let mut fail = |error: &dyn std::fmt::Display| -> anyhow::Result<()> {
+        // Weights that were changed are the only error there is.
+        classifier.verify()?;
         failed += 1;
         note(&format!("error: {error}"));
+        Ok(())
     };
     let mut files = Vec::new();
     for input in &args.inputs {
         match expand(input) {
             Ok(found) => files.extend(found),
-            Err(error) => fail(&error),
+            Err(error) => fail(&error)?,
         }
     }
     let mut results: Vec<(String, Vec<Prediction>)> = Vec::new();
@@ -83,10 +86,10 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
                     names.push(file.display().to_string());
                     pictures.push(picture);
                 }
-                Err(error) => fail(&error),
+                Err(error) => fail(&error)?,
             }
         }
-        results.extend(names.into_iter().zip(classifier.classify(&pictures)));
+        results.extend(names.into_iter().zip(classifier.classify(&pictures)?));
     }
     for (_, predictions) in &mut results {
         predictions.truncate(args.topk as usize);
@@ -122,6 +125,8 @@ fn error_rate(text: &str) -> Result<f64, String> {
 
 /// The threshold for an error rate, which is also said.
 fn threshold(classifier: &Classifier, rate: f64, weights: &Path) -> anyhow::Result<Threshold> {
+    // What is said here comes of the weights file.
+    classifier.verify()?;
     let weights = weights.display();
     let Some(calibration) = classifier.calibration() else {
         bail!(

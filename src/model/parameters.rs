@@ -44,13 +44,29 @@ pub fn values<M: Module>(module: &M) -> Vec<(String, Tensor<1>)> {
     values
 }
 
-/// Paths and shapes of every float tensor of a module.
+/// Paths and shapes of every float tensor of a module; a tensor that Burn has yet to make is not
+/// made for it.
 pub fn shapes<M: Module>(module: &M) -> Vec<(String, Vec<usize>)> {
-    let mut shapes = Vec::new();
-    visit(module, |path, shape, _, _| {
-        shapes.push((path.to_owned(), shape.to_vec()));
-    });
-    shapes
+    #[derive(Default)]
+    struct Shapes {
+        path: Vec<String>,
+        shapes: Vec<(String, Vec<usize>)>,
+    }
+    impl ModuleVisitor for Shapes {
+        fn enter_module(&mut self, name: &str, _container: &str) {
+            self.path.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let shape = param.lazy_shape().as_slice().to_vec();
+            self.shapes.push((self.path.join("."), shape));
+        }
+    }
+    let mut visitor = Shapes::default();
+    module.visit(&mut visitor);
+    visitor.shapes
 }
 
 /// Takes the gradient of each trainable tensor out of `gradients`.
@@ -77,25 +93,55 @@ pub fn take_gradients<M: Module>(module: &M, gradients: &mut Gradients) -> Vec<O
 }
 
 /// Gives each trainable tensor to `new`, which returns its next value.
-pub fn update<M: Module>(module: M, mut new: impl FnMut(Tensor<1>) -> Tensor<1>) -> M {
-    module.map(&mut Rewrite {
-        path: Vec::new(),
-        new: |_: &str, _: &[usize], value: Tensor<1>, trainable: bool| {
-            if trainable { new(value) } else { value }
-        },
-    })
+pub fn update<M: Module>(module: M, new: impl FnMut(Tensor<1>) -> Tensor<1>) -> M {
+    struct Update<F>(F);
+    impl<F: FnMut(Tensor<1>) -> Tensor<1>> ModuleMapper for Update<F> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, tensor, mapper) = param.consume();
+            if !tensor.is_require_grad() {
+                return Param::from_mapped_value(id, tensor, mapper);
+            }
+            let shape = tensor.dims();
+            let value = (self.0)(flat(tensor.inner()));
+            let tensor = value.reshape(shape).autodiff().set_require_grad(true);
+            Param::from_mapped_value(id, tensor, mapper)
+        }
+    }
+    module.map(&mut Update(new))
 }
 
 /// Replaces every tensor for which `new(path, shape)` gives a value of as many elements.
-pub fn replace<M: Module>(
-    module: M,
-    mut new: impl FnMut(&str, &[usize]) -> Option<Tensor<1>>,
-) -> M {
-    module.map(&mut Rewrite {
+///
+/// Burn makes a parameter's first value when it is first asked for; one that is replaced here
+/// before that is never made.
+pub fn replace<M: Module>(module: M, new: impl FnMut(&str, &[usize]) -> Option<Tensor<1>>) -> M {
+    struct Replace<F> {
+        path: Vec<String>,
+        new: F,
+    }
+    impl<F: FnMut(&str, &[usize]) -> Option<Tensor<1>>> ModuleMapper for Replace<F> {
+        fn enter_module(&mut self, name: &str, _container: &str) {
+            self.path.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.pop();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let shape = param.lazy_shape();
+            let Some(value) = (self.new)(&self.path.join("."), shape.as_slice()) else {
+                return param;
+            };
+            let mut tensor: Tensor<D> = value.reshape(shape);
+            if param.lazy_device().is_autodiff() {
+                tensor = tensor.autodiff();
+            }
+            let id = param.id;
+            param.transform_for_load(tensor, id)
+        }
+    }
+    module.map(&mut Replace {
         path: Vec::new(),
-        new: |path: &str, shape: &[usize], value: Tensor<1>, _: bool| {
-            new(path, shape).unwrap_or(value)
-        },
+        new,
     })
 }
 
@@ -134,35 +180,35 @@ fn visit<M: Module>(module: &M, see: impl FnMut(&str, &[usize], Tensor<1>, bool)
     });
 }
 
-struct Rewrite<F> {
-    path: Vec<String>,
-    new: F,
-}
+#[cfg(test)]
+mod tests {
+    use burn::module::ParamId;
+    use burn::tensor::{Device, Shape};
 
-impl<F: FnMut(&str, &[usize], Tensor<1>, bool) -> Tensor<1>> ModuleMapper for Rewrite<F> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
-    }
+    use super::*;
 
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let (id, tensor, mapper) = param.consume();
-        let trainable = tensor.is_require_grad();
-        let autodiff = tensor.is_autodiff();
-        let shape = tensor.dims();
-        let value = (self.new)(
-            &self.path.join("."),
-            &shape,
-            flat(tensor.inner()),
-            trainable,
-        );
-        let mut tensor: Tensor<D> = value.reshape(shape);
-        if autodiff {
-            tensor = tensor.autodiff();
+    #[test]
+    fn what_is_replaced_is_never_made() {
+        for device in [Device::default(), Device::default().autodiff()] {
+            let trains = device.is_autodiff();
+            let param = Param::<Tensor<2>>::uninitialized(
+                ParamId::new(),
+                |_: &Device, _| panic!("made in vain"),
+                device.clone(),
+                true,
+                Shape::new([3, 5]),
+            );
+            assert_eq!(shapes(&param), [(String::new(), vec![3, 5])]);
+            let id = param.id;
+            let new = |_: &str, shape: &[usize]| {
+                let elements = shape.iter().product::<usize>();
+                let plain = device.clone().without_autodiff();
+                Some(Tensor::ones([elements], &plain))
+            };
+            let replaced = replace(param, new);
+            assert_eq!(replaced.id, id);
+            let value = replaced.val();
+            assert_eq!((value.dims(), value.is_require_grad()), ([3, 5], trains));
         }
-        Param::from_mapped_value(id, tensor.set_require_grad(trainable), mapper)
     }
 }

@@ -24,8 +24,8 @@ pub mod profile;
 #[cfg(feature = "cpu")]
 use std::{
     any::{Any, TypeId},
-    collections::HashMap,
-    sync::{Arc, PoisonError},
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, MutexGuard, PoisonError},
 };
 
 use burn::tensor::{Device, FloatDType, Tensor};
@@ -120,7 +120,10 @@ pub struct Scale {
 /// Added to the variance, as in timm and in the original Vision Transformer.
 pub const EPSILON: f64 = 1e-6;
 
-/// Weights packed for the kernels, kept from one inference to the next.
+/// Weights packed for the kernels, kept from their second use on.
+///
+/// A single inference gains nothing from keeping: it packs every layer into the memory that the one
+/// before has freed, which is in the cache and needs no clearing by the kernel.
 ///
 /// Only the processor's kernels pack; elsewhere it stays empty. What is kept holds on to the
 /// weights it was made of, so it can never belong to others.
@@ -130,9 +133,9 @@ pub struct Prepared {
     packed: std::sync::Mutex<HashMap<(usize, TypeId), Kept>>,
 }
 
-/// Something packed, and the weights that it was made of.
+/// The weights that were packed once, and what became of them when they were packed again.
 #[cfg(feature = "cpu")]
-type Kept = (Vec<cpu::tape::Values>, Arc<dyn Any + Send + Sync>);
+type Kept = (Vec<cpu::tape::Values>, Option<Arc<dyn Any + Send + Sync>>);
 
 impl std::fmt::Debug for Prepared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -153,17 +156,32 @@ impl Prepared {
             return Arc::new(pack(slices()));
         };
         let key = (slices()[0].as_ptr().addr(), TypeId::of::<P>());
-        let mut all = prepared
-            .packed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let (_, packed) = all.entry(key).or_insert_with(|| {
-            let packed: Arc<dyn Any + Send + Sync> = Arc::new(pack(slices()));
-            (weights.map(Clone::clone).to_vec(), packed)
-        });
-        Arc::clone(packed)
-            .downcast()
-            .expect("the key holds the type")
+        let again = match prepared.lock().entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert((weights.map(Clone::clone).to_vec(), None));
+                false
+            }
+            Entry::Occupied(entry) => match &entry.get().1 {
+                Some(packed) => {
+                    return Arc::clone(packed)
+                        .downcast()
+                        .expect("the key holds the type");
+                }
+                None => true,
+            },
+        };
+        // Not under the lock: packing runs on the pool, and a thread of the pool that waits there may
+        // take up another inference, which would wait for the lock that it holds itself.
+        let packed = Arc::new(pack(slices()));
+        if again && let Some((_, kept)) = prepared.lock().get_mut(&key) {
+            let packed: Arc<dyn Any + Send + Sync> = Arc::<P>::clone(&packed);
+            *kept = Some(packed);
+        }
+        packed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(usize, TypeId), Kept>> {
+        self.packed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -50,10 +50,11 @@ impl<'a> Weights<'a> {
     /// Both layers, the norm folded into the first.
     pub fn packed<E: Operand>(&self) -> [Packed<E>; 2] {
         let folded = Folded::new(self.gamma, self.beta, self.qkv);
-        [
-            Packed::folded(&folded, self.qkv_bias),
-            Packed::new(self.projection, self.projection_bias),
-        ]
+        let (first, second) = rayon::join(
+            || Packed::folded(&folded, self.qkv_bias),
+            || Packed::new(self.projection, self.projection_bias),
+        );
+        [first, second]
     }
 }
 

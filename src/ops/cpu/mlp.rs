@@ -38,10 +38,11 @@ impl<'a> Weights<'a> {
     /// Both layers, the norm folded into the first.
     pub fn packed<E: Operand>(&self) -> [Packed<E>; 2] {
         let folded = Folded::new(self.gamma, self.beta, self.weight1);
-        [
-            Packed::folded(&folded, self.bias1),
-            Packed::new(self.weight2, self.bias2),
-        ]
+        let (first, second) = rayon::join(
+            || Packed::folded(&folded, self.bias1),
+            || Packed::new(self.weight2, self.bias2),
+        );
+        [first, second]
     }
 }
 
