@@ -485,6 +485,11 @@ impl TensorFile {
         Ok((meta, check))
     }
 
+    /// SHA-256 of the whole file, as `sha256sum` prints it.
+    pub fn sha256(&self) -> String {
+        digest([&self.map[..]])
+    }
+
     /// One tensor's values, or `None` where the file has none of that name.
     ///
     /// # Errors
@@ -600,6 +605,7 @@ pub(crate) mod tests {
             stem: Stem::Linear,
             registers: 1,
             drop_path: 0.0,
+            distillation_token: true,
         })
     }
 

@@ -960,6 +960,128 @@ fn a_run_directory_holds_everything() {
 }
 
 #[test]
+fn a_student_learns_from_a_finished_run() {
+    let place = Place::new();
+    place.write(
+        "teacher/recipe.toml",
+        trained().place.read("run/recipe.toml"),
+    );
+    place.write("teacher/weights/best.safetensors", weights(&place));
+    place.pictures("pets", &["cat", "dog"], 20);
+    let student = "--model resnet9 --set model.width=4 --image-size 16 --steps 2 -b 8 --device cpu";
+    let train = format!("train --data pets {student}");
+    let said = place
+        .run(&format!(
+            "{train} --teacher teacher --teacher-device cpu --profile --out student"
+        ))
+        .ok();
+    assert!(said.err.contains("teacher's device: cpu"), "{}", said.err);
+    let parts: Vec<&str> = said
+        .err
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split("   ").next())
+        .collect();
+    assert_eq!(
+        parts[..5],
+        [
+            "waiting for data",
+            "teacher",
+            "forward",
+            "backward",
+            "optimizer"
+        ]
+    );
+    let info: serde_json::Value = serde_json::from_str(&place.read("student/run.json")).unwrap();
+    let hash = info["teacher"]["sha256"].as_str().unwrap();
+    assert!(place.read("student/recipe.toml").contains(hash));
+    assert_eq!(info["teacher"]["model"], "vit-micro");
+
+    let said = place
+        .run(&format!("{train} --teacher teacher --dry-run"))
+        .ok();
+    assert!(said.out.contains("# teacher: vit-micro, "), "{}", said.out);
+    let alone = place.run(&format!("{train} --profile --out alone")).ok();
+    assert!(!alone.err.contains("teacher"), "{}", alone.err);
+
+    // With another teacher than the recipe's, the old hash is not asked for.
+    let again = "train --recipe student/recipe.toml --device cpu --out again";
+    place.run(&format!("{again} --teacher student")).ok();
+    // The same file may move; another is refused.
+    place.write("moved.safetensors", weights(&place));
+    place
+        .run("train --resume student --device cpu --steps 3 --teacher moved.safetensors")
+        .ok();
+    let said = place.run("train --resume student --device cpu --steps 4 --teacher again");
+    let found = said.err.split("SHA-256 ").nth(1).unwrap_or_default();
+    let found = found.split(':').next().unwrap();
+    fails(
+        &said,
+        &format!(
+            "the teacher again/weights/best.safetensors has SHA-256 {found}: expected {hash}, as \
+             distillation.sha256 has it; name the file that it was with --teacher, or begin a new run"
+        ),
+    );
+}
+
+#[test]
+fn a_teacher_that_cannot_teach_is_refused_before_a_folder_is_made() {
+    let place = Place::new();
+    weights(&place);
+    place.pictures("pets", &["cat", "dog"], 20);
+    place.pictures("birds", &["cat", "emu", "gull"], 5);
+    let teacher = "--teacher best.safetensors";
+    let run = |more: &str| {
+        let said = place.run(&format!("train {TINY} --out run {more}"));
+        assert!(!place.path("run").exists());
+        said
+    };
+    fails(
+        &run("--data pets --teacher gone"),
+        "gone is no run directory (there is nothing of that name); there is no run here yet: \
+         `vitrine train` makes one",
+    );
+    fails(
+        &run(&format!("--data birds {teacher}")),
+        "the teacher best.safetensors knows 2 classes (cat, dog), birds has 3 (cat, emu, gull), \
+         and class 1 is \"dog\" there and \"emu\" here: expected the same classes in the same \
+         order; train a teacher on this data, or name another with --teacher",
+    );
+    fails(
+        &run("--data pets --teacher-device cpu"),
+        "--teacher-device cpu: there is no teacher; name one with --teacher",
+    );
+    let through = "--set distillation.through=token";
+    fails(
+        &run(&format!(
+            "--data pets {teacher} {through} --set distillation.weight=1.0"
+        )),
+        "distillation.weight is 1: expected more than 0 and less than 1 with \
+         distillation.through = \"token\", where one head learns from the teacher and one from \
+         the labels",
+    );
+    fails(
+        &run(&format!(
+            "--data pets {teacher} --set distillation.weight=0.0"
+        )),
+        "distillation.weight is 0: expected more than 0, or a distillation.guidance above 0: as it \
+         is, the teacher teaches nothing",
+    );
+    fails(
+        &run(&format!(
+            "--data pets {teacher} --set model.distillation_token=true"
+        )),
+        "recipe: model.distillation_token is true, and the teacher does not speak through it: set \
+         distillation.through = \"token\"",
+    );
+    let cnn = "train --model resnet9 --image-size 16 --data pets --out run";
+    fails(
+        &place.run(&format!("{cnn} {teacher} {through}")),
+        "recipe: distillation.through is \"token\", and resnet9 has no tokens: expected \
+         \"pooled\", or a Vision Transformer",
+    );
+}
+
+#[test]
 fn a_dry_run_writes_nothing() {
     let place = Place::new();
     place.pictures("pets", &["cat", "dog"], 6);

@@ -80,6 +80,7 @@ fn check(name: &str, pooling: Pooling, registers: usize) {
         stem: Stem::Linear,
         registers,
         drop_path: 0.0,
+        distillation_token: false,
     });
     config.validate().unwrap();
     let tensors = fixture(name);

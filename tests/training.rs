@@ -244,6 +244,7 @@ fn overfits(model: &[&str], lr: &str) {
         train: loader,
         val: None,
         device: cpu().device,
+        distillation: None,
         meta: WeightsMeta {
             name: "tiny".to_owned(),
             model: recipe.model_config(12, 3).unwrap(),
@@ -338,6 +339,104 @@ fn a_resumed_resnet_equals_an_uninterrupted_one() {
         "batch norm's statistics are part of the state"
     );
     assert_same(&run, &whole, "interrupted twice");
+}
+
+/// A ResNet-9 trained for an epoch on this data, as `distillation.teacher`.
+fn teacher(data: &Path, folder: &Path) -> (PathBuf, String) {
+    let root = folder.join("teacher");
+    train(
+        &recipe(data, &[RESNET, &["train.epochs=1"]]),
+        &root,
+        false,
+        never,
+    )
+    .unwrap();
+    let setting = format!("distillation.teacher={:?}", root.display().to_string());
+    (root, setting)
+}
+
+/// Every part of distillation: a token, soft targets, and guidance for the first half.
+const DISTILLED: &[&str] = &[
+    "distillation.through=token",
+    "distillation.guidance=0.5",
+    "distillation.guidance_until=0.5",
+];
+
+#[test]
+fn a_resumed_student_equals_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let (_, setting) = teacher(&data, folder.path());
+    let recipe = recipe(&data, &[VIT, EVERYTHING, DISTILLED, &[&setting]]);
+    let whole = folder.path().join("whole");
+    let finished = train(&recipe, &whole, false, never).unwrap();
+    assert_eq!(finished.outcome.ending, Ending::Complete);
+    let run = folder.path().join("interrupted");
+    // While features are guided, which is for 6 of 12 updates, and after.
+    train(&recipe, &run, false, at_update(1)).unwrap();
+    train(&recipe, &run, true, at_update(3)).unwrap();
+    let guided = left(&run).state;
+    train(&recipe, &run, true, at_update(4)).unwrap();
+    train(&recipe, &run, true, never).unwrap();
+    let (run, whole) = (left(&run), left(&whole));
+    assert!(
+        guided["objective.weight"] != whole.state["objective.weight"],
+        "the map is part of the state, and learned until the sixth update"
+    );
+    assert!(
+        whole
+            .state
+            .contains_key("model.Vit.distillation_head.weight")
+    );
+    assert_same(&run, &whole, "interrupted three times");
+    // What was only of use in training is not shipped.
+    let shipped = SafeTensors::deserialize(&whole.best).unwrap();
+    assert!(shipped.names().iter().all(|name| name.starts_with("Vit.")));
+}
+
+#[test]
+fn a_teacher_makes_a_difference_and_must_stay_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let (root, setting) = teacher(&data, folder.path());
+    let trained = |name: &str, settings: &[&str]| {
+        let recipe = recipe(&data, &[VIT, &["train.epochs=1"], settings]);
+        let root = folder.path().join(name);
+        train(&recipe, &root, false, never).unwrap();
+        left(&root).last
+    };
+    let alone = trained("alone", &[]);
+    let soft = trained("soft", &[&setting]);
+    let hard = trained("hard", &[&setting, "distillation.targets=hard"]);
+    let guided = &[
+        &setting,
+        "distillation.weight=0.0",
+        "distillation.guidance=1.0",
+    ];
+    let guided = trained("guided", guided);
+    assert!(soft != alone && hard != alone && hard != soft && guided != alone && guided != soft);
+    // A CNN may learn from a CNN.
+    let twin = recipe(
+        &data,
+        &[
+            RESNET,
+            &["train.epochs=1", "distillation.guidance=1.0", &setting],
+        ],
+    );
+    train(&twin, &folder.path().join("twin"), false, never).unwrap();
+
+    let run = folder.path().join("soft");
+    let recipe = Recipe::load(&run.join("recipe.toml")).unwrap();
+    assert!(recipe.distillation.sha256.is_some());
+    let info = fs::read_to_string(run.join("run.json")).unwrap();
+    assert!(
+        info.contains(recipe.distillation.sha256.as_ref().unwrap()),
+        "{info}"
+    );
+    let best = root.join("weights/best.safetensors");
+    fs::copy(run.join("weights/last.safetensors"), &best).unwrap();
+    let error = train(&recipe, &run, true, never).unwrap_err();
+    assert!(matches!(error, RunError::OtherTeacher { .. }), "{error}");
 }
 
 #[test]

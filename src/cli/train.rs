@@ -16,8 +16,8 @@ use crate::ops::PrecisionChoice;
 use crate::ops::profile::{self, Span};
 use crate::recipe::{Layers, Recipe};
 use crate::report::text;
-use crate::run::{self, Finished, RunDir, RunEvent};
-use crate::train::{Budget, Ending, STEP};
+use crate::run::{self, Devices, Finished, RunDir, RunEvent};
+use crate::train::{Budget, Ending, FORWARD, STEP};
 
 /// Without an argument it trains the bundled Fashion-MNIST sample.
 #[derive(Debug, Args)]
@@ -210,6 +210,12 @@ pub struct TrainArgs {
     /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     device: DeviceChoice,
+    /// Learn from these weights, or a run's best, beside the labels: see [distillation] in recipes.
+    #[arg(long, value_name = "RUN|WEIGHTS")]
+    teacher: Option<PathBuf>,
+    /// Where the teacher computes; without it, where the student does.
+    #[arg(long, value_name = "DEVICE", hide_short_help = true)]
+    teacher_device: Option<DeviceChoice>,
     /// Folder of the run; without it runs/<data>-<model>-<n>.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -234,11 +240,13 @@ impl TrainArgs {
             flags.extend(value.map(|v| (key, Value::String(v))));
         };
         // Absolute, so that the run finds its data again from wherever it is continued.
-        let data = self
-            .data
-            .as_ref()
-            .map(|p| std::path::absolute(p).unwrap_or_else(|_| p.clone()));
-        text("data.path", data.map(|p| p.display().to_string()));
+        let absolute = |path: &Option<PathBuf>| {
+            let path = path.as_ref()?;
+            let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            Some(absolute.display().to_string())
+        };
+        text("data.path", absolute(&self.data));
+        text("distillation.teacher", absolute(&self.teacher));
         text("model.name", self.model.clone());
         text("train.time", self.time.clone());
         text("preprocess.resize", self.resize.clone());
@@ -313,11 +321,17 @@ impl TrainArgs {
                     (recipe.train.epochs, recipe.train.steps) = (None, None);
                 }
                 ("data.path", Value::String(path)) => recipe.data.path = Some(path.into()),
+                // Another path to the same file: its hash is checked.
+                ("distillation.teacher", Value::String(path))
+                    if recipe.distillation.teacher.is_some() =>
+                {
+                    recipe.distillation.teacher = Some(path.into());
+                }
                 ("data.workers", Value::Integer(n)) => recipe.data.workers = n as usize,
                 ("data.cache_mb", Value::Integer(n)) => recipe.data.cache_mb = n as usize,
                 ("train.patience", Value::Integer(n)) => recipe.train.patience = n as usize,
                 (key, _) => bail!(
-                    "--resume continues {} with its own recipe: {key} cannot change; only --epochs, --steps, --time, --patience, --data, --workers, --cache-mb and --device may",
+                    "--resume continues {} with its own recipe: {key} cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
                     dir.root().display()
                 ),
             }
@@ -325,6 +339,19 @@ impl TrainArgs {
         recipe.validate()?;
         Ok(recipe)
     }
+}
+
+/// The student's device and its teacher's.
+fn devices(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<[Selected; 2]> {
+    let student = device::select(args.device)?;
+    let teacher = match (args.teacher_device, &recipe.distillation.teacher) {
+        (None, _) => student.clone(),
+        (Some(device), Some(_)) => device::select(device)?,
+        (Some(device), None) => {
+            bail!("--teacher-device {device}: there is no teacher; name one with --teacher")
+        }
+    };
+    Ok([student, teacher])
 }
 
 /// Runs the command.
@@ -340,8 +367,16 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
     if args.dry_run {
         return dry_run(&args, &recipe);
     }
-    let device = device::select(args.device)?;
+    let [device, teacher_device] = devices(&args, &recipe)?;
     note(&format!("device: {} ({})", device.name, device.reason));
+    if args.teacher_device.is_some() {
+        let Selected { name, reason, .. } = &teacher_device;
+        note(&format!("teacher's device: {name} ({reason})"));
+    }
+    let devices = Devices {
+        student: &device,
+        teacher: &teacher_device,
+    };
     let resume = resumed.is_some();
     let dir = match resumed {
         Some(dir) => dir,
@@ -356,10 +391,11 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
     let mut progress = Progress::new("", recipe.train.epochs);
     let mut profiled = None;
     let mut cost = 0;
-    let finished = run::train(&recipe, &dir, resume, &device, stop, &mut |event| {
+    let finished = run::train(&recipe, &dir, resume, devices, stop, &mut |event| {
         match &event {
             RunEvent::Begin(plan) if args.profile => {
-                cost = 3 * plan.model.flops();
+                let teacher = plan.teacher.as_ref().map_or(0, |t| t.meta.model.flops());
+                cost = 3 * plan.model.flops() + teacher;
                 profile::start();
             }
             RunEvent::Testing => profiled = Some(profile::stop()),
@@ -396,7 +432,10 @@ fn profile_text(
     recipe: &Recipe,
     device: &Selected,
 ) -> anyhow::Result<String> {
-    let parts = STEP.map(|name| (name, spans.get(name).map_or(0.0, |span| span.seconds)));
+    let parts: Vec<_> = STEP
+        .into_iter()
+        .filter_map(|name| Some((name, spans.get(name)?.seconds)))
+        .collect();
     let operations: Vec<_> = spans
         .iter()
         .filter(|(name, _)| !STEP.contains(name))
@@ -404,7 +443,7 @@ fn profile_text(
         .collect();
     let seconds: f64 = parts.iter().map(|(_, seconds)| seconds).sum();
     // The optimizer's spans are updates; the batches are what forward counts.
-    let batches = spans.get(STEP[1]).map_or(0, |span| span.count);
+    let batches = spans.get(FORWARD).map_or(0, |span| span.count);
     let images = batches as f64 * recipe.train.batch_size as f64;
     let precision = run::precision(recipe, device)?;
     let rate = profile::product_limit(&device.device, precision)
@@ -475,13 +514,17 @@ fn summary_json(dir: &RunDir, finished: &Finished) -> serde_json::Value {
 /// Prints the resolved recipe, the model's size, and a cost measured on one update.
 fn dry_run(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Done> {
     let plan = run::plan(recipe, None)?;
-    let device: Selected = device::select(args.device)?;
+    let [device, teacher_device] = devices(args, recipe)?;
+    let devices = Devices {
+        student: &device,
+        teacher: &teacher_device,
+    };
     let batch = recipe.train.batch_size.min(plan.splits.train.len());
     let updates_per_epoch = (plan.splits.train.len() / batch.max(1))
         .max(1)
         .div_ceil(recipe.train.accumulate);
     let start = Instant::now();
-    let update_s = run::measure_update(recipe, &plan, &device)?;
+    let update_s = run::measure_update(recipe, &plan, devices)?;
     let updates = match recipe.budget()? {
         Budget::Epochs(n) => (n * updates_per_epoch) as f64,
         Budget::Steps(n) => n as f64,
@@ -515,6 +558,14 @@ fn dry_run(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Done> {
         text::count(plan.splits.test.len() as u64),
     );
     out += &format!("# device: {} ({})\n", device.name, device.reason);
+    if let Some(teacher) = &plan.teacher {
+        out += &format!(
+            "# teacher: {}, {} parameters, {} an update\n",
+            teacher.meta.name,
+            text::count(teacher.meta.model.parameters()),
+            text::flops(teacher.meta.model.flops() * (batch * recipe.train.accumulate) as u64)
+        );
+    }
     out += &format!(
         "# model: {} parameters, {} an update\n",
         text::count(plan.model.parameters()),

@@ -7,7 +7,7 @@ use burn::tensor::{Device, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::patch::{affine, undrawn_conv, undrawn_linear};
-use super::{ModelError, Pass, check};
+use super::{ModelError, Outputs, Pass, check};
 use crate::ops::Precision;
 use crate::ops::batch_norm::{Norm, Statistics, Tail, batch_norm, batch_norm_with};
 use crate::ops::conv::{Window, conv, conv_tail};
@@ -192,6 +192,17 @@ fn pixels(x: Tensor<4>) -> Tensor<3> {
         .reshape([batch, height * width, channels])
 }
 
+impl Outputs {
+    /// Those of a model with one head.
+    fn of_cnn(head: Tensor<2>, map: Tensor<3>, with_map: bool) -> Self {
+        Self {
+            head,
+            distillation: None,
+            map: with_map.then_some(map),
+        }
+    }
+}
+
 /// Two 3×3 convolutions around which the input is added.
 #[derive(Module, Debug)]
 pub struct Residual {
@@ -264,14 +275,16 @@ impl Resnet18 {
         }
     }
 
-    /// Logits.
+    /// Logits; with the last feature map where `with_map`.
     ///
     /// # Shapes
     ///
-    /// `[B, 3, H, W]` → `[B, K]`.
-    pub fn forward(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
-        let features = self.features(images, pass);
-        linear(features, &affine(&self.head), pass.precision, pass.prepared)
+    /// `[B, 3, H, W]` → [`Outputs`].
+    pub fn outputs(&self, images: Tensor<4>, with_map: bool, pass: &Pass) -> Outputs {
+        let map = self.map(images, pass);
+        let features = map.clone().mean_dim(1).squeeze_dim(1);
+        let head = linear(features, &affine(&self.head), pass.precision, pass.prepared);
+        Outputs::of_cnn(head, map, with_map)
     }
 
     /// Means over the last feature map.
@@ -280,6 +293,15 @@ impl Resnet18 {
     ///
     /// `[B, 3, H, W]` → `[B, 8·width]`.
     pub fn features(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
+        self.map(images, pass).mean_dim(1).squeeze_dim(1)
+    }
+
+    /// The last feature map.
+    ///
+    /// # Shapes
+    ///
+    /// `[B, 3, H, W]` → `[B, P, 8·width]`.
+    fn map(&self, images: Tensor<4>, pass: &Pass) -> Tensor<3> {
         let precision = pass.precision;
         let mut x = self
             .stem
@@ -290,7 +312,7 @@ impl Resnet18 {
         for block in &self.blocks {
             x = block.forward(x, precision);
         }
-        pixels(x).mean_dim(1).squeeze_dim(1)
+        pixels(x)
     }
 }
 
@@ -384,15 +406,16 @@ impl Resnet9 {
         }
     }
 
-    /// Logits.
+    /// Logits; with the last feature map where `with_map`.
     ///
     /// # Shapes
     ///
-    /// `[B, 3, H, W]` → `[B, K]`.
-    pub fn forward(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
-        let features = self.features(images, pass);
-        let head = affine(&self.head);
-        linear(features, &head, pass.precision, pass.prepared) * LOGIT_SCALE
+    /// `[B, 3, H, W]` → [`Outputs`].
+    pub fn outputs(&self, images: Tensor<4>, with_map: bool, pass: &Pass) -> Outputs {
+        let map = self.map(images, pass);
+        let features = map.clone().max_dim(1).squeeze_dim(1);
+        let head = linear(features, &affine(&self.head), pass.precision, pass.prepared);
+        Outputs::of_cnn(head * LOGIT_SCALE, map, with_map)
     }
 
     /// Maxima over the last feature map.
@@ -401,6 +424,15 @@ impl Resnet9 {
     ///
     /// `[B, 3, H, W]` → `[B, 8·width]`.
     pub fn features(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
+        self.map(images, pass).max_dim(1).squeeze_dim(1)
+    }
+
+    /// The last feature map.
+    ///
+    /// # Shapes
+    ///
+    /// `[B, 3, H, W]` → `[B, P, 8·width]`.
+    fn map(&self, images: Tensor<4>, pass: &Pass) -> Tensor<3> {
         let precision = pass.precision;
         let x = self
             .stem
@@ -410,6 +442,6 @@ impl Resnet9 {
         let x = self.stage2.forward(x, precision);
         let x = self.stage3.forward(x, precision);
         let x = self.branch3.forward(x, precision);
-        pixels(x).max_dim(1).squeeze_dim(1)
+        pixels(x)
     }
 }

@@ -91,6 +91,9 @@ fn vit(config: &VitConfig) -> Count {
     count.parameters += depth * (block.parameters + 2 * norm) + norm;
     count.multiply_adds += depth * block.multiply_adds;
     count.linear(1, width, config.num_classes);
+    if config.distillation_token {
+        count.linear(1, width, config.num_classes);
+    }
     count
 }
 

@@ -30,9 +30,11 @@ fn deviation(path: &str, shape: &[usize]) -> Option<f64> {
     let (parent, field) = path.rsplit_once('.').unwrap_or(("", path));
     match (field, shape) {
         // As in Dosovitskiy et al. 2021 and timm.
-        ("position_embedding" | "class_token" | "register_tokens", _) => Some(0.02),
+        ("position_embedding" | "class_token" | "distillation_token" | "register_tokens", _) => {
+            Some(0.02)
+        }
         ("weight", [fan_in, fan_out]) => match parent.rsplit('.').next() {
-            Some("head") => None,
+            Some("head" | "distillation_head") => None,
             // Glorot & Bengio 2010, eq. 16, with q, k and v as the three layers they are.
             Some("qkv") => Some((2.0 / (*fan_in + fan_out / 3) as f64).sqrt()),
             // LeCun et al. 1998: pixels have variance 1 already.

@@ -192,6 +192,32 @@ impl ModelConfig {
     }
 }
 
+/// What one forward pass gives.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// Logits of the head, `[B, K]`.
+    pub head: Tensor<2>,
+    /// Logits of the distillation head, `[B, K]`, where the model has one.
+    pub distillation: Option<Tensor<2>>,
+    /// What the head's features are pooled from, row by row over each picture, `[B, P, D]`, where
+    /// it was asked for: the normalised tokens of a ViT's P patches, the P pixels of a CNN's last
+    /// feature map.
+    pub map: Option<Tensor<3>>,
+}
+
+impl Outputs {
+    /// The model's answer, `[B, K]`: the mean of both heads' logits where there are two.
+    ///
+    /// Touvron et al. 2021 (section 4) add the heads' softmaxes; their released code takes this
+    /// mean, which stays logits that a temperature can divide.
+    pub fn logits(self) -> Tensor<2> {
+        match self.distillation {
+            Some(distillation) => (self.head + distillation) * 0.5,
+            None => self.head,
+        }
+    }
+}
+
 /// A built model.
 #[derive(Module, Debug)]
 // One model lives at a time: boxing a variant would only add a hop.
@@ -215,11 +241,30 @@ impl Model {
     ///
     /// `images` `[B, 3, H, W]` → `[B, K]`.
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
+        self.outputs(images, false, pass).logits()
+    }
+
+    /// All that one forward pass gives, the map where `with_map`; as [`forward`](Self::forward).
+    ///
+    /// # Shapes
+    ///
+    /// `images` `[B, 3, H, W]` → [`Outputs`].
+    pub fn outputs(&self, images: Tensor<4>, with_map: bool, pass: &mut Pass) -> Outputs {
         match self {
-            Self::Vit(model) => model.forward(images, pass),
-            Self::Resnet18(model) => model.forward(images, pass),
-            Self::Resnet9(model) => model.forward(images, pass),
+            Self::Vit(model) => model.outputs(images, with_map, pass),
+            Self::Resnet18(model) => model.outputs(images, with_map, pass),
+            Self::Resnet9(model) => model.outputs(images, with_map, pass),
         }
+    }
+
+    /// D, the width of features and map.
+    pub fn width(&self) -> usize {
+        let head = match self {
+            Self::Vit(model) => &model.head,
+            Self::Resnet18(model) => &model.head,
+            Self::Resnet9(model) => &model.head,
+        };
+        head.weight.dims()[0]
     }
 
     /// Logits where no gradient is wanted, on a model without autodiff.
@@ -249,13 +294,13 @@ impl Model {
 }
 
 /// Whether weight decay applies to the parameter at `path`: to weights of matrices and
-/// convolutions, but not to norms, biases, position embeddings, class and register tokens.
+/// convolutions, but not to norms, biases, position embeddings and learned tokens.
 pub fn decays(path: &str, rank: usize) -> bool {
     let field = path.rsplit('.').next().unwrap_or(path);
     rank >= 2
         && !matches!(
             field,
-            "position_embedding" | "class_token" | "register_tokens"
+            "position_embedding" | "class_token" | "distillation_token" | "register_tokens"
         )
 }
 

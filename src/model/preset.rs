@@ -151,6 +151,7 @@ impl ModelConfig {
                     stem: if halves { stem } else { Stem::Linear },
                     registers: 0,
                     drop_path: 0.0,
+                    distillation_token: false,
                 })
             }
             (Shape::Resnet { variant, width }, None) => Self::Resnet(ResnetConfig {

@@ -27,6 +27,7 @@ fn tiny() -> VitConfig {
         stem: Stem::Linear,
         registers: 0,
         drop_path: 0.0,
+        distillation_token: false,
     }
 }
 
@@ -132,6 +133,7 @@ fn the_formula_counts_what_is_built() {
                     pooling,
                     position,
                     registers: 2,
+                    distillation_token: stem == Stem::Linear,
                     image_size,
                     patch_size,
                     ..tiny()
@@ -157,6 +159,7 @@ fn every_family_gives_logits_and_features() {
             let (image_size, patch_size, drop_path) = (24, 8, 0.2);
             configs.push(ModelConfig::Vit(VitConfig {
                 registers,
+                distillation_token: registers == 3,
                 pooling,
                 position,
                 stem,
@@ -197,10 +200,26 @@ fn every_family_gives_logits_and_features() {
         let gradients = parameters::take_gradients(&model, &mut gradients);
         assert_eq!(gradients.len(), parameters::trainable(&model).len());
         assert!(gradients.iter().all(Option::is_some), "{config:?}");
-        assert_eq!(
-            model.valid().features(images.inner(), &mut still()).dims()[0],
-            3
-        );
+        let model = model.valid();
+        let features = model.features(images.clone().inner(), &mut still());
+        assert_eq!(features.dims(), [3, model.width()]);
+        let outputs = model.outputs(images.inner(), true, &mut still());
+        let map = outputs.map.unwrap();
+        let [batch, pixels, width] = map.dims();
+        assert_eq!((batch, width), (3, model.width()));
+        assert_eq!(pixels.isqrt().pow(2), pixels, "{config:?}");
+        // What the features are pooled from, except where a class token gathers them.
+        let pooled = match &config {
+            ModelConfig::Vit(vit) if vit.pooling == Pooling::ClassToken => continue,
+            ModelConfig::Resnet(resnet) if resnet.variant == ResnetVariant::Resnet9 => {
+                map.max_dim(1)
+            }
+            _ => map.mean_dim(1),
+        };
+        pooled
+            .reshape([3, width])
+            .into_data()
+            .assert_approx_eq::<f32>(&features.into_data(), Tolerance::default());
     }
 }
 
@@ -359,6 +378,50 @@ fn patches_are_flattened_channel_first() {
     }
 }
 
+#[test]
+fn a_distillation_token_has_a_head_of_its_own_and_does_not_count_in_the_mean() {
+    for pooling in [Pooling::Mean, Pooling::ClassToken] {
+        let config = ModelConfig::Vit(VitConfig {
+            pooling,
+            registers: 2,
+            distillation_token: true,
+            ..tiny()
+        });
+        let Model::Vit(vit) = stirred(&config, &flex()) else {
+            unreachable!()
+        };
+        let images = random([2, 3, 15, 15], &flex());
+        let outputs = vit.outputs(images.clone(), true, &mut still());
+        // By way of the tokens: class token, distillation token, registers, patches.
+        let tokens = vit.encode(vit.embed(images.clone(), &still()), 2, None, &mut still());
+        let first = usize::from(pooling == Pooling::ClassToken);
+        assert_eq!(tokens.dims(), [2 * (first + 1 + 2 + 9), 12]);
+        let normed = vit.norm.forward(tokens).reshape([2, first + 12, 12]);
+        let own = normed.clone().narrow(1, first, 1).reshape([2, 12]);
+        let head = vit.distillation_head.as_ref().unwrap();
+        let same = |a: Tensor<2>, b: Tensor<2>| {
+            a.into_data()
+                .assert_approx_eq::<f32>(&b.into_data(), Tolerance::default());
+        };
+        same(outputs.distillation.clone().unwrap(), head.forward(own));
+        let patches = normed.clone().narrow(1, first + 3, 9);
+        same(
+            outputs.map.clone().unwrap().reshape([18, 12]),
+            patches.clone().reshape([18, 12]),
+        );
+        let pooled = match pooling {
+            Pooling::Mean => patches.mean_dim(1),
+            Pooling::ClassToken => normed.narrow(1, 0, 1),
+        };
+        same(
+            outputs.head.clone(),
+            vit.head.forward(pooled.reshape([2, 12])),
+        );
+        let mean = (outputs.head.clone() + outputs.distillation.clone().unwrap()) / 2.0;
+        same(Model::Vit(vit).forward(images, &mut still()), mean);
+    }
+}
+
 /// The loss' slope along a random direction in all parameters, by autodiff and by differences.
 #[test]
 fn gradients_equal_finite_differences() {
@@ -369,6 +432,7 @@ fn gradients_equal_finite_differences() {
             image_size,
             patch_size,
             registers,
+            distillation_token: stem == Stem::Linear,
             ..tiny()
         })
     });
@@ -455,6 +519,7 @@ fn weights_depend_on_seed_and_name_alone() {
 fn weight_decay_is_for_matrices() {
     let mut config = tiny();
     config.registers = 1;
+    config.distillation_token = true;
     let model = ModelConfig::Vit(config).init(0, &flex().autodiff());
     let mut decayed: Vec<String> = parameters::trainable(&model)
         .into_iter()
@@ -470,6 +535,7 @@ fn weight_decay_is_for_matrices() {
             "Vit.blocks.#.attention.projection.weight",
             "Vit.blocks.#.attention.qkv.weight",
             "Vit.blocks.#.mlp.fc#.weight",
+            "Vit.distillation_head.weight",
             "Vit.head.weight",
             "Vit.patch_embedding.projection.weight",
         ]

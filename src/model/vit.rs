@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::block::EncoderBlock;
 use super::norm::LayerNorm;
 use super::patch::{PatchEmbedding, affine, undrawn_linear};
-use super::{ModelError, Pass, check, position};
+use super::{ModelError, Outputs, Pass, check, position};
 use crate::ops::linear::linear;
 use crate::ops::norm::mean_of_normed;
 
@@ -77,6 +77,9 @@ pub struct VitConfig {
     pub registers: usize,
     /// Drop path rate of the last block; earlier blocks have less, the first none (DeiT).
     pub drop_path: f32,
+    /// A distillation token with a head of its own (Touvron et al. 2021, section 4).
+    #[serde(default)]
+    pub distillation_token: bool,
 }
 
 impl VitConfig {
@@ -85,9 +88,11 @@ impl VitConfig {
         self.image_size / self.patch_size
     }
 
-    /// Tokens before the patches: class token, then registers.
+    /// Tokens before the patches: class token, distillation token, then registers.
     pub fn prefix(&self) -> usize {
-        self.registers + usize::from(self.pooling == Pooling::ClassToken)
+        self.registers
+            + usize::from(self.pooling == Pooling::ClassToken)
+            + usize::from(self.distillation_token)
     }
 
     /// N: all tokens.
@@ -147,10 +152,12 @@ impl VitConfig {
 pub struct Vit {
     /// From pixels to tokens.
     pub patch_embedding: PatchEmbedding,
-    /// Learned positions, `[N without registers, D]`, the class token's first.
+    /// Learned positions of the class token, where there is one, and of the patches, `[.., D]`.
     pub position_embedding: Option<Param<Tensor<2>>>,
     /// `[1, D]`.
     pub class_token: Option<Param<Tensor<2>>>,
+    /// `[1, D]`, without a position: added to a learned token, one would only be more of the same.
+    pub distillation_token: Option<Param<Tensor<2>>>,
     /// `[registers, D]`.
     pub register_tokens: Option<Param<Tensor<2>>>,
     /// The encoder.
@@ -159,6 +166,8 @@ pub struct Vit {
     pub norm: LayerNorm,
     /// From pooled features to logits.
     pub head: Linear,
+    /// From the distillation token to logits.
+    pub distillation_head: Option<Linear>,
     /// Fixed positions, `[patches, D]`: not a parameter, and not in a weights file.
     fixed_positions: Option<Tensor<2>>,
 }
@@ -180,6 +189,7 @@ impl Vit {
             patch_embedding: PatchEmbedding::new(config, device),
             position_embedding: learned.then(|| tokens(grid * grid + class_tokens)),
             class_token: (class_tokens > 0).then(|| tokens(1)),
+            distillation_token: config.distillation_token.then(|| tokens(1)),
             register_tokens: (config.registers > 0).then(|| tokens(config.registers)),
             blocks: (0..config.depth)
                 .map(|i| {
@@ -189,20 +199,39 @@ impl Vit {
                 .collect(),
             norm: LayerNorm::new(width, device),
             head: undrawn_linear(width, config.num_classes, device),
+            distillation_head: config
+                .distillation_token
+                .then(|| undrawn_linear(width, config.num_classes, device)),
             fixed_positions: table.map(|table| {
                 Tensor::from_data(TensorData::new(table, [grid * grid, width]), device)
             }),
         }
     }
 
-    /// Logits.
+    /// What each head says; with the normalised tokens of the patches where `with_map`.
     ///
     /// # Shapes
     ///
-    /// `[B, 3, H, W]` → `[B, K]`.
-    pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
-        let features = self.features(images, pass);
-        linear(features, &affine(&self.head), pass.precision, pass.prepared)
+    /// `[B, 3, H, W]` → [`Outputs`].
+    pub fn outputs(&self, images: Tensor<4>, with_map: bool, pass: &mut Pass) -> Outputs {
+        let [batch, ..] = images.dims();
+        let tokens = self.encode(self.embed(images, pass), batch, None, pass);
+        let logits = |head: &Linear, features: Tensor<2>| {
+            linear(features, &affine(head), pass.precision, pass.prepared)
+        };
+        Outputs {
+            head: logits(&self.head, self.pool(&tokens, batch)),
+            distillation: self.distillation_head.as_ref().map(|head| {
+                let token = usize::from(self.class_token.is_some());
+                logits(head, self.normed_token(&tokens, batch, token))
+            }),
+            map: with_map.then(|| {
+                let [rows, width] = tokens.dims();
+                let (count, prefix) = (rows / batch, self.prefix());
+                let normed = self.norm.forward(tokens).reshape([batch, count, width]);
+                normed.narrow(1, prefix, count - prefix)
+            }),
+        }
     }
 
     /// The normalised class token, or the mean of the patches' normalised tokens.
@@ -213,16 +242,28 @@ impl Vit {
     pub fn features(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let [batch, ..] = images.dims();
         let tokens = self.encode(self.embed(images, pass), batch, None, pass);
-        let [rows, width] = tokens.dims();
-        if self.class_token.is_some() {
-            // The norm works token by token, so the others need none.
-            let class = tokens.reshape([batch, rows / batch, width]).narrow(1, 0, 1);
-            return self.norm.forward(class.reshape([batch, width]));
-        }
-        mean_of_normed(tokens, batch, self.prefix(), &self.norm.scale())
+        self.pool(&tokens, batch)
     }
 
-    /// Tokens before the first block, positions added: class token, registers, patches.
+    /// [`features`](Self::features) of the last block's tokens.
+    fn pool(&self, tokens: &Tensor<2>, batch: usize) -> Tensor<2> {
+        if self.class_token.is_some() {
+            return self.normed_token(tokens, batch, 0);
+        }
+        mean_of_normed(tokens.clone(), batch, self.prefix(), &self.norm.scale())
+    }
+
+    /// One token of each picture, normalised: the norm works token by token, so the others need
+    /// none.
+    fn normed_token(&self, tokens: &Tensor<2>, batch: usize, index: usize) -> Tensor<2> {
+        let [rows, width] = tokens.dims();
+        let tokens = tokens.clone().reshape([batch, rows / batch, width]);
+        let token = tokens.narrow(1, index, 1).reshape([batch, width]);
+        self.norm.forward(token)
+    }
+
+    /// Tokens before the first block, positions added: class token, distillation token, registers,
+    /// patches.
     ///
     /// # Shapes
     ///
@@ -240,11 +281,11 @@ impl Vit {
                 _ => learned.narrow(0, first, count - first),
             });
         }
+        let distillation_token = self.distillation_token.as_ref().map(|token| token.val());
         let registers = self.register_tokens.as_ref().map(|tokens| tokens.val());
-        let prefix = match (class_token, registers) {
-            (Some(class), Some(registers)) => Some(Tensor::cat(vec![class, registers], 0)),
-            (class, registers) => class.or(registers),
-        };
+        let prefix = [class_token, distillation_token, registers];
+        let prefix: Vec<_> = prefix.into_iter().flatten().collect();
+        let prefix = (!prefix.is_empty()).then(|| Tensor::cat(prefix, 0));
         let (positions, prefix) = (positions.as_ref(), prefix.as_ref());
         self.patch_embedding
             .forward(images, positions, prefix, pass)
@@ -272,6 +313,8 @@ impl Vit {
     fn prefix(&self) -> usize {
         let registers = self.register_tokens.as_ref();
         let registers = registers.map_or(0, |tokens| tokens.val().dims()[0]);
-        registers + usize::from(self.class_token.is_some())
+        registers
+            + usize::from(self.class_token.is_some())
+            + usize::from(self.distillation_token.is_some())
     }
 }

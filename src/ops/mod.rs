@@ -20,6 +20,7 @@ pub mod mlp;
 pub mod norm;
 pub mod pool;
 pub mod profile;
+pub mod resample;
 
 #[cfg(feature = "cpu")]
 use std::{

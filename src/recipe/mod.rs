@@ -3,6 +3,7 @@
 //! Later layers win: defaults, the model family's defaults, `--recipe`, `--set`, flags. A key that
 //! nothing reads is refused with the nearest key that something does.
 
+mod distillation;
 mod layers;
 mod validate;
 
@@ -20,6 +21,7 @@ use crate::train::{Budget, OptimizerConfig, ScheduleConfig, TrainConfig};
 
 use layers::{BUDGET_KEYS, check_keys, known_keys, names, parse};
 
+pub use distillation::DistillationRecipe;
 pub use layers::{EMBEDDED, Embedded, Layers};
 pub use validate::parse_duration;
 
@@ -246,6 +248,8 @@ pub struct Recipe {
     pub optimizer: OptimizerConfig,
     /// The learning rate's course.
     pub schedule: ScheduleConfig,
+    /// The teacher.
+    pub distillation: DistillationRecipe,
 }
 
 impl Recipe {
@@ -363,6 +367,7 @@ impl Recipe {
             };
             *slot = serde_json::to_value(value).expect("TOML values fit into JSON");
         }
+        self.add_distillation_token(&mut json)?;
         let config: ModelConfig = serde_json::from_value(json).map_err(|e| RecipeError::Value {
             reason: in_words(&format!("model: {e}")),
         })?;

@@ -72,6 +72,7 @@ impl Recipe {
             0.0,
             1e4,
         )?;
+        self.distillation.validate()?;
         self.augment.validate().map_err(|e| RecipeError::Value {
             reason: e.to_string(),
         })?;
@@ -80,7 +81,7 @@ impl Recipe {
     }
 }
 
-fn range(key: &str, found: impl ToString, expected: &str) -> RecipeError {
+pub(super) fn range(key: &str, found: impl ToString, expected: &str) -> RecipeError {
     RecipeError::Range {
         key: key.to_owned(),
         found: found.to_string(),
@@ -88,7 +89,7 @@ fn range(key: &str, found: impl ToString, expected: &str) -> RecipeError {
     }
 }
 
-fn within(key: &str, value: f64, low: f64, high: f64) -> Result<(), RecipeError> {
+pub(super) fn within(key: &str, value: f64, low: f64, high: f64) -> Result<(), RecipeError> {
     if (low..=high).contains(&value) {
         Ok(())
     } else {

@@ -4,8 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::{Finished, Plan, RunDir};
-use crate::device::{self, Hardware, Selected};
+use super::{Devices, Finished, Plan, RunDir, TeacherInfo};
+use crate::device::{self, Hardware};
 use crate::recipe::Recipe;
 
 /// The commit this binary was built from.
@@ -26,6 +26,8 @@ pub struct RunInfo {
     parameters: u64,
     flops_per_image: u64,
     device: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    teacher: Option<TeacherInfo>,
     threads: usize,
     hardware: Hardware,
     seed: u64,
@@ -39,7 +41,7 @@ pub struct RunInfo {
 
 impl RunInfo {
     /// The entry of a run that begins now.
-    pub fn begin(recipe: &Recipe, device: &Selected, plan: &Plan, dir: &RunDir) -> Self {
+    pub fn begin(recipe: &Recipe, devices: Devices<'_>, plan: &Plan, dir: &RunDir) -> Self {
         Self {
             vitrine: env!("CARGO_PKG_VERSION"),
             commit: COMMIT,
@@ -56,7 +58,11 @@ impl RunInfo {
             model: recipe.model.name.clone(),
             parameters: plan.model.parameters(),
             flops_per_image: plan.model.flops(),
-            device: device.name.clone(),
+            device: devices.student.name.clone(),
+            teacher: plan
+                .teacher
+                .as_ref()
+                .map(|teacher| teacher.info(devices.teacher)),
             threads: rayon::current_num_threads(),
             hardware: device::hardware(),
             seed: recipe.train.seed,

@@ -7,6 +7,7 @@ mod dir;
 mod evaluate;
 mod finish;
 mod info;
+mod teacher;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,13 +26,16 @@ use crate::model::ModelConfig;
 use crate::ops::Precision;
 use crate::recipe::{Recipe, RecipeError};
 use crate::report::ReportError;
-use crate::train::{Outcome, Saved, TrainError, TrainEvent, Trainer, seconds_per_update};
+use crate::train::{
+    Distillation, Outcome, Saved, TrainError, TrainEvent, Trainer, seconds_per_update,
+};
 
 pub use calibrate::{Calibrated, calibrate};
 pub use dir::{RunDir, find_weights, next_free};
 pub use evaluate::{Answers, EvaluateOptions, Evaluated, answer, evaluate};
 pub use finish::{accuracy_line, history, recorded, redraw, write_evaluation};
 pub use info::{COMMIT, RunInfo};
+pub use teacher::{PlannedTeacher, TeacherInfo};
 
 /// Why a run could not be made, continued or finished.
 #[derive(Debug, Error)]
@@ -96,6 +100,35 @@ pub enum RunError {
         weights: Vec<String>,
         /// Of the data.
         data: Vec<String>,
+    },
+    /// The teacher knows other classes than the student is to learn.
+    #[error(
+        "the teacher {path} knows {} classes ({}), {origin} has {} ({}), and {difference}: expected the same classes in the same order; train a teacher on this data, or name another with --teacher",
+        .teacher.len(), listed(.teacher), .data.len(), listed(.data)
+    )]
+    TeacherClasses {
+        /// Its weights.
+        path: PathBuf,
+        /// The data set.
+        origin: String,
+        /// Of the teacher.
+        teacher: Vec<String>,
+        /// Of the data.
+        data: Vec<String>,
+        /// The first that differs.
+        difference: String,
+    },
+    /// The teacher's file is not the one that the recipe names.
+    #[error(
+        "the teacher {path} has SHA-256 {found}: expected {expected}, as distillation.sha256 has it; name the file that it was with --teacher, or begin a new run"
+    )]
+    OtherTeacher {
+        /// Its weights.
+        path: PathBuf,
+        /// Their hash.
+        found: String,
+        /// The recipe's.
+        expected: String,
     },
     /// A split that was asked for is empty.
     #[error("{origin} has no {split} split; it has {has}")]
@@ -170,6 +203,14 @@ pub enum RunError {
     Report(#[from] ReportError),
 }
 
+/// Class names, the first of them where they are many.
+fn listed(names: &[String]) -> String {
+    const FEW: usize = 20;
+    let first = names.iter().take(FEW).map(String::as_str);
+    let rest = (names.len() > FEW).then_some("…");
+    first.chain(rest).collect::<Vec<_>>().join(", ")
+}
+
 /// What happens during a run, for whoever shows it.
 #[derive(Debug)]
 pub enum RunEvent<'a> {
@@ -201,6 +242,8 @@ pub struct Plan {
     pub preprocess: Preprocess,
     /// The architecture.
     pub model: ModelConfig,
+    /// The teacher, if there is one.
+    pub teacher: Option<PlannedTeacher>,
     /// Unreadable pictures met so far.
     pub skipped: Vec<Skipped>,
 }
@@ -247,11 +290,13 @@ pub fn plan(recipe: &Recipe, listed: Option<&Path>) -> Result<Plan, RunError> {
         std: recipe.preprocess.std.unwrap_or([1.0; 3]),
     };
     let model = recipe.model_config(image_size, dataset.classes.len())?;
+    let teacher = PlannedTeacher::find(recipe, &dataset)?;
     Ok(Plan {
         dataset,
         splits,
         preprocess,
         model,
+        teacher,
         skipped: Vec::new(),
     })
 }
@@ -291,20 +336,58 @@ pub fn precision(recipe: &Recipe, device: &Selected) -> Result<Precision, RunErr
         })
 }
 
-/// Seconds of one update of this plan on this device, measured.
+/// Where a training's models live.
+#[derive(Debug, Clone, Copy)]
+pub struct Devices<'a> {
+    /// The model that is trained.
+    pub student: &'a Selected,
+    /// Its teacher, where there is one.
+    pub teacher: &'a Selected,
+}
+
+impl<'a> From<&'a Selected> for Devices<'a> {
+    /// Both on one.
+    fn from(device: &'a Selected) -> Self {
+        Self {
+            student: device,
+            teacher: device,
+        }
+    }
+}
+
+/// Seconds of one update of this plan on these devices, measured.
 ///
 /// # Errors
 ///
-/// As [`precision`].
-pub fn measure_update(recipe: &Recipe, plan: &Plan, device: &Selected) -> Result<f64, RunError> {
+/// As [`precision`], and what loading the teacher brings.
+pub fn measure_update<'a>(
+    recipe: &Recipe,
+    plan: &Plan,
+    devices: impl Into<Devices<'a>>,
+) -> Result<f64, RunError> {
+    let devices = devices.into();
+    let precision = precision(recipe, devices.student)?;
     Ok(seconds_per_update(
         &plan.model,
         &recipe.optimizer,
+        distillation(recipe, plan, precision, devices)?,
         recipe.train.batch_size.min(plan.splits.train.len()),
         recipe.train.accumulate,
-        precision(recipe, device)?,
-        &device.device,
+        precision,
+        &devices.student.device,
     ))
+}
+
+fn distillation(
+    recipe: &Recipe,
+    plan: &Plan,
+    precision: Precision,
+    devices: Devices<'_>,
+) -> Result<Option<Distillation>, RunError> {
+    let load = |teacher: &PlannedTeacher| {
+        teacher.load(recipe, &plan.preprocess, precision, devices.teacher)
+    };
+    plan.teacher.as_ref().map(load).transpose()
 }
 
 /// A finished or interrupted run.
@@ -329,19 +412,20 @@ pub struct Finished {
 /// # Errors
 ///
 /// [`RunError`]; what was saved before stays as it was.
-pub fn train(
+pub fn train<'a>(
     recipe: &Recipe,
     dir: &RunDir,
     resume: bool,
-    device: &Selected,
+    devices: impl Into<Devices<'a>>,
     stop: &AtomicBool,
     observe: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<Finished, RunError> {
+    let devices = devices.into();
+    let device = devices.student;
     // What `auto` came to is kept, so that a resume elsewhere computes the same.
     let precision = precision(recipe, device)?;
     let mut recipe = recipe.clone();
     recipe.train.precision = precision.into();
-    let recipe = &recipe;
     dir.sweep();
     let saved = if resume {
         if !dir.state_folder().join("state.safetensors").is_file() {
@@ -354,7 +438,10 @@ pub fn train(
         None
     };
     let listed = resume.then(|| dir.splits());
-    let mut plan = plan(recipe, listed.as_deref())?;
+    let mut plan = plan(&recipe, listed.as_deref())?;
+    // So is the hash of the teacher, whom a resume must find unchanged.
+    recipe.distillation.sha256 = plan.teacher.as_ref().map(|teacher| teacher.sha256.clone());
+    let recipe = &recipe;
     if !resume {
         std::fs::create_dir_all(dir.splits()).map_err(|source| RunError::Write {
             path: dir.splits(),
@@ -367,7 +454,7 @@ pub fn train(
             .map_err(|source| RunError::Write { path, source })
     };
     write(dir.recipe(), &recipe.to_toml())?;
-    let mut info = RunInfo::begin(recipe, device, &plan, dir);
+    let mut info = RunInfo::begin(recipe, devices, &plan, dir);
     write(dir.info(), &info.to_json())?;
 
     let pictures = load(recipe, &mut plan, SplitName::Train, observe)?;
@@ -409,6 +496,7 @@ pub fn train(
         train: train_loader,
         val,
         device: device.device.clone(),
+        distillation: distillation(recipe, &plan, precision, devices)?,
         meta,
         weights: dir.weights_folder(),
         state: dir.state_folder(),

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 
-use super::classification::{cross_entropy, soft_targets};
+use super::distillation::Distillation;
+use super::objective::Objective;
 use super::optimizer::{GradientSum, Optimizer, OptimizerConfig};
 use crate::data::{Batch, Targets};
-use crate::eval;
 use crate::model::{ModelConfig, Noise, Pass, parameters};
 use crate::ops::Precision;
 
@@ -16,6 +16,7 @@ use crate::ops::Precision;
 pub fn seconds_per_update(
     model: &ModelConfig,
     optimizer: &OptimizerConfig,
+    distillation: Option<Distillation>,
     batch_size: usize,
     accumulate: usize,
     precision: Precision,
@@ -34,24 +35,24 @@ pub fn seconds_per_update(
     };
     let mut network = model.init(0, &device);
     let mut optimizer = Optimizer::new(optimizer.clone(), &network);
+    let mut objective = Objective::new(0.1, distillation, &network, &device);
     let mut seconds = 0.0;
     for update in 0..2 {
         let start = Instant::now();
         let mut gradients = GradientSum::default();
         let mut noise = Noise::new(0, update);
         for _ in 0..accumulate {
-            let batch = batch();
-            let targets = soft_targets(&batch.targets, model.num_classes(), 0.1, &device);
-            let logits = network.forward(
-                eval::input(batch, &device),
-                &mut Pass::training(precision, &mut noise),
-            );
-            let mut grads = cross_entropy(logits, targets).backward();
+            let mut pass = Pass::training(precision, &mut noise);
+            // At its start, where all that is ever done is done.
+            let loss = objective.loss(&network, batch(), 0.0, &mut pass);
+            let mut grads = loss.backward();
             gradients.add(parameters::take_gradients(&network, &mut grads));
+            objective.collect(&mut grads);
         }
         // Reading the norm waits for the device.
         optimizer.clip(&mut gradients);
         network = optimizer.step(network, gradients, 1e-6);
+        objective.step(update + 1);
         seconds = start.elapsed().as_secs_f64();
     }
     seconds

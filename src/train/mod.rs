@@ -4,15 +4,20 @@
 //! happens goes out as [`TrainEvent`].
 
 pub mod classification;
+pub mod distillation;
 mod ema;
+mod guidance;
 mod measure;
+mod objective;
 mod optimizer;
 mod schedule;
 mod state;
 mod trainer;
 
 pub use classification::{cross_entropy, soft_targets};
+pub use distillation::{Distillation, DistillationConfig, Teacher, TeacherTargets, Through};
 pub use measure::seconds_per_update;
+pub use objective::{FORWARD, Objective};
 pub use optimizer::{GradientSum, Optimizer, OptimizerConfig, OptimizerKind};
 pub use schedule::{Budget, Decay, Schedule, ScheduleConfig};
 pub use state::{Best, EpochRecord, Progress, Saved};

@@ -9,6 +9,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::ema::Ema;
+use super::objective::Objective;
 use super::optimizer::Optimizer;
 use crate::checkpoint::{self, CheckpointError, HostTensor, TensorFile};
 use crate::model::Model;
@@ -91,6 +92,7 @@ pub fn save(
     progress: &Progress,
     weights: Vec<HostTensor>,
     optimizer: &Optimizer,
+    objective: &Objective,
     ema: Option<&Ema>,
 ) -> Result<(), CheckpointError> {
     let mut tensors: Vec<HostTensor> = weights
@@ -102,6 +104,9 @@ pub fn save(
     };
     for (name, value) in optimizer.state() {
         add("optimizer.", &name, checkpoint::host(value));
+    }
+    for (name, value) in objective.state() {
+        add("objective.", &name, checkpoint::host(value));
     }
     for (name, value) in ema.map(Ema::state).unwrap_or_default() {
         add("ema.", name, checkpoint::host(value.clone()));
@@ -135,7 +140,7 @@ impl Saved {
         Ok(Self { progress, file })
     }
 
-    /// Puts the state into a fresh model, its optimizer and its average.
+    /// Puts the state into a fresh model, its optimizer, its objective and its average.
     ///
     /// # Errors
     ///
@@ -144,6 +149,7 @@ impl Saved {
         &self,
         model: Model,
         optimizer: &mut Optimizer,
+        objective: &mut Objective,
         ema: Option<&mut Ema>,
         device: &Device,
     ) -> Result<Model, CheckpointError> {
@@ -152,6 +158,7 @@ impl Saved {
             move |name: &str| self.file.values(&format!("{prefix}{name}")).ok().flatten()
         };
         optimizer.restore(self.progress.optimizer_updates, device, find("optimizer."));
+        objective.restore(device, find("objective."));
         if let Some(ema) = ema {
             ema.restore(self.progress.ema_updates, device, find("ema."));
         }
@@ -173,6 +180,11 @@ mod tests {
         let optimizer = Optimizer::new(OptimizerConfig::default(), &model);
         let ema = Ema::new(0.9, &model);
         (model, optimizer, ema)
+    }
+
+    /// An objective without a teacher, which has no state.
+    fn plain(model: &Model) -> Objective {
+        Objective::new(0.0, None, model, &Device::flex())
     }
 
     /// One update whose gradient is the weights themselves.
@@ -216,7 +228,15 @@ mod tests {
         let (model, mut optimizer, mut ema) = fresh(1);
         let model = update(model, &mut optimizer, &mut ema);
         let tensors = host_tensors(&model);
-        save(folder, &progress(), tensors, &optimizer, Some(&ema)).unwrap();
+        save(
+            folder,
+            &progress(),
+            tensors,
+            &optimizer,
+            &plain(&model),
+            Some(&ema),
+        )
+        .unwrap();
         (model, optimizer, ema)
     }
 
@@ -235,7 +255,13 @@ mod tests {
         );
         let (other, mut optimizer2, mut ema2) = fresh(2);
         let other = saved
-            .restore(other, &mut optimizer2, Some(&mut ema2), &Device::flex())
+            .restore(
+                other,
+                &mut optimizer2,
+                &mut plain(&model),
+                Some(&mut ema2),
+                &Device::flex(),
+            )
             .unwrap();
         let model = update(model, &mut optimizer, &mut ema);
         let other = update(other, &mut optimizer2, &mut ema2);
@@ -255,9 +281,10 @@ mod tests {
             .unwrap()
             .init(0, &device);
         let mut optimizer = Optimizer::new(OptimizerConfig::default(), &other);
+        let mut objective = plain(&other);
         let saved = Saved::open(folder.path()).unwrap();
         let error = saved
-            .restore(other, &mut optimizer, None, &Device::flex())
+            .restore(other, &mut optimizer, &mut objective, None, &Device::flex())
             .unwrap_err();
         assert!(matches!(error, CheckpointError::Mismatch { .. }), "{error}");
     }
@@ -270,7 +297,15 @@ mod tests {
         let before = std::fs::read(&path).unwrap();
         let gone = folder.path().join("gone");
         let tensors = host_tensors(&model);
-        let error = save(&gone, &progress(), tensors, &optimizer, Some(&ema)).unwrap_err();
+        let error = save(
+            &gone,
+            &progress(),
+            tensors,
+            &optimizer,
+            &plain(&model),
+            Some(&ema),
+        )
+        .unwrap_err();
         assert!(matches!(error, CheckpointError::Write { .. }), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
         std::fs::write(&path, &before[..before.len() / 2]).unwrap();

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use thiserror::Error;
 
-use super::classification::{cross_entropy, soft_targets};
+use super::distillation::Distillation;
 use super::ema::Ema;
+use super::objective::{FORWARD, Objective, TEACHER};
 use super::optimizer::{GradientSum, Optimizer, OptimizerConfig};
 use super::schedule::{Budget, Schedule, ScheduleConfig};
 use super::state::{self, Best, EpochRecord, Progress, Saved};
@@ -19,9 +20,8 @@ use crate::model::{Model, Noise, Pass, parameters};
 use crate::ops::{Precision, profile};
 
 /// Names of the spans that a step consists of, for [`profile`].
-pub const STEP: [&str; 4] = [DATA, FORWARD, BACKWARD, OPTIMIZER];
+pub const STEP: [&str; 5] = [DATA, TEACHER, FORWARD, BACKWARD, OPTIMIZER];
 const DATA: &str = "waiting for data";
-const FORWARD: &str = "forward";
 const BACKWARD: &str = "backward";
 const OPTIMIZER: &str = "optimizer";
 
@@ -144,6 +144,8 @@ pub struct Trainer<'a> {
     pub val: Option<EvalLoader>,
     /// Where it runs, without autodiff.
     pub device: Device,
+    /// Who teaches beside the labels, if anyone does.
+    pub distillation: Option<Distillation>,
     /// What goes with the weights.
     pub meta: WeightsMeta,
     /// Folder of `best.safetensors` and `last.safetensors`.
@@ -158,6 +160,7 @@ pub struct Trainer<'a> {
 struct Run {
     model: Model,
     optimizer: Optimizer,
+    objective: Objective,
     ema: Option<Ema>,
     progress: Progress,
     began: Instant,
@@ -179,6 +182,23 @@ impl Run {
             Some(&value) => Err(self.not_finite("weights", f64::from(value), self.progress.lr)),
             None => Ok(tensors),
         }
+    }
+
+    /// Forward and backward of one batch of a group of several; returns its loss.
+    fn backward(
+        &mut self,
+        batch: Batch,
+        group: usize,
+        spent: f64,
+        pass: &mut Pass,
+        gradients: &mut GradientSum,
+    ) -> f64 {
+        let loss = self.objective.loss(&self.model, batch, spent, pass);
+        let _span = profile::span(BACKWARD);
+        let mut grads = loss.clone().mul_scalar(1.0 / group as f32).backward();
+        gradients.add(parameters::take_gradients(&self.model, &mut grads));
+        self.objective.collect(&mut grads);
+        f64::from(loss.into_scalar::<f32>())
     }
 
     fn not_finite(&self, what: &'static str, value: f64, lr: f64) -> TrainError {
@@ -249,7 +269,7 @@ impl Trainer<'_> {
                     break;
                 }
                 let lr = schedule.learning_rate(run.progress.update, spent);
-                let mut event = self.update(&mut run, &mut batches, batches_per_epoch, lr)?;
+                let mut event = self.update(&mut run, &mut batches, spent, lr)?;
                 if let TrainEvent::Update { spent, .. } = &mut event {
                     *spent = self.spent(&run.progress, total, closing_s).min(1.0);
                 }
@@ -289,16 +309,24 @@ impl Trainer<'_> {
         let device = self.device.clone().autodiff();
         let mut model = self.meta.model.init(self.config.seed, &device);
         let mut optimizer = Optimizer::new(self.config.optimizer.clone(), &model);
+        let mut objective = Objective::new(
+            self.config.label_smoothing,
+            self.distillation.take(),
+            &model,
+            &self.device,
+        );
         let mut ema = (self.config.ema > 0.0).then(|| Ema::new(self.config.ema, &model));
         let mut progress = Progress::default();
         if let Some(saved) = saved {
-            model = saved.restore(model, &mut optimizer, ema.as_mut(), &self.device)?;
+            let (optimizer, objective) = (&mut optimizer, &mut objective);
+            model = saved.restore(model, optimizer, objective, ema.as_mut(), &self.device)?;
             progress = saved.progress;
             progress.finished = false;
         }
         Ok(Run {
             model,
             optimizer,
+            objective,
             ema,
             before_s: progress.elapsed_s,
             began: Instant::now(),
@@ -323,9 +351,10 @@ impl Trainer<'_> {
         &self,
         run: &mut Run,
         batches: &mut Batches,
-        batches_per_epoch: usize,
+        spent: f64,
         lr: f64,
     ) -> Result<TrainEvent, TrainError> {
+        let batches_per_epoch = self.train.steps_per_epoch();
         let start = Instant::now();
         let waited = batches.waited();
         let group = self
@@ -342,7 +371,8 @@ impl Trainer<'_> {
                 batches.next().ok_or(TrainError::Empty)??
             };
             images += batch.len;
-            loss_sum += self.backward(&run.model, batch, group, &mut noise, &mut gradients);
+            let mut pass = Pass::training(self.config.precision, &mut noise);
+            loss_sum += run.backward(batch, group, spent, &mut pass, &mut gradients);
         }
         let loss = loss_sum / group as f64;
         // Both are checked before the weights change, so that what is saved is always good.
@@ -356,6 +386,7 @@ impl Trainer<'_> {
         }
         let model = run.model.clone();
         run.model = run.optimizer.step(model, gradients, lr);
+        run.objective.step(run.progress.update + 1);
         if let Some(ema) = &mut run.ema {
             ema.update(&run.model);
         }
@@ -381,35 +412,6 @@ impl Trainer<'_> {
             waited_s,
             spent: 0.0,
         })
-    }
-
-    /// Forward and backward of one batch; returns its loss.
-    fn backward(
-        &self,
-        model: &Model,
-        batch: Batch,
-        group: usize,
-        noise: &mut Noise,
-        gradients: &mut GradientSum,
-    ) -> f64 {
-        let device = self.device.clone().autodiff();
-        let forward = profile::span(FORWARD);
-        let targets = soft_targets(
-            &batch.targets,
-            self.meta.model.num_classes(),
-            self.config.label_smoothing,
-            &device,
-        );
-        let logits = model.forward(
-            eval::input(batch, &device),
-            &mut Pass::training(self.config.precision, noise),
-        );
-        let loss = cross_entropy(logits, targets);
-        drop(forward);
-        let _span = profile::span(BACKWARD);
-        let mut grads = loss.clone().mul_scalar(1.0 / group as f32).backward();
-        gradients.add(parameters::take_gradients(model, &mut grads));
-        f64::from(loss.into_scalar::<f32>())
     }
 
     /// Validates, records the epoch, writes the weights.
@@ -485,6 +487,7 @@ impl Trainer<'_> {
             &run.progress,
             run.weights()?,
             &run.optimizer,
+            &run.objective,
             run.ema.as_ref(),
         )?;
         observe(TrainEvent::Saved);

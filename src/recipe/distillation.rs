@@ -1,0 +1,87 @@
+//! `[distillation]`: who teaches, and how.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::validate::{range, within};
+use super::{Recipe, RecipeError};
+use crate::train::{DistillationConfig, Through};
+
+/// Who teaches, and how; without a teacher nothing of this section counts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DistillationRecipe {
+    /// Weights file of the teacher, or the run directory whose best weights teach.
+    pub teacher: Option<PathBuf>,
+    /// SHA-256 of the teacher's file. A run writes it down; where it is set, no other file will do.
+    pub sha256: Option<String>,
+    /// How the student learns from it.
+    #[serde(flatten)]
+    pub config: DistillationConfig,
+}
+
+impl DistillationRecipe {
+    /// Checks every number against its range.
+    pub(super) fn validate(&self) -> Result<(), RecipeError> {
+        let d = &self.config;
+        if !(d.temperature > 0.0 && d.temperature <= 1000.0) {
+            return Err(range(
+                "distillation.temperature",
+                d.temperature,
+                "more than 0, at most 1000",
+            ));
+        }
+        within("distillation.weight", d.weight, 0.0, 1.0)?;
+        within("distillation.guidance", d.guidance, 0.0, 1e3)?;
+        within("distillation.guidance_until", d.guidance_until, 0.0, 1.0)?;
+        if self.teacher.is_none() {
+            return Ok(());
+        }
+        let weight = |expected| Err(range("distillation.weight", d.weight, expected));
+        if d.through == Through::Token && (d.weight == 0.0 || d.weight == 1.0) {
+            return weight(
+                "more than 0 and less than 1 with distillation.through = \"token\", where one head \
+                 learns from the teacher and one from the labels",
+            );
+        }
+        if d.weight == 0.0 && !d.guides(0.0) {
+            return weight(
+                "more than 0, or a distillation.guidance above 0: as it is, the teacher teaches \
+                 nothing",
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Recipe {
+    /// Gives the student, a configuration in JSON, the token that its teacher speaks through.
+    pub(super) fn add_distillation_token(
+        &self,
+        student: &mut serde_json::Value,
+    ) -> Result<(), RecipeError> {
+        if self.distillation.teacher.is_none() {
+            return Ok(());
+        }
+        let token = student.get_mut("distillation_token");
+        let reason = match (self.distillation.config.through, token) {
+            (Through::Token, Some(token)) => {
+                *token = true.into();
+                return Ok(());
+            }
+            (Through::Token, None) => format!(
+                "distillation.through is \"token\", and {} has no tokens: expected \"pooled\", or a \
+                 Vision Transformer",
+                self.model.name
+            ),
+            (Through::Pooled, Some(token)) if *token == true => {
+                "model.distillation_token is true, and the teacher does not speak through it: set \
+                 distillation.through = \"token\""
+                    .to_owned()
+            }
+            (Through::Pooled, _) => return Ok(()),
+        };
+        Err(RecipeError::Value { reason })
+    }
+}

@@ -1,0 +1,152 @@
+//! The teacher that a recipe names: found, checked against the data, loaded.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{RunError, find_weights};
+use crate::checkpoint::{self, TensorFile, WeightsMeta};
+use crate::data::{Dataset, Preprocess};
+use crate::device::Selected;
+use crate::ops::{Precision, PrecisionChoice};
+use crate::recipe::Recipe;
+use crate::train::{Distillation, Teacher};
+
+/// A teacher whose file was found to be whole and to know the student's classes.
+#[derive(Debug, Clone)]
+pub struct PlannedTeacher {
+    /// Its weights file.
+    pub weights: PathBuf,
+    /// The file's SHA-256, as `sha256sum` prints it.
+    pub sha256: String,
+    /// What the file says of itself.
+    pub meta: WeightsMeta,
+}
+
+/// What `run.json` says of a teacher.
+#[derive(Debug, Clone, Serialize)]
+pub struct TeacherInfo {
+    weights: PathBuf,
+    sha256: String,
+    model: String,
+    val_top1: Option<f64>,
+    flops_per_image: u64,
+    device: String,
+}
+
+impl PlannedTeacher {
+    /// The teacher of a recipe, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// Where there are no whole weights at its path, not those of the recipe's hash, or of other
+    /// classes than the data has.
+    pub(super) fn find(recipe: &Recipe, dataset: &Dataset) -> Result<Option<Self>, RunError> {
+        let Some(path) = &recipe.distillation.teacher else {
+            return Ok(None);
+        };
+        let weights = find_weights(path)?;
+        let file = TensorFile::open(&weights)?;
+        let meta: WeightsMeta = file.meta()?;
+        let sha256 = file.sha256();
+        if let Some(expected) = &recipe.distillation.sha256
+            && *expected != sha256
+        {
+            return Err(RunError::OtherTeacher {
+                path: weights,
+                found: sha256,
+                expected: expected.clone(),
+            });
+        }
+        if meta.classes != dataset.classes {
+            return Err(RunError::TeacherClasses {
+                difference: difference(&meta.classes, &dataset.classes),
+                path: weights,
+                origin: dataset.origin.clone(),
+                teacher: meta.classes,
+                data: dataset.classes.clone(),
+            });
+        }
+        Ok(Some(Self {
+            weights,
+            sha256,
+            meta,
+        }))
+    }
+
+    /// Loads it to teach a student whose pictures are preprocessed and whose products are rounded
+    /// like this.
+    ///
+    /// # Errors
+    ///
+    /// [`checkpoint::CheckpointError`] where the tensors do not fit the model.
+    pub(super) fn load(
+        &self,
+        recipe: &Recipe,
+        student: &Preprocess,
+        precision: Precision,
+        device: &Selected,
+    ) -> Result<Distillation, RunError> {
+        let device = &device.device;
+        // bf16 where the student computes in it too and the teacher's own device is faster so.
+        let precision = match precision {
+            Precision::F32 => Precision::F32,
+            Precision::Bf16 => PrecisionChoice::Auto
+                .for_training(device)
+                .unwrap_or_default(),
+        };
+        let checkpoint = checkpoint::load_weights(&self.weights, device)?;
+        Ok(Distillation {
+            config: recipe.distillation.config.clone(),
+            teacher: Teacher::new(checkpoint, student, precision, device),
+        })
+    }
+
+    /// Its entry in `run.json`, where it is on `device`.
+    pub(super) fn info(&self, device: &Selected) -> TeacherInfo {
+        TeacherInfo {
+            weights: self.weights.clone(),
+            sha256: self.sha256.clone(),
+            model: self.meta.name.clone(),
+            val_top1: self.meta.val_top1,
+            flops_per_image: self.meta.model.flops(),
+            device: device.name.clone(),
+        }
+    }
+}
+
+/// The first class that differs, in words.
+fn difference(teacher: &[String], data: &[String]) -> String {
+    let differs = |i: &usize| teacher.get(*i) != data.get(*i);
+    let at = (0..teacher.len().max(data.len()))
+        .find(differs)
+        .unwrap_or_default();
+    let name = |classes: &[String]| match classes.get(at) {
+        Some(name) => format!("{name:?}"),
+        None => "missing".to_owned(),
+    };
+    format!(
+        "class {at} is {} there and {} here",
+        name(teacher),
+        name(data)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_difference_is_named() {
+        let classes = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        let differ = |a: &[&str], b: &[&str]| difference(&classes(a), &classes(b));
+        assert_eq!(
+            differ(&["ant", "bee"], &["ant", "cow"]),
+            r#"class 1 is "bee" there and "cow" here"#
+        );
+        assert_eq!(
+            differ(&["ant", "bee"], &["ant"]),
+            r#"class 1 is "bee" there and missing here"#
+        );
+    }
+}
