@@ -1017,7 +1017,7 @@ fn a_student_learns_from_a_finished_run() {
     fails(
         &said,
         &format!(
-            "the teacher again/weights/best.safetensors has SHA-256 {found}: expected {hash}, as \
+            "run student: the teacher again/weights/best.safetensors has SHA-256 {found}: expected {hash}, as \
              distillation.sha256 has it; name the file that it was with --teacher, or begin a new run"
         ),
     );
@@ -1109,7 +1109,7 @@ fn a_run_is_continued_with_a_larger_budget() {
         .ok();
     fails(
         &place.run("train --resume run --lr 0.1 --device cpu"),
-        "--resume continues run with its own recipe: optimizer.lr cannot change; only --epochs, --steps, --time, --patience, --data, --workers, --cache-mb and --device may",
+        "--resume continues run with its own recipe: optimizer.lr cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
     );
     let more = place
         .run("train --resume run --steps 6 --json --device cpu")

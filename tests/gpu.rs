@@ -32,6 +32,7 @@ fn config() -> ModelConfig {
         stem: Stem::Linear,
         registers: 1,
         drop_path: 0.0,
+        distillation_token: false,
     })
 }
 

@@ -248,7 +248,7 @@ pub fn hard_loss(student: Tensor<2>, teacher: &Tensor<2>) -> Tensor<1> {
     cross_entropy(student, soft_targets(&targets, num_classes, 0.0, &device))
 }
 
-#[cfg(all(test, feature = "cpu"))]
+#[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;

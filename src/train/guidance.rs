@@ -180,7 +180,7 @@ fn standardised(x: Tensor<2>) -> Tensor<2> {
     centred / (variance + EPSILON).sqrt()
 }
 
-#[cfg(all(test, feature = "cpu"))]
+#[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;

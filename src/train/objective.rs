@@ -111,7 +111,7 @@ fn of_labels(outputs: Outputs, targets: Tensor<2>) -> Tensor<1> {
     }
 }
 
-#[cfg(all(test, feature = "cpu"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
