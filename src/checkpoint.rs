@@ -487,7 +487,7 @@ impl TensorFile {
 
     /// SHA-256 of the whole file, as `sha256sum` prints it.
     pub fn sha256(&self) -> String {
-        digest([&self.map[..]])
+        digest([&self.bytes[..]])
     }
 
     /// One tensor's values, or `None` where the file has none of that name.
