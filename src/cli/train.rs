@@ -225,7 +225,7 @@ pub struct TrainArgs {
     /// Print what would be trained, its size and an estimate of its cost.
     #[arg(long)]
     dry_run: bool,
-    /// Print where a step's time went: data, forward, backward, optimizer, by operation.
+    /// Print where a step's time went: data, teacher, forward, backward, optimizer, by operation.
     #[arg(long, hide_short_help = true)]
     profile: bool,
     /// Print the results as one JSON object.

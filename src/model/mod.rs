@@ -200,8 +200,8 @@ pub struct Outputs {
     /// Logits of the distillation head, `[B, K]`, where the model has one.
     pub distillation: Option<Tensor<2>>,
     /// What the head's features are pooled from, row by row over each picture, `[B, P, D]`, where
-    /// it was asked for: the normalised tokens of a ViT's P patches, the P pixels of a CNN's last
-    /// feature map.
+    /// it was asked for and no patch is left out: the normalised tokens of a ViT's P patches, the P
+    /// pixels of a CNN's last feature map.
     pub map: Option<Tensor<3>>,
 }
 

@@ -215,7 +215,9 @@ impl Vit {
     /// `[B, 3, H, W]` → [`Outputs`].
     pub fn outputs(&self, images: Tensor<4>, with_map: bool, pass: &mut Pass) -> Outputs {
         let [batch, ..] = images.dims();
-        let tokens = self.encode(self.embed(images, pass), batch, None, pass);
+        let embedded = self.embed(images, pass);
+        let whole = embedded.dims();
+        let tokens = self.encode(embedded, batch, None, pass);
         let logits = |head: &Linear, features: Tensor<2>| {
             linear(features, &affine(head), pass.precision, pass.prepared)
         };
@@ -225,7 +227,8 @@ impl Vit {
                 let token = usize::from(self.class_token.is_some());
                 logits(head, self.normed_token(&tokens, batch, token))
             }),
-            map: with_map.then(|| {
+            // A map that lacks tokens is no grid.
+            map: (with_map && tokens.dims() == whole).then(|| {
                 let [rows, width] = tokens.dims();
                 let (count, prefix) = (rows / batch, self.prefix());
                 let normed = self.norm.forward(tokens).reshape([batch, count, width]);

@@ -57,7 +57,7 @@ pub fn profile<'a>(
     for (name, seconds) in parts {
         out += &format!("  {name:28} {:>8}\n", share(*seconds));
     }
-    out += "by operation, within forward and backward:\n";
+    out += "by operation:\n";
     let mut operations = operations.to_vec();
     operations.sort_by(|a, b| b.1.total_cmp(&a.1));
     for (name, seconds, count) in operations {
