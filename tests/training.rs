@@ -394,6 +394,45 @@ fn a_resumed_student_equals_an_uninterrupted_one() {
     assert!(shipped.names().iter().all(|name| name.starts_with("Vit.")));
 }
 
+/// Everything that changes along a training, in 12 updates: pictures of 8×8 until the sixth, fewer
+/// tokens until the eighth, mixed ones until the tenth, by Muon.
+const CURRICULUM: &[&str] = &[
+    "optimizer.kind=muon",
+    "train.ema=0.0",
+    "train.ema_epochs=0.5",
+    "curriculum.start_size=8",
+    "curriculum.full_size_at=0.5",
+    "curriculum.token_drop=0.5",
+    "curriculum.token_drop_until=0.7",
+    "curriculum.mix_until=0.8",
+];
+
+#[test]
+fn a_resumed_curriculum_equals_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe(&pictures(folder.path()), &[VIT, EVERYTHING, CURRICULUM]);
+    let whole = folder.path().join("whole");
+    let mut flops = Vec::new();
+    let finished = train(&recipe, &whole, false, |event| {
+        if let TrainEvent::Update { flops: cost, .. } = event {
+            flops.push(*cost);
+        }
+        false
+    });
+    assert_eq!(finished.unwrap().outcome.ending, Ending::Complete);
+    assert_eq!(flops.len(), 12);
+    assert!(flops[0] < flops[5] && flops[5] < flops[6] && flops[6] < flops[9]);
+    assert!(flops[9..].iter().all(|&cost| cost == flops[11]));
+    let run = folder.path().join("interrupted");
+    // Within epochs and between them, in every stage.
+    train(&recipe, &run, false, at_update(1)).unwrap();
+    train(&recipe, &run, true, at_update(4)).unwrap();
+    train(&recipe, &run, true, at_epochs_end(3)).unwrap();
+    train(&recipe, &run, true, at_update(2)).unwrap();
+    train(&recipe, &run, true, never).unwrap();
+    assert_same(&left(&run), &left(&whole), "interrupted four times");
+}
+
 #[test]
 fn a_teacher_makes_a_difference_and_must_stay_the_same() {
     let folder = tempfile::tempdir().unwrap();

@@ -82,6 +82,7 @@ impl Progress {
                 seconds,
                 waited_s,
                 spent,
+                flops: _,
             }) => {
                 self.begun.get_or_insert_with(|| (Instant::now(), spent));
                 let smooth = |old: Option<f64>, new: f64| {

@@ -17,7 +17,7 @@ use crate::ops::profile::{self, Span};
 use crate::recipe::{Layers, Recipe};
 use crate::report::text;
 use crate::run::{self, Devices, Finished, RunDir, RunEvent};
-use crate::train::{Budget, Ending, FORWARD, STEP};
+use crate::train::{Budget, Ending, STEP, TrainEvent};
 
 /// Without an argument it trains the bundled Fashion-MNIST sample.
 #[derive(Debug, Args)]
@@ -390,13 +390,17 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
     let stop = on_interrupt("stopping: saving the state (press Ctrl-C again to exit at once)")?;
     let mut progress = Progress::new("", recipe.train.epochs);
     let mut profiled = None;
-    let mut cost = 0;
+    let mut teacher = 0;
+    let mut arithmetic = 0.0;
     let finished = run::train(&recipe, &dir, resume, devices, stop, &mut |event| {
         match &event {
             RunEvent::Begin(plan) if args.profile => {
-                let teacher = plan.teacher.as_ref().map_or(0, |t| t.meta.model.flops());
-                cost = 3 * plan.model.flops() + teacher;
+                teacher = plan.teacher.as_ref().map_or(0, |t| t.meta.model.flops());
                 profile::start();
+            }
+            // A backward pass takes twice as many as a forward pass.
+            RunEvent::Train(TrainEvent::Update { images, flops, .. }) => {
+                arithmetic += *images as f64 * (3 * flops + teacher) as f64;
             }
             RunEvent::Testing => profiled = Some(profile::stop()),
             _ => {}
@@ -416,7 +420,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
     }
     if args.profile {
         let spans = profiled.unwrap_or_else(profile::stop);
-        note(&profile_text(&spans, cost, &recipe, &device)?);
+        note(&profile_text(&spans, arithmetic, &recipe, &device)?);
     }
     if args.json {
         say(&summary_json(&dir, &finished).to_string())?;
@@ -428,7 +432,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
 
 fn profile_text(
     spans: &BTreeMap<&'static str, Span>,
-    flops_per_image: u64,
+    flops: f64,
     recipe: &Recipe,
     device: &Selected,
 ) -> anyhow::Result<String> {
@@ -442,12 +446,9 @@ fn profile_text(
         .map(|(name, span)| (*name, span.seconds, span.count))
         .collect();
     let seconds: f64 = parts.iter().map(|(_, seconds)| seconds).sum();
-    // The optimizer's spans are updates; the batches are what forward counts.
-    let batches = spans.get(FORWARD).map_or(0, |span| span.count);
-    let images = batches as f64 * recipe.train.batch_size as f64;
     let precision = run::precision(recipe, device)?;
     let rate = profile::product_limit(&device.device, precision)
-        .map(|limit| (images * flops_per_image as f64 / seconds.max(1e-12), limit));
+        .map(|limit| (flops / seconds.max(1e-12), limit));
     Ok(text::profile(&parts, &operations, rate))
 }
 
@@ -525,12 +526,16 @@ fn dry_run(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Done> {
         .div_ceil(recipe.train.accumulate);
     let start = Instant::now();
     let update_s = run::measure_update(recipe, &plan, devices)?;
-    let updates = match recipe.budget()? {
+    let budget = recipe.budget()?;
+    let work = plan.curriculum.mean_work(matches!(budget, Budget::Time(_)));
+    let mean_update_s = work * update_s;
+    let updates = match budget {
         Budget::Epochs(n) => (n * updates_per_epoch) as f64,
         Budget::Steps(n) => n as f64,
-        Budget::Time(t) => t.as_secs_f64() / update_s,
+        Budget::Time(t) => t.as_secs_f64() / mean_update_s,
     };
-    let step_flops = 3 * plan.model.flops() * (batch * recipe.train.accumulate) as u64;
+    let whole_flops = 3 * plan.model.flops() * (batch * recipe.train.accumulate) as u64;
+    let step_flops = (work * whole_flops as f64).round() as u64;
     let pixels = (plan.preprocess.image_size * plan.preprocess.image_size * 3) as u64;
     let pictures = (plan.splits.train.len() + plan.splits.val.len()) as u64 * pixels;
     let cached = pictures.min(recipe.data.cache_mb as u64 * 1024 * 1024);
@@ -541,7 +546,7 @@ fn dry_run(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Done> {
             "parameters": plan.model.parameters(),
             "flops_per_update": step_flops,
             "updates": updates,
-            "training_s": updates * update_s,
+            "training_s": updates * mean_update_s,
             "memory_bytes": crate::device::peak_memory_bytes().map(|m| m + cached),
             "device": device.name,
         })
@@ -571,9 +576,17 @@ fn dry_run(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Done> {
         text::count(plan.model.parameters()),
         text::flops(step_flops)
     );
+    let share = if work < 1.0 {
+        format!(
+            ", of which the curriculum takes {:.0} % on average",
+            100.0 * work
+        )
+    } else {
+        String::new()
+    };
     out += &format!(
-        "# time: about {} for {} updates, from one update timed here ({:.2} s), validation not counted\n",
-        text::seconds(updates * update_s),
+        "# time: about {} for {} updates, from one update timed here ({:.2} s{share}), validation not counted\n",
+        text::seconds(updates * mean_update_s),
         text::count(updates as u64),
         update_s,
     );

@@ -32,7 +32,7 @@ pub use augment::{AugmentConfig, Flip, Policy};
 pub use decode::{DecodeError, DecodeLimits, decode};
 pub use error::DataError;
 pub use folder::picture_files;
-pub use loader::{Batch, Batches, EvalLoader, Shard, Targets, TrainLoader};
+pub use loader::{Batch, Batches, EvalLoader, Shard, Targets, TrainLoader, View};
 pub use pictures::{Pictures, PicturesOptions};
 pub use preprocess::{Preprocess, Resize};
 pub use sample::{RawPicture, Sample, Skipped, SplitName};

@@ -1,5 +1,6 @@
 //! Parameters and arithmetic, by formula.
 
+use super::drop_path::kept_tokens;
 use super::patch::stem_widths;
 use super::vit::{Pooling, Position, VitConfig};
 use super::{ModelConfig, ResnetConfig, ResnetVariant};
@@ -50,9 +51,30 @@ impl ModelConfig {
         self.count().multiply_adds.saturating_mul(2)
     }
 
+    /// [`flops`](Self::flops) of a training picture of another size, with a share of its patches
+    /// left out of the encoder.
+    pub fn flops_of(&self, image_size: usize, token_drop: f64) -> u64 {
+        let count = match self {
+            Self::Vit(config) => {
+                let config = VitConfig {
+                    image_size,
+                    ..config.clone()
+                };
+                let patches = config.grid() * config.grid();
+                vit(&config, kept_tokens(patches, token_drop))
+            }
+            Self::Resnet(config) => Self::Resnet(ResnetConfig {
+                image_size,
+                ..config.clone()
+            })
+            .count(),
+        };
+        count.multiply_adds.saturating_mul(2)
+    }
+
     fn count(&self) -> Count {
         match self {
-            Self::Vit(config) => vit(config),
+            Self::Vit(config) => vit(config, config.grid() * config.grid()),
             Self::Resnet(config) => match config.variant {
                 ResnetVariant::Resnet18 => resnet18(config),
                 ResnetVariant::Resnet9 => resnet9(config),
@@ -61,9 +83,10 @@ impl ModelConfig {
     }
 }
 
-fn vit(config: &VitConfig) -> Count {
+/// Of the patches, `kept` go through the encoder.
+fn vit(config: &VitConfig, kept: usize) -> Count {
     let mut count = Count::default();
-    let (width, tokens) = (config.embed_dim, config.tokens());
+    let (width, tokens) = (config.embed_dim, kept + config.prefix());
     let patches = config.grid() * config.grid();
     let mut channels = 3;
     let mut side = config.image_size;

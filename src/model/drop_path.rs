@@ -1,4 +1,4 @@
-//! Randomness inside the model: drop path.
+//! Randomness inside the model: drop path and dropped tokens.
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -13,6 +13,7 @@ use crate::ops::{Precision, Prepared};
 #[derive(Debug, Clone)]
 pub struct Noise {
     generator: Xoshiro256PlusPlus,
+    token_drop: f64,
 }
 
 impl Noise {
@@ -20,7 +21,36 @@ impl Noise {
     pub fn new(seed: u64, step: u64) -> Self {
         Self {
             generator: Xoshiro256PlusPlus::seed_from_u64(mix(mix(seed) ^ step)),
+            token_drop: 0.0,
         }
+    }
+
+    /// The same, with a share of each picture's patches left out of the encoder, 0 to below 1.
+    #[must_use]
+    pub fn dropping_tokens(self, share: f64) -> Self {
+        Self {
+            token_drop: share,
+            ..self
+        }
+    }
+
+    /// PatchDropout (Liu et al. 2022): which of `patches` each of `batch` pictures keeps, each a
+    /// draw of its own, ascending, as many for one as for the other.
+    fn kept(&mut self, batch: usize, patches: usize) -> Vec<Vec<usize>> {
+        let count = kept_tokens(patches, self.token_drop);
+        (0..batch)
+            .map(|_| {
+                // The first steps of a shuffle (Fisher & Yates).
+                let mut all: Vec<usize> = (0..patches).collect();
+                for i in 0..count {
+                    let left = (patches - i) as f64;
+                    all.swap(i, i + (unit(self.generator.next_u64()) * left) as usize);
+                }
+                all.truncate(count);
+                all.sort_unstable();
+                all
+            })
+            .collect()
     }
 
     /// Drop path (stochastic depth, Huang et al. 2016): how much of its branch each of `batch`
@@ -33,6 +63,11 @@ impl Noise {
             .map(|_| if draw() { 0.0 } else { kept })
             .collect()
     }
+}
+
+/// How many of `patches` tokens are left when a share of them is dropped: at least one.
+pub(super) fn kept_tokens(patches: usize, share: f64) -> usize {
+    (((1.0 - share) * patches as f64).round() as usize).clamp(1, patches)
 }
 
 /// How one forward pass is run.
@@ -73,6 +108,12 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Which patches each picture keeps; `None` is all of them.
+    pub(super) fn kept(&mut self, batch: usize, patches: usize) -> Option<Vec<Vec<usize>>> {
+        let noise = self.noise.as_deref_mut()?;
+        (noise.token_drop > 0.0).then(|| noise.kept(batch, patches))
+    }
+
     /// How much of a branch each picture keeps; `None` is all of it.
     pub(super) fn keep(&mut self, batch: usize, rate: f64) -> Option<Vec<f32>> {
         let noise = self.noise.as_deref_mut()?;
@@ -104,11 +145,33 @@ mod tests {
     }
 
     #[test]
+    fn each_picture_keeps_patches_of_its_own() {
+        let draw = |step| Noise::new(3, step).dropping_tokens(0.4).kept(40, 7);
+        let mut seen = [0; 7];
+        for kept in draw(1) {
+            // 4.2 is left of 7.
+            assert_eq!(kept.len(), 4);
+            assert!(kept.windows(2).all(|pair| pair[0] < pair[1]), "{kept:?}");
+            kept.iter().for_each(|&patch| seen[patch] += 1);
+        }
+        // 160 draws over 7 patches: about 23 each.
+        assert!(
+            seen.iter().all(|count| (12..36).contains(count)),
+            "{seen:?}"
+        );
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+        assert_eq!(kept_tokens(5, 0.99), 1);
+        assert_eq!(kept_tokens(5, 0.0), 5);
+    }
+
+    #[test]
     fn inference_and_a_rate_of_zero_keep_everything() {
         assert_eq!(Pass::inference(Precision::F32).keep(2, 0.5), None);
         let mut noise = Noise::new(1, 2);
         let mut pass = Pass::training(Precision::F32, &mut noise);
         assert_eq!(pass.keep(2, 0.0), None);
+        assert_eq!(pass.kept(2, 4), None);
         assert!(pass.keep(2, 0.5).is_some());
     }
 }

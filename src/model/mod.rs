@@ -147,6 +147,16 @@ impl ModelConfig {
         }
     }
 
+    /// Pixels by which the side of an input may differ from [`image_size`](Self::image_size), and
+    /// its smallest side.
+    pub fn size_step(&self) -> usize {
+        match self {
+            Self::Vit(config) => config.patch_size,
+            // Three halvings, then a pooling over whatever is left.
+            Self::Resnet(_) => 8,
+        }
+    }
+
     /// Classes, which is the number of logits.
     pub fn num_classes(&self) -> usize {
         match self {
@@ -302,6 +312,20 @@ pub fn decays(path: &str, rank: usize) -> bool {
             field,
             "position_embedding" | "class_token" | "distillation_token" | "register_tokens"
         )
+}
+
+/// Whether the parameter at `path` is a matrix between two layers, for optimizers that treat such
+/// matrices as a whole: the weights of the encoder's linear layers, and convolutions save the first,
+/// which sees pixels. Embeddings, norms, biases and the head are none.
+pub fn hidden(path: &str, shape: &[usize]) -> bool {
+    if !path.ends_with(".weight") {
+        return false;
+    }
+    match shape {
+        [_, _] => path.split('.').any(|field| field == "blocks"),
+        [_, channels, _, _] => *channels != 3,
+        _ => false,
+    }
 }
 
 /// The error for a number outside its range, if it is.

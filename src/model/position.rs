@@ -18,24 +18,35 @@ fn sines(positions: &[f64], width: usize) -> Vec<f32> {
     table
 }
 
-/// Positions counted along the rows: 0, 1, … grid² − 1.
+/// Where `grid` patches along a side stand among `of`: the middles of the same picture cut into
+/// fewer or more patches, in units of the latter.
+fn axis(grid: usize, of: usize) -> impl Iterator<Item = f64> + Clone {
+    let scale = of as f64 / grid as f64;
+    (0..grid).map(move |i| (i as f64 + 0.5) * scale - 0.5)
+}
+
+/// Positions counted along the rows of a grid of `of`² patches, 0, 1, … of² − 1, at `grid`² places
+/// spread evenly over it; the two are the same but for a picture of another size.
 ///
 /// # Shapes
 ///
 /// Row-major `[grid², width]`.
-pub fn sinusoidal_1d(grid: usize, width: usize) -> Vec<f32> {
-    let positions: Vec<f64> = (0..grid * grid).map(|i| i as f64).collect();
+pub fn sinusoidal_1d(grid: usize, of: usize, width: usize) -> Vec<f32> {
+    let positions: Vec<f64> = axis(grid, of)
+        .flat_map(|y| axis(grid, of).map(move |x| y * of as f64 + x))
+        .collect();
     sines(&positions, width)
 }
 
-/// Half of the width tells the row, half the column (as in MoCo v3 and MAE).
+/// Half of the width tells the row, half the column (as in MoCo v3 and MAE), at `grid`² places
+/// spread evenly over a grid of `of`².
 ///
 /// # Shapes
 ///
 /// Row-major `[grid², width]`.
-pub fn sinusoidal_2d(grid: usize, width: usize) -> Vec<f32> {
+pub fn sinusoidal_2d(grid: usize, of: usize, width: usize) -> Vec<f32> {
     let half = width / 2;
-    let axis: Vec<f64> = (0..grid).map(|i| i as f64).collect();
+    let axis: Vec<f64> = axis(grid, of).collect();
     let rows = sines(&axis, half);
     let columns = sines(&axis, width - half);
     let mut table = Vec::with_capacity(grid * grid * width);
@@ -48,13 +59,38 @@ pub fn sinusoidal_2d(grid: usize, width: usize) -> Vec<f32> {
     table
 }
 
+/// The matrix that reads a table of `from`² positions at `to`² places spread evenly over it,
+/// linearly between neighbours of a row and of a column, and by the nearest beyond the borders.
+///
+/// # Shapes
+///
+/// Row-major `[to², from²]`; the numbers of a row add up to 1.
+pub fn interpolation(from: usize, to: usize) -> Vec<f32> {
+    let along: Vec<Vec<f64>> = axis(to, from)
+        .map(|at| {
+            let at = at.clamp(0.0, (from - 1) as f64);
+            let weight = |i: usize| (1.0 - (at - i as f64).abs()).max(0.0);
+            (0..from).map(weight).collect()
+        })
+        .collect();
+    let mut matrix = Vec::with_capacity(to * to * from * from);
+    for y in &along {
+        for x in &along {
+            for row in y {
+                matrix.extend(x.iter().map(|column| (row * column) as f32));
+            }
+        }
+    }
+    matrix
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn first_position_is_sine_zero_cosine_one() {
-        let table = sinusoidal_1d(3, 5);
+        let table = sinusoidal_1d(3, 3, 5);
         assert_eq!(table.len(), 9 * 5);
         assert_eq!(table[..5], [0.0, 0.0, 1.0, 1.0, 0.0]);
         let second = &table[5..10];
@@ -66,10 +102,52 @@ mod tests {
     #[test]
     fn two_dimensional_rows_share_a_half() {
         let (grid, width) = (3, 8);
-        let table = sinusoidal_2d(grid, width);
+        let table = sinusoidal_2d(grid, grid, width);
         let at = |y: usize, x: usize| &table[(y * grid + x) * width..][..width];
         assert_eq!(at(1, 0)[..4], at(1, 2)[..4]);
         assert_eq!(at(0, 2)[4..], at(2, 2)[4..]);
         assert_ne!(at(0, 1), at(1, 0));
+    }
+
+    #[test]
+    fn a_smaller_picture_stands_where_it_did() {
+        // The middle of four neighbours' places, whichever way positions are known.
+        let table = sinusoidal_2d(2, 4, 8);
+        let first = 0.5_f32;
+        for (i, expected) in [(0, first.sin()), (2, first.cos()), (4, first.sin())] {
+            assert!((table[i] - expected).abs() < 1e-6, "{i}: {}", table[i]);
+        }
+        let counted = sinusoidal_1d(2, 4, 2);
+        assert!((counted[0] - 2.5_f32.sin()).abs() < 1e-6);
+        assert!((counted[4] - (2.5 * 4.0 + 0.5_f32).sin()).abs() < 1e-6);
+        let matrix = interpolation(4, 2);
+        let places: Vec<usize> = (0..16).filter(|&i| matrix[i] > 0.0).collect();
+        assert_eq!(places, [0, 1, 4, 5]);
+        assert!(places.iter().all(|&i| matrix[i] == 0.25));
+    }
+
+    #[test]
+    fn interpolation_keeps_what_is_linear_and_its_own_grid() {
+        for (from, to) in [(4, 3), (3, 5), (1, 2), (6, 4)] {
+            let matrix = interpolation(from, to);
+            assert_eq!(matrix.len(), to * to * from * from);
+            for (place, row) in matrix.chunks(from * from).enumerate() {
+                let sum: f32 = row.iter().sum();
+                assert!((sum - 1.0).abs() < 1e-6);
+                let column: f32 = row
+                    .iter()
+                    .enumerate()
+                    .map(|(i, w)| w * (i % from) as f32)
+                    .sum();
+                let scale = from as f32 / to as f32;
+                let expected = ((place % to) as f32 + 0.5) * scale - 0.5;
+                let expected = expected.clamp(0.0, (from - 1) as f32);
+                assert!((column - expected).abs() < 1e-5, "{column}, not {expected}");
+            }
+        }
+        let same = interpolation(3, 3);
+        for (i, value) in same.iter().enumerate() {
+            assert_eq!(*value, if i % 10 == 0 { 1.0 } else { 0.0 });
+        }
     }
 }

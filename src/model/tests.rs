@@ -244,6 +244,75 @@ fn training_and_inference_take_different_paths_to_the_same_logits() {
 }
 
 #[test]
+fn gradients_reach_the_positions_of_smaller_pictures_with_dropped_tokens() {
+    let config = ModelConfig::Vit(VitConfig {
+        registers: 1,
+        ..tiny()
+    });
+    let model = stirred(&config, &flex().autodiff());
+    // Four patches where the table has nine, and two of them dropped.
+    let images = random([4, 3, 10, 10], &flex().autodiff());
+    let loss = |model: &Model| {
+        let mut noise = Noise::new(5, 8).dropping_tokens(0.5);
+        let pass = &mut Pass::training(Precision::F32, &mut noise);
+        model.forward(images.clone(), pass).square().sum()
+    };
+    let is_table = |path: &str| path.ends_with("position_embedding");
+    let mut gradients = loss(&model).backward();
+    let place = parameters::trainable(&model)
+        .iter()
+        .position(|info| is_table(&info.path))
+        .unwrap();
+    let gradient = parameters::take_gradients(&model, &mut gradients)
+        .swap_remove(place)
+        .unwrap();
+    let norm = gradient.clone().square().sum().sqrt().into_scalar::<f32>();
+    assert!(norm > 1e-2, "{norm}");
+    let (_, table) = parameters::values(&model.valid())
+        .into_iter()
+        .find(|(path, _)| is_table(path))
+        .unwrap();
+    // Along the gradient the loss must rise by its norm.
+    let moved = |by: f32| {
+        let along = table.clone() + gradient.clone() * (by / norm);
+        let model = parameters::replace(model.clone(), |path, _| {
+            is_table(path).then(|| along.clone())
+        });
+        loss(&model).into_scalar::<f32>()
+    };
+    let slope = (moved(0.01) - moved(-0.01)) / 0.02;
+    assert!((slope / norm - 1.0).abs() < 0.02, "{slope}, not {norm}");
+}
+
+#[test]
+fn every_kind_of_position_takes_smaller_pictures_and_dropped_tokens() {
+    for position in [
+        Position::Learned,
+        Position::Sinusoidal1d,
+        Position::Sinusoidal2d,
+        Position::None,
+    ] {
+        for pooling in [Pooling::ClassToken, Pooling::Mean] {
+            let config = ModelConfig::Vit(VitConfig {
+                position,
+                pooling,
+                ..tiny()
+            });
+            let model = stirred(&config, &flex());
+            let draw = |side: usize, share: f64, step: u64| {
+                let mut noise = Noise::new(1, step).dropping_tokens(share);
+                let pass = &mut Pass::training(Precision::F32, &mut noise);
+                values(model.forward(random([2, 3, side, side], &flex()), pass))
+            };
+            assert_eq!(draw(10, 0.0, 1).len(), 2 * 7);
+            assert_eq!(draw(10, 0.0, 1), draw(10, 0.0, 2));
+            assert_eq!(draw(15, 0.4, 1), draw(15, 0.4, 1));
+            assert_ne!(draw(15, 0.4, 1), draw(15, 0.4, 2));
+        }
+    }
+}
+
+#[test]
 fn drop_path_acts_in_training_alone() {
     let config = ModelConfig::Vit(VitConfig {
         drop_path: 0.9,

@@ -9,6 +9,7 @@ use super::block::EncoderBlock;
 use super::norm::LayerNorm;
 use super::patch::{PatchEmbedding, affine, undrawn_linear};
 use super::{ModelError, Outputs, Pass, check, position};
+use crate::ops::gather::gather_rows;
 use crate::ops::linear::linear;
 use crate::ops::norm::mean_of_normed;
 
@@ -170,6 +171,11 @@ pub struct Vit {
     pub distillation_head: Option<Linear>,
     /// Fixed positions, `[patches, D]`: not a parameter, and not in a weights file.
     fixed_positions: Option<Tensor<2>>,
+    #[module(skip)]
+    position: Position,
+    /// Patches along a side of a picture of full size.
+    grid: usize,
+    patch_size: usize,
 }
 
 impl Vit {
@@ -179,11 +185,7 @@ impl Vit {
         let tokens = |count: usize| Initializer::Zeros.init::<2, _>([count, width], device);
         let class_tokens = usize::from(config.pooling == Pooling::ClassToken);
         let learned = config.position == Position::Learned;
-        let table = match config.position {
-            Position::Learned | Position::None => None,
-            Position::Sinusoidal1d => Some(position::sinusoidal_1d(grid, width)),
-            Position::Sinusoidal2d => Some(position::sinusoidal_2d(grid, width)),
-        };
+        let fixed_positions = fixed_positions(config.position, grid, grid, width, device);
         let last = (config.depth - 1).max(1) as f64;
         Self {
             patch_embedding: PatchEmbedding::new(config, device),
@@ -202,9 +204,10 @@ impl Vit {
             distillation_head: config
                 .distillation_token
                 .then(|| undrawn_linear(width, config.num_classes, device)),
-            fixed_positions: table.map(|table| {
-                Tensor::from_data(TensorData::new(table, [grid * grid, width]), device)
-            }),
+            fixed_positions,
+            position: config.position,
+            grid,
+            patch_size: config.patch_size,
         }
     }
 
@@ -217,7 +220,8 @@ impl Vit {
         let [batch, ..] = images.dims();
         let embedded = self.embed(images, pass);
         let whole = embedded.dims();
-        let tokens = self.encode(embedded, batch, None, pass);
+        let tokens = self.drop_tokens(embedded, batch, pass);
+        let tokens = self.encode(tokens, batch, None, pass);
         let logits = |head: &Linear, features: Tensor<2>| {
             linear(features, &affine(head), pass.precision, pass.prepared)
         };
@@ -244,7 +248,9 @@ impl Vit {
     /// `[B, 3, H, W]` → `[B, D]`.
     pub fn features(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let [batch, ..] = images.dims();
-        let tokens = self.encode(self.embed(images, pass), batch, None, pass);
+        let tokens = self.embed(images, pass);
+        let tokens = self.drop_tokens(tokens, batch, pass);
+        let tokens = self.encode(tokens, batch, None, pass);
         self.pool(&tokens, batch)
     }
 
@@ -268,21 +274,32 @@ impl Vit {
     /// Tokens before the first block, positions added: class token, distillation token, registers,
     /// patches.
     ///
+    /// A picture of another size than the configuration's has fewer or more patches; their
+    /// positions are then read between the known ones, where they stand in the picture.
+    ///
     /// # Shapes
     ///
     /// `[B, 3, H, W]` → `[B·N, D]`.
     pub fn embed(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
+        let grid = images.dims()[2] / self.patch_size;
         let mut class_token = self.class_token.as_ref().map(|token| token.val());
-        let mut positions = self.fixed_positions.clone();
+        let mut positions = match &self.fixed_positions {
+            Some(table) if grid != self.grid => {
+                let [_, width] = table.dims();
+                fixed_positions(self.position, grid, self.grid, width, &images.device())
+            }
+            table => table.clone(),
+        };
         if let Some(learned) = &self.position_embedding {
             let learned = learned.val();
             let [count, _] = learned.dims();
             let first = usize::from(class_token.is_some());
             class_token = class_token.map(|token| token + learned.clone().narrow(0, 0, 1));
-            positions = Some(match first {
+            let of_patches = match first {
                 0 => learned,
                 _ => learned.narrow(0, first, count - first),
-            });
+            };
+            positions = Some(interpolated(of_patches, self.grid, grid));
         }
         let distillation_token = self.distillation_token.as_ref().map(|token| token.val());
         let registers = self.register_tokens.as_ref().map(|tokens| tokens.val());
@@ -292,6 +309,24 @@ impl Vit {
         let (positions, prefix) = (positions.as_ref(), prefix.as_ref());
         self.patch_embedding
             .forward(images, positions, prefix, pass)
+    }
+
+    /// Leaves out the patches' tokens that this step drops; see [`Noise`](super::Noise).
+    ///
+    /// # Shapes
+    ///
+    /// `[B·N, D]` → `[B·N', D]`.
+    fn drop_tokens(&self, tokens: Tensor<2>, batch: usize, pass: &mut Pass) -> Tensor<2> {
+        let (count, prefix) = (tokens.dims()[0] / batch, self.prefix());
+        let Some(kept) = pass.kept(batch, count - prefix) else {
+            return tokens;
+        };
+        let rows = kept.into_iter().enumerate().flat_map(|(picture, kept)| {
+            let first = picture * count;
+            let patches = kept.into_iter().map(move |patch| first + prefix + patch);
+            (first..first + prefix).chain(patches)
+        });
+        gather_rows(tokens, rows.collect())
     }
 
     /// The encoder; `mask` as in [`attention`](crate::ops::attention::attention).
@@ -320,4 +355,35 @@ impl Vit {
             + usize::from(self.class_token.is_some())
             + usize::from(self.distillation_token.is_some())
     }
+}
+
+/// The table of fixed positions at `grid`² places over a grid of `of`²; `None` where positions are
+/// learned or absent.
+fn fixed_positions(
+    position: Position,
+    grid: usize,
+    of: usize,
+    width: usize,
+    device: &Device,
+) -> Option<Tensor<2>> {
+    let table = match position {
+        Position::Learned | Position::None => return None,
+        Position::Sinusoidal1d => position::sinusoidal_1d(grid, of, width),
+        Position::Sinusoidal2d => position::sinusoidal_2d(grid, of, width),
+    };
+    let shape = [grid * grid, width];
+    Some(Tensor::from_data(TensorData::new(table, shape), device))
+}
+
+/// Learned positions of a grid of `from`² patches, read at `to`² places.
+///
+/// # Shapes
+///
+/// `[from², D]` → `[to², D]`.
+fn interpolated(table: Tensor<2>, from: usize, to: usize) -> Tensor<2> {
+    if from == to {
+        return table;
+    }
+    let matrix = TensorData::new(position::interpolation(from, to), [to * to, from * from]);
+    Tensor::from_data(matrix, &table.device()).matmul(table)
 }

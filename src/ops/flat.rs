@@ -13,12 +13,17 @@ pub fn square_sum(gradient: &Tensor<1>) -> f64 {
 
 /// average·decay + value·(1 − decay): one step of an exponential moving average.
 pub fn blend(average: Tensor<1>, value: &Tensor<1>, decay: f64) -> Tensor<1> {
+    combine(average, decay, value, 1.0 - decay)
+}
+
+/// x·a + y·b.
+pub fn combine(x: Tensor<1>, a: f64, y: &Tensor<1>, b: f64) -> Tensor<1> {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&average) {
+    if super::on_cpu(&x) {
         use super::cpu::{flat, tape};
-        let mut average = tape::Owned::new(average);
-        flat::blend(average.get(), tape::values(value).get(), decay);
-        return average.tensor();
+        let mut x = tape::Owned::new(x);
+        flat::combine(x.get(), a, tape::values(y).get(), b);
+        return x.tensor();
     }
-    average * decay + value.clone() * (1.0 - decay)
+    x * a + y.clone() * b
 }

@@ -17,7 +17,9 @@ use toml::{Table, Value};
 use crate::data::{AugmentConfig, Resize};
 use crate::model::{ModelConfig, ModelError};
 use crate::ops::{Precision, PrecisionChoice};
-use crate::train::{Budget, OptimizerConfig, ScheduleConfig, TrainConfig};
+use crate::train::{
+    Budget, CurriculumConfig, CurriculumError, OptimizerConfig, ScheduleConfig, TrainConfig,
+};
 
 use layers::{BUDGET_KEYS, check_keys, known_keys, names, parse};
 
@@ -97,6 +99,16 @@ impl From<ModelError> for RecipeError {
                 expected,
             },
             other => Self::Model(other),
+        }
+    }
+}
+
+impl From<CurriculumError> for RecipeError {
+    fn from(error: CurriculumError) -> Self {
+        Self::Range {
+            key: format!("curriculum.{}", error.key),
+            found: error.found,
+            expected: error.expected,
         }
     }
 }
@@ -206,6 +218,9 @@ pub struct TrainRecipe {
     pub label_smoothing: f32,
     /// Decay of the weights' moving average; 0 turns it off.
     pub ema: f64,
+    /// Horizon of that average in epochs, fractions count, instead of a decay: its decay is
+    /// e^(−1/updates) of as many epochs' updates. 0 leaves it to `ema`.
+    pub ema_epochs: f64,
     /// Epochs without improvement before it stops; 0 never does.
     pub patience: usize,
     /// Longest time between two saved states, in minutes.
@@ -224,6 +239,7 @@ impl Default for TrainRecipe {
             precision: PrecisionChoice::Auto,
             label_smoothing: 0.1,
             ema: 0.0,
+            ema_epochs: 0.0,
             patience: 0,
             checkpoint_minutes: 5.0,
         }
@@ -250,6 +266,8 @@ pub struct Recipe {
     pub schedule: ScheduleConfig,
     /// The teacher.
     pub distillation: DistillationRecipe,
+    /// What else changes along the way.
+    pub curriculum: CurriculumConfig,
 }
 
 impl Recipe {
@@ -338,10 +356,12 @@ impl Recipe {
             label_smoothing: t.label_smoothing,
             precision,
             ema: t.ema,
+            ema_epochs: t.ema_epochs,
             patience: t.patience,
             checkpoint_every: Duration::from_secs_f64(t.checkpoint_minutes * 60.0),
             optimizer: self.optimizer.clone(),
             schedule: self.schedule.clone(),
+            curriculum: self.curriculum.clone(),
         })
     }
 

@@ -49,6 +49,14 @@ impl Recipe {
         within("train.accumulate", t.accumulate as f64, 1.0, 65_536.0)?;
         below("train.label_smoothing", f64::from(t.label_smoothing), 1.0)?;
         below("train.ema", t.ema, 1.0)?;
+        within("train.ema_epochs", t.ema_epochs, 0.0, 1e6)?;
+        if t.ema > 0.0 && t.ema_epochs > 0.0 {
+            return Err(range(
+                "train.ema_epochs",
+                format!("{} beside train.ema = {}", t.ema_epochs, t.ema),
+                "one of the two, the other 0",
+            ));
+        }
         within("train.patience", t.patience as f64, 0.0, 1e6)?;
         within("train.checkpoint_minutes", t.checkpoint_minutes, 0.0, 1e5)?;
         if !(o.lr > 0.0 && o.lr <= 100.0) {
@@ -58,6 +66,14 @@ impl Recipe {
         below("optimizer.beta1", o.beta1, 1.0)?;
         below("optimizer.beta2", o.beta2, 1.0)?;
         below("optimizer.momentum", o.momentum, 1.0)?;
+        if !(o.muon_lr > 0.0 && o.muon_lr <= 100.0) {
+            return Err(range(
+                "optimizer.muon_lr",
+                o.muon_lr,
+                "more than 0, at most 100",
+            ));
+        }
+        below("optimizer.muon_momentum", o.muon_momentum, 1.0)?;
         if !(o.epsilon > 0.0 && o.epsilon <= 1.0) {
             return Err(range(
                 "optimizer.epsilon",
@@ -76,6 +92,7 @@ impl Recipe {
         self.augment.validate().map_err(|e| RecipeError::Value {
             reason: e.to_string(),
         })?;
+        self.curriculum.validate()?;
         self.budget()?;
         Ok(())
     }

@@ -27,7 +27,7 @@ use crate::ops::Precision;
 use crate::recipe::{Recipe, RecipeError};
 use crate::report::ReportError;
 use crate::train::{
-    Distillation, Outcome, Saved, TrainError, TrainEvent, Trainer, seconds_per_update,
+    Curriculum, Distillation, Outcome, Saved, TrainError, TrainEvent, Trainer, seconds_per_update,
 };
 
 pub use calibrate::{Calibrated, calibrate};
@@ -242,6 +242,8 @@ pub struct Plan {
     pub preprocess: Preprocess,
     /// The architecture.
     pub model: ModelConfig,
+    /// What changes along the training.
+    pub curriculum: Curriculum,
     /// The teacher, if there is one.
     pub teacher: Option<PlannedTeacher>,
     /// Unreadable pictures met so far.
@@ -290,12 +292,17 @@ pub fn plan(recipe: &Recipe, listed: Option<&Path>) -> Result<Plan, RunError> {
         std: recipe.preprocess.std.unwrap_or([1.0; 3]),
     };
     let model = recipe.model_config(image_size, dataset.classes.len())?;
+    let curriculum = recipe
+        .curriculum
+        .resolve(&model)
+        .map_err(RecipeError::from)?;
     let teacher = PlannedTeacher::find(recipe, &dataset)?;
     Ok(Plan {
         dataset,
         splits,
         preprocess,
         model,
+        curriculum,
         teacher,
         skipped: Vec::new(),
     })

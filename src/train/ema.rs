@@ -18,6 +18,15 @@ pub struct Ema {
     averages: Vec<(String, Tensor<1>)>,
 }
 
+/// The decay of an average that reaches back over `updates`: what lies so far behind weighs 1/e of
+/// the present.
+///
+/// A decay that suits one size of data and batch reaches over too little or too much of another
+/// training; a horizon in epochs is the same share of what was seen in both.
+pub fn decay_over(updates: f64) -> f64 {
+    (-1.0 / updates).exp()
+}
+
 impl Ema {
     /// Starts the average at the model's present weights; `decay` is between 0 and 1.
     pub fn new(decay: f64, model: &Model) -> Self {
@@ -113,6 +122,15 @@ mod tests {
         assert_eq!(ema.updates(), 3);
         // The model itself is untouched.
         all_are(&start, 0.0);
+    }
+
+    #[test]
+    fn a_horizon_is_where_weights_have_faded_to_one_in_e() {
+        for updates in [1.0, 30.5, 400.0] {
+            let left = decay_over(updates).powf(updates);
+            assert!((left - (-1.0_f64).exp()).abs() < 1e-12, "{left}");
+        }
+        assert!(decay_over(1e9) < 1.0);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub fn seconds_per_update(
         indices: (0..batch_size).collect(),
     };
     let mut network = model.init(0, &device);
-    let mut optimizer = Optimizer::new(optimizer.clone(), &network);
+    let mut optimizer = Optimizer::new(optimizer.clone(), &network).with_precision(precision);
     let mut objective = Objective::new(0.1, distillation, &network, &device);
     let mut seconds = 0.0;
     for update in 0..2 {

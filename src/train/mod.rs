@@ -4,6 +4,7 @@
 //! happens goes out as [`TrainEvent`].
 
 pub mod classification;
+mod curriculum;
 pub mod distillation;
 mod ema;
 mod guidance;
@@ -15,9 +16,10 @@ mod state;
 mod trainer;
 
 pub use classification::{cross_entropy, soft_targets};
+pub use curriculum::{Curriculum, CurriculumConfig, CurriculumError, Moment};
 pub use distillation::{Distillation, DistillationConfig, Teacher, TeacherTargets, Through};
 pub use measure::seconds_per_update;
-pub use objective::{FORWARD, Objective};
+pub use objective::Objective;
 pub use optimizer::{GradientSum, Optimizer, OptimizerConfig, OptimizerKind};
 pub use schedule::{Budget, Decay, Schedule, ScheduleConfig};
 pub use state::{Best, EpochRecord, Progress, Saved};

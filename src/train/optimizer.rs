@@ -1,16 +1,21 @@
-//! AdamW and SGD over flat parameters, with global-norm clipping.
+//! AdamW, SGD and Muon over flat parameters, with global-norm clipping.
 //!
 //! Burn's `ModuleOptimizer` clips each parameter by itself, loads its state onto the default
 //! device and keys it by random ids. This one keeps one flat tensor a parameter in the model's
 //! own order: its state is saved by path and continues bit for bit.
+
+mod muon;
 
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Model;
 use crate::model::parameters::{self, ParameterInfo};
+use crate::ops::Precision;
 use crate::ops::adamw::{Step, adamw};
-use crate::ops::flat::square_sum;
+use crate::ops::flat::{combine, square_sum};
+
+use muon::Hidden;
 
 /// The update rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +26,9 @@ pub enum OptimizerKind {
     /// Stochastic gradient descent with Nesterov momentum (Sutskever et al. 2013), as PyTorch
     /// writes it, weight decay coupled to the gradient.
     Sgd,
+    /// Muon (Jordan et al. 2024) for the matrices of the encoder and the convolutions after the
+    /// first; AdamW for embeddings, tokens, norms, biases, the first convolution and the head.
+    Muon,
 }
 
 /// Settings of the optimizer; weight decay spares norms, biases, positions and extra tokens.
@@ -41,6 +49,11 @@ pub struct OptimizerConfig {
     pub epsilon: f64,
     /// SGD: momentum.
     pub momentum: f64,
+    /// Muon: peak learning rate of the matrices it moves; it follows the schedule as `lr` does,
+    /// and weight decay is scaled by it.
+    pub muon_lr: f64,
+    /// Muon: momentum, Nesterov's.
+    pub muon_momentum: f64,
     /// Clip the gradient's global norm to this; 0 turns clipping off.
     pub clip_grad: f64,
 }
@@ -55,12 +68,14 @@ impl Default for OptimizerConfig {
             beta2: 0.99,
             epsilon: 1e-8,
             momentum: 0.9,
+            muon_lr: 0.02,
+            muon_momentum: 0.95,
             clip_grad: 1.0,
         }
     }
 }
 
-/// Moments of one parameter; SGD uses the first only.
+/// Moments of one parameter; SGD and Muon use the first only.
 #[derive(Debug, Clone)]
 struct Moments {
     first: Tensor<1>,
@@ -73,6 +88,9 @@ pub struct Optimizer {
     config: OptimizerConfig,
     parameters: Vec<ParameterInfo>,
     moments: Vec<Option<Moments>>,
+    /// What Muon moves, by parameter; empty places with another rule.
+    hidden: Vec<Option<Hidden>>,
+    precision: Precision,
     updates: u64,
 }
 
@@ -112,10 +130,14 @@ impl Optimizer {
     pub fn new(config: OptimizerConfig, model: &Model) -> Self {
         let parameters = parameters::trainable(model);
         let moments = parameters.iter().map(|_| None).collect();
+        let is_muon = config.kind == OptimizerKind::Muon;
+        let hidden = |info| is_muon.then(|| Hidden::of(info)).flatten();
         Self {
+            hidden: parameters.iter().map(hidden).collect(),
             config,
             parameters,
             moments,
+            precision: Precision::F32,
             updates: 0,
         }
     }
@@ -133,24 +155,33 @@ impl Optimizer {
     }
 
     /// One update of every parameter that has a gradient.
-    pub fn step(&mut self, model: Model, gradients: GradientSum, lr: f64) -> Model {
+    pub fn step(&mut self, model: Model, mut gradients: GradientSum, lr: f64) -> Model {
         self.updates += 1;
+        // All at once: their products are worth sharing out.
+        let mut directions = self.orthogonal_directions(&mut gradients).into_iter();
         let mut gradients = gradients.0.into_iter();
         let mut index = 0;
         parameters::update(model, |value| {
             let i = index;
             index += 1;
-            let Some(gradient) = gradients.next().flatten() else {
-                return value;
-            };
             let decay = if self.parameters[i].decays {
                 self.config.weight_decay
             } else {
                 0.0
             };
+            let (gradient, direction) = (gradients.next(), directions.next());
+            if let (Some(hidden), Some(direction)) = (self.hidden[i], direction.flatten()) {
+                let rate = lr * self.config.muon_lr / self.config.lr;
+                return combine(value, 1.0 - rate * decay, &direction, -rate * hidden.gain);
+            }
+            let Some(gradient) = gradient.flatten() else {
+                return value;
+            };
             let moments = self.moments[i].take();
             let (value, moments) = match self.config.kind {
-                OptimizerKind::AdamW => self.adamw(value, gradient, moments, lr, decay),
+                OptimizerKind::AdamW | OptimizerKind::Muon => {
+                    self.adamw(value, gradient, moments, lr, decay)
+                }
                 OptimizerKind::Sgd => self.sgd(value, gradient, moments, lr, decay),
             };
             self.moments[i] = Some(moments);

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use thiserror::Error;
 
+use super::curriculum::{Curriculum, CurriculumConfig, CurriculumError};
 use super::distillation::Distillation;
-use super::ema::Ema;
+use super::ema::{self, Ema};
 use super::objective::{FORWARD, Objective, TEACHER};
 use super::optimizer::{GradientSum, Optimizer, OptimizerConfig};
 use super::schedule::{Budget, Schedule, ScheduleConfig};
 use super::state::{self, Best, EpochRecord, Progress, Saved};
 use crate::checkpoint::{self, CheckpointError, HostTensor, WeightsMeta};
-use crate::data::{Batch, Batches, DataError, EvalLoader, TrainLoader};
+use crate::data::{Batch, Batches, DataError, EvalLoader, TrainLoader, View};
 use crate::eval;
 use crate::model::{Model, Noise, Pass, parameters};
 use crate::ops::{Precision, profile};
@@ -38,6 +39,8 @@ pub struct TrainConfig {
     pub label_smoothing: f32,
     /// Decay of the weights' moving average; 0 turns it off.
     pub ema: f64,
+    /// Horizon of that average in epochs, instead of a decay; 0 leaves it to the decay.
+    pub ema_epochs: f64,
     /// Stop after this many epochs without a better validation; 0 never stops early.
     pub patience: usize,
     /// Longest time between two saved states.
@@ -48,6 +51,8 @@ pub struct TrainConfig {
     pub optimizer: OptimizerConfig,
     /// The learning rate's course.
     pub schedule: ScheduleConfig,
+    /// What else changes along the way.
+    pub curriculum: CurriculumConfig,
 }
 
 /// What happens during training, for whoever shows it.
@@ -71,6 +76,8 @@ pub enum TrainEvent {
         waited_s: f64,
         /// Share of the budget that is spent, 0 to 1.
         spent: f64,
+        /// Floating-point operations of a forward pass over one of its pictures.
+        flops: u64,
     },
     /// An epoch is over and validated.
     Epoch {
@@ -102,6 +109,9 @@ pub enum TrainError {
         /// Learning rate of the update.
         lr: f64,
     },
+    /// The curriculum does not fit the model.
+    #[error(transparent)]
+    Curriculum(#[from] CurriculumError),
     /// The training split gives no batch.
     #[error("the training split is empty: nothing to train on")]
     Empty,
@@ -247,7 +257,8 @@ impl Trainer<'_> {
             updates_per_epoch,
             total,
         );
-        let mut run = self.begin(saved)?;
+        let curriculum = self.config.curriculum.resolve(&self.meta.model)?;
+        let mut run = self.begin(saved, updates_per_epoch)?;
         let mut saved_at = Instant::now();
         let mut closing_s = 0.0;
 
@@ -262,14 +273,16 @@ impl Trainer<'_> {
                 }
             }
             let epoch = run.progress.epoch;
-            let mut batches = self.train.epoch(epoch, run.progress.batch);
+            let views = self.views(&run, &curriculum, total, closing_s);
+            let mut batches = self.train.epoch_seen(epoch, run.progress.batch, views);
             while run.progress.batch < batches_per_epoch {
                 let spent = self.spent(&run.progress, total, closing_s);
                 if spent >= 1.0 {
                     break;
                 }
                 let lr = schedule.learning_rate(run.progress.update, spent);
-                let mut event = self.update(&mut run, &mut batches, spent, lr)?;
+                let token_drop = curriculum.at(spent).token_drop;
+                let mut event = self.update(&mut run, &mut batches, spent, lr, token_drop)?;
                 if let TrainEvent::Update { spent, .. } = &mut event {
                     *spent = self.spent(&run.progress, total, closing_s).min(1.0);
                 }
@@ -305,17 +318,22 @@ impl Trainer<'_> {
         })
     }
 
-    fn begin(&mut self, saved: Option<Saved>) -> Result<Run, TrainError> {
+    fn begin(&mut self, saved: Option<Saved>, updates_per_epoch: u64) -> Result<Run, TrainError> {
         let device = self.device.clone().autodiff();
         let mut model = self.meta.model.init(self.config.seed, &device);
-        let mut optimizer = Optimizer::new(self.config.optimizer.clone(), &model);
+        let mut optimizer = Optimizer::new(self.config.optimizer.clone(), &model)
+            .with_precision(self.config.precision);
         let mut objective = Objective::new(
             self.config.label_smoothing,
             self.distillation.take(),
             &model,
             &self.device,
         );
-        let mut ema = (self.config.ema > 0.0).then(|| Ema::new(self.config.ema, &model));
+        let decay = match self.config.ema_epochs {
+            epochs if epochs > 0.0 => ema::decay_over(epochs * updates_per_epoch as f64),
+            _ => self.config.ema,
+        };
+        let mut ema = (decay > 0.0).then(|| Ema::new(decay, &model));
         let mut progress = Progress::default();
         if let Some(saved) = saved {
             let (optimizer, objective) = (&mut optimizer, &mut objective);
@@ -337,12 +355,29 @@ impl Trainer<'_> {
     /// Share of the budget that is spent; a time budget keeps room to close one more
     /// epoch.
     fn spent(&self, progress: &Progress, total: Option<u64>, closing_s: f64) -> f64 {
-        match (self.config.budget, total) {
-            (Budget::Time(time), _) => {
-                progress.elapsed_s / (time.as_secs_f64() - closing_s).max(1e-3)
-            }
-            (_, Some(total)) => progress.update as f64 / total.max(1) as f64,
-            (_, None) => 1.0,
+        let (update, elapsed_s) = (progress.update, progress.elapsed_s);
+        spent(self.config.budget, total, closing_s, update, elapsed_s)
+    }
+
+    /// How each batch of the epoch in which `run` stands is made. A count of updates is known
+    /// ahead; a clock is read when the batch is made, a little before its turn.
+    fn views(
+        &self,
+        run: &Run,
+        curriculum: &Curriculum,
+        total: Option<u64>,
+        closing_s: f64,
+    ) -> impl FnMut(usize) -> View + Send + use<> {
+        let (curriculum, budget) = (curriculum.clone(), self.config.budget);
+        let accumulate = self.config.accumulate;
+        let (first_batch, first_update) = (run.progress.batch, run.progress.update);
+        let (before_s, began) = (run.before_s, run.began);
+        move |batch| {
+            let update = first_update + ((batch - first_batch) / accumulate) as u64;
+            let elapsed_s = before_s + began.elapsed().as_secs_f64();
+            curriculum
+                .at(spent(budget, total, closing_s, update, elapsed_s))
+                .view
         }
     }
 
@@ -353,6 +388,7 @@ impl Trainer<'_> {
         batches: &mut Batches,
         spent: f64,
         lr: f64,
+        token_drop: f64,
     ) -> Result<TrainEvent, TrainError> {
         let batches_per_epoch = self.train.steps_per_epoch();
         let start = Instant::now();
@@ -361,16 +397,19 @@ impl Trainer<'_> {
             .config
             .accumulate
             .min(batches_per_epoch - run.progress.batch);
-        let mut noise = Noise::new(self.config.seed, run.progress.update);
+        let mut noise =
+            Noise::new(self.config.seed, run.progress.update).dropping_tokens(token_drop);
         let mut gradients = GradientSum::default();
         let mut loss_sum = 0.0;
         let mut images = 0;
+        let mut flops = 0;
         for _ in 0..group {
             let batch = {
                 let _span = profile::span(DATA);
                 batches.next().ok_or(TrainError::Empty)??
             };
             images += batch.len;
+            flops = self.meta.model.flops_of(batch.image_size, token_drop);
             let mut pass = Pass::training(self.config.precision, &mut noise);
             loss_sum += run.backward(batch, group, spent, &mut pass, &mut gradients);
         }
@@ -411,6 +450,7 @@ impl Trainer<'_> {
             seconds,
             waited_s,
             spent: 0.0,
+            flops,
         })
     }
 
@@ -492,5 +532,14 @@ impl Trainer<'_> {
         )?;
         observe(TrainEvent::Saved);
         Ok(())
+    }
+}
+
+/// Share of the budget that is spent after so many updates and seconds; see [`Trainer::spent`].
+fn spent(budget: Budget, total: Option<u64>, closing_s: f64, update: u64, elapsed_s: f64) -> f64 {
+    match (budget, total) {
+        (Budget::Time(time), _) => elapsed_s / (time.as_secs_f64() - closing_s).max(1e-3),
+        (_, Some(total)) => update as f64 / total.max(1) as f64,
+        (_, None) => 1.0,
     }
 }

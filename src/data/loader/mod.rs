@@ -7,6 +7,7 @@ mod ahead;
 
 use std::sync::Arc;
 
+use image::RgbImage;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -16,7 +17,7 @@ pub use ahead::Batches;
 use super::DataError;
 use super::augment::{AugmentConfig, Purpose, draw_mix, generator};
 use super::pictures::Pictures;
-use super::preprocess::Preprocess;
+use super::preprocess::{Preprocess, resample};
 
 /// One device's part of every batch, where several train together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,15 @@ pub struct Batch {
     pub targets: Targets,
     /// Which they are, as indices into the loader's [`Pictures`].
     pub indices: Vec<usize>,
+}
+
+/// How the pictures of a batch are made, beyond what every batch has in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Side in pixels; where it is not that of the preprocessing, pictures are resized to it after they are augmented.
+    pub image_size: usize,
+    /// Whether mixup and cutmix apply.
+    pub mix: bool,
 }
 
 /// Batches of a training split: shuffled, augmented.
@@ -128,36 +138,64 @@ impl TrainLoader {
 
     /// The batches of `epoch` from `first_step` on: exactly those that an uninterrupted pass gives from there.
     pub fn epoch(&self, epoch: usize, first_step: usize) -> Batches {
+        let whole = View {
+            image_size: self.preprocess.image_size,
+            mix: true,
+        };
+        self.epoch_seen(epoch, first_step, move |_| whole)
+    }
+
+    /// [`epoch`](Self::epoch) with each step's batch made as `view` of the step says; batches are made ahead, so it is
+    /// asked before the step's turn comes.
+    pub fn epoch_seen(
+        &self,
+        epoch: usize,
+        first_step: usize,
+        mut view: impl FnMut(usize) -> View + Send + 'static,
+    ) -> Batches {
         let loader = self.clone();
         let mut order: Vec<usize> = (0..self.pictures.len()).collect();
         order.shuffle(&mut generator(self.seed, Purpose::Order, epoch, 0));
         Batches::ahead(first_step..self.steps_per_epoch(), move |step| {
-            loader.workers.install(|| loader.batch(&order, epoch, step))
+            let view = view(step);
+            loader
+                .workers
+                .install(|| loader.batch(&order, epoch, step, view))
         })
     }
 
-    fn batch(&self, order: &[usize], epoch: usize, step: usize) -> Result<Batch, DataError> {
+    fn batch(
+        &self,
+        order: &[usize],
+        epoch: usize,
+        step: usize,
+        view: View,
+    ) -> Result<Batch, DataError> {
         let Shard { index, count } = self.shard;
         // All shards' parts of this step lie side by side in the order.
         let all = (self.batch_size * count).min(order.len());
         let part = step * all + all * index / count..step * all + all * (index + 1) / count;
         let indices = order[part].to_vec();
+        let size = view.image_size;
         let mut images = normalised(
             &self.pictures,
             &self.preprocess,
+            size,
             &indices,
             |picture, index| {
-                self.augment
-                    .apply(picture, &self.preprocess, self.seed, epoch, index)
+                let shown = self
+                    .augment
+                    .apply(picture, &self.preprocess, self.seed, epoch, index);
+                resized(shown, size as u32)
             },
         )?;
         let labels: Vec<usize> = indices
             .iter()
             .map(|&index| self.pictures.labels()[index])
             .collect();
-        let size = self.preprocess.image_size;
         let key = step * count + index;
-        let targets = match draw_mix(&self.augment, self.seed, epoch, key, indices.len(), size) {
+        let mix = || draw_mix(&self.augment, self.seed, epoch, key, indices.len(), size);
+        let targets = match view.mix.then(mix).flatten() {
             None => Targets::Hard(labels),
             Some(mix) => {
                 let originals = images.clone();
@@ -236,12 +274,17 @@ impl EvalLoader {
     fn batch(&self, step: usize) -> Result<Batch, DataError> {
         let end = ((step + 1) * self.batch_size).min(self.pictures.len());
         let indices: Vec<usize> = (step * self.batch_size..end).collect();
-        let images = normalised(&self.pictures, &self.preprocess, &indices, |picture, _| {
-            self.preprocess.resize(picture)
-        })?;
+        let size = self.preprocess.image_size;
+        let images = normalised(
+            &self.pictures,
+            &self.preprocess,
+            size,
+            &indices,
+            |picture, _| self.preprocess.resize(picture),
+        )?;
         Ok(Batch {
             images,
-            image_size: self.preprocess.image_size,
+            image_size: size,
             len: indices.len(),
             targets: Targets::Hard(
                 indices
@@ -254,14 +297,24 @@ impl EvalLoader {
     }
 }
 
-/// Reads, changes and normalises pictures side by side: `[B, 3, S, S]`.
+/// A square picture with sides of `size` pixels.
+fn resized(picture: RgbImage, size: u32) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    if (width, height) == (size, size) {
+        return picture;
+    }
+    resample(&picture, (0, 0, width, height), (size, size))
+}
+
+/// Reads, changes and normalises pictures side by side: `[B, 3, S, S]`, where `change` gives sides of S pixels.
 fn normalised(
     pictures: &Pictures,
     preprocess: &Preprocess,
+    size: usize,
     indices: &[usize],
-    change: impl Fn(&image::RgbImage, usize) -> image::RgbImage + Sync,
+    change: impl Fn(&RgbImage, usize) -> RgbImage + Sync,
 ) -> Result<Vec<f32>, DataError> {
-    let picture = 3 * preprocess.image_size * preprocess.image_size;
+    let picture = 3 * size * size;
     let mut images = vec![0.0; indices.len() * picture];
     images
         .par_chunks_mut(picture)
@@ -407,6 +460,33 @@ mod tests {
             all(train(&cached, everything(), 4, 1).epoch(4, 0)),
             expected
         );
+    }
+
+    #[test]
+    fn a_view_decides_size_and_mixing_and_nothing_else() {
+        let (_folder, pictures) = pictures(9, 64);
+        let view = |step: usize| View {
+            image_size: if step < 2 { 8 } else { SIZE },
+            mix: step != 3,
+        };
+        let loader = train(&pictures, everything(), 4, 1);
+        let (whole, seen) = (all(loader.epoch(3, 0)), all(loader.epoch_seen(3, 0, view)));
+        assert_eq!((whole.len(), seen.len()), (4, 4));
+        for (step, (whole, seen)) in whole.iter().zip(&seen).enumerate() {
+            let size = view(step).image_size;
+            assert_eq!(seen.indices, whole.indices);
+            assert_eq!(seen.image_size, size);
+            assert_eq!(seen.images.len(), 4 * 3 * size * size);
+            let mixed = matches!(seen.targets, Targets::Mixed { .. });
+            assert_eq!(mixed, view(step).mix, "step {step}");
+        }
+        assert_eq!(seen[2], whole[2]);
+        assert_eq!(all(loader.epoch_seen(3, 1, view)), seen[1..]);
+        // A small picture shows what the large one shows.
+        let plain = train(&pictures, AugmentConfig::default(), 4, 1);
+        let mean = |batch: &Batch| batch.images.iter().sum::<f32>() / batch.images.len() as f32;
+        let (large, small) = (all(plain.epoch(0, 0)), all(plain.epoch_seen(0, 0, view)));
+        assert!((mean(&large[0]) - mean(&small[0])).abs() < 0.1);
     }
 
     #[test]

@@ -32,13 +32,12 @@ pub fn square_sum(x: &[f32]) -> f64 {
     blocks.into_iter().map(f64::from).sum()
 }
 
-/// average = average·decay + value·(1 − decay).
-pub fn blend(average: &mut [f32], value: &[f32], decay: f64) {
-    average
-        .par_chunks_mut(BLOCK)
-        .zip(value.par_chunks(BLOCK))
-        .for_each(|(average, value)| {
-            vector::scale(average, decay as f32);
-            vector::add_scaled(average, value, (1.0 - decay) as f32);
+/// x = x·a + y·b.
+pub fn combine(x: &mut [f32], a: f64, y: &[f32], b: f64) {
+    x.par_chunks_mut(BLOCK)
+        .zip(y.par_chunks(BLOCK))
+        .for_each(|(x, y)| {
+            vector::scale(x, a as f32);
+            vector::add_scaled(x, y, b as f32);
         });
 }
