@@ -59,20 +59,16 @@ fn orthogonalise<E: Operand>(x: &mut [f32], n: usize) {
     let norm = vector::dot(x, x).sqrt() + TINY;
     vector::scale(x, 1.0 / norm);
     let (mut gram, mut polynomial) = (vec![0.0; m * m], vec![0.0; m * m]);
-    let mut moved = vec![0.0; m * n];
     for _ in 0..STEPS {
-        multiply::<E>(x, &panels_transposed::<E>(x, n), &mut gram);
-        multiply::<E>(&gram, &panels::<E>(&gram, m), &mut polynomial);
-        vector::scale(&mut polynomial, c);
-        vector::add_scaled(&mut polynomial, &gram, b);
-        multiply::<E>(&polynomial, &panels::<E>(x, n), &mut moved);
-        vector::scale(x, a);
-        vector::add_scaled(x, &moved, 1.0);
+        multiply::<E>(x, &panels_transposed::<E>(x, n), [0.0, 1.0], &mut gram);
+        polynomial.copy_from_slice(&gram);
+        multiply::<E>(&gram, &panels::<E>(&gram, m), [b, c], &mut polynomial);
+        multiply::<E>(&polynomial, &panels::<E>(x, n), [a, 1.0], x);
     }
 }
 
-/// y = a·b.
-fn multiply<E: Operand>(a: &[f32], b: &Panels, y: &mut [f32]) {
+/// y = keep·y + scale·a·b.
+fn multiply<E: Operand>(a: &[f32], b: &Panels, [keep, scale]: [f32; 2], y: &mut [f32]) {
     let (k, n) = (b.depth(), b.columns());
     let step = block::<E>(a.len() / k);
     y.par_chunks_mut(step * n)
@@ -82,9 +78,13 @@ fn multiply<E: Operand>(a: &[f32], b: &Panels, y: &mut [f32]) {
             scratch.rows[0].fill::<E>(a.len() / k, k, |r, t| E::from_f32(&a[r * k..][..k], t));
             let c = &mut scratch.products[0];
             product::<E>(&scratch.rows[0], b, c, |columns, c| {
-                for (y, c) in y.chunks_exact_mut(n).zip(c.chunks_exact(PANEL)) {
-                    y[columns.clone()].copy_from_slice(&c[..columns.len()]);
-                }
+                vector::vectorised(|| {
+                    for (y, c) in y.chunks_exact_mut(n).zip(c.chunks_exact(PANEL)) {
+                        for (y, c) in y[columns.clone()].iter_mut().zip(c) {
+                            *y = keep * *y + scale * c;
+                        }
+                    }
+                });
             });
         });
 }
