@@ -297,7 +297,8 @@ fn recipes_are_read_with_care() {
     place.write("section.toml", "[trian]\nepochs = 3\n");
     place.write("type.toml", "[train]\nepochs = \"many\"\n");
     place.folder("folder");
-    let known = "known recipes are default, vit, cnn, cifar10-vit-w1, cifar10-resnet9, photos";
+    let known =
+        "known recipes are default, vit, cnn, cifar10-vit-w1, cifar10-resnet9, cifar10-cnn, photos";
     for (line, message) in [
         ("--recipe misspelt.toml", "recipe misspelt.toml: unknown key `optimizer.learning_rte`; did you mean `optimizer.lr`?".to_owned()),
         ("--recipe section.toml", "recipe section.toml: unknown key `trian.epochs`; did you mean `train.epochs`?".to_owned()),
@@ -310,7 +311,7 @@ fn recipes_are_read_with_care() {
         ("--set model.image_size=9", "--set model.image_size=9: unknown key `model.image_size`; did you mean `preprocess.image_size`?".to_owned()),
         ("--set model.width=9", "recipe: model.width does not apply to vit-micro".to_owned()),
         ("--resize stretch", "recipe: unknown variant `stretch`, expected one of `squash`, `crop`, `pad` in `preprocess.resize`".to_owned()),
-        ("--model vit-w2", "--model \"vit-w2\" is not a model, did you mean \"vit-w1\"?; known models are vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, resnet18".to_owned()),
+        ("--model vit-w2", "--model \"vit-w2\" is not a model, did you mean \"vit-w1\"?; known models are vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, airbench, resnet18".to_owned()),
     ] {
         fails(&place.run(&format!("train --data pets --device cpu --out run {line}")), &message);
         assert!(!place.path("run").exists(), "{line}");
@@ -1264,7 +1265,7 @@ fn a_comparison_that_cannot_be_made_leaves_nothing() {
     let budget = "expected epochs=N, time=30m or flops=1e15";
     for (line, message) in [
         ("--models vit-w1", "--models names one model only: expected two or more, such as vit-w1,resnet9".to_owned()),
-        ("--models vit-w1,vit-w2 --data pets", "--model \"vit-w2\" is not a model, did you mean \"vit-w1\"?; known models are vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, resnet18".to_owned()),
+        ("--models vit-w1,vit-w2 --data pets", "--model \"vit-w2\" is not a model, did you mean \"vit-w1\"?; known models are vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, airbench, resnet18".to_owned()),
         ("--models vit-w1,resnet9 --budget epochs=0", format!("--budget \"epochs=0\": {budget}")),
         ("--models vit-w1,resnet9 --budget epochs=-1", format!("--budget \"epochs=-1\": {budget}")),
         ("--models vit-w1,resnet9 --budget lots", format!("--budget \"lots\": {budget}")),

@@ -25,7 +25,7 @@ pub struct TrainArgs {
     /// Folder of class folders, .tar, .tar.gz, .zip, CIFAR, IDX or Parquet.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9 or resnet18.
+    /// vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, airbench or resnet18.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Recipe file, or the name of an embedded one (default, vit, cnn, photos, …).

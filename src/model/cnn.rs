@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::patch::{affine, undrawn_conv, undrawn_linear};
 use super::{ModelError, Outputs, Pass, check};
-use crate::ops::Precision;
+use crate::ops;
 use crate::ops::batch_norm::{Norm, Statistics, Tail, batch_norm, batch_norm_with};
-use crate::ops::conv::{Window, conv, conv_tail};
+use crate::ops::conv::{Conv, Window, conv};
 use crate::ops::linear::linear;
 use crate::ops::pool::max_pool;
 
@@ -71,7 +71,7 @@ pub struct ConvNorm {
 }
 
 impl ConvNorm {
-    fn new(channels: [usize; 2], kernel: usize, stride: usize, device: &Device) -> Self {
+    pub(super) fn new(channels: [usize; 2], kernel: usize, stride: usize, device: &Device) -> Self {
         Self {
             conv: undrawn_conv(channels, kernel, stride, device),
             norm: BatchNormConfig::new(channels[1]).init(device),
@@ -85,8 +85,8 @@ impl ConvNorm {
         layer
     }
 
-    fn forward(&self, x: Tensor<4>, tail: Tail<Tensor<4>>, precision: Precision) -> Tensor<4> {
-        conv_norm(&self.conv, &self.norm, x, tail, precision)
+    pub(super) fn forward(&self, x: Tensor<4>, tail: Tail<Tensor<4>>, pass: &Pass) -> Tensor<4> {
+        conv_norm(&self.conv, &self.norm, x, tail, pass)
     }
 }
 
@@ -103,18 +103,32 @@ pub(super) fn conv_norm(
     norm: &BatchNorm,
     x: Tensor<4>,
     tail: Tail<Tensor<4>>,
-    precision: Precision,
+    pass: &Pass,
 ) -> Tensor<4> {
-    let weight = layer.weight.val();
+    let layer = filters(layer);
     if trains(norm, &x) {
-        let x = conv(x, weight, window(layer), precision);
+        let x = conv(x, &layer, pass.precision, pass.prepared);
         return normalise(norm, x, tail);
     }
+    let (precision, prepared) = (pass.precision, pass.prepared);
     let of = running(norm);
-    let scale = norm.gamma.val() / (of.variance + norm.epsilon).sqrt();
-    let bias = norm.beta.val() - of.mean * scale.clone();
-    let weight = weight * scale.reshape([-1, 1, 1, 1]);
-    conv_tail(x, weight, bias, window(layer), tail, precision)
+    ops::conv::conv_norm(x, &layer, &learned(norm), &of, tail, precision, prepared)
+}
+
+/// tail(norm(pool(conv(x)))), pooled by two.
+///
+/// # Shapes
+///
+/// `[B, H, W, C]` → `[B, H/2, W/2, D]`.
+pub(super) fn conv_pool_norm(
+    layer: &Conv2d,
+    norm: &BatchNorm,
+    x: Tensor<4>,
+    tail: Tail<Tensor<4>>,
+    pass: &Pass,
+) -> Tensor<4> {
+    let x = conv(x, &filters(layer), pass.precision, pass.prepared);
+    normalise(norm, max_pool(x, HALVING), tail)
 }
 
 /// tail(norm(x)).
@@ -123,11 +137,7 @@ pub(super) fn conv_norm(
 ///
 /// `[B, H, W, C]` → `[B, H, W, C]`.
 fn normalise(norm: &BatchNorm, x: Tensor<4>, tail: Tail<Tensor<4>>) -> Tensor<4> {
-    let learned = Norm {
-        gamma: norm.gamma.val(),
-        beta: norm.beta.val(),
-        epsilon: norm.epsilon,
-    };
+    let learned = learned(norm);
     if !trains(norm, &x) {
         return batch_norm_with(x, &learned, &running(norm), tail);
     }
@@ -154,12 +164,24 @@ fn running(norm: &BatchNorm) -> Statistics {
     }
 }
 
-fn window(conv: &Conv2d) -> Window {
-    Window {
-        kernel: conv.kernel_size[0],
-        stride: conv.stride[0],
-        // As `undrawn_conv` pads.
-        padding: conv.kernel_size[0] / 2,
+fn learned(norm: &BatchNorm) -> Norm {
+    Norm {
+        gamma: norm.gamma.val(),
+        beta: norm.beta.val(),
+        epsilon: norm.epsilon,
+    }
+}
+
+/// A convolution's weights, for an operation.
+fn filters(conv: &Conv2d) -> Conv {
+    Conv {
+        weight: conv.weight.val(),
+        window: Window {
+            kernel: conv.kernel_size[0],
+            stride: conv.stride[0],
+            // As `undrawn_conv` pads.
+            padding: conv.kernel_size[0] / 2,
+        },
     }
 }
 
@@ -186,7 +208,7 @@ pub(super) fn channels_first(map: Tensor<4>) -> Tensor<4> {
 /// # Shapes
 ///
 /// `[B, H, W, C]` → `[B, H·W, C]`.
-fn pixels(x: Tensor<4>) -> Tensor<3> {
+pub(super) fn pixels(x: Tensor<4>) -> Tensor<3> {
     let [batch, height, width, channels] = x.dims();
     x.cast(FloatDType::F32)
         .reshape([batch, height * width, channels])
@@ -225,14 +247,13 @@ impl Residual {
     }
 
     /// ReLU(second(ReLU(first(x))) + shortcut(x)).
-    fn forward(&self, x: Tensor<4>, precision: Precision) -> Tensor<4> {
-        let branch = self.first.forward(x.clone(), Tail::Relu, precision);
+    fn forward(&self, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
+        let branch = self.first.forward(x.clone(), Tail::Relu, pass);
         let shortcut = match &self.shortcut {
-            Some(shortcut) => shortcut.forward(x, Tail::Plain, precision),
+            Some(shortcut) => shortcut.forward(x, Tail::Plain, pass),
             None => x,
         };
-        self.second
-            .forward(branch, Tail::AddRelu(shortcut), precision)
+        self.second.forward(branch, Tail::AddRelu(shortcut), pass)
     }
 }
 
@@ -302,15 +323,12 @@ impl Resnet18 {
     ///
     /// `[B, 3, H, W]` → `[B, P, 8·width]`.
     fn map(&self, images: Tensor<4>, pass: &Pass) -> Tensor<3> {
-        let precision = pass.precision;
-        let mut x = self
-            .stem
-            .forward(channels_last(images), Tail::Relu, precision);
+        let mut x = self.stem.forward(channels_last(images), Tail::Relu, pass);
         if self.pool {
             x = max_pool(x, IMAGENET_POOL);
         }
         for block in &self.blocks {
-            x = block.forward(x, precision);
+            x = block.forward(x, pass);
         }
         pixels(x)
     }
@@ -339,10 +357,8 @@ impl Pooled {
         }
     }
 
-    fn forward(&self, x: Tensor<4>, precision: Precision) -> Tensor<4> {
-        let ConvNorm { conv: layer, norm } = &self.layer;
-        let x = conv(x, layer.weight.val(), window(layer), precision);
-        normalise(norm, max_pool(x, HALVING), Tail::Relu)
+    fn forward(&self, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
+        conv_pool_norm(&self.layer.conv, &self.layer.norm, x, Tail::Relu, pass)
     }
 }
 
@@ -363,9 +379,9 @@ impl Branch {
         }
     }
 
-    fn forward(&self, x: Tensor<4>, precision: Precision) -> Tensor<4> {
-        let branch = self.first.forward(x.clone(), Tail::Relu, precision);
-        self.second.forward(branch, Tail::ReluAdd(x), precision)
+    fn forward(&self, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
+        let branch = self.first.forward(x.clone(), Tail::Relu, pass);
+        self.second.forward(branch, Tail::ReluAdd(x), pass)
     }
 }
 
@@ -433,15 +449,12 @@ impl Resnet9 {
     ///
     /// `[B, 3, H, W]` → `[B, P, 8·width]`.
     fn map(&self, images: Tensor<4>, pass: &Pass) -> Tensor<3> {
-        let precision = pass.precision;
-        let x = self
-            .stem
-            .forward(channels_last(images), Tail::Relu, precision);
-        let x = self.stage1.forward(x, precision);
-        let x = self.branch1.forward(x, precision);
-        let x = self.stage2.forward(x, precision);
-        let x = self.stage3.forward(x, precision);
-        let x = self.branch3.forward(x, precision);
+        let x = self.stem.forward(channels_last(images), Tail::Relu, pass);
+        let x = self.stage1.forward(x, pass);
+        let x = self.branch1.forward(x, pass);
+        let x = self.stage2.forward(x, pass);
+        let x = self.stage3.forward(x, pass);
+        let x = self.branch3.forward(x, pass);
         pixels(x)
     }
 }

@@ -3,7 +3,7 @@
 use super::drop_path::kept_tokens;
 use super::patch::stem_widths;
 use super::vit::{Pooling, Position, VitConfig};
-use super::{ModelConfig, ResnetConfig, ResnetVariant};
+use super::{AirbenchConfig, ModelConfig, ResnetConfig, ResnetVariant};
 
 /// Parameters, and multiply-adds of one picture.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,7 +36,7 @@ fn product<const N: usize>(factors: [usize; N]) -> u64 {
 }
 
 impl ModelConfig {
-    /// Trainable numbers; running statistics of batch norms do not count.
+    /// Trainable numbers; running statistics of batch norms and a whitening layer do not count.
     pub fn parameters(&self) -> u64 {
         self.count().parameters
     }
@@ -79,6 +79,7 @@ impl ModelConfig {
                 ResnetVariant::Resnet18 => resnet18(config),
                 ResnetVariant::Resnet9 => resnet9(config),
             },
+            Self::Airbench(config) => airbench(config),
         }
     }
 }
@@ -160,5 +161,26 @@ fn resnet9(config: &ResnetConfig) -> Count {
     count.conv(3, 8 * width, 8 * width, side / 8);
     count.conv(3, 8 * width, 8 * width, side / 8);
     count.linear(1, 8 * width, config.num_classes);
+    count
+}
+
+fn airbench(config: &AirbenchConfig) -> Count {
+    let mut count = Count::default();
+    let (kernel, mut channels) = (config.stem_kernel, config.stem_width());
+    let mut side = config.stem_side();
+    count.linear(side * side, 3 * kernel * kernel, channels);
+    if config.whiten {
+        // Its bias alone is trained.
+        count.parameters = channels as u64;
+    }
+    for width in config.widths {
+        count.conv(3, channels, width, side);
+        side /= 2;
+        for _ in 1..config.depth {
+            count.conv(3, width, width, side);
+        }
+        channels = width;
+    }
+    count.linear(1, channels, config.num_classes);
     count
 }

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
+use super::airbench::starts_as_identity;
 use super::parameters;
 
 /// Draws every tensor that does not start constant.
@@ -16,7 +17,10 @@ pub(super) fn draw<M: Module>(model: M, seed: u64, device: &Device) -> M {
     parameters::replace(model, |path, shape| {
         let deviation = deviation(path, shape)?;
         let elements = shape.iter().product();
-        let values = uniform(seed, path, elements, deviation);
+        let mut values = uniform(seed, path, elements, deviation);
+        if starts_as_identity(path) {
+            set_identity(&mut values, shape);
+        }
         Some(Tensor::from_data(
             TensorData::new(values, [elements]),
             &device,
@@ -48,6 +52,16 @@ fn deviation(path: &str, shape: &[usize]) -> Option<f64> {
             Some((2.0 / (channels_out * height * width) as f64).sqrt())
         }
         _ => None,
+    }
+}
+
+/// Makes the first filters of a convolution `[D, C, k, k]` pass one channel each through.
+fn set_identity(values: &mut [f32], shape: &[usize]) {
+    let (channels, area) = (shape[1], shape[2] * shape[3]);
+    let filters = values.chunks_exact_mut(channels * area);
+    for (channel, filter) in filters.take(channels).enumerate() {
+        filter.fill(0.0);
+        filter[channel * area + area / 2] = 1.0;
     }
 }
 

@@ -1,7 +1,7 @@
 //! The models, as mathematics: pictures in, logits out.
 //!
-//! Read [`vit`] first, then [`block`], [`attention`], [`patch`] and [`position`]; [`cnn`] holds the
-//! convolutional baselines. Nothing here reads a file, knows a label or names a backend.
+//! Read [`vit`] first, then [`block`], [`attention`], [`patch`] and [`position`]; [`cnn`] and
+//! [`airbench`] hold the convolutional baselines. Nothing here reads a file, knows a label or names a backend.
 //!
 //! # Shape letters
 //!
@@ -16,6 +16,7 @@
 //! | h, d | attention heads, and the width of one: D = h·d |
 //! | K | classes |
 
+pub mod airbench;
 pub mod attention;
 pub mod block;
 pub mod cnn;
@@ -28,6 +29,7 @@ pub mod patch;
 pub mod position;
 mod preset;
 pub mod vit;
+mod whiten;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -36,6 +38,7 @@ use thiserror::Error;
 
 use crate::ops::{Precision, Prepared};
 
+pub use airbench::{Airbench, AirbenchConfig};
 pub use cnn::{Resnet9, Resnet18, ResnetConfig, ResnetVariant};
 pub use drop_path::{Noise, Pass};
 pub use preset::{Preset, presets};
@@ -112,6 +115,8 @@ pub enum ModelConfig {
     Vit(VitConfig),
     /// A convolutional baseline.
     Resnet(ResnetConfig),
+    /// The strong one for small pictures.
+    Airbench(AirbenchConfig),
 }
 
 /// Most parameters a configuration may ask for: 2·10⁹, which is 8 GB of weights.
@@ -127,6 +132,7 @@ impl ModelConfig {
         match self {
             Self::Vit(config) => config.validate()?,
             Self::Resnet(config) => config.validate()?,
+            Self::Airbench(config) => config.validate()?,
         }
         let parameters = self.parameters();
         if parameters > MAX_PARAMETERS {
@@ -144,6 +150,7 @@ impl ModelConfig {
         match self {
             Self::Vit(config) => config.image_size,
             Self::Resnet(config) => config.image_size,
+            Self::Airbench(config) => config.image_size,
         }
     }
 
@@ -154,6 +161,7 @@ impl ModelConfig {
             Self::Vit(config) => config.patch_size,
             // Three halvings, then a pooling over whatever is left.
             Self::Resnet(_) => 8,
+            Self::Airbench(config) => config.stem_kernel + 7,
         }
     }
 
@@ -162,6 +170,7 @@ impl ModelConfig {
         match self {
             Self::Vit(config) => config.num_classes,
             Self::Resnet(config) => config.num_classes,
+            Self::Airbench(config) => config.num_classes,
         }
     }
 
@@ -170,6 +179,7 @@ impl ModelConfig {
         match &mut self {
             Self::Vit(config) => config.num_classes = num_classes,
             Self::Resnet(config) => config.num_classes = num_classes,
+            Self::Airbench(config) => config.num_classes = num_classes,
         }
         self
     }
@@ -198,6 +208,16 @@ impl ModelConfig {
                 ResnetVariant::Resnet18 => Model::Resnet18(Resnet18::new(config, device)),
                 ResnetVariant::Resnet9 => Model::Resnet9(Resnet9::new(config, device)),
             },
+            Self::Airbench(config) => Model::Airbench(Airbench::new(config, device)),
+        }
+    }
+
+    /// Side of the patches, in pixels, whose covariance [`Model::whitened`] wants; `None` for a
+    /// model that whitens nothing.
+    pub fn whitens(&self) -> Option<usize> {
+        match self {
+            Self::Airbench(config) if config.whiten => Some(config.stem_kernel),
+            _ => None,
         }
     }
 }
@@ -239,6 +259,8 @@ pub enum Model {
     Resnet18(Resnet18),
     /// ResNet-9.
     Resnet9(Resnet9),
+    /// The CNN of airbench.
+    Airbench(Airbench),
 }
 
 impl Model {
@@ -264,6 +286,7 @@ impl Model {
             Self::Vit(model) => model.outputs(images, with_map, pass),
             Self::Resnet18(model) => model.outputs(images, with_map, pass),
             Self::Resnet9(model) => model.outputs(images, with_map, pass),
+            Self::Airbench(model) => model.outputs(images, with_map, pass),
         }
     }
 
@@ -273,6 +296,7 @@ impl Model {
             Self::Vit(model) => &model.head,
             Self::Resnet18(model) => &model.head,
             Self::Resnet9(model) => &model.head,
+            Self::Airbench(model) => &model.head,
         };
         head.weight.dims()[0]
     }
@@ -299,7 +323,28 @@ impl Model {
             Self::Vit(model) => model.features(images, pass),
             Self::Resnet18(model) => model.features(images, pass),
             Self::Resnet9(model) => model.features(images, pass),
+            Self::Airbench(model) => model.features(images, pass),
         }
+    }
+
+    /// The model with a first layer that whitens patches of this covariance, where it has one that
+    /// does ([`ModelConfig::whitens`]).
+    ///
+    /// # Shapes
+    ///
+    /// `covariance` `[n, n]` row by row, n = 3·side², in the order channel, line, column.
+    ///
+    /// # Panics
+    ///
+    /// On a covariance of patches of another size.
+    pub fn whitened(self, covariance: &[f64], device: &Device) -> Self {
+        let device = device.clone().without_autodiff();
+        parameters::replace(self, |path, _| {
+            (path == airbench::WHITENING).then(|| {
+                let filters = whiten::filters(covariance);
+                Tensor::from_floats(filters.as_slice(), &device)
+            })
+        })
     }
 }
 

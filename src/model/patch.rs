@@ -106,7 +106,7 @@ impl PatchEmbedding {
         if !self.stem.is_empty() {
             let mut map = channels_last(x);
             for layer in &self.stem {
-                map = conv_norm(&layer.conv, &layer.norm, map, Tail::Relu, pass.precision);
+                map = conv_norm(&layer.conv, &layer.norm, map, Tail::Relu, pass);
             }
             x = channels_first(map);
         }

@@ -1,7 +1,7 @@
 //! Architectures by name.
 
 use super::vit::{Pooling, Position, Stem, VitConfig};
-use super::{ModelConfig, ModelError, ResnetConfig, ResnetVariant};
+use super::{AirbenchConfig, ModelConfig, ModelError, ResnetConfig, ResnetVariant};
 
 /// An architecture with a name.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +26,10 @@ enum Shape {
     Resnet {
         variant: ResnetVariant,
         width: usize,
+    },
+    Airbench {
+        widths: [usize; 3],
+        depth: usize,
     },
 }
 
@@ -88,6 +92,14 @@ pub fn presets() -> &'static [Preset] {
             shape: Shape::Resnet {
                 variant: ResnetVariant::Resnet9,
                 width: 32,
+            },
+        },
+        Preset {
+            name: "airbench",
+            about: "strong CNN baseline for small pictures, 2.0 M parameters: the network of airbench94",
+            shape: Shape::Airbench {
+                widths: [64, 256, 256],
+                depth: 2,
             },
         },
         Preset {
@@ -160,7 +172,16 @@ impl ModelConfig {
                 num_classes,
                 width,
             }),
-            (Shape::Resnet { .. }, Some(_)) => {
+            (Shape::Airbench { widths, depth }, None) => Self::Airbench(AirbenchConfig {
+                image_size,
+                num_classes,
+                widths,
+                depth,
+                residual: false,
+                stem_kernel: 2,
+                whiten: true,
+            }),
+            (Shape::Resnet { .. } | Shape::Airbench { .. }, Some(_)) => {
                 return Err(ModelError::NoPatches { name: name.into() });
             }
         };
@@ -174,6 +195,7 @@ impl ModelConfig {
         let (family, patch_size) = match self {
             Self::Vit(config) => ("vit", Some(config.patch_size)),
             Self::Resnet(_) => ("resnet", None),
+            Self::Airbench(_) => ("airbench", None),
         };
         let alike = |preset: &&Preset| {
             Self::preset(

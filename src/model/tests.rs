@@ -642,7 +642,7 @@ fn errors_say_what_to_do() {
     assert_eq!(
         message("vit-tinny", 224, None, 10),
         "--model \"vit-tinny\" is not a model, did you mean \"vit-tiny\"?; known models are \
-         vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, resnet18"
+         vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, airbench, resnet18"
     );
     assert_eq!(
         message("vit-w1", 32, Some(5), 10),

@@ -3,18 +3,23 @@
 use burn::tensor::activation::relu;
 use burn::tensor::{FloatDType, Tensor};
 
+use super::gelu::gelu;
 #[cfg(feature = "cpu")]
 use super::profile;
 
-/// What follows a norm: a ReLU or none, and the sum with another map before or after it.
+/// What follows a norm: a ReLU, a GELU or neither, and the sum with another map before or after it.
 #[derive(Debug, Clone, Copy)]
 pub enum Tail<T> {
     /// x.
     Plain,
     /// ReLU(x).
     Relu,
+    /// GELU(x).
+    Gelu,
     /// ReLU(x + other).
     AddRelu(T),
+    /// GELU(x + other).
+    AddGelu(T),
     /// ReLU(x) + other.
     ReluAdd(T),
 }
@@ -25,7 +30,9 @@ impl<T> Tail<T> {
         match self {
             Self::Plain => Tail::Plain,
             Self::Relu => Tail::Relu,
+            Self::Gelu => Tail::Gelu,
             Self::AddRelu(x) => Tail::AddRelu(f(x)),
+            Self::AddGelu(x) => Tail::AddGelu(f(x)),
             Self::ReluAdd(x) => Tail::ReluAdd(f(x)),
         }
     }
@@ -35,7 +42,9 @@ impl<T> Tail<T> {
         match self {
             Self::Plain => Tail::Plain,
             Self::Relu => Tail::Relu,
+            Self::Gelu => Tail::Gelu,
             Self::AddRelu(x) => Tail::AddRelu(x),
+            Self::AddGelu(x) => Tail::AddGelu(x),
             Self::ReluAdd(x) => Tail::ReluAdd(x),
         }
     }
@@ -46,7 +55,9 @@ pub(super) fn finish(x: Tensor<4>, tail: Tail<Tensor<4>>) -> Tensor<4> {
     match tail {
         Tail::Plain => x,
         Tail::Relu => relu(x),
+        Tail::Gelu => gelu(x),
         Tail::AddRelu(other) => relu(x + other),
+        Tail::AddGelu(other) => gelu(x + other),
         Tail::ReluAdd(other) => relu(x) + other,
     }
 }
@@ -161,17 +172,20 @@ fn on_cpu<E: super::cpu::tape::Stored>(
         epsilon,
         other.as_ref().map(|values| values.get()),
     );
-    // The gradient needs the result in place of what was added; the next operation keeps it anyway.
     let y = tape::tensor_of(y, shape);
-    let tail_of_result = other.map(|_| tape::values(&y));
+    let saved = match other {
+        // The next operation keeps the result anyway.
+        Tail::AddRelu(_) => Tail::AddRelu(tape::values(&y)),
+        other => other,
+    };
     let backward = move |dy: &tape::Values| {
         let learned = [gamma.get(), beta.get()];
-        let result = tail_of_result.as_ref().map(|values| values.get());
-        batch_norm::backward::<E>(maps.get(), &of, learned, epsilon, result, dy.get())
+        let saved = saved.as_ref().map(|values| values.get());
+        batch_norm::backward::<E>(maps.get(), &of, learned, epsilon, saved, dy.get())
     };
     let inputs = [(&x).into(), (&norm.gamma).into(), (&norm.beta).into()];
     let y = match tail {
-        Tail::Plain | Tail::Relu => tape::record_tensor(inputs, y, move |dy| {
+        Tail::Plain | Tail::Relu | Tail::Gelu => tape::record_tensor(inputs, y, move |dy| {
             let _span = profile::span("batch norm, backward");
             let got = backward(dy);
             [
@@ -181,7 +195,7 @@ fn on_cpu<E: super::cpu::tape::Stored>(
             ]
             .map(Some)
         }),
-        Tail::AddRelu(other) | Tail::ReluAdd(other) => {
+        Tail::AddRelu(other) | Tail::AddGelu(other) | Tail::ReluAdd(other) => {
             let [x, gamma, beta] = inputs;
             tape::record_tensor([x, gamma, beta, (&other).into()], y, move |dy| {
                 let _span = profile::span("batch norm, backward");
@@ -240,7 +254,9 @@ mod tests {
         for tail in [
             Tail::Plain,
             Tail::Relu,
+            Tail::Gelu,
             Tail::AddRelu(()),
+            Tail::AddGelu(()),
             Tail::ReluAdd(()),
         ] {
             let run = |f: fn(Tensor<4>, &Norm, Tail<Tensor<4>>) -> (Tensor<4>, Statistics)| {

@@ -1,4 +1,4 @@
-//! Convolution, alone and with what follows it in inference.
+//! Convolution, alone and with what follows it.
 //!
 //! Feature maps are `[B, H, W, C]` here: a pixel's channels lie side by side, which is what a matrix
 //! product wants. In bf16 they are stored in it too on the processor.
@@ -6,10 +6,17 @@
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, FloatDType, Tensor};
 
-use super::Precision;
-use super::batch_norm::Tail;
+use super::batch_norm::{Norm, Statistics, Tail};
+#[cfg(feature = "cpu")]
+use super::cpu::{
+    conv as kernels,
+    map::Map,
+    tape::{self, Stored},
+};
+use super::gelu::gelu;
 #[cfg(feature = "cpu")]
 use super::profile;
+use super::{Precision, Prepared};
 
 /// A square window that moves over a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,43 +36,94 @@ impl Window {
     }
 }
 
+/// A convolution without bias.
+#[derive(Debug, Clone)]
+pub struct Conv {
+    /// W, `[D, C, k, k]`.
+    pub weight: Tensor<4>,
+    /// Where it looks.
+    pub window: Window,
+}
+
 /// x ∗ W.
 ///
 /// # Shapes
 ///
-/// `x` `[B, H, W, C]`, `weight` `[D, C, k, k]` → `[B, H', W', D]`.
-pub fn conv(x: Tensor<4>, weight: Tensor<4>, window: Window, precision: Precision) -> Tensor<4> {
+/// `x` `[B, H, W, C]` → `[B, H', W', D]`.
+pub fn conv(
+    x: Tensor<4>,
+    layer: &Conv,
+    precision: Precision,
+    prepared: Option<&Prepared>,
+) -> Tensor<4> {
     #[cfg(feature = "cpu")]
     if super::on_cpu(&x) {
         return match precision {
-            Precision::F32 => on_cpu::<f32>(x, weight, window),
-            Precision::Bf16 => on_cpu::<half::bf16>(x, weight, window),
+            Precision::F32 => on_cpu::<f32>(x, layer, prepared),
+            Precision::Bf16 => on_cpu::<half::bf16>(x, layer, prepared),
         };
     }
-    composed(x, weight, window, precision)
+    let _ = prepared;
+    composed(x, layer.weight.clone(), layer.window, precision)
 }
 
-/// tail(x ∗ W + b), in one pass where no gradient is wanted.
+/// GELU(x ∗ W + b).
 ///
 /// # Shapes
 ///
-/// `x` `[B, H, W, C]`, `weight` `[D, C, k, k]`, `bias` `[D]` → `[B, H', W', D]`.
-pub fn conv_tail(
+/// `x` `[B, H, W, C]`, `bias` `[D]` → `[B, H', W', D]`.
+pub fn conv_gelu(
     x: Tensor<4>,
-    weight: Tensor<4>,
+    layer: &Conv,
     bias: Tensor<1>,
-    window: Window,
+    precision: Precision,
+    prepared: Option<&Prepared>,
+) -> Tensor<4> {
+    #[cfg(feature = "cpu")]
+    if super::on_cpu(&x) {
+        let tracked = x.is_autodiff();
+        return match (precision, tracked) {
+            (Precision::F32, false) => gelu_on_cpu::<f32>(x, layer, bias, prepared),
+            (Precision::Bf16, false) => gelu_on_cpu::<half::bf16>(x, layer, bias, prepared),
+            (Precision::F32, true) => shifted::<f32>(conv(x, layer, precision, None), bias),
+            (Precision::Bf16, true) => shifted::<half::bf16>(conv(x, layer, precision, None), bias),
+        };
+    }
+    let sums = conv(x, layer, precision, prepared);
+    gelu(sums + bias.reshape([1, 1, 1, -1]))
+}
+
+/// tail(norm(x ∗ W)) with a batch norm's running statistics, which are folded into the weight: so
+/// nothing stands between the sums and the next layer.
+///
+/// # Shapes
+///
+/// `x` `[B, H, W, C]` → `[B, H', W', D]`.
+pub fn conv_norm(
+    x: Tensor<4>,
+    layer: &Conv,
+    norm: &Norm,
+    statistics: &Statistics,
     tail: Tail<Tensor<4>>,
     precision: Precision,
+    prepared: Option<&Prepared>,
 ) -> Tensor<4> {
     #[cfg(feature = "cpu")]
     if super::on_cpu(&x) && !x.is_autodiff() {
+        let norm = (norm, statistics);
         return match precision {
-            Precision::F32 => fused_on_cpu::<f32>(x, weight, bias, window, tail),
-            Precision::Bf16 => fused_on_cpu::<half::bf16>(x, weight, bias, window, tail),
+            Precision::F32 => folded_on_cpu::<f32>(x, layer, norm, tail, prepared),
+            Precision::Bf16 => folded_on_cpu::<half::bf16>(x, layer, norm, tail, prepared),
         };
     }
-    let sums = conv(x, weight, window, precision);
+    let deviation = (statistics.variance.clone() + norm.epsilon).sqrt();
+    let scale = norm.gamma.clone() / deviation;
+    let bias = norm.beta.clone() - statistics.mean.clone() * scale.clone();
+    let layer = Conv {
+        weight: layer.weight.clone() * scale.reshape([-1, 1, 1, 1]),
+        window: layer.window,
+    };
+    let sums = conv(x, &layer, precision, prepared);
     let float = float(&sums);
     let bias = bias.reshape([1, 1, 1, -1]).cast(float);
     super::batch_norm::finish(sums + bias, tail.map(|x| x.cast(float)))
@@ -95,61 +153,118 @@ pub(super) fn float<const R: usize>(x: &Tensor<R>) -> FloatDType {
 }
 
 #[cfg(feature = "cpu")]
-fn on_cpu<E: super::cpu::tape::Stored>(
-    x: Tensor<4>,
-    weight: Tensor<4>,
-    window: Window,
-) -> Tensor<4> {
+fn on_cpu<E: Stored>(x: Tensor<4>, layer: &Conv, prepared: Option<&Prepared>) -> Tensor<4> {
     let _span = profile::span("convolution");
-    use super::cpu::{conv, map::Map, tape};
+    let window = layer.window;
     let x = tape::stored::<E, 4>(x);
     let input = Map::new(x.dims());
-    let output = input.windows(window, weight.dims()[0]);
-    let (maps, filters) = (tape::values(&x), tape::values(&weight));
-    let y = conv::forward::<E>(
-        window,
-        (maps.get(), input),
-        filters.get(),
-        None,
-        Tail::Plain,
-    );
+    let output = input.windows(window, layer.weight.dims()[0]);
+    let (maps, filters) = (tape::values(&x), tape::values(&layer.weight));
+    let packed = Prepared::packed(prepared, [&filters], |[weight]| {
+        kernels::Packed::<E>::new(window, input.channels, weight, None)
+    });
+    let y = kernels::forward(&packed, (maps.get(), input), Tail::Plain);
     let y = tape::tensor_of(y, output.dims());
     if !x.is_autodiff() {
         return y;
     }
-    let x = tape::Input::from(&x);
-    let with_dx = x.is_tracked();
-    tape::record_tensor([x, (&weight).into()], y, move |dy| {
+    let inputs = [tape::Input::from(&x), (&layer.weight).into()];
+    let [with_dx, with_dw] = inputs.each_ref().map(tape::Input::is_tracked);
+    tape::record_tensor(inputs, y, move |dy| {
         let _span = profile::span("convolution, backward");
         let dy = (dy.get(), output);
-        let dx = with_dx.then(|| conv::input_gradient::<E>(window, dy, filters.get(), input));
-        let dw = conv::weight_gradient::<E>(window, (maps.get(), input), dy);
-        [dx.map(tape::gradient), Some(tape::gradient(dw))]
+        let dx = with_dx.then(|| kernels::input_gradient::<E>(window, dy, filters.get(), input));
+        let dw = with_dw.then(|| kernels::weight_gradient::<E>(window, (maps.get(), input), dy));
+        [dx.map(tape::gradient), dw.map(tape::gradient)]
     })
 }
 
 #[cfg(feature = "cpu")]
-fn fused_on_cpu<E: super::cpu::tape::Stored>(
+fn gelu_on_cpu<E: Stored>(
     x: Tensor<4>,
-    weight: Tensor<4>,
+    layer: &Conv,
     bias: Tensor<1>,
-    window: Window,
+    prepared: Option<&Prepared>,
+) -> Tensor<4> {
+    let weights = [&tape::values(&layer.weight), &tape::values(&bias)];
+    let channels = x.dims()[3];
+    let packed = Prepared::packed(prepared, weights, |[weight, bias]| {
+        kernels::Packed::<E>::new(layer.window, channels, weight, Some(bias))
+    });
+    packed_on_cpu(x, layer, &packed, Tail::Gelu)
+}
+
+#[cfg(feature = "cpu")]
+fn folded_on_cpu<E: Stored>(
+    x: Tensor<4>,
+    layer: &Conv,
+    (norm, statistics): (&Norm, &Statistics),
+    tail: Tail<Tensor<4>>,
+    prepared: Option<&Prepared>,
+) -> Tensor<4> {
+    let vectors = [
+        &norm.gamma,
+        &norm.beta,
+        &statistics.mean,
+        &statistics.variance,
+    ];
+    let [gamma, beta, mean, variance] = vectors.map(tape::values);
+    let weights = [
+        &tape::values(&layer.weight),
+        &gamma,
+        &beta,
+        &mean,
+        &variance,
+    ];
+    let channels = x.dims()[3];
+    let pack = |[weight, gamma, beta, mean, variance]: [&[f32]; 5]| {
+        let norm = kernels::Norm {
+            gamma,
+            beta,
+            mean,
+            variance,
+            epsilon: norm.epsilon,
+        };
+        kernels::Packed::<E>::folded(layer.window, channels, weight, &norm)
+    };
+    let packed = Prepared::packed(prepared, weights, pack);
+    packed_on_cpu(x, layer, &packed, tail)
+}
+
+#[cfg(feature = "cpu")]
+fn packed_on_cpu<E: Stored>(
+    x: Tensor<4>,
+    layer: &Conv,
+    packed: &kernels::Packed<E>,
     tail: Tail<Tensor<4>>,
 ) -> Tensor<4> {
     let _span = profile::span("convolution");
-    use super::cpu::{conv, map::Map, tape};
     let x = tape::stored::<E, 4>(x);
     let input = Map::new(x.dims());
-    let output = input.windows(window, weight.dims()[0]);
+    let output = input.windows(layer.window, layer.weight.dims()[0]);
     let tail = tail.map(|x| tape::values(&tape::stored::<E, 4>(x)));
-    let y = conv::forward::<E>(
-        window,
+    let y = kernels::forward(
+        packed,
         (tape::values(&x).get(), input),
-        tape::values(&weight).get(),
-        Some(tape::values(&bias).get()),
         tail.as_ref().map(|values| values.get()),
     );
     tape::tensor_of(y, output.dims())
+}
+
+/// GELU(x + b), with its gradient.
+#[cfg(feature = "cpu")]
+fn shifted<E: Stored>(x: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
+    let _span = profile::span("bias and GELU");
+    use super::cpu::batch_norm::{shifted_gelu, shifted_gelu_gradient};
+    let (maps, shift) = (tape::values(&x), tape::values(&bias));
+    let y = tape::tensor_of(shifted_gelu::<E>(maps.get(), shift.get()), x.dims());
+    let x = tape::Input::from(&x);
+    let with_dx = x.is_tracked();
+    tape::record_tensor([x, (&bias).into()], y, move |dy| {
+        let _span = profile::span("bias and GELU, backward");
+        let (dx, db) = shifted_gelu_gradient::<E>(maps.get(), shift.get(), dy.get(), with_dx);
+        [dx.map(tape::gradient), Some(tape::gradient(db))]
+    })
 }
 
 #[cfg(all(test, feature = "cpu"))]
@@ -185,7 +300,10 @@ mod tests {
                     let of = |x: &Tensor<4>| x.grad(&gradients).expect("a gradient").into_data();
                     [y.inner().into_data(), of(&x), of(&w)]
                 };
-                for (got, expected) in run(conv).iter().zip(run(composed)) {
+                let ours = |x, weight, window, precision| {
+                    conv(x, &Conv { weight, window }, precision, None)
+                };
+                for (got, expected) in run(ours).iter().zip(run(composed)) {
                     got.assert_approx_eq(
                         &expected,
                         Tolerance::<f32>::rel_abs(tolerance, tolerance),
@@ -196,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_is_the_same_fused_or_not() {
+    fn a_tail_is_the_same_folded_or_not() {
         let device = Device::flex();
         let window = Window {
             kernel: 3,
@@ -204,40 +322,110 @@ mod tests {
             padding: 1,
         };
         let random = |dims| Tensor::<4>::random(dims, Distribution::Default, &device);
+        let vector = || Tensor::<1>::random([6], Distribution::Default, &device);
         let (x, w, r) = (
             random([2, 4, 5, 3]),
             random([6, 3, 3, 3]) - 0.5,
             random([2, 4, 5, 6]),
         );
-        let b = Tensor::<1>::random([6], Distribution::Default, &device) - 0.5;
-        let lift = |x: &Tensor<4>| Tensor::from_inner(x.clone());
+        let (gamma, beta) = (vector(), vector() - 0.5);
+        let (mean, variance) = (vector() - 0.5, vector() + 0.1);
+        let prepared = Prepared::default();
         for tail in [
             Tail::Plain,
             Tail::Relu,
+            Tail::Gelu,
             Tail::AddRelu(r.clone()),
+            Tail::AddGelu(r.clone()),
             Tail::ReluAdd(r),
         ] {
-            for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
-                let fused = conv_tail(
-                    x.clone(),
-                    w.clone(),
-                    b.clone(),
-                    window,
-                    tail.clone(),
-                    precision,
-                );
-                let apart = conv_tail(
-                    lift(&x),
-                    lift(&w),
-                    Tensor::from_inner(b.clone()),
-                    window,
-                    tail.clone().map(Tensor::from_inner),
-                    precision,
-                );
-                let data = |x: Tensor<4>| x.cast(FloatDType::F32).into_data();
+            for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 3e-2)] {
+                let run = |lift: fn(Tensor<4>) -> Tensor<4>, prepared| {
+                    // With autodiff it is composed.
+                    let lift1 = |x: &Tensor<1>| lift(x.clone().reshape([1, 1, 1, 6])).reshape([6]);
+                    let layer = Conv {
+                        weight: lift(w.clone()),
+                        window,
+                    };
+                    let norm = Norm {
+                        gamma: lift1(&gamma),
+                        beta: lift1(&beta),
+                        epsilon: 1e-5,
+                    };
+                    let of = Statistics {
+                        mean: lift1(&mean),
+                        variance: lift1(&variance),
+                    };
+                    let tail = tail.clone().map(lift);
+                    let y = conv_norm(
+                        lift(x.clone()),
+                        &layer,
+                        &norm,
+                        &of,
+                        tail,
+                        precision,
+                        prepared,
+                    );
+                    let y = if y.is_autodiff() { y.inner() } else { y };
+                    y.cast(FloatDType::F32).into_data()
+                };
+                let folded = run(|x| x, None);
+                let apart = run(Tensor::from_inner, None);
                 let tolerance = Tolerance::<f32>::rel_abs(tolerance, tolerance);
-                data(fused).assert_approx_eq(&data(apart.inner()), tolerance);
+                folded.assert_approx_eq(&apart, tolerance);
+                run(|x| x, Some(&prepared)).assert_eq(&folded, true);
             }
         }
+    }
+
+    #[test]
+    fn a_gelu_after_a_bias_and_its_gradient_equal_the_composed_form() {
+        let device = Device::flex().autodiff();
+        let window = Window {
+            kernel: 2,
+            stride: 1,
+            padding: 0,
+        };
+        let x = Tensor::<4>::random([2, 5, 4, 3], Distribution::Default, &device);
+        let w = Tensor::<4>::random([7, 3, 2, 2], Distribution::Default, &device) - 0.5;
+        let b = Tensor::<1>::random([7], Distribution::Default, &device) - 0.5;
+        for frozen in [false, true] {
+            let run = |ours: bool| {
+                let layer = Conv {
+                    weight: w.clone().detach().set_require_grad(!frozen),
+                    window,
+                };
+                let b = b.clone().detach().require_grad();
+                let y = if ours {
+                    conv_gelu(x.clone(), &layer, b.clone(), Precision::F32, None)
+                } else {
+                    let sums = composed(x.clone(), layer.weight.clone(), window, Precision::F32);
+                    gelu(sums + b.clone().reshape([1, 1, 1, -1]))
+                };
+                let gradients = y.clone().powi_scalar(2).sum().backward();
+                let mut all = vec![
+                    y.inner().into_data(),
+                    b.grad(&gradients).expect("a gradient").into_data(),
+                ];
+                let dw = layer.weight.grad(&gradients);
+                assert_eq!(dw.is_none(), frozen);
+                all.extend(dw.map(Tensor::into_data));
+                all
+            };
+            for (got, expected) in run(true).iter().zip(run(false)) {
+                got.assert_approx_eq(&expected, Tolerance::<f32>::rel_abs(1e-4, 1e-4));
+            }
+        }
+        let layer = Conv {
+            weight: w.inner(),
+            window,
+        };
+        let (x, b) = (x.inner(), b.inner());
+        let fused = conv_gelu(x.clone(), &layer, b.clone(), Precision::F32, None);
+        let apart =
+            gelu(composed(x, layer.weight, window, Precision::F32) + b.reshape([1, 1, 1, -1]));
+        fused
+            .into_data()
+            .assert_approx_eq(&apart.into_data(), Tolerance::<f32>::rel_abs(1e-5, 1e-5));
     }
 }

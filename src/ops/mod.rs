@@ -158,7 +158,8 @@ impl Prepared {
         let Some(prepared) = prepared else {
             return Arc::new(pack(slices()));
         };
-        let key = (slices()[0].as_ptr().addr(), TypeId::of::<P>());
+        // One weight may be packed in two ways: alone, and with others beside it.
+        let key = (slices()[0].as_ptr().addr(), TypeId::of::<(P, [(); N])>());
         let again = match prepared.lock().entry(key) {
             Entry::Vacant(entry) => {
                 entry.insert((weights.map(Clone::clone).to_vec(), None));

@@ -30,6 +30,7 @@ pub const EMBEDDED: &[Embedded] = embedded![
     "cnn",
     "cifar10-vit-w1",
     "cifar10-resnet9",
+    "cifar10-cnn",
     "photos"
 ];
 
@@ -81,7 +82,7 @@ impl Layers {
                 .any(|(_, t)| t.get("data").is_some_and(|d| d.get("path").is_some()))
             && self.recipe.is_none();
         let name = name.unwrap_or_else(|| ModelRecipe::default().name);
-        let family = if name.starts_with("resnet") {
+        let family = if name.starts_with("resnet") || name == "airbench" {
             "cnn"
         } else {
             "vit"
@@ -208,7 +209,7 @@ pub(super) fn known_keys() -> Vec<String> {
     let mut keys = Vec::new();
     let recipe = serde_json::to_value(Recipe::default()).expect("a recipe is plain data");
     collect("", &recipe, &mut keys);
-    for preset in ["vit-micro", "resnet9"] {
+    for preset in ["vit-micro", "resnet9", "airbench"] {
         if let Ok(config) = ModelConfig::preset(preset, 32, None, 10) {
             let config = serde_json::to_value(config).expect("a configuration is plain data");
             collect("model", &config, &mut keys);

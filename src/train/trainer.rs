@@ -15,7 +15,7 @@ use super::optimizer::{GradientSum, Optimizer, OptimizerConfig};
 use super::schedule::{Budget, Schedule, ScheduleConfig};
 use super::state::{self, Best, EpochRecord, Progress, Saved};
 use crate::checkpoint::{self, CheckpointError, HostTensor, WeightsMeta};
-use crate::data::{Batch, Batches, DataError, EvalLoader, TrainLoader, View};
+use crate::data::{Batch, Batches, DataError, EvalLoader, TrainLoader, View, patch_covariance};
 use crate::eval;
 use crate::model::{Model, Noise, Pass, parameters};
 use crate::ops::{Precision, profile};
@@ -321,6 +321,12 @@ impl Trainer<'_> {
     fn begin(&mut self, saved: Option<Saved>, updates_per_epoch: u64) -> Result<Run, TrainError> {
         let device = self.device.clone().autodiff();
         let mut model = self.meta.model.init(self.config.seed, &device);
+        // A saved state brings its whitening along.
+        if let (Some(side), None) = (self.meta.model.whitens(), &saved) {
+            let (pictures, preprocess) = (self.train.pictures(), self.train.preprocess());
+            let covariance = patch_covariance(pictures, preprocess, side)?;
+            model = model.whitened(&covariance, &device);
+        }
         let mut optimizer = Optimizer::new(self.config.optimizer.clone(), &model)
             .with_precision(self.config.precision);
         let mut objective = Objective::new(

@@ -1,4 +1,4 @@
-//! Batch norm over rows of channels, with what follows it: a sum and a ReLU.
+//! Batch norm over rows of channels, with what follows it: a sum and a ReLU or GELU.
 //!
 //! One pass finds the statistics and one normalises; backwards, one pass finds the gradients of γ
 //! and β and one that of the input. Sums run in f32 over a block of rows, then in f64 over blocks.
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::linear::output;
 use super::map::relu;
 use super::matrix::Operand;
-use super::vector::vectorised;
+use super::vector::{gelu_of, gelu_slope, vectorised};
 use crate::ops::batch_norm::Tail;
 
 /// Channels at a time: a cache line of bf16, two of f32. What belongs to a channel then stays in
@@ -44,10 +44,15 @@ impl Statistics {
         // its mean and zero.
         let mut shift = vec![0.0; channels];
         E::to_f32(&z[..channels], &mut shift);
-        let [sum, squares] = sum_rows(z, z, [&shift], |[shift], z, _| {
-            let centred = z - shift;
-            [centred, centred * centred]
-        });
+        let [sum, squares] = sum_rows(
+            [z],
+            [&shift],
+            #[inline(always)]
+            |[shift], [z]| {
+                let centred = z - shift;
+                [centred, centred * centred]
+            },
+        );
         let rows = (z.len() / channels) as f64;
         let off = |i: usize| sum[i] / rows;
         Self {
@@ -92,10 +97,22 @@ pub fn forward<E: Operand>(
     let scale = statistics.scale(gamma, epsilon);
     let of = [&statistics.mean, &scale[..], beta];
     match tail {
-        Tail::Plain => map_rows(z, z, of, |of, z, _| normal(of, z)),
-        Tail::Relu => map_rows(z, z, of, |of, z, _| relu(normal(of, z))),
-        Tail::AddRelu(x) => map_rows(z, x, of, |of, z, x| relu(normal(of, z) + x)),
-        Tail::ReluAdd(x) => map_rows(z, x, of, |of, z, x| relu(normal(of, z)) + x),
+        Tail::Plain => map_rows([z], of, |of, [z]| normal(of, z)),
+        Tail::Relu => map_rows([z], of, |of, [z]| relu(normal(of, z))),
+        Tail::Gelu => map_rows(
+            [z],
+            of,
+            #[inline(always)]
+            |of, [z]| gelu_of(normal(of, z)),
+        ),
+        Tail::AddRelu(x) => map_rows([z, x], of, |of, [z, x]| relu(normal(of, z) + x)),
+        Tail::AddGelu(x) => map_rows(
+            [z, x],
+            of,
+            #[inline(always)]
+            |of, [z, x]| gelu_of(normal(of, z) + x),
+        ),
+        Tail::ReluAdd(x) => map_rows([z, x], of, |of, [z, x]| relu(normal(of, z)) + x),
     }
 }
 
@@ -112,7 +129,9 @@ pub struct Gradients<E> {
     pub added: Option<Vec<E>>,
 }
 
-/// The gradients of [`forward`] with the statistics of `z` itself. The tail's map is the result.
+/// The gradients of [`forward`] with the statistics of `z` itself.
+///
+/// The map of `AddRelu` is the result; that of the other tails is what was added.
 pub fn backward<E: Operand>(
     z: &[E],
     statistics: &Statistics,
@@ -121,31 +140,79 @@ pub fn backward<E: Operand>(
     tail: Tail<&[E]>,
     dy: &[E],
 ) -> Gradients<E> {
-    let channels = gamma.len();
-    let (mean, scale) = (&statistics.mean[..], statistics.scale(gamma, epsilon));
-    // Through a ReLU after the sum, to both summands.
+    let scale = statistics.scale(gamma, epsilon);
+    let of = [&statistics.mean, &scale[..], beta];
+    // Through an activation after the sum, to both summands.
     let added = match tail {
         Tail::AddRelu(y) => Some(map_rows(
-            y,
-            dy,
-            [mean],
-            |_, y, g| if y > 0.0 { g } else { 0.0 },
+            [y, dy],
+            of,
+            |_, [y, g]| {
+                if y > 0.0 { g } else { 0.0 }
+            },
+        )),
+        Tail::AddGelu(x) => Some(map_rows(
+            [z, x, dy],
+            of,
+            #[inline(always)]
+            |of, [z, x, g]| g * gelu_slope(normal(of, z) + x),
         )),
         _ => None,
     };
     let g = added.as_deref().unwrap_or(dy);
-    // Through a ReLU before it.
-    let rectified = matches!(tail, Tail::Relu | Tail::ReluAdd(_));
-    let pass = |of, z, g| if normal(of, z) > 0.0 { g } else { 0.0 };
-    let of = [mean, &scale, beta];
-    let [sum, product] = if rectified {
-        sum_rows(z, g, of, |of, z, g| {
-            let g = pass(of, z, g);
-            [g, g * (z - of[0])]
-        })
-    } else {
-        sum_rows(z, g, [mean], |[mean], z, g| [g, g * (z - mean)])
+    // Through one before it, or without a sum.
+    let gradients = match tail {
+        Tail::Relu | Tail::ReluAdd(_) => through(
+            z,
+            statistics,
+            of,
+            epsilon,
+            g,
+            #[inline(always)]
+            |u, g| if u > 0.0 { g } else { 0.0 },
+        ),
+        Tail::Gelu => through(
+            z,
+            statistics,
+            of,
+            epsilon,
+            g,
+            #[inline(always)]
+            |u, g| g * gelu_slope(u),
+        ),
+        Tail::Plain | Tail::AddRelu(_) | Tail::AddGelu(_) => through(
+            z,
+            statistics,
+            of,
+            epsilon,
+            g,
+            #[inline(always)]
+            |_, g| g,
+        ),
     };
+    Gradients { added, ..gradients }
+}
+
+/// [`backward`] of the norm u itself, whose gradient is `pass(u, g)`; `of` are mean, scale and β.
+fn through<E: Operand>(
+    z: &[E],
+    statistics: &Statistics,
+    of: [&[f32]; 3],
+    epsilon: f64,
+    g: &[E],
+    pass: impl Fn(f32, f32) -> f32 + Sync,
+) -> Gradients<E> {
+    let [mean, scale, beta] = of;
+    let channels = mean.len();
+    let [sum, product] = sum_rows(
+        [z, g],
+        of,
+        #[inline(always)]
+        |of, [z, g]| {
+            let g = pass(normal(of, z), g);
+            [g, g * (z - of[0])]
+        },
+    );
     let rows = (z.len() / channels) as f64;
     let gradient = |sums: [f64; 2], inverse: f64| [sums[0], sums[1] * inverse];
     let sums = sum
@@ -162,55 +229,51 @@ pub fn backward<E: Operand>(
         shift.push((db / rows) as f32);
         slope.push((dg * inverse / rows) as f32);
     }
-    let of = [mean, &scale, beta, &shift, &slope];
-    let dz = if rectified {
-        map_rows(z, g, of, |[mean, scale, beta, shift, slope], z, g| {
-            let g = pass([mean, scale, beta], z, g);
+    let of = [mean, scale, beta, &shift, &slope];
+    let dz = map_rows(
+        [z, g],
+        of,
+        #[inline(always)]
+        |[mean, scale, beta, shift, slope], [z, g]| {
+            let g = pass(normal([mean, scale, beta], z), g);
             scale * (g - shift - (z - mean) * slope)
-        })
-    } else {
-        map_rows(z, g, of, |[mean, scale, _, shift, slope], z, g| {
-            scale * (g - shift - (z - mean) * slope)
-        })
-    };
+        },
+    );
     Gradients {
         z: dz,
         gamma: dgamma,
         beta: dbeta,
-        added,
+        added: None,
     }
 }
 
-/// f(what belongs to the channel, a, b), value by value.
-fn map_rows<E: Operand, const K: usize>(
-    a: &[E],
-    b: &[E],
+/// f(what belongs to the channel, the maps' values), value by value.
+fn map_rows<E: Operand, const K: usize, const M: usize>(
+    maps: [&[E]; M],
     of: [&[f32]; K],
-    f: impl Fn([f32; K], f32, f32) -> f32 + Sync,
+    f: impl Fn([f32; K], [f32; M]) -> f32 + Sync,
 ) -> Vec<E> {
     let channels = of[0].len();
     let block = block(channels);
-    let mut target = output::<E>(a.len());
+    let mut target = output::<E>(maps[0].len());
     target
         .par_chunks_mut(block)
         .enumerate()
         .for_each(|(i, target)| {
             let here = i * block..i * block + target.len();
-            let (a, b) = (&a[here.clone()], &b[here]);
+            let maps = maps.map(|map| &map[here.clone()]);
             vectorised(
                 #[inline(always)]
                 || {
                     for group in groups(channels) {
                         let of = of.map(|of| load(&of[group.clone()]));
-                        for ((target, a), b) in target
-                            .chunks_exact_mut(channels)
-                            .zip(a.chunks_exact(channels))
-                            .zip(b.chunks_exact(channels))
-                        {
-                            let (a, b) = (load(&a[group.clone()]), load(&b[group.clone()]));
+                        for (row, target) in target.chunks_exact_mut(channels).enumerate() {
+                            let maps = maps
+                                .map(|map| load(&map[row * channels..][..channels][group.clone()]));
                             let mut values = [E::zeroed(); LANES];
                             for i in 0..LANES {
-                                values[i] = E::narrow(f(array::from_fn(|k| of[k][i]), a[i], b[i]));
+                                let of = array::from_fn(|k| of[k][i]);
+                                values[i] = E::narrow(f(of, array::from_fn(|m| maps[m][i])));
                             }
                             let target = &mut target[group.clone()];
                             match target.first_chunk_mut::<LANES>() {
@@ -225,19 +288,19 @@ fn map_rows<E: Operand, const K: usize>(
     target
 }
 
-/// The sums over all rows of the two numbers f(what belongs to the channel, a, b).
-fn sum_rows<E: Operand, const K: usize>(
-    a: &[E],
-    b: &[E],
+/// The sums over all rows of the two numbers f(what belongs to the channel, the maps' values).
+fn sum_rows<E: Operand, const K: usize, const M: usize>(
+    maps: [&[E]; M],
     of: [&[f32]; K],
-    f: impl Fn([f32; K], f32, f32) -> [f32; 2] + Sync,
+    f: impl Fn([f32; K], [f32; M]) -> [f32; 2] + Sync,
 ) -> [Vec<f64>; 2] {
     let channels = of[0].len();
     let block = block(channels);
-    let partial: Vec<[Vec<f32>; 2]> = a
-        .par_chunks(block)
-        .zip(b.par_chunks(block))
-        .map(|(a, b)| {
+    let partial: Vec<[Vec<f32>; 2]> = (0..maps[0].len().div_ceil(block))
+        .into_par_iter()
+        .map(|i| {
+            let here = i * block..((i + 1) * block).min(maps[0].len());
+            let maps = maps.map(|map| &map[here.clone()]);
             let mut sums = [vec![0.0; channels], vec![0.0; channels]];
             vectorised(
                 #[inline(always)]
@@ -245,10 +308,12 @@ fn sum_rows<E: Operand, const K: usize>(
                     for group in groups(channels) {
                         let of = of.map(|of| load(&of[group.clone()]));
                         let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
-                        for (a, b) in a.chunks_exact(channels).zip(b.chunks_exact(channels)) {
-                            let (a, b) = (load(&a[group.clone()]), load(&b[group.clone()]));
+                        for row in 0..here.len() / channels {
+                            let maps = maps
+                                .map(|map| load(&map[row * channels..][..channels][group.clone()]));
                             for i in 0..LANES {
-                                let [x, y] = f(array::from_fn(|k| of[k][i]), a[i], b[i]);
+                                let of = array::from_fn(|k| of[k][i]);
+                                let [x, y] = f(of, array::from_fn(|m| maps[m][i]));
                                 first[i] += x;
                                 second[i] += y;
                             }
@@ -270,6 +335,40 @@ fn sum_rows<E: Operand, const K: usize>(
         }
         sums
     })
+}
+
+/// GELU(z + bias), for a layer without a norm.
+pub fn shifted_gelu<E: Operand>(z: &[E], bias: &[f32]) -> Vec<E> {
+    map_rows(
+        [z],
+        [bias],
+        #[inline(always)]
+        |[bias], [z]| gelu_of(z + bias),
+    )
+}
+
+/// The gradients of [`shifted_gelu`]'s map, where it is wanted, and of its bias.
+pub fn shifted_gelu_gradient<E: Operand>(
+    z: &[E],
+    bias: &[f32],
+    dy: &[E],
+    with_dz: bool,
+) -> (Option<Vec<E>>, Vec<f32>) {
+    let [sum, _] = sum_rows(
+        [z, dy],
+        [bias],
+        #[inline(always)]
+        |[bias], [z, g]| [g * gelu_slope(z + bias), 0.0],
+    );
+    let dz = with_dz.then(|| {
+        map_rows(
+            [z, dy],
+            [bias],
+            #[inline(always)]
+            |[bias], [z, g]| g * gelu_slope(z + bias),
+        )
+    });
+    (dz, sum.into_iter().map(|sum| sum as f32).collect())
 }
 
 /// The channels, [`LANES`] at a time and then the rest.
@@ -313,8 +412,26 @@ mod tests {
         std::iter::repeat_with(next).take(len).collect()
     }
 
-    fn tails<T: Copy>(x: T) -> [Tail<T>; 4] {
-        [Tail::Plain, Tail::Relu, Tail::AddRelu(x), Tail::ReluAdd(x)]
+    fn tails<T: Copy>(x: T) -> [Tail<T>; 6] {
+        [
+            Tail::Plain,
+            Tail::Relu,
+            Tail::Gelu,
+            Tail::AddRelu(x),
+            Tail::AddGelu(x),
+            Tail::ReluAdd(x),
+        ]
+    }
+
+    /// x·Φ(x), with erf by its power series (Abramowitz & Stegun 7.1.5).
+    fn gelu64(x: f64) -> f64 {
+        let z = x * std::f64::consts::FRAC_1_SQRT_2;
+        let (mut term, mut sum) = (z, z);
+        for n in 1..80 {
+            term *= -z * z / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        0.5 * x * (1.0 + std::f64::consts::FRAC_2_SQRT_PI * sum)
     }
 
     #[test]
@@ -347,6 +464,8 @@ mod tests {
                 y[i] = match tail {
                     Tail::Plain => u,
                     Tail::Relu => u.max(0.0),
+                    Tail::Gelu => gelu64(u),
+                    Tail::AddGelu(()) => gelu64(u + x[i]),
                     Tail::AddRelu(()) => (u + x[i]).max(0.0),
                     Tail::ReluAdd(()) => u.max(0.0) + x[i],
                 };
@@ -400,6 +519,38 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_bias_before_a_gelu() {
+        let (rows, channels) = (11, 5);
+        let (z, bias) = (numbers(rows * channels, 1), numbers(channels, 2));
+        let dy = numbers(rows * channels, 3);
+        let loss = |z: &[f32], bias: &[f64]| -> f64 {
+            let terms = z.iter().zip(&dy).enumerate();
+            terms
+                .map(|(i, (&z, &dy))| gelu64(f64::from(z) + bias[i % channels]) * f64::from(dy))
+                .sum()
+        };
+        let wide: Vec<f64> = bias.iter().map(|&b| f64::from(b)).collect();
+        let y = shifted_gelu(&z, &bias);
+        let found: f64 = y.iter().zip(&dy).map(|(y, dy)| f64::from(y * dy)).sum();
+        assert!((found - loss(&z, &wide)).abs() < 1e-5);
+        let (dz, db) = shifted_gelu_gradient(&z, &bias, &dy, true);
+        let dz = dz.expect("asked for");
+        for c in 0..channels {
+            let at = |step: f64| {
+                let mut moved = wide.clone();
+                moved[c] += step;
+                loss(&z, &moved)
+            };
+            let measured = (at(1e-6) - at(-1e-6)) / 2e-6;
+            assert!((f64::from(db[c]) - measured).abs() < 1e-5, "{c}");
+            // A bias moves its channel's values all at once.
+            let column: f32 = dz.iter().skip(c).step_by(channels).sum();
+            assert!((column - db[c]).abs() < 1e-5, "{c}");
+        }
+        assert!(shifted_gelu_gradient(&z, &bias, &dy, false).0.is_none());
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //!
 //! Work is cut by shape alone, never by the number of threads: results are the same bits on any.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -20,7 +21,7 @@ use super::kernel::PANEL;
 use super::linear::output;
 use super::map::{Map, Pixel, relu};
 use super::matrix::{Buffer, Operand, Panels, Rows, product, product_into};
-use super::vector::vectorised;
+use super::vector::{self, gelu_of, vectorised};
 use crate::ops::batch_norm::Tail;
 use crate::ops::conv::Window;
 
@@ -32,41 +33,92 @@ fn area(window: Window) -> usize {
 /// Output pixels of one product: enough to reuse the weight, few enough for the nearest caches.
 const BLOCK: usize = 128;
 
-/// tail(`input` ∗ `weight` + `bias`) with a weight `[Cout, Cin, k, k]`.
-pub fn forward<E: Operand>(
+/// A convolution's weight as the products read it, and its bias.
+pub struct Packed<E> {
     window: Window,
-    input: (&[E], Map),
-    weight: &[f32],
-    bias: Option<&[f32]>,
-    tail: Tail<&[E]>,
-) -> Vec<E> {
-    let channels = input.1.channels;
-    let filters = weight.len() / (channels * area(window));
-    let weight = tap_major::<E>(weight, channels, area(window));
-    let offset = -(window.padding as isize);
-    let gather = Gather {
-        step: window.stride,
-        runs: (0..window.kernel)
-            .map(|ky| Run {
-                y: ky as isize + offset,
-                x: offset,
-                taps: window.kernel,
-            })
-            .collect(),
-    };
-    let k = area(window) * channels;
-    let panels = pack(filters, |part, panels| {
-        panels.fill_transposed::<E>(k, part.len(), |column, target| {
-            target.copy_from_slice(&weight[(part.start + column) * k..][..k]);
+    channels: usize,
+    filters: usize,
+    class: Class,
+    bias: Option<Vec<f32>>,
+    types: PhantomData<E>,
+}
+
+/// A batch norm with statistics from elsewhere, to be folded into a convolution before it.
+pub struct Norm<'a> {
+    /// γ.
+    pub gamma: &'a [f32],
+    /// β.
+    pub beta: &'a [f32],
+    /// Means.
+    pub mean: &'a [f32],
+    /// Variances.
+    pub variance: &'a [f32],
+    /// Added to the variance.
+    pub epsilon: f64,
+}
+
+impl<E: Operand> Packed<E> {
+    /// Of a weight `[Cout, channels, k, k]`.
+    pub fn new(window: Window, channels: usize, weight: &[f32], bias: Option<&[f32]>) -> Self {
+        let filters = weight.len() / (channels * area(window));
+        let weight = tap_major::<E>(weight, channels, area(window));
+        let offset = -(window.padding as isize);
+        let gather = Gather {
+            step: window.stride,
+            runs: (0..window.kernel)
+                .map(|ky| Run {
+                    y: ky as isize + offset,
+                    x: offset,
+                    taps: window.kernel,
+                })
+                .collect(),
+        };
+        let k = area(window) * channels;
+        let panels = pack(filters, |part, panels| {
+            panels.fill_transposed::<E>(k, part.len(), |column, target| {
+                target.copy_from_slice(&weight[(part.start + column) * k..][..k]);
+            });
         });
-    });
-    let class = Class {
-        phase: [0, 0],
-        gather,
-        panels,
+        Self {
+            window,
+            channels,
+            filters,
+            class: Class {
+                phase: [0, 0],
+                gather,
+                panels,
+            },
+            bias: bias.map(<[f32]>::to_vec),
+            types: PhantomData,
+        }
+    }
+
+    /// The same with a norm folded in: its scale into the weight, the rest into the bias.
+    pub fn folded(window: Window, channels: usize, weight: &[f32], norm: &Norm) -> Self {
+        let mut weight = weight.to_vec();
+        let mut bias = Vec::with_capacity(norm.gamma.len());
+        let filters = weight.chunks_exact_mut(channels * area(window));
+        for (filter, weight) in filters.enumerate() {
+            let deviation = (f64::from(norm.variance[filter]) + norm.epsilon).sqrt();
+            let scale = f64::from(norm.gamma[filter]) / deviation;
+            let shift = f64::from(norm.beta[filter]) - f64::from(norm.mean[filter]) * scale;
+            bias.push(shift as f32);
+            vector::scale(weight, scale as f32);
+        }
+        Self::new(window, channels, &weight, Some(&bias))
+    }
+}
+
+/// tail(`input` ∗ weight + bias).
+pub fn forward<E: Operand>(packed: &Packed<E>, input: (&[E], Map), tail: Tail<&[E]>) -> Vec<E> {
+    assert_eq!(input.1.channels, packed.channels, "channels");
+    let finish = Finish {
+        bias: packed.bias.as_deref(),
+        tail,
     };
-    let finish = Finish { bias, tail };
-    correlate(input, &[class], 1, finish, input.1.windows(window, filters))
+    let output = input.1.windows(packed.window, packed.filters);
+    let classes = std::slice::from_ref(&packed.class);
+    correlate(input, classes, 1, finish, output)
 }
 
 /// The gradient of [`forward`]'s input from that of its output.
@@ -469,6 +521,16 @@ fn store<E: Operand>(
                             *target = E::narrow(relu(*sum));
                         }
                     }
+                    Tail::Gelu => {
+                        for (target, sum) in target.iter_mut().zip(sums) {
+                            *target = E::narrow(gelu_of(*sum));
+                        }
+                    }
+                    Tail::AddGelu(map) => {
+                        for ((target, sum), &x) in target.iter_mut().zip(sums).zip(&map[at..]) {
+                            *target = E::narrow(gelu_of(*sum + x.widen()));
+                        }
+                    }
                     Tail::AddRelu(map) => {
                         for ((target, sum), &x) in target.iter_mut().zip(sums).zip(&map[at..]) {
                             *target = E::narrow(relu(*sum + x.widen()));
@@ -570,7 +632,11 @@ mod tests {
                 .unwrap();
             results.push(pool.install(|| {
                 (
-                    forward(window, (&x, input), &w, None, Tail::Plain),
+                    forward(
+                        &Packed::new(window, input.channels, &w, None),
+                        (&x, input),
+                        Tail::Plain,
+                    ),
                     input_gradient(window, (&g, output), &w, input),
                     weight_gradient(window, (&x, input), (&g, output)),
                 )
@@ -643,10 +709,16 @@ mod tests {
         for (tail, expected) in [
             (Tail::Plain, [3.0, -3.0, 7.0, -7.0]),
             (Tail::Relu, [3.0, 0.0, 7.0, 0.0]),
+            (Tail::Gelu, [3.0, -3.0, 7.0, -7.0].map(gelu_of)),
+            (
+                Tail::AddGelu(&other[..]),
+                [13.0, -4.0, 7.5, -10.0].map(gelu_of),
+            ),
             (Tail::AddRelu(&other[..]), [13.0, 0.0, 7.5, 0.0]),
             (Tail::ReluAdd(&other[..]), [13.0, -1.0, 7.5, -3.0]),
         ] {
-            let y = forward(window, (&x, map), &[2.0], Some(&[1.0]), tail);
+            let packed = Packed::new(window, 1, &[2.0], Some(&[1.0]));
+            let y = forward(&packed, (&x, map), tail);
             assert_eq!(y, expected, "{tail:?}");
         }
     }

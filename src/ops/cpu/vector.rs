@@ -380,16 +380,29 @@ fn normal_tail(x: f32) -> (f32, f32) {
     (tail * t * exponential, exponential)
 }
 
+/// x·Φ(x) of one value, for loops that are [`vectorised`].
+#[inline(always)]
+pub fn gelu_of(x: f32) -> f32 {
+    let (tail, _) = normal_tail(x);
+    let rectified = if x < 0.0 { 0.0 } else { x };
+    (-x.abs()).mul_add(tail, rectified)
+}
+
+/// Its slope, Φ(x) + x·φ(x).
+#[inline(always)]
+pub fn gelu_slope(x: f32) -> f32 {
+    let (tail, exponential) = normal_tail(x);
+    let distribution = if x < 0.0 { tail } else { 1.0 - tail };
+    (x * exponential).mul_add(0.398_942_3, distribution)
+}
+
 /// x·Φ(x).
 pub fn gelu<E: Operand, F: Operand>(x: &[E], target: &mut [F]) {
     vectorised(
         #[inline(always)]
         || {
             for (target, x) in target.iter_mut().zip(x) {
-                let x = x.widen();
-                let (tail, _) = normal_tail(x);
-                let rectified = if x < 0.0 { 0.0 } else { x };
-                *target = F::narrow((-x.abs()).mul_add(tail, rectified));
+                *target = F::narrow(gelu_of(x.widen()));
             }
         },
     );
@@ -453,10 +466,7 @@ pub fn store_gelu<E: Operand>(
                     #[inline(always)]
                     |x, bias| {
                         // As if it had been stored in between, which training does.
-                        let x = E::narrow(x + bias).widen();
-                        let (tail, _) = normal_tail(x);
-                        let rectified = if x < 0.0 { 0.0 } else { x };
-                        E::narrow((-x.abs()).mul_add(tail, rectified))
+                        E::narrow(gelu_of(E::narrow(x + bias).widen()))
                     },
                 );
             }

@@ -1,0 +1,141 @@
+//! Filters that whiten patches: their outputs are uncorrelated and of variance one.
+
+/// Added to each variance, so that what hardly varies is not blown up (Jordan 2024, § 3.2).
+const EPSILON: f64 = 5e-4;
+
+/// For each principal component v of variance λ, largest first, v/√(λ + ε); then all of them again
+/// with the other sign: what follows is a GELU, which lets through one sign of each (arXiv
+/// 2404.00498, § 3.2).
+///
+/// # Shapes
+///
+/// `covariance` `[n, n]` → `[2n, n]`, both row by row.
+///
+/// # Panics
+///
+/// Where the covariance is not square.
+pub(super) fn filters(covariance: &[f64]) -> Vec<f32> {
+    let n = covariance.len().isqrt();
+    assert_eq!(n * n, covariance.len(), "a square matrix");
+    let (values, vectors) = eigen(covariance.to_vec(), n);
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+    let component = |&i: &usize| {
+        // A variance is not negative, whatever rounding has made of it.
+        let scale = 1.0 / (values[i].max(0.0) + EPSILON).sqrt();
+        let column = vectors.iter().skip(i).step_by(n);
+        column.map(move |x| (x * scale) as f32).collect::<Vec<_>>()
+    };
+    let mut filters: Vec<f32> = order.iter().flat_map(component).collect();
+    filters.extend_from_within(..);
+    for x in &mut filters[n * n..] {
+        *x = -*x;
+    }
+    filters
+}
+
+/// Eigenvalues of a symmetric matrix, and its eigenvectors as the columns of another, by Jacobi's
+/// rotations (Golub & Van Loan 2013, § 8.5).
+fn eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
+    // Each sweep squares what is left off the diagonal: ten are more than enough for n below 50.
+    const SWEEPS: usize = 30;
+    let mut vectors = vec![0.0; n * n];
+    for i in 0..n {
+        vectors[i * n + i] = 1.0;
+    }
+    for _ in 0..SWEEPS {
+        let off: f64 = (0..n * n)
+            .filter(|i| i / n != i % n)
+            .map(|i| a[i] * a[i])
+            .sum();
+        let all: f64 = a.iter().map(|x| x * x).sum();
+        if off <= all * 1e-30 {
+            break;
+        }
+        for p in 0..n {
+            for q in p + 1..n {
+                rotate(&mut a, &mut vectors, n, p, q);
+            }
+        }
+    }
+    ((0..n).map(|i| a[i * n + i]).collect(), vectors)
+}
+
+/// The rotation that makes a[p][q] zero.
+fn rotate(a: &mut [f64], vectors: &mut [f64], n: usize, p: usize, q: usize) {
+    let off = a[p * n + q];
+    if off == 0.0 {
+        return;
+    }
+    let tau = (a[q * n + q] - a[p * n + p]) / (2.0 * off);
+    let t = tau.signum() / (tau.abs() + (1.0 + tau * tau).sqrt());
+    let c = 1.0 / (1.0 + t * t).sqrt();
+    let s = t * c;
+    let turn = |m: &mut [f64], i: usize, j: usize| {
+        let (x, y) = (m[i], m[j]);
+        (m[i], m[j]) = (c * x - s * y, s * x + c * y);
+    };
+    for k in 0..n {
+        turn(a, k * n + p, k * n + q);
+    }
+    for k in 0..n {
+        turn(a, p * n + k, q * n + k);
+        turn(vectors, k * n + p, k * n + q);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// M·Mᵀ of a matrix without any order in it.
+    fn covariance(n: usize) -> Vec<f64> {
+        let m: Vec<f64> = (0..n * n)
+            .map(|i| ((i * 7919 + 13) % 101) as f64 / 50.0 - 1.0)
+            .collect();
+        let dot = |i: usize, j: usize| (0..n).map(|k| m[i * n + k] * m[j * n + k]).sum::<f64>();
+        (0..n * n).map(|i| dot(i / n, i % n)).collect()
+    }
+
+    #[test]
+    fn outputs_are_uncorrelated_and_of_variance_one() {
+        for n in [1, 5, 12, 27] {
+            let covariance = covariance(n);
+            let filters = filters(&covariance);
+            assert_eq!(filters.len(), 2 * n * n);
+            let row = |i: usize| &filters[i * n..][..n];
+            let mut variances = Vec::new();
+            for i in 0..n {
+                for j in 0..n {
+                    let mut found = 0.0;
+                    for (k, &a) in row(i).iter().enumerate() {
+                        for (l, &b) in row(j).iter().enumerate() {
+                            found += f64::from(a) * covariance[k * n + l] * f64::from(b);
+                        }
+                    }
+                    if i == j {
+                        // λ/(λ + ε), from which λ follows.
+                        assert!(found > 0.0 && found < 1.0 + 1e-5, "{i}: {found}");
+                        variances.push(row(i).iter().map(|x| x * x).sum::<f32>().recip());
+                    } else {
+                        assert!(found.abs() < 1e-5, "{i} {j}: {found}");
+                    }
+                }
+                let negated: Vec<f32> = row(n + i).iter().map(|x| -x).collect();
+                assert_eq!(negated, row(i));
+            }
+            assert!(variances.is_sorted_by(|a, b| a >= b), "largest first");
+            // The eigenvalues add up to the trace.
+            let trace: f64 = (0..n).map(|i| covariance[i * n + i] + EPSILON).sum();
+            let sum: f64 = variances.iter().map(|&x| f64::from(x)).sum();
+            assert!((sum / trace - 1.0).abs() < 1e-4, "{sum} {trace}");
+        }
+    }
+
+    #[test]
+    fn a_constant_patch_gives_finite_filters() {
+        let filters = filters(&[0.0; 9]);
+        assert!(filters.iter().all(|x| x.is_finite()));
+        assert!(filters.iter().any(|&x| x != 0.0));
+    }
+}
