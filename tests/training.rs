@@ -61,6 +61,17 @@ const RESNET: &[&str] = &[
     "augment.flip=alternating",
 ];
 
+/// The CNN of airbench, with a first layer that is frozen.
+const AIRBENCH: &[&str] = &[
+    "model.name=airbench",
+    "model.widths=[4, 6, 5]",
+    "train.batch_size=9",
+    "train.epochs=3",
+    "train.ema=0.8",
+    "augment.crop_padding=2",
+    "augment.flip=alternating",
+];
+
 /// Three classes of 20 noisy pictures; a class is a little brighter than the one before.
 fn pictures(folder: &Path) -> PathBuf {
     let root = folder.join("set");
@@ -476,6 +487,31 @@ fn a_teacher_makes_a_difference_and_must_stay_the_same() {
     fs::copy(run.join("weights/last.safetensors"), &best).unwrap();
     let error = train(&recipe, &run, true, never).unwrap_err();
     assert!(matches!(error, RunError::OtherTeacher { .. }), "{error}");
+}
+
+#[test]
+fn a_resumed_airbench_equals_an_uninterrupted_one_and_its_whitening_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = recipe(&pictures(folder.path()), &[AIRBENCH]);
+    let whole = folder.path().join("whole");
+    train(&recipe, &whole, false, never).unwrap();
+    let run = folder.path().join("interrupted");
+    let whitening = || {
+        let file = TensorFile::open(&run.join("checkpoint/state.safetensors")).unwrap();
+        let weight = |of| format!("{of}Airbench.whitening.weight");
+        let bias = |of| format!("{of}Airbench.whitening.bias");
+        ["model.", "ema."]
+            .map(|of| [weight(of), bias(of)].map(|name| file.values(&name).unwrap().unwrap()))
+    };
+    train(&recipe, &run, false, at_update(1)).unwrap();
+    let [[first, bias], [average, _]] = whitening();
+    assert!(first.iter().any(|&x| x != 0.0));
+    train(&recipe, &run, true, at_epochs_end(2)).unwrap();
+    train(&recipe, &run, true, never).unwrap();
+    let [[last, moved], [last_average, _]] = whitening();
+    assert_eq!((&last, &last_average), (&first, &average));
+    assert_ne!(moved, bias);
+    assert_same(&left(&run), &left(&whole), "interrupted twice");
 }
 
 #[test]

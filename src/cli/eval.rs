@@ -7,7 +7,9 @@ use clap::Args;
 use super::{Done, note, say};
 use crate::data::SplitName;
 use crate::device::{self, DeviceChoice};
+use crate::eval::Tta;
 use crate::ops::PrecisionChoice;
+use crate::report::text;
 use crate::run::{self, EvaluateOptions, Evaluated};
 
 /// Prints accuracy, calibration and confusion on one split, and writes them as files.
@@ -37,6 +39,10 @@ pub struct EvalArgs {
     /// Operands of matrix products: auto (which is f32), f32 or bf16.
     #[arg(long, default_value = "auto", value_name = "PRECISION")]
     precision: PrecisionChoice,
+    /// Also measure the mean over views of each picture, reported apart: mirror (the picture and its
+    /// mirror image), or mirror-shift (both, and both moved by a pixel).
+    #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
+    tta: Option<Tta>,
     /// Refuse unreadable pictures instead of skipping them.
     #[arg(long)]
     strict: bool,
@@ -63,9 +69,11 @@ pub fn run(args: EvalArgs) -> anyhow::Result<Done> {
         precision: args.precision,
         strict: args.strict,
         out: args.out,
+        tta: args.tta,
     };
     let Evaluated {
         report,
+        tta,
         skipped,
         folder,
         images_per_s,
@@ -82,11 +90,22 @@ pub fn run(args: EvalArgs) -> anyhow::Result<Done> {
     if args.json {
         let mut json = serde_json::to_value(&report)?;
         json["temperature"] = temperature.into();
+        if let Some(tta) = &tta {
+            json["tta"] = serde_json::to_value(tta)?;
+        }
         json["images_per_s"] = images_per_s.into();
         json["skipped"] = serde_json::to_value(&skipped)?;
         say(&json.to_string())?;
     } else {
-        say(&crate::report::text::evaluation(&report))?;
+        say(&text::evaluation(&report))?;
+        if let Some(tta) = &tta {
+            say(&format!(
+                "with test-time augmentation ({}): top-1 {}, loss {:.4}",
+                tta.augmentation,
+                text::percent_interval(tta.top1, tta.top1_interval),
+                tta.loss
+            ))?;
+        }
         say(&format!("{images_per_s:.0} images/s"))?;
     }
     if let Some(folder) = folder {

@@ -74,6 +74,8 @@ fn published_parameter_counts() {
         ("vit-small", 224, 1000, 22_050_664),
         ("vit-base", 224, 1000, 86_567_656),
         ("vit-w1", 32, 10, 1_806_154),
+        // Published with the whitening filters (288), and without a bias of the head (10).
+        ("airbench", 32, 10, 1_972_792 - 288 + 10),
         ("resnet18", 32, 10, 11_173_962),
         ("resnet18", 224, 1000, 11_689_512),
     ] {
@@ -182,8 +184,24 @@ fn every_family_gives_logits_and_features() {
             width: 3,
         }));
     }
+    for (depth, residual, stem_kernel, whiten) in [
+        (2, false, 2, true),
+        (3, true, 3, true),
+        (1, false, 2, false),
+    ] {
+        configs.push(ModelConfig::Airbench(AirbenchConfig {
+            image_size: 13,
+            num_classes: 7,
+            widths: [3, 5, 4],
+            depth,
+            residual,
+            stem_kernel,
+            whiten,
+        }));
+    }
     for config in configs {
         config.validate().unwrap();
+        assert_eq!(trainable_count(&config), config.parameters());
         let size = config.image_size();
         let device = flex().autodiff();
         let model = config.init(1, &device);
@@ -766,4 +784,124 @@ fn running_statistics_reach_inference() {
         frozen.0, 16,
         "a mean and a variance for each of eight norms"
     );
+}
+
+/// A small, odd airbench.
+fn small_airbench() -> AirbenchConfig {
+    AirbenchConfig {
+        image_size: 13,
+        num_classes: 7,
+        widths: [5, 8, 6],
+        depth: 3,
+        residual: true,
+        stem_kernel: 2,
+        whiten: true,
+    }
+}
+
+#[test]
+fn airbench_begins_whitened_and_as_the_identity() {
+    let config = ModelConfig::Airbench(small_airbench());
+    let n = 3 * config.whitens().unwrap().pow(2);
+    // Uncorrelated pixels of variance 4: the filters must halve them.
+    let covariance: Vec<f64> = (0..n * n)
+        .map(|i| if i / n == i % n { 4.0 } else { 0.0 })
+        .collect();
+    let device = flex().autodiff();
+    let model = config.init(5, &device).whitened(&covariance, &device);
+    let all = parameters::values(&model.clone().valid());
+    let find = |path: &str| {
+        let (_, tensor) = all.iter().find(|(known, _)| known == path).unwrap();
+        values(tensor.clone())
+    };
+    let filters = find("Airbench.whitening.weight");
+    assert_eq!(filters.len(), 2 * n * n);
+    for filter in filters.chunks(n) {
+        let norm = filter.iter().map(|x| x * x).sum::<f32>().sqrt();
+        assert!((norm - 0.5).abs() < 1e-4, "{norm}");
+    }
+    // 24 channels into 5 filters: each passes one through; 5 into 8: the last three are drawn.
+    for (path, channels) in [("0.first", 24), ("1.first", 5), ("1.rest.0", 8)] {
+        let weight = find(&format!("Airbench.groups.{path}.conv.weight"));
+        for (i, filter) in weight.chunks(9 * channels).enumerate() {
+            let ones = filter.iter().filter(|&&x| x == 1.0).count();
+            let zeros = filter.iter().filter(|&&x| x == 0.0).count();
+            if i < channels {
+                assert_eq!((ones, zeros), (1, filter.len() - 1), "{path} {i}");
+                assert_eq!(filter[9 * i + 4], 1.0);
+            } else {
+                assert_eq!(zeros, 0, "{path} {i}");
+            }
+        }
+    }
+    let frozen = parameters::trainable(&model);
+    assert!(frozen.iter().all(|p| p.path != "Airbench.whitening.weight"));
+    assert!(frozen.iter().any(|p| p.path == "Airbench.whitening.bias"));
+    // Models without such a layer stay as they are.
+    let vit = ModelConfig::Vit(tiny());
+    assert_eq!(vit.whitens(), None);
+    let before: Vec<_> = parameters::values(&vit.init(1, &flex()));
+    let after = parameters::values(&vit.init(1, &flex()).whitened(&covariance, &flex()));
+    for ((_, before), (_, after)) in before.into_iter().zip(after) {
+        assert_eq!(values(before), values(after));
+    }
+}
+
+#[test]
+fn airbench_gradients_equal_differences() {
+    let device = flex().autodiff();
+    let config = ModelConfig::Airbench(small_airbench());
+    let model = stirred(&config, &device);
+    let images = random([4, 3, 13, 13], &device);
+    let slope = random([4, 7], &device);
+    let loss = |model: &Model| {
+        let logits = model.forward(images.clone(), &mut still());
+        (logits * slope.clone()).sum() * 9.0
+    };
+    let mut gradients = loss(&model).backward();
+    let taken = parameters::take_gradients(&model, &mut gradients);
+    for (info, gradient) in parameters::trainable(&model).iter().zip(taken) {
+        let gradient = values(gradient.unwrap());
+        let squares: f64 = gradient.iter().map(|&g| f64::from(g).powi(2)).sum();
+        // Along the gradient itself, where the slope is its length.
+        let length = squares.sqrt();
+        let at = |step: f64| {
+            let moved = parameters::replace(model.clone(), |path, _| {
+                (path == info.path).then(|| {
+                    let (_, value) = parameters::values(&model)
+                        .into_iter()
+                        .find(|(known, _)| known == path)
+                        .unwrap();
+                    let along = Tensor::<1>::from_floats(gradient.as_slice(), &flex());
+                    value + along * (step / length)
+                })
+            });
+            f64::from(loss(&moved).into_scalar::<f32>())
+        };
+        let step = 2e-3;
+        let measured = (at(step) - at(-step)) / (2.0 * step);
+        assert!(
+            (measured / length - 1.0).abs() < 3e-2,
+            "{}: autodiff {length}, differences {measured}",
+            info.path
+        );
+    }
+}
+
+#[test]
+fn cnn_weights_are_packed_once_and_answer_the_same() {
+    for config in [
+        ModelConfig::Airbench(small_airbench()),
+        ModelConfig::preset("resnet9", 13, None, 7).unwrap(),
+        ModelConfig::preset("resnet18", 13, None, 7).unwrap(),
+    ] {
+        let model = stirred(&config, &flex());
+        let images = random([3, 3, 13, 13], &flex());
+        let plain = values(model.forward(images.clone(), &mut still()));
+        let prepared = Prepared::default();
+        for _ in 0..2 {
+            let again = model.infer(images.clone(), Precision::F32, &prepared);
+            assert_eq!(values(again), plain);
+        }
+    }
 }

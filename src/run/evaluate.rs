@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{RunDir, RunError, find_weights, load_pictures, open_data, write_evaluation};
 use crate::checkpoint::{self, WeightsMeta};
 use crate::data::{
     Dataset, EvalLoader, Pictures, PicturesOptions, Sample, Skipped, SplitName, Splits,
 };
 use crate::device::Selected;
-use crate::eval::{self, Predictions};
+use crate::eval::{self, Predictions, Tta};
 use crate::metrics::EvalReport;
 use crate::recipe::Recipe;
 
@@ -30,6 +32,8 @@ pub struct EvaluateOptions {
     pub strict: bool,
     /// Folder for the files.
     pub out: Option<PathBuf>,
+    /// Views to average beside the plain pass.
+    pub tta: Option<Tta>,
 }
 
 /// A model's answers on a split, and the pictures they are about.
@@ -39,6 +43,8 @@ pub struct Answers {
     pub meta: WeightsMeta,
     /// Their answers.
     pub predictions: Predictions,
+    /// Their answers to the mean of several views, where that was asked for.
+    pub augmented: Option<(Tta, Predictions)>,
     /// The pictures, in the same order.
     pub pictures: Pictures,
     /// Where they come from.
@@ -52,6 +58,8 @@ pub struct Answers {
 pub struct Evaluated {
     /// The figures.
     pub report: EvalReport,
+    /// Those with test-time augmentation, where that was asked for; nothing is ever chosen by them.
+    pub tta: Option<TtaReport>,
     /// Pictures that could not be read.
     pub skipped: Vec<Skipped>,
     /// Where the files went.
@@ -60,6 +68,42 @@ pub struct Evaluated {
     pub images_per_s: f64,
     /// What the logits were divided by, and the pictures that it was fitted on, if it was.
     pub temperature: (f32, Option<usize>),
+}
+
+/// The figures of a pass with test-time augmentation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TtaReport {
+    /// Which views were averaged.
+    pub augmentation: Tta,
+    /// Pictures.
+    pub n: usize,
+    /// Share of them whose most probable class is right.
+    pub top1: f64,
+    /// Its 95 % interval.
+    pub top1_interval: (f64, f64),
+    /// Share of them whose class is among the five most probable; `None` below six classes.
+    pub top5: Option<f64>,
+    /// Mean cross-entropy, in nats.
+    pub loss: f64,
+    /// Expected calibration error.
+    pub ece: f64,
+}
+
+impl Answers {
+    /// The figures with test-time augmentation, where that was asked for.
+    pub fn tta(&self) -> Option<TtaReport> {
+        let (augmentation, predictions) = self.augmented.as_ref()?;
+        let report = eval::report(predictions, &self.meta.classes);
+        Some(TtaReport {
+            augmentation: *augmentation,
+            n: report.n,
+            top1: report.top1,
+            top1_interval: report.top1_interval,
+            top5: report.top5,
+            loss: report.loss,
+            ece: report.ece,
+        })
+    }
 }
 
 /// Measures `weights`, a run directory or a file, and writes figures and plots.
@@ -89,6 +133,7 @@ pub fn evaluate(
     }
     Ok(Evaluated {
         report,
+        tta: answers.tta(),
         skipped: answers.pictures.skipped().to_vec(),
         folder,
         images_per_s: answers.predictions.images_per_s,
@@ -116,8 +161,11 @@ pub fn answer(
         false => None,
     };
     let mut answers = answer_raw(&file, run.as_ref(), options, device)?;
-    for logit in &mut answers.predictions.logits {
-        *logit /= answers.meta.temperature;
+    let augmented = answers.augmented.iter_mut().map(|(_, augmented)| augmented);
+    for predictions in augmented.chain([&mut answers.predictions]) {
+        for logit in &mut predictions.logits {
+            *logit /= answers.meta.temperature;
+        }
     }
     Ok(answers)
 }
@@ -176,9 +224,18 @@ pub(super) fn answer_raw(
         precision,
         &mut |_| {},
     )?;
+    let augmented = match options.tta {
+        Some(tta) => {
+            let (model, device) = (&checkpoint.model, &device.device);
+            let answers = eval::predict_augmented(model, &loader, device, precision, tta)?;
+            Some((tta, answers))
+        }
+        None => None,
+    };
     Ok(Answers {
         meta,
         predictions,
+        augmented,
         pictures,
         dataset,
         split,

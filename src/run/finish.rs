@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::{Answers, EvaluateOptions, Finished, Plan, RunDir, RunError, answer};
+use super::{Answers, EvaluateOptions, Finished, Plan, RunDir, RunError, TtaReport, answer};
 use crate::checkpoint::write_atomically;
 use crate::data::{DecodeLimits, Preprocess, SplitName, TrainLoader, decode};
 use crate::device::Selected;
@@ -93,6 +93,9 @@ struct Metrics {
     val: Option<EvalReport>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     test: Option<EvalReport>,
+    /// Of the same split with test-time augmentation.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tta: Option<TtaReport>,
 }
 
 /// Writes the figures of one split, its tables and its plots, into `folder`.
@@ -106,7 +109,10 @@ pub fn write_evaluation(
     answers: &Answers,
     extension: &str,
 ) -> Result<(), RunError> {
-    let mut metrics = Metrics::default();
+    let mut metrics = Metrics {
+        tta: answers.tta(),
+        ..Metrics::default()
+    };
     match answers.split {
         SplitName::Train => metrics.train = Some(report.clone()),
         SplitName::Val => metrics.val = Some(report.clone()),
@@ -219,6 +225,7 @@ pub(super) fn finish(
             workers: recipe.data.workers,
             strict: recipe.data.strict,
             out: None,
+            tta: None,
         };
         let answers = answer(dir.root(), &options, device)?;
         let report = eval::report(&answers.predictions, &answers.meta.classes);

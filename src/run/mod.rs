@@ -32,7 +32,7 @@ use crate::train::{
 
 pub use calibrate::{Calibrated, calibrate};
 pub use dir::{RunDir, find_weights, next_free};
-pub use evaluate::{Answers, EvaluateOptions, Evaluated, answer, evaluate};
+pub use evaluate::{Answers, EvaluateOptions, Evaluated, TtaReport, answer, evaluate};
 pub use finish::{accuracy_line, history, recorded, redraw, write_evaluation};
 pub use info::{COMMIT, RunInfo};
 pub use teacher::{PlannedTeacher, TeacherInfo};

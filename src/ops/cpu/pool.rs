@@ -50,6 +50,9 @@ fn larger<E: Operand>(y: &mut [E], x: &[E]) {
 
 /// The gradient of [`forward`]'s input: a window's goes to the first of its largest values.
 pub fn backward<E: Operand>(window: Window, (x, input): (&[E], Map), y: &[E], dy: &[E]) -> Vec<E> {
+    if window.padding == 0 && window.stride == window.kernel {
+        return backward_apart(window, (x, input), y, dy);
+    }
     let out = input.windows(window, input.channels);
     let channels = input.channels;
     let image = input.height * input.width * channels;
@@ -79,6 +82,54 @@ pub fn backward<E: Operand>(window: Window, (x, input): (&[E], Map), y: &[E], dy
             }
             E::from_f32(sums, dx);
         });
+    dx
+}
+
+/// [`backward`] where windows do not overlap: each pixel's gradient is written once.
+fn backward_apart<E: Operand>(
+    window: Window,
+    (x, input): (&[E], Map),
+    y: &[E],
+    dy: &[E],
+) -> Vec<E> {
+    let out = input.windows(window, input.channels);
+    let channels = input.channels;
+    let image = input.height * input.width * channels;
+    let mut dx = output::<E>(input.values());
+    dx.par_chunks_mut(image).enumerate().for_each_init(
+        Vec::new,
+        |taken: &mut Vec<u16>, (i, dx)| {
+            // Lines and columns that fill no window get none.
+            dx.fill(E::zeroed());
+            let x = &x[i * image..][..image];
+            let places = out.height * out.width;
+            vectorised(
+                #[inline(always)]
+                || {
+                    for place in out.pixels_from(i * places).take(places) {
+                        let at = out.at(place);
+                        let (y, dy) = (&y[at..][..channels], &dy[at..][..channels]);
+                        taken.clear();
+                        taken.resize(channels, 0);
+                        for line in 0..window.kernel {
+                            for column in 0..window.kernel {
+                                let row = place.y * window.kernel + line;
+                                let column = place.x * window.kernel + column;
+                                let at = (row * input.width + column) * channels;
+                                let (x, dx) = (&x[at..][..channels], &mut dx[at..][..channels]);
+                                let taken = &mut taken[..channels];
+                                for c in 0..channels {
+                                    let here = x[c].widen() == y[c].widen() && taken[c] == 0;
+                                    dx[c] = if here { dy[c] } else { E::zeroed() };
+                                    taken[c] |= u16::from(here);
+                                }
+                            }
+                        }
+                    }
+                },
+            );
+        },
+    );
     dx
 }
 

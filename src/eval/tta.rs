@@ -1,0 +1,114 @@
+//! Test-time augmentation: the mean of a model's answers to several views of a picture.
+
+use serde::{Deserialize, Serialize};
+
+/// Which views are averaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tta {
+    /// The picture and its mirror image.
+    Mirror,
+    /// Both, and both shifted by one pixel up and left, and down and right (Jordan 2024, § 3.7, after
+    /// arXiv 2404.00498): the shifted ones count half.
+    MirrorShift,
+}
+
+/// Names of the choices.
+pub const NAMES: [(&str, Tta); 2] = [("mirror", Tta::Mirror), ("mirror-shift", Tta::MirrorShift)];
+
+impl std::fmt::Display for Tta {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = NAMES.iter().find(|(_, tta)| tta == self);
+        f.write_str(name.map_or("", |(name, _)| name))
+    }
+}
+
+impl std::str::FromStr for Tta {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = NAMES.iter().find(|(name, _)| *name == text);
+        found
+            .map(|&(_, tta)| tta)
+            .ok_or_else(|| format!("{text:?} is no augmentation: expected mirror or mirror-shift"))
+    }
+}
+
+/// One way to look at a picture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct View {
+    mirrored: bool,
+    /// Pixels by which the picture moves down and right.
+    shift: isize,
+    /// Its share of the mean.
+    pub(super) weight: f32,
+}
+
+impl Tta {
+    /// The views, whose weights add up to one.
+    pub(super) fn views(self) -> Vec<View> {
+        let both = |shift, weight| {
+            [false, true].map(|mirrored| View {
+                mirrored,
+                shift,
+                weight,
+            })
+        };
+        match self {
+            Self::Mirror => both(0, 0.5).to_vec(),
+            Self::MirrorShift => [both(0, 0.25), both(-1, 0.125), both(1, 0.125)].concat(),
+        }
+    }
+}
+
+impl View {
+    /// Pictures `[B, 3, S, S]` seen this way; what a shift brings in is the edge, mirrored.
+    pub(super) fn of(self, images: &[f32], side: usize) -> Vec<f32> {
+        let from = |i: usize| {
+            let at = (i as isize - self.shift).unsigned_abs();
+            if at < side { at } else { 2 * (side - 1) - at }
+        };
+        let mut view = Vec::with_capacity(images.len());
+        for plane in images.chunks_exact(side * side) {
+            for y in 0..side {
+                let line = &plane[from(y) * side..][..side];
+                view.extend((0..side).map(|x| {
+                    let x = from(x);
+                    line[if self.mirrored { side - 1 - x } else { x }]
+                }));
+            }
+        }
+        view
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_move_and_mirror_and_weigh_one_together() {
+        let picture: Vec<f32> = (0..9).map(|i| i as f32).collect();
+        let see = |mirrored, shift| {
+            let weight = 1.0;
+            let view = View {
+                mirrored,
+                shift,
+                weight,
+            };
+            view.of(&picture, 3)
+        };
+        assert_eq!(see(false, 0), picture);
+        assert_eq!(see(true, 0), [2., 1., 0., 5., 4., 3., 8., 7., 6.]);
+        assert_eq!(see(false, -1), [4., 5., 4., 7., 8., 7., 4., 5., 4.]);
+        assert_eq!(see(false, 1), [4., 3., 4., 1., 0., 1., 4., 3., 4.]);
+        for (name, tta) in NAMES {
+            assert_eq!(name.parse::<Tta>().unwrap(), tta);
+            assert_eq!(tta.to_string(), name);
+            assert_eq!(serde_json::to_value(tta).unwrap(), name);
+            assert_eq!(tta.views().iter().map(|v| v.weight).sum::<f32>(), 1.0);
+        }
+        assert!("flip".parse::<Tta>().unwrap_err().contains("mirror-shift"));
+    }
+}
