@@ -509,7 +509,11 @@ fn a_resumed_airbench_equals_an_uninterrupted_one_and_its_whitening_stays() {
     train(&recipe, &run, true, at_epochs_end(2)).unwrap();
     train(&recipe, &run, true, never).unwrap();
     let [[last, moved], [last_average, _]] = whitening();
-    assert_eq!((&last, &last_average), (&first, &average));
+    assert_eq!(last, first);
+    // An average of what never moves stays too, but for rounding.
+    for (last, first) in last_average.iter().zip(&average) {
+        assert!((last - first).abs() <= 1e-5 * first.abs(), "{last} {first}");
+    }
     assert_ne!(moved, bias);
     assert_same(&left(&run), &left(&whole), "interrupted twice");
 }

@@ -216,7 +216,7 @@ pub(super) fn pixels(x: Tensor<4>) -> Tensor<3> {
 
 impl Outputs {
     /// Those of a model with one head.
-    fn of_cnn(head: Tensor<2>, map: Tensor<3>, with_map: bool) -> Self {
+    pub(super) fn of_cnn(head: Tensor<2>, map: Tensor<3>, with_map: bool) -> Self {
         Self {
             head,
             distillation: None,

@@ -68,6 +68,10 @@ impl ModelConfig {
                 ..config.clone()
             })
             .count(),
+            Self::Airbench(config) => airbench(&AirbenchConfig {
+                image_size,
+                ..config.clone()
+            }),
         };
         count.multiply_adds.saturating_mul(2)
     }

@@ -161,7 +161,8 @@ impl ModelConfig {
             Self::Vit(config) => config.patch_size,
             // Three halvings, then a pooling over whatever is left.
             Self::Resnet(_) => 8,
-            Self::Airbench(config) => config.stem_kernel + 7,
+            // Of 8 pixels the first convolution would leave too few to halve.
+            Self::Airbench(config) => config.image_size.min(16),
         }
     }
 
