@@ -87,6 +87,11 @@ impl Shape {
         self.width / self.heads
     }
 
+    /// Whether there are too few pictures for each thread to take whole ones.
+    fn is_spread(&self) -> bool {
+        self.batch < 2 * rayon::current_num_threads()
+    }
+
     fn scale(&self) -> f32 {
         (self.head_dim() as f32).powf(-0.5)
     }
@@ -122,21 +127,123 @@ pub fn forward<E: Operand>(
     mask: Option<Mask>,
     keep: Keep,
 ) -> (Vec<f32>, Saved<E>) {
+    let Shape { tokens, width, .. } = shape;
+    let rows = shape.batch * tokens;
+    let picture = tokens * width;
+    let mut y = output::<f32>(x.len());
+    let mut saved = Saved {
+        qkv: output::<E>(rows * 3 * width),
+        mixed: output::<E>(rows * width),
+        normalisers: vec![[0.0; 2]; rows * shape.heads],
+    };
+    if shape.is_spread() {
+        spread(x, layers, shape, mask, keep, &mut saved, &mut y);
+        return (y, saved);
+    }
+    y.par_chunks_mut(picture)
+        .zip(saved.qkv.par_chunks_mut(3 * picture))
+        .zip(saved.mixed.par_chunks_mut(picture))
+        .zip(saved.normalisers.par_chunks_mut(tokens * shape.heads))
+        .enumerate()
+        .for_each_init(
+            Scratch::lent,
+            |scratch, (i, (((y, qkv), mixed), normalisers))| {
+                let mask = |head| shape.mask(mask, i * shape.heads + head);
+                let x = &x[i * picture..][..picture];
+                let keep = Keep::new(keep.picture(i), tokens);
+                let steps = (qkv, mixed, normalisers);
+                one_picture(scratch, x, layers, shape, mask, keep, steps, y);
+            },
+        );
+    (y, saved)
+}
+
+/// The branch's output where no gradient is wanted: nothing in between leaves the cache.
+pub fn infer<E: Operand>(
+    x: &[f32],
+    layers: &[Packed<E>; 2],
+    shape: Shape,
+    mask: Option<Mask>,
+    keep: Keep,
+) -> Vec<f32> {
+    if shape.is_spread() {
+        return forward(x, layers, shape, mask, keep).0;
+    }
+    let Shape { tokens, width, .. } = shape;
+    let picture = tokens * width;
+    let mut y = output::<f32>(x.len());
+    y.par_chunks_mut(picture).enumerate().for_each_init(
+        || {
+            let qkv = vec![E::zeroed(); 3 * picture];
+            let mixed = vec![E::zeroed(); picture];
+            let normalisers = vec![[0.0; 2]; tokens * shape.heads];
+            (Scratch::lent(), qkv, mixed, normalisers)
+        },
+        |(scratch, qkv, mixed, normalisers), (i, y)| {
+            let mask = |head| shape.mask(mask, i * shape.heads + head);
+            let x = &x[i * picture..][..picture];
+            let keep = Keep::new(keep.picture(i), tokens);
+            let steps = (&mut qkv[..], &mut mixed[..], &mut normalisers[..]);
+            one_picture(scratch, x, layers, shape, mask, keep, steps, y);
+        },
+    );
+    y
+}
+
+/// The branch of one picture, on one thread; `steps` takes queries, keys and values, the heads'
+/// answers, and the normalisers.
+#[allow(clippy::too_many_arguments)]
+fn one_picture<'m, E: Operand>(
+    scratch: &mut Scratch,
+    x: &[f32],
+    layers: &[Packed<E>; 2],
+    shape: Shape,
+    mask: impl Fn(usize) -> Option<&'m [bool]>,
+    keep: Keep,
+    (qkv, mixed, normalisers): (&mut [E], &mut [E], &mut [[f32; 2]]),
+    y: &mut [f32],
+) {
+    let Shape { tokens, width, .. } = shape;
+    let one = Shape { batch: 1, ..shape };
+    let parts = qkv.chunks_mut(BLOCK * 3 * width);
+    for (x, qkv) in x.chunks(BLOCK * width).zip(parts) {
+        normed_map(scratch, x, &layers[0], qkv);
+    }
+    let answers = mixed.chunks_mut(tokens * one.head_dim());
+    for (head, (mixed, normalisers)) in answers.zip(normalisers.chunks_mut(tokens)).enumerate() {
+        Head::new(qkv, one, head).answer(scratch, mask(head), 0, mixed, normalisers);
+    }
+    let blocks = y.chunks_mut(BLOCK * width).zip(x.chunks(BLOCK * width));
+    for (block, (y, x)) in blocks.enumerate() {
+        let first = block * BLOCK;
+        join(scratch, x, mixed, &layers[1], one, first, keep, y);
+    }
+}
+
+/// The branch where pictures are too few for all threads: rows, heads and queries are shared out.
+fn spread<E: Operand>(
+    x: &[f32],
+    layers: &[Packed<E>; 2],
+    shape: Shape,
+    mask: Option<Mask>,
+    keep: Keep,
+    saved: &mut Saved<E>,
+    y: &mut [f32],
+) {
     let width = shape.width;
-    let rows = shape.batch * shape.tokens;
     let head_dim = shape.head_dim();
-    let step = block::<E>(rows);
-    let mut qkv = output::<E>(rows * 3 * width);
+    let step = block::<E>(shape.batch * shape.tokens);
+    let Saved {
+        qkv,
+        mixed,
+        normalisers,
+    } = saved;
     qkv.par_chunks_mut(step * 3 * width)
         .zip(x.par_chunks(step * width))
         .for_each_init(Scratch::lent, |scratch, (qkv, x)| {
-            let scratch = &mut **scratch;
             normed_map(scratch, x, &layers[0], qkv);
         });
 
-    let mut mixed = output::<E>(rows * width);
-    let mut normalisers = vec![[0.0; 2]; rows * shape.heads];
-    // One task a head; where those are few, its queries are shared out.
     let shares = (2 * rayon::current_num_threads()).div_ceil(shape.batch * shape.heads);
     let queries = shape.tokens.div_ceil(shares);
     let tasks: Vec<_> = mixed
@@ -154,78 +261,19 @@ pub fn forward<E: Operand>(
     tasks.into_par_iter().for_each_init(
         Scratch::lent,
         |scratch, (item, first, mixed, normalisers)| {
-            let scratch = &mut **scratch;
-            let head = Head::new(&qkv, shape, item);
+            let head = Head::new(qkv, shape, item);
             head.answer(scratch, shape.mask(mask, item), first, mixed, normalisers);
         },
     );
 
-    let mut y = output::<f32>(rows * width);
     y.par_chunks_mut(step * width).enumerate().for_each_init(
         Scratch::lent,
         |scratch, (block, y)| {
-            let scratch = &mut **scratch;
             let first = block * step;
             let x = &x[first * width..][..y.len()];
-            join(scratch, x, &mixed, &layers[1], shape, first, keep, y);
+            join(scratch, x, mixed, &layers[1], shape, first, keep, y);
         },
     );
-    let saved = Saved {
-        qkv,
-        mixed,
-        normalisers,
-    };
-    (y, saved)
-}
-
-/// The branch's output where no gradient is wanted: where there are pictures enough for all
-/// threads, one at a time, so that nothing in between leaves the cache.
-pub fn infer<E: Operand>(
-    x: &[f32],
-    layers: &[Packed<E>; 2],
-    shape: Shape,
-    mask: Option<Mask>,
-    keep: Keep,
-) -> Vec<f32> {
-    if shape.batch < 2 * rayon::current_num_threads() {
-        return forward(x, layers, shape, mask, keep).0;
-    }
-    let Shape {
-        tokens,
-        heads,
-        width,
-        ..
-    } = shape;
-    let picture = tokens * width;
-    let one = Shape { batch: 1, ..shape };
-    let mut y = output::<f32>(x.len());
-    y.par_chunks_mut(picture)
-        .zip(x.par_chunks(picture))
-        .enumerate()
-        .for_each_init(
-            || {
-                let qkv = vec![E::zeroed(); 3 * picture];
-                let mixed = vec![E::zeroed(); picture];
-                (Scratch::lent(), qkv, mixed, vec![[0.0; 2]; tokens])
-            },
-            |(scratch, qkv, mixed, normalisers), (i, (y, x))| {
-                let parts = qkv.chunks_mut(BLOCK * 3 * width);
-                for (x, qkv) in x.chunks(BLOCK * width).zip(parts) {
-                    normed_map(scratch, x, &layers[0], qkv);
-                }
-                for (h, mixed) in mixed.chunks_mut(picture / heads).enumerate() {
-                    let mask = shape.mask(mask, i * heads + h);
-                    Head::new(qkv, one, h).answer(scratch, mask, 0, mixed, normalisers);
-                }
-                let kept = Keep::new(keep.picture(i), tokens);
-                let blocks = y.chunks_mut(BLOCK * width).zip(x.chunks(BLOCK * width));
-                for (block, (y, x)) in blocks.enumerate() {
-                    let first = block * BLOCK;
-                    join(scratch, x, mixed, &layers[1], one, first, kept, y);
-                }
-            },
-        );
-    y
 }
 
 /// norm(x)·W + b for some rows.
@@ -260,7 +308,7 @@ fn join<E: Operand>(
     let count = y.len() / width;
     let [joined, ..] = &mut scratch.rows;
     joined.fill::<E>(count, width, |r, t| {
-        gather(mixed, shape, first + r, 0, 1, t);
+        gather(mixed, shape, first + r, t);
     });
     let c = &mut scratch.products[0];
     product::<E>(joined, &layer.panels, c, |columns, c| {
@@ -292,84 +340,66 @@ pub fn backward<E: Operand>(
         width,
         ..
     } = shape;
-    let rows = batch * tokens;
     let head_dim = shape.head_dim();
     let Saved {
         qkv,
         mixed,
         normalisers,
     } = saved;
-
-    let step = block::<E>(rows);
-    let panels = linear::panels_transposed::<E>(weights.projection, width);
+    let folded = Folded::new(weights.gamma, weights.beta, weights.qkv);
+    let map_panels = folded.panels_transposed::<E>();
+    let projection_panels = linear::panels_transposed::<E>(weights.projection, width);
     let zeros = vec![0.0; width];
-    let mut dmixed = output::<E>(rows * width);
-    dmixed
-        .par_chunks_mut(step * width)
-        .enumerate()
-        .for_each_init(Scratch::lent, |scratch, (block, dmixed)| {
-            let scratch = &mut **scratch;
-            let first = block * step;
-            let count = dmixed.len() / width;
-            let [upper, ..] = &mut scratch.rows;
+    let mut dx = output::<f32>(x.len());
+    let [(dw, db), (dprojection, dprojection_bias)] = linear::gradients(
+        batch * tokens,
+        tokens,
+        [[width, 3 * width], [width, width]],
+        &mut dx,
+        |range, dx, [map, projection], scratch| {
+            let (first, count) = (range.start, range.len());
+            let at = first * width..range.end * width;
+            let (x, dy) = (&x[at.clone()], &dy[at]);
+            // Apart from what the heads work in.
+            let mut dqkv = std::mem::take(&mut scratch.rows[2]);
+            let mut buffer = std::mem::take(&mut scratch.products[5]);
+
+            let [upper, left, _] = &mut scratch.rows;
+            let [right, ..] = &mut scratch.panels;
             upper.fill::<E>(count, width, |r, t| {
-                vector::scaled(&dy[(first + r) * width..][..width], keep.of(first + r), t);
+                vector::scaled(&dy[r * width..][..width], keep.of(first + r), t);
             });
-            product::<E>(upper, &panels, &mut scratch.products[0], |columns, c| {
+            let dmixed = buffer.get::<E>(count * width);
+            let c = &mut scratch.products[0];
+            product::<E>(upper, &projection_panels, c, |columns, c| {
                 let target = &mut dmixed[columns.start..];
                 vector::store(c, count, &zeros[columns.clone()], target, width);
             });
-        });
-    let (dprojection, dprojection_bias) = linear::weight_gradient::<E>(
-        rows,
-        width,
-        width,
-        |r, t| gather(mixed, shape, r, 0, 1, t),
-        |r, t| vector::scaled(&dy[r * width..][..width], keep.of(r), t),
-    );
+            let joined = |r: usize, t: &mut [E]| gather(mixed, shape, first + r, t);
+            projection.add::<E>(left, right, count, joined, |r, t| upper.copy(r, t));
 
-    // Of one head: its queries, then its keys, then its values.
-    let mut dqkv = output::<E>(rows * 3 * width);
-    dqkv.par_chunks_mut(3 * tokens * head_dim)
-        .enumerate()
-        .for_each_init(Scratch::lent, |scratch, (item, dqkv)| {
-            let scratch = &mut **scratch;
-            let head = Head::new(qkv, shape, item);
-            let mixed = &mixed[item * tokens * head_dim..][..tokens * head_dim];
-            let normalisers = &normalisers[item * tokens..][..tokens];
-            let mask = shape.mask(mask, item);
-            head.gradient(scratch, mask, mixed, normalisers, &dmixed, dqkv);
-        });
-    drop(dmixed);
-    let dqkv_row = |row: usize, t: &mut [E]| {
-        for (part, t) in t.chunks_exact_mut(width).enumerate() {
-            gather(&dqkv, shape, row, part, 3, t);
-        }
-    };
+            let (target, stride) = dqkv.room::<E>(count, 3 * width);
+            let qkv = &qkv[3 * first * width..3 * range.end * width];
+            let items = first / tokens * shape.heads..range.end / tokens * shape.heads;
+            for (i, item) in items.enumerate() {
+                let at = item * tokens..(item + 1) * tokens;
+                let answers = &mixed[at.start * head_dim..at.end * head_dim];
+                let head = Head::new(qkv, shape, i);
+                let mask = shape.mask(mask, item);
+                head.gradient(scratch, mask, answers, &normalisers[at], dmixed, target, stride);
+            }
 
-    let folded = Folded::new(weights.gamma, weights.beta, weights.qkv);
-    let panels = folded.panels_transposed::<E>();
-    let mut dx = output::<f32>(rows * width);
-    dx.par_chunks_mut(step * width).enumerate().for_each_init(
-        Scratch::lent,
-        |scratch, (block, dx)| {
-            let scratch = &mut **scratch;
-            let first = block * step;
-            let count = dx.len() / width;
-            let at = first * width..first * width + dx.len();
-            let [outputs, ..] = &mut scratch.rows;
-            outputs.fill::<E>(count, 3 * width, |r, t| dqkv_row(first + r, t));
+            let [_, left, _] = &mut scratch.rows;
+            let [right, ..] = &mut scratch.panels;
             let c = &mut scratch.products[0];
-            let (x, dy) = (&x[at.clone()], &dy[at]);
-            linear::normed_input_gradient::<E>(outputs, &panels, c, x, dy, dx, width);
+            linear::normed_input_gradient::<E>(&dqkv, &map_panels, c, x, dy, dx, width);
+            let normed = |r: usize, t: &mut [E]| {
+                vector::standardise(&x[r * width..][..width], t);
+            };
+            map.add::<E>(left, right, count, normed, |r, t| dqkv.copy(r, t));
+            scratch.rows[2] = dqkv;
+            scratch.products[5] = buffer;
         },
-    );
-    let (dw, db) = linear::weight_gradient::<E>(
-        rows,
-        width,
-        3 * width,
-        |r, t| vector::standardise(&x[r * width..][..width], t),
-        dqkv_row,
     );
     let [dgamma, dbeta, dqkv_weight] = folded.gradients(dw, &db);
     [
@@ -383,19 +413,12 @@ pub fn backward<E: Operand>(
     ]
 }
 
-/// One token's row of all heads, out of `[B, h, parts, N, d]`.
-fn gather<E: Operand>(
-    values: &[E],
-    shape: Shape,
-    row: usize,
-    part: usize,
-    parts: usize,
-    target: &mut [E],
-) {
+/// One token's row of all heads, out of `[B, h, N, d]`.
+fn gather<E: Operand>(values: &[E], shape: Shape, row: usize, target: &mut [E]) {
     let head_dim = shape.head_dim();
     let (picture, token) = (row / shape.tokens, row % shape.tokens);
     for (head, target) in target.chunks_exact_mut(head_dim).enumerate() {
-        let item = ((picture * shape.heads + head) * parts + part) * shape.tokens + token;
+        let item = (picture * shape.heads + head) * shape.tokens + token;
         vector::copy(&values[item * head_dim..][..head_dim], target);
     }
 }
@@ -484,8 +507,9 @@ impl<'a, E: Operand> Head<'a, E> {
         }
     }
 
-    /// Gradients of queries, keys and values, `[3, N, d]`, given the gradient of the answers of
-    /// all heads, `[B·N, D]`.
+    /// Gradients of queries, keys and values into rows of `stride` values that lie as those of
+    /// `qkv` do, given the gradient of the answers of all heads, `[B·N, D]`.
+    #[allow(clippy::too_many_arguments)]
     fn gradient(
         &self,
         scratch: &mut Scratch,
@@ -494,6 +518,7 @@ impl<'a, E: Operand> Head<'a, E> {
         normalisers: &[[f32; 2]],
         dmixed: &[E],
         dqkv: &mut [E],
+        dqkv_stride: usize,
     ) {
         let Shape { tokens, width, .. } = self.shape;
         let head_dim = self.shape.head_dim();
@@ -506,15 +531,17 @@ impl<'a, E: Operand> Head<'a, E> {
         };
         let [left, transposed, _] = &mut scratch.rows;
         let [keys, values, keys_down, block] = &mut scratch.panels;
-        let [scores, dweights, dkeys, dvalues, answers] = &mut scratch.products;
+        let [scores, dweights, dkeys, dvalues, answers, _] = &mut scratch.products;
         self.across(1, keys);
         self.across(2, values);
         self.down(1, 0, tokens, keys_down);
         let padded = tokens.next_multiple_of(E::ROW_STEP);
         let dkeys = dkeys.get::<f32>(padded * narrow);
         let dvalues = dvalues.get::<f32>(padded * narrow);
-        let (dq, rest) = dqkv.split_at_mut(tokens * head_dim);
-        let (dk, dv) = rest.split_at_mut(tokens * head_dim);
+        let place = |part: usize, token: usize| {
+            let row = self.picture * tokens + token;
+            row * dqkv_stride + part * width + self.head * head_dim
+        };
         for first in (0..tokens).step_by(QUERIES) {
             let count = QUERIES.min(tokens - first);
             let rows = count.next_multiple_of(E::ROW_STEP);
@@ -553,15 +580,16 @@ impl<'a, E: Operand> Head<'a, E> {
             product_into::<E>(transposed, block, dkeys, narrow, first > 0);
             product::<E>(left, keys_down, answers, |columns, c| {
                 for (i, c) in c.chunks_exact(PANEL).take(count).enumerate() {
-                    let target = &mut dq[(first + i) * head_dim..][columns.clone()];
+                    let target = &mut dqkv[place(0, first + i)..][columns.clone()];
                     E::from_f32(&c[..columns.len()], target);
                 }
             });
         }
         for token in 0..tokens {
-            let at = token * head_dim..(token + 1) * head_dim;
-            E::from_f32(&dkeys[token * narrow..][..head_dim], &mut dk[at.clone()]);
-            E::from_f32(&dvalues[token * narrow..][..head_dim], &mut dv[at]);
+            for (part, values) in [(1, &*dkeys), (2, &*dvalues)] {
+                let target = &mut dqkv[place(part, token)..][..head_dim];
+                E::from_f32(&values[token * narrow..][..head_dim], target);
+            }
         }
     }
 }

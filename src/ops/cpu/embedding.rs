@@ -131,12 +131,21 @@ pub fn backward<E: Operand>(
         let token = r / patches * tokens + shape.prefix + r % patches;
         &dy[token * width..][..width]
     };
-    let (dweight, dbias) = linear::weight_gradient::<E>(
+    let [(dweight, dbias)] = linear::gradients::<(), 1>(
         shape.batch * patches,
-        shape.patch_len(),
-        width,
-        |r, t| shape.gather(images, r / patches, r % patches, t),
-        |r, t| E::from_f32(row(r), t),
+        1,
+        [[shape.patch_len(), width]],
+        &mut [],
+        |range, _, [projection], scratch| {
+            let (left, right) = (&mut scratch.rows[0], &mut scratch.panels[0]);
+            let patch = |r: usize, t: &mut [E]| {
+                let r = range.start + r;
+                shape.gather(images, r / patches, r % patches, t);
+            };
+            projection.add::<E>(left, right, range.len(), patch, |r, t: &mut [E]| {
+                E::from_f32(row(range.start + r), t);
+            });
+        },
     );
     let mut sums = vec![0.0; tokens * width];
     sums.par_chunks_mut(width)

@@ -27,8 +27,8 @@ const MAX_PARTS: usize = 16;
 /// Fewest rows in a part: below, adding the parts up costs more than it spreads.
 const MIN_PART: usize = 512;
 
-/// Rows of a part that are packed at a time.
-const SLICE: usize = 256;
+/// Rows of a part that are taken at a time: all that is made of them stays in the cache.
+const SLICE: usize = 128;
 
 /// What a task works in; each thread has its own and uses it again and again.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ pub struct Scratch {
     /// Right operands that change from block to block.
     pub panels: [Panels; 4],
     /// Products.
-    pub products: [Buffer; 5],
+    pub products: [Buffer; 6],
 }
 
 thread_local! {
@@ -163,123 +163,176 @@ pub fn backward<E: Operand>(
 ) -> [Vec<f32>; 3] {
     let inputs = weight.len() / outputs;
     let rows = dy.len() / outputs;
-    let dx = if with_dx {
-        let panels = panels_transposed::<E>(weight, outputs);
-        let zeros = vec![0.0; inputs];
-        let mut dx = output::<f32>(rows * inputs);
-        let step = block::<E>(rows);
-        dx.par_chunks_mut(step * inputs).enumerate().for_each_init(
-            Scratch::lent,
-            |scratch, (block, dx)| {
-                let scratch = &mut **scratch;
-                let first = block * step;
-                let count = dx.len() / inputs;
-                scratch.rows[0].fill::<E>(count, outputs, |r, t| {
-                    E::from_f32(&dy[(first + r) * outputs..][..outputs], t);
-                });
-                let c = &mut scratch.products[0];
-                product::<E>(&scratch.rows[0], &panels, c, |columns, c| {
+    let panels = with_dx.then(|| panels_transposed::<E>(weight, outputs));
+    let zeros = vec![0.0; inputs];
+    let mut dx = output::<f32>(if with_dx { rows * inputs } else { 0 });
+    let [(dw, db)] = gradients(
+        rows,
+        1,
+        [[inputs, outputs]],
+        &mut dx,
+        |range, dx, [gradient], scratch| {
+            let [upper, left, _] = &mut scratch.rows;
+            let count = range.len();
+            upper.fill::<E>(count, outputs, |r, t| {
+                E::from_f32(&dy[(range.start + r) * outputs..][..outputs], t);
+            });
+            if let Some(panels) = &panels {
+                product::<E>(upper, panels, &mut scratch.products[0], |columns, c| {
                     let target = &mut dx[columns.start..];
                     vector::store(c, count, &zeros[columns.clone()], target, inputs);
                 });
-            },
-        );
-        dx
-    } else {
-        Vec::new()
-    };
-    let (dw, db) = weight_gradient::<E>(
-        rows,
-        inputs,
-        outputs,
-        |r, t| E::from_f32(&x[r * inputs..][..inputs], t),
-        |r, t| E::from_f32(&dy[r * outputs..][..outputs], t),
+            }
+            let x = |r: usize, t: &mut [E]| {
+                E::from_f32(&x[(range.start + r) * inputs..][..inputs], t);
+            };
+            let right = &mut scratch.panels[0];
+            gradient.add::<E>(left, right, count, x, |r, t| upper.copy(r, t));
+        },
     );
     [dx, dw, db]
 }
 
-/// Σ over rows of leftᵀ·right, and Σ of right: the gradients of a linear layer's weight `[m, n]`
-/// and bias `[n]`, given its input's rows as `left` and its output's gradient as `right`.
+/// The gradients of a linear layer's weight `[m, n]` and bias `[n]`, as its rows come in.
+#[derive(Debug)]
+pub struct Gradient {
+    /// With rows and columns padded as the kernels want them; empty before the first rows.
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    m: usize,
+}
+
+impl Gradient {
+    fn new([m, n]: [usize; 2]) -> Self {
+        Self {
+            weight: Vec::new(),
+            bias: vec![0.0; n],
+            m,
+        }
+    }
+
+    /// Adds leftᵀ·right over `count` rows, and the sum of right: `left` gives the rows of the
+    /// layer's input, `right` those of its output's gradient.
+    pub fn add<E: Operand>(
+        &mut self,
+        rows: &mut Rows,
+        panels: &mut Panels,
+        count: usize,
+        left: impl FnMut(usize, &mut [E]),
+        mut right: impl FnMut(usize, &mut [E]),
+    ) {
+        let n = self.bias.len();
+        rows.fill_transposed::<E>(self.m, count, left);
+        panels.fill::<E>(count, n, |i, t| {
+            right(i, t);
+            vector::add_scaled(&mut self.bias, t, 1.0);
+        });
+        let stride = n.next_multiple_of(PANEL);
+        let begun = !self.weight.is_empty();
+        if !begun {
+            self.weight = output(self.m.next_multiple_of(E::ROW_STEP) * stride);
+        }
+        product_into::<E>(rows, panels, &mut self.weight, stride, begun);
+    }
+
+    fn merge(mut self, other: &Self) -> Self {
+        vector::add_scaled(&mut self.weight, &other.weight, 1.0);
+        vector::add_scaled(&mut self.bias, &other.bias, 1.0);
+        self
+    }
+
+    /// Weight and bias without padding.
+    fn finish(mut self) -> (Vec<f32>, Vec<f32>) {
+        let n = self.bias.len();
+        let stride = n.next_multiple_of(PANEL);
+        // No rows at all.
+        self.weight.resize(self.weight.len().max(self.m * stride), 0.0);
+        if stride > n {
+            for row in 0..self.m {
+                self.weight
+                    .copy_within(row * stride..row * stride + n, row * n);
+            }
+        }
+        self.weight.truncate(self.m * n);
+        (self.weight, self.bias)
+    }
+}
+
+/// The gradients of L layers of the given shapes `[m, n]`, summed over rows, and whatever is
+/// computed row by row beside them: `run` takes some rows, their share of `out`, and the gradients
+/// that the rows are to be added to.
 ///
-/// The rows are split into parts by their number alone, and the parts are added up as a tree.
-pub fn weight_gradient<E: Operand>(
+/// `unit` rows are never parted. The rows are split into parts by their number alone, and the parts
+/// are added up as a tree.
+pub fn gradients<T, const L: usize>(
     rows: usize,
-    m: usize,
-    n: usize,
-    left: impl Fn(usize, &mut [E]) + Sync,
-    right: impl Fn(usize, &mut [E]) + Sync,
-) -> (Vec<f32>, Vec<f32>) {
-    let parts = (rows / MIN_PART).clamp(1, MAX_PARTS);
-    let shape = Gradient {
-        rows,
-        parts,
-        m,
-        n,
-        left,
-        right,
-        types: PhantomData,
+    unit: usize,
+    shapes: [[usize; 2]; L],
+    out: &mut [T],
+    run: impl Fn(Range<usize>, &mut [T], &mut [Gradient; L], &mut Scratch) + Sync,
+) -> [(Vec<f32>, Vec<f32>); L]
+where
+    T: Send,
+{
+    let units = rows / unit;
+    let parts = (rows / MIN_PART).clamp(1, MAX_PARTS).min(units.max(1));
+    let tree = Tree {
+        starts: (0..=parts).map(|part| units * part / parts * unit).collect(),
+        slice: (SLICE / unit).max(1) * unit,
+        width: out.len() / rows.max(1),
+        shapes,
+        run,
     };
-    let (sum, bias) = shape.sum(0..parts);
-    // Without the panels' padding.
-    let stride = n.next_multiple_of(PANEL);
-    if stride == n {
-        let mut weight = sum;
-        weight.truncate(m * n);
-        return (weight, bias);
-    }
-    let mut weight = Vec::with_capacity(m * n);
-    for row in sum.chunks_exact(stride).take(m) {
-        weight.extend_from_slice(&row[..n]);
-    }
-    (weight, bias)
+    tree.sum(0..parts, out).map(Gradient::finish)
 }
 
-/// One [`weight_gradient`].
-struct Gradient<E, L, R> {
-    rows: usize,
-    parts: usize,
-    m: usize,
-    n: usize,
-    left: L,
-    right: R,
-    types: PhantomData<fn(E)>,
+/// One call of [`gradients`].
+struct Tree<R, const L: usize> {
+    /// First row of each part, and the end.
+    starts: Vec<usize>,
+    /// Rows taken at a time.
+    slice: usize,
+    /// Values of `out` a row.
+    width: usize,
+    shapes: [[usize; 2]; L],
+    run: R,
 }
 
-impl<E: Operand, L: Fn(usize, &mut [E]) + Sync, R: Fn(usize, &mut [E]) + Sync> Gradient<E, L, R> {
-    fn sum(&self, parts: Range<usize>) -> (Vec<f32>, Vec<f32>) {
+impl<R, const L: usize> Tree<R, L> {
+    fn sum<T: Send>(&self, parts: Range<usize>, out: &mut [T]) -> [Gradient; L]
+    where
+        R: Fn(Range<usize>, &mut [T], &mut [Gradient; L], &mut Scratch) + Sync,
+    {
+        let begin = self.starts[parts.start];
         if parts.len() == 1 {
-            return self.part(parts.start);
+            return self.part(begin..self.starts[parts.end], out);
         }
         let middle = parts.start + parts.len() / 2;
-        let ((mut weight, mut bias), (other, other_bias)) = rayon::join(
-            || self.sum(parts.start..middle),
-            || self.sum(middle..parts.end),
+        let (lower, upper) = out.split_at_mut((self.starts[middle] - begin) * self.width);
+        let (sums, others) = rayon::join(
+            || self.sum(parts.start..middle, lower),
+            || self.sum(middle..parts.end, upper),
         );
-        vector::add_scaled(&mut weight, &other, 1.0);
-        vector::add_scaled(&mut bias, &other_bias, 1.0);
-        (weight, bias)
+        let mut others = others.iter();
+        sums.map(|sum| match others.next() {
+            Some(other) => sum.merge(other),
+            None => sum,
+        })
     }
 
-    fn part(&self, part: usize) -> (Vec<f32>, Vec<f32>) {
-        let (m, n) = (self.m, self.n);
-        let begin = self.rows * part / self.parts;
-        let end = self.rows * (part + 1) / self.parts;
-        let stride = n.next_multiple_of(PANEL);
-        let mut weight = vec![0.0; m.next_multiple_of(E::ROW_STEP) * stride];
-        let mut bias = vec![0.0; n];
+    fn part<T>(&self, rows: Range<usize>, mut out: &mut [T]) -> [Gradient; L]
+    where
+        R: Fn(Range<usize>, &mut [T], &mut [Gradient; L], &mut Scratch),
+    {
+        let mut sums = self.shapes.map(Gradient::new);
         let mut scratch = Scratch::lent();
-        let scratch = &mut *scratch;
-        let (rows, panels) = (&mut scratch.rows[0], &mut scratch.panels[0]);
-        for first in (begin..end).step_by(SLICE) {
-            let count = SLICE.min(end - first);
-            rows.fill_transposed::<E>(m, count, |i, t| (self.left)(first + i, t));
-            panels.fill::<E>(count, n, |i, t| {
-                (self.right)(first + i, t);
-                vector::add_scaled(&mut bias, t, 1.0);
-            });
-            product_into::<E>(rows, panels, &mut weight, stride, first > begin);
+        for first in rows.clone().step_by(self.slice) {
+            let slice = first..(first + self.slice).min(rows.end);
+            let share;
+            (share, out) = out.split_at_mut(slice.len() * self.width);
+            (self.run)(slice, share, &mut sums, &mut scratch);
         }
-        (weight, bias)
+        sums
     }
 }
 
@@ -383,10 +436,10 @@ pub fn normed_input_gradient<E: Operand>(
     let stride = width.next_multiple_of(PANEL);
     let normed = scratch.get::<f32>(count.next_multiple_of(E::ROW_STEP) * stride);
     product_into::<E>(outputs, panels, normed, stride, false);
-    dx.copy_from_slice(dy);
     for (r, dx) in dx.chunks_exact_mut(width).enumerate() {
-        let x = &x[r * width..][..width];
-        vector::add_standardise_gradient(x, &normed[r * stride..][..width], dx);
+        let at = r * width..(r + 1) * width;
+        let g = &normed[r * stride..][..width];
+        vector::standardise_gradient(&x[at.clone()], g, &dy[at], dx);
     }
 }
 

@@ -205,22 +205,26 @@ impl Rows {
                     line.fill(E::zeroed());
                 }
             }
-            for (line, pair) in words_of_block
-                .chunks_exact_mut(width)
-                .zip(source.chunks_exact(width * E::INTERLEAVE))
-            {
-                interleave(pair, line);
-            }
+            let block: &[u32] = if E::INTERLEAVE == 1 {
+                cast_slice(source)
+            } else {
+                let pairs = source.chunks_exact(width * E::INTERLEAVE);
+                for (line, pair) in words_of_block.chunks_exact_mut(width).zip(pairs) {
+                    let bits: &[u16] = cast_slice(pair);
+                    let (low, high) = bits.split_at(width);
+                    vector::pairs(low, high, line);
+                }
+                words_of_block
+            };
             let target = &mut values[first / E::INTERLEAVE..];
-            vector::transpose(
-                words_of_block,
-                width,
-                depth / E::INTERLEAVE,
-                rows,
-                target,
-                words,
-            );
+            vector::transpose(block, width, depth / E::INTERLEAVE, rows, target, words);
         }
+    }
+
+    /// Copies the first values of one row.
+    pub fn copy<E: Operand>(&self, row: usize, target: &mut [E]) {
+        let (values, stride) = self.get::<E>();
+        vector::copy(&values[row * stride..][..target.len()], target);
     }
 
     /// The rows, and the distance between two of them.
@@ -228,18 +232,6 @@ impl Rows {
         let padded = self.rows.next_multiple_of(E::ROW_STEP);
         (self.values.as_slice(padded * self.stride), self.stride)
     }
-}
-
-/// Writes the rows that lie one after the other in `rows` as one row of words: one row as it is,
-/// two rows of bf16 as pairs.
-fn interleave<E: Operand>(rows: &[E], words: &mut [u32]) {
-    if E::INTERLEAVE == 1 {
-        words.copy_from_slice(cast_slice(rows));
-        return;
-    }
-    let (low, high) = rows.split_at(words.len());
-    let (low, high): (&[u16], &[u16]) = (cast_slice(low), cast_slice(high));
-    vector::pairs(low, high, words);
 }
 
 /// A right operand, packed in panels.

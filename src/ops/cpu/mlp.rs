@@ -119,52 +119,41 @@ pub fn backward<E: Operand>(
     let folded = Folded::new(weights.gamma, weights.beta, weights.weight1);
     let panels1 = folded.panels_transposed::<E>();
     let panels2 = linear::panels_transposed::<E>(weights.weight2, width);
-    let step = block::<E>(rows);
     let mut dx = output::<f32>(rows * width);
-    let mut dz = output::<E>(rows * hidden);
-    let mut activated = output::<E>(rows * hidden);
-    dx.par_chunks_mut(step * width)
-        .zip(dz.par_chunks_mut(step * hidden))
-        .zip(activated.par_chunks_mut(step * hidden))
-        .enumerate()
-        .for_each_init(Scratch::lent, |scratch, (block, ((dx, dz), activated))| {
-            let scratch = &mut **scratch;
-            let first = block * step;
-            let count = dx.len() / width;
+    let [(dw2, db2), (dw1, db1)] = linear::gradients(
+        rows,
+        1,
+        [[hidden, width], [width, hidden]],
+        &mut dx,
+        |range, dx, [layer2, layer1], scratch| {
+            let (first, count) = (range.start, range.len());
             let dy = &dy[first * width..][..dx.len()];
             let x = &x[first * width..][..dx.len()];
-            let [upper, lower, _] = &mut scratch.rows;
+            let [upper, lower, left] = &mut scratch.rows;
+            let [c, activated, ..] = &mut scratch.products;
             upper.fill::<E>(count, width, |r, t| {
                 vector::scaled(&dy[r * width..][..width], keep.of(first + r), t);
             });
-            let [c, ..] = &mut scratch.products;
             let stride = hidden.next_multiple_of(super::kernel::PANEL);
             let dh = c.get::<f32>(count.next_multiple_of(E::ROW_STEP) * stride);
             product_into::<E>(upper, &panels2, dh, stride, false);
-            for r in 0..count {
+            let activated = activated.get::<E>(count * hidden);
+            lower.fill::<E>(count, hidden, |r, dz| {
                 let z = &z[(first + r) * hidden..][..hidden];
-                let at = r * hidden..(r + 1) * hidden;
-                let (dz, value) = (&mut dz[at.clone()], &mut activated[at]);
+                let value = &mut activated[r * hidden..][..hidden];
                 vector::gelu_gradient(z, &dh[r * stride..][..hidden], dz, value);
-            }
-            lower.fill::<E>(count, hidden, |r, t| {
-                t.copy_from_slice(&dz[r * hidden..][..hidden])
             });
             linear::normed_input_gradient::<E>(lower, &panels1, c, x, dy, dx, width);
-        });
-    let (dw2, db2) = linear::weight_gradient::<E>(
-        rows,
-        hidden,
-        width,
-        |r, t| t.copy_from_slice(&activated[r * hidden..][..hidden]),
-        |r, t| vector::scaled(&dy[r * width..][..width], keep.of(r), t),
-    );
-    let (dw1, db1) = linear::weight_gradient::<E>(
-        rows,
-        width,
-        hidden,
-        |r, t| vector::standardise(&x[r * width..][..width], t),
-        |r, t| t.copy_from_slice(&dz[r * hidden..][..hidden]),
+            let right = &mut scratch.panels[0];
+            let activated = |r: usize, t: &mut [E]| {
+                t.copy_from_slice(&activated[r * hidden..][..hidden]);
+            };
+            layer2.add::<E>(left, right, count, activated, |r, t| upper.copy(r, t));
+            let normed = |r: usize, t: &mut [E]| {
+                vector::standardise(&x[r * width..][..width], t);
+            };
+            layer1.add::<E>(left, right, count, normed, |r, t| lower.copy(r, t));
+        },
     );
     let [dgamma, dbeta, dw1] = folded.gradients(dw1, &db1);
     [dx, dgamma, dbeta, dw1, db1, dw2, db2]

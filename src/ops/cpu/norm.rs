@@ -23,6 +23,7 @@ pub fn forward(x: &[f32], gamma: &[f32], beta: &[f32]) -> Vec<f32> {
 /// Gradients of x, γ and β of [`forward`].
 pub fn backward(x: &[f32], gamma: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
     let width = gamma.len();
+    let zeros = vec![0.0; width];
     let mut dx = output::<f32>(x.len());
     let blocks: Vec<[Vec<f32>; 2]> = dx
         .par_chunks_mut(BLOCK * width)
@@ -41,8 +42,7 @@ pub fn backward(x: &[f32], gamma: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
                 vector::add_scaled(&mut sums[1], dy, 1.0);
                 line.fill(0.0);
                 vector::add_product(&mut line, dy, gamma);
-                dx.fill(0.0);
-                vector::add_standardise_gradient(x, &line, dx);
+                vector::standardise_gradient(x, &line, &zeros, dx);
             }
             sums
         })
@@ -100,6 +100,7 @@ pub fn mean_backward(
     let width = gamma.len();
     let picture = x.len() / batch;
     let share = 1.0 / (picture / width - prefix) as f32;
+    let zeros = vec![0.0; width];
     let mut dx = output::<f32>(x.len());
     let products: Vec<Vec<f32>> = dx
         .par_chunks_mut(picture)
@@ -113,13 +114,13 @@ pub fn mean_backward(
             line.fill(0.0);
             vector::add_product(&mut line, dy, gamma);
             vector::scale(&mut line, share);
-            dx.fill(0.0);
+            dx[..prefix * width].fill(0.0);
             for (dx, x) in dx
                 .chunks_exact_mut(width)
                 .zip(x.chunks_exact(width))
                 .skip(prefix)
             {
-                vector::add_standardise_gradient(x, &line, dx);
+                vector::standardise_gradient(x, &line, &zeros, dx);
             }
             product
         })

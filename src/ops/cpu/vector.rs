@@ -226,10 +226,10 @@ pub fn standardise<E: Operand>(x: &[f32], target: &mut [E]) {
     );
 }
 
-/// target += the gradient of x̂ = standardise(x), given the gradient `g` of x̂.
+/// target = base + the gradient of x̂ = standardise(x), given the gradient `g` of x̂.
 ///
 /// dx = (g − mean(g) − x̂·mean(g·x̂)) / √(variance + ε) (Ba et al. 2016, by the chain rule).
-pub fn add_standardise_gradient(x: &[f32], g: &[f32], target: &mut [f32]) {
+pub fn standardise_gradient(x: &[f32], g: &[f32], base: &[f32], target: &mut [f32]) {
     vectorised(
         #[inline(always)]
         || {
@@ -248,8 +248,8 @@ pub fn add_standardise_gradient(x: &[f32], g: &[f32], target: &mut [f32]) {
                 lanes[i] += g * ((x - mean) * scale);
             }
             let mean_gx = across(lanes) * share;
-            for ((target, &x), &g) in target.iter_mut().zip(x).zip(g) {
-                *target += (g - mean_g - (x - mean) * scale * mean_gx) * scale;
+            for (((target, &base), &x), &g) in target.iter_mut().zip(base).zip(x).zip(g) {
+                *target = base + (g - mean_g - (x - mean) * scale * mean_gx) * scale;
             }
         },
     );
