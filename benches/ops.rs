@@ -95,7 +95,7 @@ fn prepared(device: &Device) -> Option<Prepared> {
 /// 64 is W1.
 mod attention {
     use super::*;
-    use vitrine::ops::attention::{Heads, attention};
+    use vitrine::ops::attention::{Heads, QueryKey, attention};
 
     const COUNTS: [usize; 4] = [TOKENS, 256, 1024, 4096];
 
@@ -116,6 +116,7 @@ mod attention {
                 heads,
                 &scale,
                 &qkv,
+                &QueryKey::default(),
                 &projection,
                 None,
                 None,

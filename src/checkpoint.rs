@@ -588,7 +588,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::data::Resize;
-    use crate::model::{Pooling, Position, Stem, VitConfig};
+    use crate::model::{Init, Pooling, Position, Stem, VitConfig};
 
     /// The smallest ViT with every kind of parameter.
     pub(crate) fn tiny() -> ModelConfig {
@@ -606,6 +606,9 @@ pub(crate) mod tests {
             registers: 1,
             drop_path: 0.0,
             distillation_token: true,
+            init: Init::Xavier,
+            layer_scale: 0.0,
+            qk_norm: false,
         })
     }
 

@@ -10,7 +10,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use vitrine::device::{self, DeviceChoice, Selected};
-use vitrine::model::{Model, ModelConfig, Pass, Pooling, Position, Stem, VitConfig, parameters};
+use vitrine::model::{
+    Init, Model, ModelConfig, Pass, Pooling, Position, Stem, VitConfig, parameters,
+};
 use vitrine::ops::Precision;
 use vitrine::train::classification::cross_entropy;
 
@@ -33,6 +35,9 @@ fn config() -> ModelConfig {
         registers: 1,
         drop_path: 0.0,
         distillation_token: false,
+        init: Init::Xavier,
+        layer_scale: 0.0,
+        qk_norm: false,
     })
 }
 

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData, Tolerance};
 use safetensors::SafeTensors;
-use vitrine::model::{ModelConfig, Pass, Pooling, Position, Stem, VitConfig, parameters};
+use vitrine::model::{Init, ModelConfig, Pass, Pooling, Position, Stem, VitConfig, parameters};
 use vitrine::ops::Precision;
 
 type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
@@ -81,6 +81,9 @@ fn check(name: &str, pooling: Pooling, registers: usize) {
         registers,
         drop_path: 0.0,
         distillation_token: false,
+        init: Init::Xavier,
+        layer_scale: 0.0,
+        qk_norm: false,
     });
     config.validate().unwrap();
     let tensors = fixture(name);

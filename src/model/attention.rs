@@ -1,12 +1,12 @@
 //! The weights of multi-head self-attention; [`crate::ops::attention`] is what is done with them.
 
-use burn::module::Module;
-use burn::nn::Linear;
+use burn::module::{Module, Param};
+use burn::nn::{Initializer, Linear};
 use burn::tensor::{Bool, Device, Tensor};
 
 use super::norm::LayerNorm;
 use super::patch::{affine, undrawn_linear};
-use crate::ops::attention::{Heads, attention_weights};
+use crate::ops::attention::{Heads, QueryKey, attention_weights};
 
 /// Self-attention: every token asks, every token answers.
 #[derive(Module, Debug)]
@@ -15,31 +15,39 @@ pub struct Attention {
     pub qkv: Linear,
     /// The map that mixes the heads, `[D, D]`.
     pub projection: Linear,
+    /// γ of the queries' norm, `[d]`, where there is one.
+    pub query_norm: Option<Param<Tensor<1>>>,
+    /// γ of the keys' norm, `[d]`, where there is one.
+    pub key_norm: Option<Param<Tensor<1>>>,
     num_heads: usize,
 }
 
 impl Attention {
-    /// `num_heads` must divide `embed_dim`.
-    pub fn new(embed_dim: usize, num_heads: usize, device: &Device) -> Self {
+    /// `num_heads` must divide `embed_dim`; with a norm of queries and keys where `qk_norm`.
+    pub fn new(embed_dim: usize, num_heads: usize, qk_norm: bool, device: &Device) -> Self {
+        let ones = || Initializer::Ones.init([embed_dim / num_heads], device);
         Self {
             qkv: undrawn_linear(embed_dim, 3 * embed_dim, device),
             projection: undrawn_linear(embed_dim, embed_dim, device),
+            query_norm: qk_norm.then(ones),
+            key_norm: qk_norm.then(ones),
             num_heads,
         }
     }
 
     /// How much each token looks at each, after `norm`: rows sum to one.
     ///
-    /// `mask` is true where a query (row) may look at a key (column).
+    /// `rotation` as in [`QueryKey`]; `mask` is true where a query (row) may look at a key (column).
     ///
     /// # Shapes
     ///
-    /// `x` `[B·N, D]`, `mask` any of `[B or 1, h or 1, N, N]` → `[B, h, N, N]`.
+    /// `x` `[B·N, D]`, `rotation` `[N, d]`, `mask` any of `[B or 1, h or 1, N, N]` → `[B, h, N, N]`.
     pub fn weights(
         &self,
         norm: &LayerNorm,
         x: Tensor<2>,
         batch: usize,
+        rotation: Option<&Tensor<2>>,
         mask: Option<&Tensor<4, Bool>>,
     ) -> Tensor<4> {
         attention_weights(
@@ -47,8 +55,18 @@ impl Attention {
             self.heads(batch),
             &norm.scale(),
             &affine(&self.qkv),
+            &self.query_key(rotation),
             mask,
         )
+    }
+
+    /// What queries and keys go through before they meet.
+    pub(super) fn query_key(&self, rotation: Option<&Tensor<2>>) -> QueryKey {
+        let norms = self.query_norm.as_ref().zip(self.key_norm.as_ref());
+        QueryKey {
+            norm: norms.map(|(query, key)| [query.val(), key.val()]),
+            rotation: rotation.cloned(),
+        }
     }
 
     pub(super) fn heads(&self, batch: usize) -> Heads {

@@ -1,17 +1,19 @@
 //! One layer of the encoder.
 
-use burn::module::Module;
-use burn::nn::Linear;
+use burn::module::{Module, Param};
+use burn::nn::{Initializer, Linear};
 use burn::tensor::{Bool, Device, Tensor};
 
 use super::Pass;
 use super::attention::Attention;
 use super::norm::LayerNorm;
 use super::patch::{affine, undrawn_linear};
+use super::vit::VitConfig;
 use crate::ops;
+use crate::ops::layer_scale::scaled;
 
 /// A pre-norm encoder block (Dosovitskiy et al. 2021, eq. 2 and 3):
-/// x ← x + attention(norm₁(x)), x ← x + MLP(norm₂(x)).
+/// x ← x + attention(norm₁(x)), x ← x + MLP(norm₂(x)), each branch times its layer scale.
 #[derive(Module, Debug)]
 pub struct EncoderBlock {
     /// Before attention.
@@ -22,6 +24,10 @@ pub struct EncoderBlock {
     pub norm2: LayerNorm,
     /// The MLP.
     pub mlp: Mlp,
+    /// γ of the attention branch, `[D]`, where there is layer scale.
+    pub layer_scale1: Option<Param<Tensor<1>>>,
+    /// γ of the MLP branch, `[D]`, where there is layer scale.
+    pub layer_scale2: Option<Param<Tensor<1>>>,
     /// Probability that a picture skips a branch in training.
     drop_path: f64,
 }
@@ -36,27 +42,28 @@ pub struct Mlp {
 }
 
 impl EncoderBlock {
-    /// With MLPs of `mlp_dim` and drop path at the given rate.
-    pub fn new(
-        embed_dim: usize,
-        num_heads: usize,
-        mlp_dim: usize,
-        drop_path: f64,
-        device: &Device,
-    ) -> Self {
+    /// As `config` has it, with drop path at the block's own rate.
+    pub fn new(config: &VitConfig, drop_path: f64, device: &Device) -> Self {
+        let (embed_dim, mlp_dim) = (config.embed_dim, config.mlp_dim);
+        let value = config.layer_scale;
+        let layer_scale =
+            || (value > 0.0).then(|| Initializer::Constant { value }.init([embed_dim], device));
         Self {
             norm1: LayerNorm::new(embed_dim, device),
-            attention: Attention::new(embed_dim, num_heads, device),
+            attention: Attention::new(embed_dim, config.num_heads, config.qk_norm, device),
             norm2: LayerNorm::new(embed_dim, device),
             mlp: Mlp {
                 fc1: undrawn_linear(embed_dim, mlp_dim, device),
                 fc2: undrawn_linear(mlp_dim, embed_dim, device),
             },
+            layer_scale1: layer_scale(),
+            layer_scale2: layer_scale(),
             drop_path,
         }
     }
 
-    /// Tokens one layer on; `mask` as in [`ops::attention::attention`].
+    /// Tokens one layer on; `rotation` as in [`ops::attention::QueryKey`], `mask` as in
+    /// [`ops::attention::attention`].
     ///
     /// # Shapes
     ///
@@ -65,16 +72,22 @@ impl EncoderBlock {
         &self,
         x: Tensor<2>,
         batch: usize,
+        rotation: Option<&Tensor<2>>,
         mask: Option<&Tensor<4, Bool>>,
         pass: &mut Pass,
     ) -> Tensor<2> {
+        let layer_scale = |layer: &Linear, scale: &Option<Param<Tensor<1>>>, pass: &Pass| {
+            let scale = scale.as_ref().map(|scale| scale.val());
+            scaled(affine(layer), scale, pass.prepared)
+        };
         let keep = pass.keep(batch, self.drop_path);
         let x = ops::attention::attention(
             x,
             self.attention.heads(batch),
             &self.norm1.scale(),
             &affine(&self.attention.qkv),
-            &affine(&self.attention.projection),
+            &self.attention.query_key(rotation),
+            &layer_scale(&self.attention.projection, &self.layer_scale1, pass),
             mask,
             keep.as_deref(),
             pass.precision,
@@ -85,7 +98,7 @@ impl EncoderBlock {
             x,
             &self.norm2.scale(),
             &affine(&self.mlp.fc1),
-            &affine(&self.mlp.fc2),
+            &layer_scale(&self.mlp.fc2, &self.layer_scale2, pass),
             keep.as_deref(),
             pass.precision,
             pass.prepared,

@@ -115,6 +115,12 @@ fn vit(config: &VitConfig, kept: usize) -> Count {
     block.linear(tokens, width, width);
     block.linear(tokens, width, config.mlp_dim);
     block.linear(tokens, config.mlp_dim, width);
+    if config.layer_scale > 0.0 {
+        block.parameters += 2 * width as u64;
+    }
+    if config.qk_norm {
+        block.parameters += 2 * (width / config.num_heads) as u64;
+    }
     let depth = config.depth as u64;
     count.parameters += depth * (block.parameters + 2 * norm) + norm;
     count.multiply_adds += depth * block.multiply_adds;

@@ -66,7 +66,7 @@ fn set_identity(values: &mut [f32], shape: &[usize]) {
 }
 
 /// `elements` values of mean 0 and the given standard deviation, from seed and path.
-fn uniform(seed: u64, path: &str, elements: usize, deviation: f64) -> Vec<f32> {
+pub(super) fn uniform(seed: u64, path: &str, elements: usize, deviation: f64) -> Vec<f32> {
     let mut generator = Xoshiro256PlusPlus::seed_from_u64(mix(seed) ^ hash(path));
     let bound = deviation * 3.0_f64.sqrt();
     (0..elements)

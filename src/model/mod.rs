@@ -23,6 +23,7 @@ pub mod cnn;
 mod count;
 pub mod drop_path;
 mod init;
+pub mod mimetic;
 pub mod norm;
 pub mod parameters;
 pub mod patch;
@@ -42,7 +43,7 @@ pub use airbench::{Airbench, AirbenchConfig};
 pub use cnn::{Resnet9, Resnet18, ResnetConfig, ResnetVariant};
 pub use drop_path::{Noise, Pass};
 pub use preset::{Preset, presets};
-pub use vit::{Pooling, Position, Stem, Vit, VitConfig};
+pub use vit::{Init, Pooling, Position, Stem, Vit, VitConfig};
 
 /// Why a model cannot be built.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -82,6 +83,19 @@ pub enum ModelError {
         num_heads: usize,
         /// Token width.
         embed_dim: usize,
+    },
+    /// A head is too narrow, or of the wrong width, for what it is asked to do.
+    #[error(
+        "{lever} cannot work with heads of {head_dim} channels (embed_dim / num_heads): expected \
+         {expected}"
+    )]
+    HeadDim {
+        /// d.
+        head_dim: usize,
+        /// The key that asks.
+        lever: &'static str,
+        /// Widths that would do.
+        expected: &'static str,
     },
     /// The convolutional stem halves the picture a whole number of times.
     #[error(
@@ -194,7 +208,13 @@ impl ModelConfig {
     ///
     /// On a configuration that [`ModelConfig::validate`] refuses.
     pub fn init(&self, seed: u64, device: &Device) -> Model {
-        init::draw(self.init_constant(device), seed, device)
+        let model = init::draw(self.init_constant(device), seed, device);
+        match self {
+            Self::Vit(config) if config.init == Init::Mimetic => {
+                mimetic::draw(model, config.num_heads, seed, device)
+            }
+            _ => model,
+        }
     }
 
     /// The model before any weight is drawn, to be filled from a file.
@@ -350,7 +370,7 @@ impl Model {
 }
 
 /// Whether weight decay applies to the parameter at `path`: to weights of matrices and
-/// convolutions, but not to norms, biases, position embeddings and learned tokens.
+/// convolutions, but not to norms, layer scales, biases, position embeddings and learned tokens.
 pub fn decays(path: &str, rank: usize) -> bool {
     let field = path.rsplit('.').next().unwrap_or(path);
     rank >= 2

@@ -1,4 +1,4 @@
-//! Where a token stands: tables of sines, for those who do not learn theirs.
+//! Where a token stands: tables of sines and of rotations, for those who do not learn theirs.
 
 /// One row a position: sines of the first half of the frequencies, cosines of the second
 /// (Vaswani et al. 2017, section 3.5, with sines and cosines gathered instead of interleaved).
@@ -84,6 +84,43 @@ pub fn interpolation(from: usize, to: usize) -> Vec<f32> {
     matrix
 }
 
+/// Row and column of each patch of a grid, row by row.
+pub fn places(grid: usize) -> Vec<[f64; 2]> {
+    (0..grid * grid)
+        .map(|i| [(i / grid) as f64, (i % grid) as f64])
+        .collect()
+}
+
+/// Rotary positions by row and column (Heo et al. 2024, section 3.2, axial frequency): a quarter of
+/// the channels' frequencies, 100^(−4t/d) for t from 0 to d/4 − 1, for rows, and as many for columns.
+/// Of each token d/2 cosines, then d/2 sines, for the pairs of channels i and i + d/2: rows turn the
+/// first half of the pairs, columns the second. The `prefix`, which stands nowhere, is not turned.
+///
+/// Any list of places will do, such as those of the patches that are kept, or fractions where a
+/// grid of another size covers the same picture.
+///
+/// # Shapes
+///
+/// Row-major `[prefix + places.len(), head_dim]`; `head_dim` is a multiple of 4.
+pub fn rotations(places: &[[f64; 2]], prefix: usize, head_dim: usize) -> Vec<f32> {
+    /// Where texts take 10,000: pictures are a few tens of patches wide.
+    const BASE: f64 = 100.0;
+    let quarter = head_dim / 4;
+    let angle = |place: [f64; 2], i: usize| {
+        let t = (i % quarter) as f64;
+        place[i / quarter] * BASE.powf(-t / quarter as f64)
+    };
+    let mut table = Vec::with_capacity((prefix + places.len()) * head_dim);
+    for _ in 0..prefix {
+        table.extend((0..head_dim).map(|i| if i < head_dim / 2 { 1.0 } else { 0.0 }));
+    }
+    for &place in places {
+        table.extend((0..head_dim / 2).map(|i| angle(place, i).cos() as f32));
+        table.extend((0..head_dim / 2).map(|i| angle(place, i).sin() as f32));
+    }
+    table
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +134,31 @@ mod tests {
         assert!((second[0] - 1f32.sin()).abs() < 1e-6);
         assert!((second[1] - 0.01f32.sin()).abs() < 1e-6);
         assert!((second[2] - 1f32.cos()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn rotations_turn_half_the_pairs_by_row_and_half_by_column() {
+        let (grid, prefix, head_dim) = (3, 2, 12);
+        let table = rotations(&places(grid), prefix, head_dim);
+        let token = |i: usize| &table[i * head_dim..][..head_dim];
+        let still = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        for nowhere in 0..=prefix {
+            assert_eq!(token(nowhere), still);
+        }
+        // Row 2, column 1; the second of three frequencies is 100^(−1/3).
+        let here = token(prefix + 7);
+        let slow = 100f64.powf(-1.0 / 3.0);
+        for (i, angle) in [(0, 2.0), (1, 2.0 * slow), (3, 1.0), (4, slow)] {
+            assert!(
+                (f64::from(here[i]) - angle.cos()).abs() < 1e-6,
+                "cosine {i}"
+            );
+            assert!(
+                (f64::from(here[6 + i]) - angle.sin()).abs() < 1e-6,
+                "sine {i}"
+            );
+        }
+        assert_eq!(table.len(), (prefix + grid * grid) * head_dim);
     }
 
     #[test]

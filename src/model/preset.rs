@@ -1,6 +1,6 @@
 //! Architectures by name.
 
-use super::vit::{Pooling, Position, Stem, VitConfig};
+use super::vit::{Init, Pooling, Position, Stem, VitConfig};
 use super::{AirbenchConfig, ModelConfig, ModelError, ResnetConfig, ResnetVariant};
 
 /// An architecture with a name.
@@ -164,6 +164,9 @@ impl ModelConfig {
                     registers: 0,
                     drop_path: 0.0,
                     distillation_token: false,
+                    init: Init::Xavier,
+                    layer_scale: 0.0,
+                    qk_norm: false,
                 })
             }
             (Shape::Resnet { variant, width }, None) => Self::Resnet(ResnetConfig {

@@ -28,6 +28,9 @@ fn tiny() -> VitConfig {
         registers: 0,
         drop_path: 0.0,
         distillation_token: false,
+        init: Init::Xavier,
+        layer_scale: 0.0,
+        qk_norm: false,
     }
 }
 
@@ -148,9 +151,140 @@ fn the_formula_counts_what_is_built() {
     }
 }
 
+/// [`tiny`] with every lever that has weights or changes a formula.
+fn levers() -> VitConfig {
+    VitConfig {
+        position: Position::Rope2d,
+        registers: 2,
+        init: Init::Mimetic,
+        layer_scale: 0.1,
+        qk_norm: true,
+        ..tiny()
+    }
+}
+
+#[test]
+fn levers_count_as_they_are_built() {
+    let base = ModelConfig::Vit(tiny()).parameters();
+    let of = |vit: VitConfig| {
+        let config = ModelConfig::Vit(vit);
+        config.validate().unwrap();
+        assert_eq!(trainable_count(&config), config.parameters(), "{config:?}");
+        config.parameters() as i64 - base as i64
+    };
+    let (depth, width, head_dim) = (3, 12, 4);
+    let layer_scale = VitConfig {
+        layer_scale: 1e-4,
+        ..tiny()
+    };
+    assert_eq!(of(layer_scale), depth * 2 * width);
+    let qk_norm = VitConfig {
+        qk_norm: true,
+        ..tiny()
+    };
+    assert_eq!(of(qk_norm), depth * 2 * head_dim);
+    let rope = VitConfig {
+        position: Position::Rope2d,
+        ..tiny()
+    };
+    assert_eq!(
+        of(rope),
+        -(10 * width),
+        "learned positions of 9 patches and the class token"
+    );
+    let mimetic = VitConfig {
+        init: Init::Mimetic,
+        ..tiny()
+    };
+    assert_eq!(of(mimetic), 0);
+    of(levers());
+}
+
+#[test]
+fn a_layer_scale_of_almost_nothing_makes_the_encoder_the_identity() {
+    let of = |layer_scale| {
+        let config = ModelConfig::Vit(VitConfig {
+            layer_scale,
+            ..levers()
+        });
+        let Model::Vit(vit) = config.init(3, &flex()) else {
+            unreachable!()
+        };
+        let tokens = random([2 * 12, 12], &flex());
+        let after = vit.encode(tokens.clone(), 2, None, &mut still());
+        values((after - tokens).abs().max())[0]
+    };
+    assert!(of(1e-7) < 1e-6);
+    assert!(of(1.0) > 0.1);
+}
+
+/// Scores depend on how far apart two patches are, not on where they are.
+#[test]
+fn rotary_positions_are_relative() {
+    let (width, heads, grid) = (24, 3, 3);
+    let attention = drawn(Attention::new(width, heads, true, &flex()));
+    let norm = LayerNorm::new(width, &flex());
+    let x = random([2 * grid * grid, width], &flex()) * 3.0;
+    let weights = |shift: [f64; 2], of_first: [f64; 2]| {
+        let mut places = position::places(grid);
+        for place in &mut places {
+            *place = [place[0] + shift[0], place[1] + shift[1]];
+        }
+        places[0] = [places[0][0] + of_first[0], places[0][1] + of_first[1]];
+        let table = position::rotations(&places, 0, width / heads);
+        let table = TensorData::new(table, [grid * grid, width / heads]);
+        let table = Tensor::<2>::from_data(table, &flex());
+        values(attention.weights(&norm, x.clone(), 2, Some(&table), None))
+    };
+    let difference = |a: &[f32], b: &[f32]| {
+        let pairs = a.iter().zip(b);
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    let here = weights([0.0, 0.0], [0.0, 0.0]);
+    assert!(difference(&here, &weights([4.0, -2.5], [0.0, 0.0])) < 1e-5);
+    assert!(difference(&here, &weights([0.0, 0.0], [1.0, 0.0])) > 1e-3);
+    assert!(difference(&here, &weights([0.0, 0.0], [0.0, 1.0])) > 1e-3);
+}
+
+#[test]
+fn class_and_register_tokens_are_not_turned() {
+    let config = ModelConfig::Vit(levers());
+    let Model::Vit(vit) = stirred(&config, &flex()) else {
+        unreachable!()
+    };
+    let tokens = random([12, 12], &flex()) * 2.0;
+    let rotation = vit.rotation.clone().unwrap();
+    let still = values(rotation.clone().narrow(0, 0, 3));
+    for row in still.chunks(4) {
+        assert_eq!(row, [1.0, 1.0, 0.0, 0.0]);
+    }
+    let block = &vit.blocks[0];
+    let of = |rotation| {
+        let weights = block
+            .attention
+            .weights(&block.norm1, tokens.clone(), 1, rotation, None);
+        // How the prefix looks at itself does not depend on the patches' places but for the sum.
+        let weights = weights.narrow(2, 0, 3).narrow(3, 0, 3);
+        values(weights.clone() / weights.sum_dim(3))
+    };
+    for (a, b) in of(Some(&rotation)).iter().zip(of(None)) {
+        assert!((a - b).abs() < 1e-5, "{a}, not {b}");
+    }
+}
+
+#[test]
+fn configurations_from_before_the_levers_read_as_without_them() {
+    let mut json = serde_json::to_value(tiny()).unwrap();
+    let fields = json.as_object_mut().unwrap();
+    for lever in ["init", "layer_scale", "qk_norm"] {
+        assert!(fields.remove(lever).is_some());
+    }
+    assert_eq!(serde_json::from_value::<VitConfig>(json).unwrap(), tiny());
+}
+
 #[test]
 fn every_family_gives_logits_and_features() {
-    let mut configs = vec![ModelConfig::Vit(tiny())];
+    let mut configs = vec![ModelConfig::Vit(tiny()), ModelConfig::Vit(levers())];
     for (registers, pooling) in [(3, Pooling::Mean), (2, Pooling::ClassToken)] {
         for position in [
             Position::Sinusoidal1d,
@@ -243,11 +377,10 @@ fn every_family_gives_logits_and_features() {
 
 #[test]
 fn training_and_inference_take_different_paths_to_the_same_logits() {
-    for registers in [0, 2] {
+    for vit in [tiny(), levers()] {
         let config = ModelConfig::Vit(VitConfig {
-            registers,
             drop_path: 0.5,
-            ..tiny()
+            ..vit
         });
         let model = stirred(&config, &flex().autodiff());
         let images = random([4, 3, 15, 15], &flex().autodiff());
@@ -348,10 +481,10 @@ fn drop_path_acts_in_training_alone() {
 
 #[test]
 fn attention_rows_sum_to_one() {
-    let attention = drawn(Attention::new(10, 5, &flex()));
+    let attention = drawn(Attention::new(10, 5, false, &flex()));
     let norm = LayerNorm::new(10, &flex());
     let x = random([2 * 7, 10], &flex()) * 3.0;
-    let weights = attention.weights(&norm, x, 2, None);
+    let weights = attention.weights(&norm, x, 2, None, None);
     assert_eq!(weights.dims(), [2, 5, 7, 7]);
     for sum in values(weights.sum_dim(3)) {
         assert!((sum - 1.0).abs() < 1e-6, "{sum}");
@@ -360,7 +493,7 @@ fn attention_rows_sum_to_one() {
 
 #[test]
 fn a_masked_token_is_not_looked_at() {
-    let attention = drawn(Attention::new(12, 2, &flex()));
+    let attention = drawn(Attention::new(12, 2, false, &flex()));
     let norm = LayerNorm::new(12, &flex());
     let (batch, tokens) = (3, 5);
     let x = random([batch * tokens, 12], &flex());
@@ -368,7 +501,7 @@ fn a_masked_token_is_not_looked_at() {
     let allowed: Vec<bool> = (0..tokens * tokens).map(|i| i % tokens != 4).collect();
     let mask =
         Tensor::<4, Bool>::from_data(TensorData::new(allowed, [1, 1, tokens, tokens]), &flex());
-    let weights = attention.weights(&norm, x.clone(), batch, Some(&mask));
+    let weights = attention.weights(&norm, x.clone(), batch, None, Some(&mask));
     let of_last = values(weights.clone().narrow(3, 4, 1));
     assert!(of_last.iter().all(|&weight| weight == 0.0));
     for sum in values(weights.sum_dim(3)) {
@@ -386,6 +519,7 @@ fn a_masked_token_is_not_looked_at() {
             attention.heads(batch),
             &norm.scale(),
             &patch::affine(&attention.qkv),
+            &attention.query_key(None),
             &patch::affine(&attention.projection),
             Some(&mask),
             None,
@@ -425,6 +559,7 @@ fn with_positions_the_place_of_a_patch_matters() {
         Position::Learned,
         Position::Sinusoidal1d,
         Position::Sinusoidal2d,
+        Position::Rope2d,
         Position::None,
     ] {
         let config = ModelConfig::Vit(VitConfig { position, ..tiny() });
@@ -512,18 +647,17 @@ fn a_distillation_token_has_a_head_of_its_own_and_does_not_count_in_the_mean() {
 /// The loss' slope along a random direction in all parameters, by autodiff and by differences.
 #[test]
 fn gradients_equal_finite_differences() {
-    let vits = [Stem::Linear, Stem::Convolutional].map(|stem| {
+    let plain = [Stem::Linear, Stem::Convolutional].map(|stem| (stem, tiny()));
+    for (stem, vit) in plain.into_iter().chain([(Stem::Linear, levers())]) {
         let (image_size, patch_size, registers) = (12, 4, 1);
-        ModelConfig::Vit(VitConfig {
+        let config = ModelConfig::Vit(VitConfig {
             stem,
             image_size,
             patch_size,
             registers,
             distillation_token: stem == Stem::Linear,
-            ..tiny()
-        })
-    });
-    for config in vits {
+            ..vit
+        });
         let device = flex().autodiff();
         let model = stirred(&config, &device);
         let images = random([5, 3, 12, 12], &device);
@@ -604,9 +738,10 @@ fn weights_depend_on_seed_and_name_alone() {
 
 #[test]
 fn weight_decay_is_for_matrices() {
-    let mut config = tiny();
-    config.registers = 1;
-    config.distillation_token = true;
+    let config = VitConfig {
+        distillation_token: true,
+        ..levers()
+    };
     let model = ModelConfig::Vit(config).init(0, &flex().autodiff());
     let mut decayed: Vec<String> = parameters::trainable(&model)
         .into_iter()
@@ -704,6 +839,30 @@ fn errors_say_what_to_do() {
             ..tiny()
         }),
         "drop_path is 1: expected from 0 to below 1"
+    );
+    assert_eq!(
+        refuse(VitConfig {
+            layer_scale: -0.1,
+            ..tiny()
+        }),
+        "layer_scale is -0.1: expected from 0 to 1"
+    );
+    assert_eq!(
+        refuse(VitConfig {
+            position: Position::Rope2d,
+            num_heads: 2,
+            ..tiny()
+        }),
+        "position = \"rope-2d\" cannot work with heads of 6 channels (embed_dim / num_heads): \
+         expected a multiple of 4"
+    );
+    assert_eq!(
+        refuse(VitConfig {
+            qk_norm: true,
+            num_heads: 12,
+            ..tiny()
+        }),
+        "qk_norm cannot work with heads of 1 channels (embed_dim / num_heads): expected 2 or more"
     );
     assert!(
         refuse(VitConfig {

@@ -35,8 +35,25 @@ pub enum Position {
     /// Fixed sines of row and column.
     #[serde(rename = "sinusoidal-2d")]
     Sinusoidal2d,
+    /// Rotary positions by row and column (Heo et al. 2024, section 3.2, axial frequency): queries
+    /// and keys are turned in every block, so that scores depend on how far apart two patches are.
+    /// Class and register tokens are not turned.
+    #[serde(rename = "rope-2d")]
+    Rope2d,
     /// Not at all: a bag of patches.
     None,
+}
+
+/// How the weights of attention start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Init {
+    /// Uniform, of a variance that keeps signals and gradients level (Glorot & Bengio 2010).
+    #[default]
+    Xavier,
+    /// Queries that start by looking for keys like themselves, values that start by being taken
+    /// away (Trockman & Kolter 2023); see [`mimetic`](super::mimetic).
+    Mimetic,
 }
 
 /// How pixels become tokens.
@@ -45,8 +62,9 @@ pub enum Position {
 pub enum Stem {
     /// One linear map a patch, as in the paper.
     Linear,
-    /// 3×3 convolutions of stride 2 with batch norm and ReLU, then a linear map (Xiao et al.
-    /// 2021).
+    /// 3×3 convolutions of stride 2 with batch norm and ReLU, as many as halve a patch to a pixel
+    /// and each twice as wide as the one before, then a linear map (Xiao et al. 2021, "Early
+    /// Convolutions Help Transformers See Better").
     Convolutional,
 }
 
@@ -81,6 +99,17 @@ pub struct VitConfig {
     /// A distillation token with a head of its own (Touvron et al. 2021, section 4).
     #[serde(default)]
     pub distillation_token: bool,
+    /// How the weights of attention start.
+    #[serde(default)]
+    pub init: Init,
+    /// What the learned factors of each residual branch's channels start as, from 0 to 1; 0 has
+    /// none (Touvron et al. 2021, "Going deeper with Image Transformers", eq. 4).
+    #[serde(default)]
+    pub layer_scale: f64,
+    /// Layer norm, without shift, of each head's queries and keys (Dehghani et al. 2023, section
+    /// 2.1): scores then stay bounded.
+    #[serde(default)]
+    pub qk_norm: bool,
 }
 
 impl VitConfig {
@@ -117,6 +146,13 @@ impl VitConfig {
                 expected: "from 0 to below 1".into(),
             });
         }
+        if !(0.0..=1.0).contains(&self.layer_scale) {
+            return Err(ModelError::Range {
+                field: "layer_scale",
+                found: self.layer_scale.to_string(),
+                expected: "from 0 to 1".into(),
+            });
+        }
         if !self.image_size.is_multiple_of(self.patch_size) {
             let divisors: Vec<String> = (2..=self.image_size)
                 .filter(|size| self.image_size.is_multiple_of(*size))
@@ -133,6 +169,21 @@ impl VitConfig {
             return Err(ModelError::Heads {
                 num_heads: self.num_heads,
                 embed_dim: self.embed_dim,
+            });
+        }
+        let head_dim = self.embed_dim / self.num_heads;
+        if self.position == Position::Rope2d && !head_dim.is_multiple_of(4) {
+            return Err(ModelError::HeadDim {
+                head_dim,
+                lever: "position = \"rope-2d\"",
+                expected: "a multiple of 4",
+            });
+        }
+        if self.qk_norm && head_dim < 2 {
+            return Err(ModelError::HeadDim {
+                head_dim,
+                lever: "qk_norm",
+                expected: "2 or more",
             });
         }
         let halves = self.patch_size >= 2
@@ -171,6 +222,9 @@ pub struct Vit {
     pub distillation_head: Option<Linear>,
     /// Fixed positions, `[patches, D]`: not a parameter, and not in a weights file.
     fixed_positions: Option<Tensor<2>>,
+    /// Rotary positions, `[N, d]`, as in [`QueryKey`](crate::ops::attention::QueryKey): no
+    /// parameter either.
+    pub(super) rotation: Option<Tensor<2>>,
     #[module(skip)]
     position: Position,
     /// Patches along a side of a picture of full size.
@@ -186,6 +240,11 @@ impl Vit {
         let class_tokens = usize::from(config.pooling == Pooling::ClassToken);
         let learned = config.position == Position::Learned;
         let fixed_positions = fixed_positions(config.position, grid, grid, width, device);
+        let rotation = (config.position == Position::Rope2d).then(|| {
+            let head_dim = width / config.num_heads;
+            let table = position::rotations(&position::places(grid), config.prefix(), head_dim);
+            Tensor::from_data(TensorData::new(table, [config.tokens(), head_dim]), device)
+        });
         let last = (config.depth - 1).max(1) as f64;
         Self {
             patch_embedding: PatchEmbedding::new(config, device),
@@ -196,7 +255,7 @@ impl Vit {
             blocks: (0..config.depth)
                 .map(|i| {
                     let drop_path = f64::from(config.drop_path) * i as f64 / last;
-                    EncoderBlock::new(width, config.num_heads, config.mlp_dim, drop_path, device)
+                    EncoderBlock::new(config, drop_path, device)
                 })
                 .collect(),
             norm: LayerNorm::new(width, device),
@@ -208,6 +267,7 @@ impl Vit {
             position: config.position,
             grid,
             patch_size: config.patch_size,
+            rotation,
         }
     }
 
@@ -343,7 +403,7 @@ impl Vit {
     ) -> Tensor<2> {
         let mut x = tokens;
         for block in &self.blocks {
-            x = block.forward(x, batch, mask, pass);
+            x = block.forward(x, batch, self.rotation.as_ref(), mask, pass);
         }
         x
     }
@@ -367,7 +427,7 @@ fn fixed_positions(
     device: &Device,
 ) -> Option<Tensor<2>> {
     let table = match position {
-        Position::Learned | Position::None => return None,
+        Position::Learned | Position::Rope2d | Position::None => return None,
         Position::Sinusoidal1d => position::sinusoidal_1d(grid, of, width),
         Position::Sinusoidal2d => position::sinusoidal_2d(grid, of, width),
     };

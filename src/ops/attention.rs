@@ -7,7 +7,7 @@ use burn::tensor::{Bool, Tensor};
 
 #[cfg(feature = "cpu")]
 use super::profile;
-use super::{Affine, Precision, Prepared, Scale, norm, product, scale_pictures};
+use super::{Affine, EPSILON, Precision, Prepared, Scale, norm, product, scale_pictures};
 
 /// Score of a pair that the mask forbids: its exponential is 0, yet a row that forbids everything
 /// stays finite, and the number exists on GPUs that know no infinity.
@@ -22,8 +22,20 @@ pub struct Heads {
     pub heads: usize,
 }
 
+/// What queries and keys go through before they meet, the norm first; nothing by default.
+#[derive(Debug, Clone, Default)]
+pub struct QueryKey {
+    /// γ of a layer norm of each query and of one of each key, `[d]` each, shared by the heads and
+    /// without β (Dehghani et al. 2023, "Scaling Vision Transformers to 22 Billion Parameters",
+    /// section 2.1; after Henry et al. 2020, who divide by the length).
+    pub norm: Option<[Tensor<1>; 2]>,
+    /// Rotary positions (Su et al. 2021, eq. 34): of each token d/2 cosines, then d/2 sines, of the
+    /// angles by which the pairs of channels i and i + d/2 are turned, `[N, d]`.
+    pub rotation: Option<Tensor<2>>,
+}
+
 /// x + keep·(softmax(QKᵀ/√d)·V, heads joined, ·Wp + bp), Q, K and V being norm(x)·Wqkv + b
-/// (Dosovitskiy et al. 2021, eq. 2).
+/// (Dosovitskiy et al. 2021, eq. 2), Q and K after `query_key`.
 ///
 /// `mask` is true where a query (row) may look at a key (column); `keep` holds one number a
 /// picture: drop path.
@@ -37,6 +49,7 @@ pub fn attention(
     shape: Heads,
     scale: &Scale,
     qkv: &Affine,
+    query_key: &QueryKey,
     projection: &Affine,
     mask: Option<&Tensor<4, Bool>>,
     keep: Option<&[f32]>,
@@ -49,10 +62,14 @@ pub fn attention(
             Precision::F32 => on_cpu::<f32>,
             Precision::Bf16 => on_cpu::<half::bf16>,
         };
-        return run(x, shape, scale, qkv, projection, mask, keep, prepared);
+        return run(
+            x, shape, scale, qkv, query_key, projection, mask, keep, prepared,
+        );
     }
     let _ = prepared;
-    composed(x, shape, scale, qkv, projection, mask, keep, precision)
+    composed(
+        x, shape, scale, qkv, query_key, projection, mask, keep, precision,
+    )
 }
 
 /// [`attention`] of Burn's own operations.
@@ -62,12 +79,13 @@ pub(super) fn composed(
     shape: Heads,
     scale: &Scale,
     qkv: &Affine,
+    query_key: &QueryKey,
     projection: &Affine,
     mask: Option<&Tensor<4, Bool>>,
     keep: Option<&[f32]>,
     precision: Precision,
 ) -> Tensor<2> {
-    let [query, key, value] = heads(x.clone(), shape, scale, qkv, precision);
+    let [query, key, value] = heads(x.clone(), shape, scale, qkv, query_key, precision);
     // Burn's own operation is one kernel where a GPU has it, and has no gradient.
     let mixed = if x.is_autodiff() || mask.is_some() || precision != Precision::F32 {
         product(scores(query, key, mask, precision), value, precision)
@@ -92,9 +110,10 @@ pub fn attention_weights(
     shape: Heads,
     scale: &Scale,
     qkv: &Affine,
+    query_key: &QueryKey,
     mask: Option<&Tensor<4, Bool>>,
 ) -> Tensor<4> {
-    let [query, key, _] = heads(x, shape, scale, qkv, Precision::F32);
+    let [query, key, _] = heads(x, shape, scale, qkv, query_key, Precision::F32);
     scores(query, key, mask, Precision::F32)
 }
 
@@ -104,6 +123,7 @@ fn heads(
     shape: Heads,
     scale: &Scale,
     qkv: &Affine,
+    query_key: &QueryKey,
     precision: Precision,
 ) -> [Tensor<4>; 3] {
     let [rows, width] = x.dims();
@@ -114,7 +134,35 @@ fn heads(
         let shape = [shape.batch, rows / shape.batch, shape.heads, head_dim];
         part.reshape(shape).swap_dims(1, 2)
     };
-    [part(0) * (head_dim as f64).powf(-0.5), part(1), part(2)]
+    let [query, key] = [0, 1].map(|i| {
+        let mut x = part(i);
+        if let Some(gamma) = &query_key.norm {
+            x = burn::tensor::module::layer_norm(x, gamma[i].clone(), None, EPSILON);
+        }
+        match &query_key.rotation {
+            Some(rotation) => rotate(x, rotation),
+            None => x,
+        }
+    });
+    [query * (head_dim as f64).powf(-0.5), key, part(2)]
+}
+
+/// Turns the pairs of channels i and i + d/2 as [`QueryKey::rotation`] has it.
+///
+/// # Shapes
+///
+/// `[B, h, N, d]` → `[B, h, N, d]`.
+fn rotate(x: Tensor<4>, rotation: &Tensor<2>) -> Tensor<4> {
+    let [.., tokens, head_dim] = x.dims();
+    let half = head_dim / 2;
+    let table = rotation.clone().reshape([1, 1, tokens, head_dim]);
+    let [cosine, sine] = [0, half].map(|i| table.clone().narrow(3, i, half));
+    let [first, second] = [0, half].map(|i| x.clone().narrow(3, i, half));
+    let turned = [
+        first.clone() * cosine.clone() - second.clone() * sine.clone(),
+        second * cosine + first * sine,
+    ];
+    Tensor::cat(turned.to_vec(), 3)
 }
 
 /// softmax(QKᵀ), Q divided by √d before.
@@ -139,6 +187,7 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     heads: Heads,
     scale: &Scale,
     qkv: &Affine,
+    query_key: &QueryKey,
     projection: &Affine,
     mask: Option<&Tensor<4, Bool>>,
     keep: Option<&[f32]>,
@@ -148,11 +197,17 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     use super::cpu::attention::{self, Weights};
     use super::cpu::{Keep, tape};
     let dims = x.dims();
-    let shape = attention::Shape {
+    let before = Before::new(query_key);
+    let plain = attention::Shape {
         batch: heads.batch,
         tokens: dims[0] / heads.batch,
         heads: heads.heads,
         width: dims[1],
+        query_key: super::cpu::query_key::QueryKey::default(),
+    };
+    let shape = attention::Shape {
+        query_key: before.get(),
+        ..plain
     };
     let values = tape::values(&x);
     let weights = [
@@ -179,6 +234,8 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
         return tape::tensor(y, dims);
     }
     let (y, saved) = attention::forward(values.get(), &packed, shape, allowed, pictures);
+    let none = [(); 2].map(|()| Tensor::zeros([1], &x.device()));
+    let [query_norm, key_norm] = query_key.norm.as_ref().unwrap_or(&none);
     let inputs = [
         (&x).into(),
         (&scale.gamma).into(),
@@ -187,10 +244,16 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
         (&qkv.bias).into(),
         (&projection.weight).into(),
         (&projection.bias).into(),
+        query_norm.into(),
+        key_norm.into(),
     ];
     let keep = keep.map(<[f32]>::to_vec);
     tape::record(inputs, y, dims, move |dy| {
         let _span = profile::span("attention, backward");
+        let shape = attention::Shape {
+            query_key: before.get(),
+            ..plain
+        };
         attention::backward(
             values.get(),
             &saved,
@@ -201,6 +264,34 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
             dy,
         )
     })
+}
+
+/// A [`QueryKey`] on the host.
+#[cfg(feature = "cpu")]
+struct Before {
+    norm: Option<[super::cpu::tape::Values; 2]>,
+    rotation: Option<super::cpu::tape::Values>,
+}
+
+#[cfg(feature = "cpu")]
+impl Before {
+    fn new(query_key: &QueryKey) -> Self {
+        use super::cpu::tape::values;
+        let norm = query_key.norm.as_ref();
+        Self {
+            norm: norm.map(|gamma| gamma.each_ref().map(values)),
+            rotation: query_key.rotation.as_ref().map(values),
+        }
+    }
+
+    fn get(&self) -> super::cpu::query_key::QueryKey<'_> {
+        use super::cpu::tape::Values;
+        let norm = self.norm.as_ref();
+        super::cpu::query_key::QueryKey {
+            norm: norm.map(|gamma| gamma.each_ref().map(Values::get)),
+            rotation: self.rotation.as_ref().map(Values::get),
+        }
+    }
 }
 
 /// A mask on the host.

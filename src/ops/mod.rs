@@ -16,6 +16,7 @@ pub mod embedding;
 pub mod flat;
 pub mod gather;
 pub mod gelu;
+pub mod layer_scale;
 pub mod linear;
 pub mod mlp;
 pub mod muon;

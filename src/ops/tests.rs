@@ -4,8 +4,10 @@
 
 use burn::tensor::{Bool, Device, Tensor, TensorData, Tolerance};
 
-use super::attention::Heads;
+use super::attention::{Heads, QueryKey};
 use super::*;
+
+mod query_key;
 
 /// Numbers between −1 and 1 that depend on `seed` alone.
 fn numbers(len: usize, seed: u64) -> Vec<f32> {
@@ -32,7 +34,7 @@ fn host<const R: usize>(x: Tensor<R>) -> Vec<f32> {
 }
 
 /// One encoder branch in f64, written as the formulas stand, on rows of one picture at a time.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Reference {
     batch: usize,
     tokens: usize,
@@ -94,9 +96,14 @@ impl Reference {
 
     /// x, γ, β, Wqkv, its bias, Wp, its bias.
     fn attention(&self, v: &Inputs, mask: Option<&[bool]>, keep: &[f32]) -> Vec<f64> {
+        let qkv = Self::affine(&self.normed(&v[0], &v[1], &v[2]), &v[3], &v[4]);
+        self.mixed(v, &qkv, mask, keep)
+    }
+
+    /// [`attention`](Self::attention) from queries, keys and values on.
+    fn mixed(&self, v: &Inputs, qkv: &[f64], mask: Option<&[bool]>, keep: &[f32]) -> Vec<f64> {
         let (n, w) = (self.tokens, self.width);
         let d = w / self.heads;
-        let qkv = Self::affine(&self.normed(&v[0], &v[1], &v[2]), &v[3], &v[4]);
         let mut mixed = vec![0.0; v[0].len()];
         for b in 0..self.batch {
             for h in 0..self.heads {
@@ -195,6 +202,7 @@ fn run(
             heads,
             &scale,
             &first,
+            &QueryKey::default(),
             &second,
             mask,
             keep,
@@ -206,6 +214,7 @@ fn run(
             heads,
             &scale,
             &first,
+            &QueryKey::default(),
             &second,
             mask,
             keep,
@@ -334,29 +343,34 @@ fn branch_gradients_equal_finite_differences_in_f64() {
         };
         let expected: Vec<f32> = output(&wide).iter().map(|&v| v as f32).collect();
         close(&found, &expected, 1e-5, "output");
-        let weight = numbers(found.len(), 5);
-        let loss = |v: &Inputs| -> f64 {
-            output(v)
-                .iter()
-                .zip(&weight)
-                .map(|(y, &w)| y * f64::from(w))
-                .sum()
-        };
-        for (i, gradient) in gradients.iter().enumerate() {
-            let step = (gradient.len() / 9).max(1);
-            for at in (0..gradient.len()).step_by(step) {
-                let moved = |h: f64| {
-                    let mut v = wide.clone();
-                    v[i][at] += h;
-                    loss(&v)
-                };
-                let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
-                assert!(
-                    (slope - f64::from(gradient[at])).abs() < 2e-4 * slope.abs().max(1.0),
-                    "input {i} at {at}: {} where the slope is {slope}",
-                    gradient[at]
-                );
-            }
+        slopes(&wide, &gradients, output);
+    }
+}
+
+/// Gradients of Σ weight·output, at some places of each, against central differences.
+fn slopes(at: &Inputs, gradients: &[Vec<f32>], output: impl Fn(&Inputs) -> Vec<f64>) {
+    let weight = numbers(at[0].len(), 5);
+    let loss = |v: &Inputs| -> f64 {
+        output(v)
+            .iter()
+            .zip(&weight)
+            .map(|(y, &w)| y * f64::from(w))
+            .sum()
+    };
+    for (i, gradient) in gradients.iter().enumerate() {
+        let step = (gradient.len() / 9).max(1);
+        for place in (0..gradient.len()).step_by(step) {
+            let moved = |h: f64| {
+                let mut v = at.clone();
+                v[i][place] += h;
+                loss(&v)
+            };
+            let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+            assert!(
+                (slope - f64::from(gradient[place])).abs() < 2e-4 * slope.abs().max(1.0),
+                "input {i} at {place}: {} where the slope is {slope}",
+                gradient[place]
+            );
         }
     }
 }
@@ -471,6 +485,7 @@ fn attention_in_inference_equals_its_composed_form_and_training() {
                     heads,
                     &scale,
                     &qkv,
+                    &QueryKey::default(),
                     &projection,
                     None,
                     None,
@@ -482,6 +497,7 @@ fn attention_in_inference_equals_its_composed_form_and_training() {
                     heads,
                     &scale,
                     &qkv,
+                    &QueryKey::default(),
                     &projection,
                     None,
                     None,

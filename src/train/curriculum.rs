@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::data::View;
-use crate::model::ModelConfig;
+use crate::model::{ModelConfig, Position};
 
 /// The course of a training; the default leaves every picture whole and mixed to the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,6 +108,23 @@ impl CurriculumConfig {
                 found: self.token_drop.to_string(),
                 expected: format!("0, for {} has no tokens", model.name()),
             });
+        }
+        if matches!(model, ModelConfig::Vit(vit) if vit.position == Position::Rope2d) {
+            let refuse = |key, found, neutral: String| {
+                Err(CurriculumError {
+                    key,
+                    found,
+                    expected: format!(
+                        "{neutral} with model.position = \"rope-2d\", which turns whole pictures of full size"
+                    ),
+                })
+            };
+            if start < full {
+                return refuse("start_size", start.to_string(), full.to_string());
+            }
+            if self.token_drop > 0.0 {
+                return refuse("token_drop", self.token_drop.to_string(), "0".to_owned());
+            }
         }
         Ok(Curriculum {
             config: self.clone(),
@@ -241,6 +258,28 @@ mod tests {
             (moment.view.image_size, moment.view.mix, moment.token_drop),
             (32, false, 0.0)
         );
+    }
+
+    #[test]
+    fn rotary_positions_are_for_whole_pictures_of_full_size() {
+        let ModelConfig::Vit(mut config) = vit() else {
+            unreachable!()
+        };
+        config.position = Position::Rope2d;
+        let model = ModelConfig::Vit(config);
+        assert!(CurriculumConfig::default().resolve(&model).is_ok());
+        let smaller = CurriculumConfig {
+            start_size: Some(16),
+            ..CurriculumConfig::default()
+        };
+        let fewer = CurriculumConfig {
+            token_drop: 0.5,
+            ..CurriculumConfig::default()
+        };
+        for (config, key) in [(smaller, "start_size"), (fewer, "token_drop")] {
+            let error = config.resolve(&model).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains("rope-2d"), "{error}");
+        }
     }
 
     #[test]

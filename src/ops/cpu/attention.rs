@@ -4,11 +4,14 @@
 //! number of tokens and not with its square; the gradient computes them again (Dao et al. 2022,
 //! without the tiling over keys, for a row of scores fits the cache).
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::kernel::PANEL;
 use super::linear::{self, BLOCK, Folded, Packed, Scratch, block, output};
 use super::matrix::{Operand, Panels, product, product_into};
+use super::query_key::QueryKey;
 use super::{Keep, vector};
 
 /// Queries whose scores exist at once.
@@ -69,9 +72,9 @@ pub struct Mask<'a> {
     pub by_head: bool,
 }
 
-/// How tokens and heads lie.
+/// How tokens and heads lie, and what queries and keys go through.
 #[derive(Debug, Clone, Copy)]
-pub struct Shape {
+pub struct Shape<'q> {
     /// B.
     pub batch: usize,
     /// N.
@@ -80,9 +83,11 @@ pub struct Shape {
     pub heads: usize,
     /// D.
     pub width: usize,
+    /// Before queries and keys meet.
+    pub query_key: QueryKey<'q>,
 }
 
-impl Shape {
+impl Shape<'_> {
     fn head_dim(&self) -> usize {
         self.width / self.heads
     }
@@ -111,7 +116,7 @@ impl Shape {
 /// What the gradient needs.
 #[derive(Debug)]
 pub struct Saved<E> {
-    /// Queries, keys and values, `[B·N, 3·D]`.
+    /// Queries, keys and values as the layer gives them, `[B·N, 3·D]`.
     pub qkv: Vec<E>,
     /// The heads' answers, `[B, h, N, d]`.
     pub mixed: Vec<E>,
@@ -324,7 +329,8 @@ fn join<E: Operand>(
     });
 }
 
-/// Gradients of x, γ, β, Wqkv, its bias, Wp and its bias of [`forward`], in this order.
+/// Gradients of x, γ, β, Wqkv, its bias, Wp and its bias of [`forward`], and of γ of the queries' and
+/// the keys' norm, empty without one; in this order.
 pub fn backward<E: Operand>(
     x: &[f32],
     saved: &Saved<E>,
@@ -333,7 +339,7 @@ pub fn backward<E: Operand>(
     mask: Option<Mask>,
     keep: Keep,
     dy: &[f32],
-) -> [Vec<f32>; 7] {
+) -> [Vec<f32>; 9] {
     let Shape {
         batch,
         tokens,
@@ -351,12 +357,17 @@ pub fn backward<E: Operand>(
     let projection_panels = linear::panels_transposed::<E>(weights.projection, width);
     let zeros = vec![0.0; width];
     let mut dx = output::<f32>(x.len());
-    let [(dw, db), (dprojection, dprojection_bias)] = linear::gradients(
+    let norms = shape.query_key.norm.map_or(0, |_| 2 * head_dim);
+    let [
+        (dw, db),
+        (dprojection, dprojection_bias),
+        (_, mut dquery_norm),
+    ] = linear::gradients(
         batch * tokens,
         tokens,
-        [[width, 3 * width], [width, width]],
+        [[width, 3 * width], [width, width], [0, norms]],
         &mut dx,
-        |range, dx, [map, projection], scratch| {
+        |range, dx, [map, projection, norms], scratch| {
             let (first, count) = (range.start, range.len());
             let at = first * width..range.end * width;
             let (x, dy) = (&x[at.clone()], &dy[at]);
@@ -386,7 +397,16 @@ pub fn backward<E: Operand>(
                 let answers = &mixed[at.start * head_dim..at.end * head_dim];
                 let head = Head::new(qkv, shape, i);
                 let mask = shape.mask(mask, item);
-                head.gradient(scratch, mask, answers, &normalisers[at], dmixed, target, stride);
+                head.gradient(
+                    scratch,
+                    mask,
+                    answers,
+                    &normalisers[at],
+                    dmixed,
+                    target,
+                    stride,
+                );
+                norms.add_bias(&head.before_meeting(target, stride));
             }
 
             let [_, left, _] = &mut scratch.rows;
@@ -402,6 +422,7 @@ pub fn backward<E: Operand>(
         },
     );
     let [dgamma, dbeta, dqkv_weight] = folded.gradients(dw, &db);
+    let dkey_norm = dquery_norm.split_off(dquery_norm.len() / 2);
     [
         dx,
         dgamma,
@@ -410,6 +431,8 @@ pub fn backward<E: Operand>(
         db,
         dprojection,
         dprojection_bias,
+        dquery_norm,
+        dkey_norm,
     ]
 }
 
@@ -426,13 +449,13 @@ fn gather<E: Operand>(values: &[E], shape: Shape, row: usize, target: &mut [E]) 
 /// One head of one picture.
 struct Head<'a, E> {
     qkv: &'a [E],
-    shape: Shape,
+    shape: Shape<'a>,
     picture: usize,
     head: usize,
 }
 
 impl<'a, E: Operand> Head<'a, E> {
-    fn new(qkv: &'a [E], shape: Shape, item: usize) -> Self {
+    fn new(qkv: &'a [E], shape: Shape<'a>, item: usize) -> Self {
         Self {
             qkv,
             shape,
@@ -441,7 +464,7 @@ impl<'a, E: Operand> Head<'a, E> {
         }
     }
 
-    /// A token's query (0), key (1) or value (2).
+    /// A token's query (0), key (1) or value (2), as the layer gives it.
     fn part(&self, part: usize, token: usize) -> &'a [E] {
         let Shape { tokens, width, .. } = self.shape;
         let head_dim = self.shape.head_dim();
@@ -449,17 +472,66 @@ impl<'a, E: Operand> Head<'a, E> {
         &self.qkv[(3 * row + part) * width + self.head * head_dim..][..head_dim]
     }
 
+    /// Writes what becomes of [`part`](Self::part) before queries and keys meet.
+    fn rows(&self, part: usize) -> impl FnMut(usize, &mut [E]) {
+        let query_key = self.shape.query_key;
+        let changes = query_key.changes(part);
+        let room = if changes {
+            2 * self.shape.head_dim()
+        } else {
+            0
+        };
+        let mut scratch = vec![0.0; room];
+        move |token, target| {
+            let x = self.part(part, token);
+            if changes {
+                query_key.forward(part, token, x, &mut scratch, target);
+            } else {
+                vector::copy(x, target);
+            }
+        }
+    }
+
+    /// Where the gradient of [`part`](Self::part) stands in rows of `stride` values.
+    fn place(&self, stride: usize, part: usize, token: usize) -> Range<usize> {
+        let Shape { tokens, width, .. } = self.shape;
+        let row = self.picture * tokens + token;
+        let first = row * stride + part * width + self.head * self.shape.head_dim();
+        first..first + self.shape.head_dim()
+    }
+
+    /// Turns the gradients of queries and keys as they meet into those of [`part`](Self::part), and
+    /// returns those of both norms' γ, `[2, d]`, empty without norms.
+    fn before_meeting(&self, dqkv: &mut [E], stride: usize) -> Vec<f32> {
+        let (head_dim, query_key) = (self.shape.head_dim(), self.shape.query_key);
+        if !query_key.changes(0) {
+            return Vec::new();
+        }
+        let mut scratch = vec![0.0; 4 * head_dim];
+        let mut dnorms = vec![0.0; query_key.norm.map_or(0, |_| 2 * head_dim)];
+        let size = dnorms.len() / 2;
+        for part in 0..2 {
+            let dgamma = &mut dnorms[part * size..][..size];
+            for token in 0..self.shape.tokens {
+                let x = self.part(part, token);
+                let gradient = &mut dqkv[self.place(stride, part, token)];
+                query_key.backward(part, token, x, &mut scratch, gradient, dgamma);
+            }
+        }
+        dnorms
+    }
+
     /// Queries, keys or values as the right operand of a product over the head's width.
     fn across(&self, part: usize, panels: &mut Panels) {
-        panels.fill_transposed::<E>(self.shape.head_dim(), self.shape.tokens, |token, t| {
-            vector::copy(self.part(part, token), t);
-        });
+        let shape = self.shape;
+        panels.fill_transposed::<E>(shape.head_dim(), shape.tokens, self.rows(part));
     }
 
     /// Queries, keys or values of some tokens as the right operand of a product over tokens.
     fn down(&self, part: usize, first: usize, count: usize, panels: &mut Panels) {
+        let mut rows = self.rows(part);
         panels.fill::<E>(count, self.shape.head_dim(), |token, t| {
-            vector::copy(self.part(part, first + token), t);
+            rows(first + token, t)
         });
     }
 
@@ -482,11 +554,10 @@ impl<'a, E: Operand> Head<'a, E> {
         self.across(1, keys);
         self.down(2, 0, tokens, values);
         let all = normalisers.len();
+        let mut query = self.rows(0);
         for first in (0..all).step_by(QUERIES) {
             let count = QUERIES.min(all - first);
-            queries.fill::<E>(count, head_dim, |i, t| {
-                vector::copy(self.part(0, begin + first + i), t);
-            });
+            queries.fill::<E>(count, head_dim, |i, t| query(begin + first + i, t));
             let scores = scores.get::<f32>(count.next_multiple_of(E::ROW_STEP) * stride);
             product_into::<E>(queries, keys, scores, stride, false);
             forbid(scores, stride, mask, begin + first, count, tokens);
@@ -507,8 +578,8 @@ impl<'a, E: Operand> Head<'a, E> {
         }
     }
 
-    /// Gradients of queries, keys and values into rows of `stride` values that lie as those of
-    /// `qkv` do, given the gradient of the answers of all heads, `[B·N, D]`.
+    /// Gradients of queries and keys as they meet and of values into rows of `stride` values that lie
+    /// as those of `qkv` do, given the gradient of the answers of all heads, `[B·N, D]`.
     #[allow(clippy::too_many_arguments)]
     fn gradient(
         &self,
@@ -538,18 +609,13 @@ impl<'a, E: Operand> Head<'a, E> {
         let padded = tokens.next_multiple_of(E::ROW_STEP);
         let dkeys = dkeys.get::<f32>(padded * narrow);
         let dvalues = dvalues.get::<f32>(padded * narrow);
-        let place = |part: usize, token: usize| {
-            let row = self.picture * tokens + token;
-            row * dqkv_stride + part * width + self.head * head_dim
-        };
+        let mut query = self.rows(0);
         for first in (0..tokens).step_by(QUERIES) {
             let count = QUERIES.min(tokens - first);
             let rows = count.next_multiple_of(E::ROW_STEP);
             let scores = scores.get::<f32>(rows * stride);
             let dweights = dweights.get::<f32>(rows * stride);
-            left.fill::<E>(count, head_dim, |i, t| {
-                vector::copy(self.part(0, first + i), t);
-            });
+            left.fill::<E>(count, head_dim, |i, t| query(first + i, t));
             product_into::<E>(left, keys, scores, stride, false);
             forbid(scores, stride, mask, first, count, tokens);
             for i in 0..count {
@@ -580,14 +646,15 @@ impl<'a, E: Operand> Head<'a, E> {
             product_into::<E>(transposed, block, dkeys, narrow, first > 0);
             product::<E>(left, keys_down, answers, |columns, c| {
                 for (i, c) in c.chunks_exact(PANEL).take(count).enumerate() {
-                    let target = &mut dqkv[place(0, first + i)..][columns.clone()];
+                    let query = &mut dqkv[self.place(dqkv_stride, 0, first + i)];
+                    let target = &mut query[columns.clone()];
                     E::from_f32(&c[..columns.len()], target);
                 }
             });
         }
         for token in 0..tokens {
             for (part, values) in [(1, &*dkeys), (2, &*dvalues)] {
-                let target = &mut dqkv[place(part, token)..][..head_dim];
+                let target = &mut dqkv[self.place(dqkv_stride, part, token)];
                 E::from_f32(&values[token * narrow..][..head_dim], target);
             }
         }

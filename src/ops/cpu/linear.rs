@@ -235,6 +235,11 @@ impl Gradient {
         product_into::<E>(rows, panels, &mut self.weight, stride, begun);
     }
 
+    /// Adds to the bias alone, which is all that a layer without inputs has.
+    pub fn add_bias(&mut self, x: &[f32]) {
+        vector::add_scaled(&mut self.bias, x, 1.0);
+    }
+
     fn merge(mut self, other: &Self) -> Self {
         vector::add_scaled(&mut self.weight, &other.weight, 1.0);
         vector::add_scaled(&mut self.bias, &other.bias, 1.0);
@@ -246,7 +251,8 @@ impl Gradient {
         let n = self.bias.len();
         let stride = n.next_multiple_of(PANEL);
         // No rows at all.
-        self.weight.resize(self.weight.len().max(self.m * stride), 0.0);
+        self.weight
+            .resize(self.weight.len().max(self.m * stride), 0.0);
         if stride > n {
             for row in 0..self.m {
                 self.weight
@@ -277,7 +283,9 @@ where
     let units = rows / unit;
     let parts = (rows / MIN_PART).clamp(1, MAX_PARTS).min(units.max(1));
     let tree = Tree {
-        starts: (0..=parts).map(|part| units * part / parts * unit).collect(),
+        starts: (0..=parts)
+            .map(|part| units * part / parts * unit)
+            .collect(),
         slice: (SLICE / unit).max(1) * unit,
         width: out.len() / rows.max(1),
         shapes,

@@ -19,6 +19,7 @@ pub mod mlp;
 pub mod muon;
 pub mod norm;
 pub mod pool;
+pub mod query_key;
 pub mod tape;
 pub mod vector;
 
