@@ -5,6 +5,8 @@
 //! not at all. This module refuses to guess: a tensor that is missing, unknown, of another shape,
 //! or changed since it was written is an error.
 
+mod start;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
@@ -68,6 +70,16 @@ pub enum CheckpointError {
     Tampered {
         /// The file.
         path: PathBuf,
+    },
+    /// The weights are of another architecture than the model that is to start from them.
+    #[error(
+        "{path} cannot be the start of this model: {reason}; leave the architecture to the weights, or train without --init"
+    )]
+    Start {
+        /// The file.
+        path: PathBuf,
+        /// The first difference.
+        reason: String,
     },
     /// The tensors do not fit the model that the metadata describes.
     #[error("{path} does not fit its own model configuration: {reason}")]
@@ -612,7 +624,7 @@ pub(crate) mod tests {
         })
     }
 
-    fn meta() -> WeightsMeta {
+    pub(crate) fn meta() -> WeightsMeta {
         WeightsMeta {
             name: "tiny".to_owned(),
             model: tiny(),
@@ -633,7 +645,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn saved() -> (tempfile::TempDir, PathBuf, Model) {
+    pub(crate) fn saved() -> (tempfile::TempDir, PathBuf, Model) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");
         let model = tiny().init(3, &Device::flex());

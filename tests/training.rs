@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use image::{Rgb, RgbImage};
 use safetensors::SafeTensors;
-use vitrine::checkpoint::{TEMPORARY, TensorFile, WeightsMeta, load_weights};
+use vitrine::checkpoint::{
+    HostTensor, TEMPORARY, TensorFile, WeightsMeta, host_tensors, load_weights,
+};
 use vitrine::data::{
     Dataset, Pictures, PicturesOptions, Preprocess, Resize, Shard, SplitName, TrainLoader,
 };
@@ -112,7 +114,7 @@ fn recipe(data: &Path, settings: &[&[&str]]) -> Recipe {
         set,
         flags: Vec::new(),
     };
-    layers.resolve().unwrap()
+    run::resolve(&layers).unwrap()
 }
 
 fn cpu() -> Selected {
@@ -266,6 +268,7 @@ fn overfits(model: &[&str], lr: &str) {
             val_top1: None,
             calibration: None,
         },
+        init: None,
         weights: folder.path().to_owned(),
         state: folder.path().to_owned(),
         stop: &AtomicBool::new(false),
@@ -516,6 +519,87 @@ fn a_resumed_airbench_equals_an_uninterrupted_one_and_its_whitening_stays() {
     }
     assert_ne!(moved, bias);
     assert_same(&left(&run), &left(&whole), "interrupted twice");
+}
+
+/// Two classes of the three, under other names.
+fn other_pictures(folder: &Path, set: &Path) -> PathBuf {
+    let root = folder.join("other");
+    for (from, to) in [("ant", "wasp"), ("bee", "yak")] {
+        fs::create_dir_all(root.join(to)).unwrap();
+        for file in fs::read_dir(set.join(from)).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), root.join(to).join(file.file_name())).unwrap();
+        }
+    }
+    root
+}
+
+fn tensors(root: &Path, name: &str) -> Vec<HostTensor> {
+    let path = root.join("weights").join(name);
+    host_tensors(&load_weights(&path, &cpu().device).unwrap().model)
+}
+
+#[test]
+fn what_is_frozen_keeps_every_bit_and_a_resume_the_course() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let other = other_pictures(folder.path(), &data);
+    /// A model, what of it is frozen, and whether a tensor is of that.
+    type Case = (&'static [&'static str], &'static str, fn(&str) -> bool);
+    let cases: [Case; 4] = [
+        (VIT, "init.freeze=backbone", |path| {
+            !path.starts_with("Vit.head.")
+        }),
+        (VIT, "init.freeze=1", |path| {
+            !["Vit.blocks.1.", "Vit.norm.", "Vit.head."]
+                .iter()
+                .any(|start| path.starts_with(start))
+        }),
+        (RESNET, "init.freeze=backbone", |path| {
+            !path.contains(".head.")
+        }),
+        (RESNET, "init.freeze=1", |path| {
+            path.contains(".stem.") || path.contains(".stage1.")
+        }),
+    ];
+    for (i, (model, freeze, frozen)) in cases.into_iter().enumerate() {
+        let at = |name: &str| folder.path().join(format!("{name}{i}"));
+        let short = &["train.epochs=2"];
+        train(&recipe(&data, &[model, short]), &at("first"), false, never).unwrap();
+        let weights = format!("init.weights={:?}", at("first").display().to_string());
+        // Drop path, mixing, an average: none of it may reach what is frozen.
+        let settings = [
+            model,
+            EVERYTHING,
+            short,
+            &[freeze, "init.layer_decay=0.8"],
+            &[&weights],
+        ];
+        let settings: Vec<&str> = settings
+            .concat()
+            .into_iter()
+            .filter(|s| model == VIT || !s.starts_with("model.drop_path"))
+            .collect();
+        let recipe = recipe(&other, &[&settings]);
+        train(&recipe, &at("whole"), false, never).unwrap();
+        let (before, after) = (
+            tensors(&at("first"), "best.safetensors"),
+            tensors(&at("whole"), "last.safetensors"),
+        );
+        for ((path, _, old), (_, _, new)) in before.iter().zip(&after) {
+            assert_eq!(old == new, frozen(path), "{freeze}: {path}");
+        }
+        let head = after.iter().find(|t| t.0.ends_with("head.bias")).unwrap();
+        assert_eq!(head.1, [2]);
+        // What was drawn or taken at the start is in the state: the first run may be gone.
+        train(&recipe, &at("run"), false, at_update(2)).unwrap();
+        fs::remove_dir_all(at("first")).unwrap();
+        train(&recipe, &at("run"), true, never).unwrap();
+        assert_same(&left(&at("run")), &left(&at("whole")), freeze);
+        let info = fs::read_to_string(at("whole").join("run.json")).unwrap();
+        let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+        assert_eq!(info["init"]["sha256"].as_str().map(str::len), Some(64));
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the real binary does with finished weights: calibrate them, abstain by them.
+//! What the real binary does with finished weights: calibrate them, abstain by them, start from them.
 #![allow(clippy::unwrap_used)]
 
 // Each test file uses its own part of what the support offers.
@@ -169,4 +169,75 @@ fn a_calibration_without_held_out_pictures_is_refused() {
         let start = format!("error: invalid value '{rate}' for '--abstain <P>': expected a share");
         assert!(said.err.starts_with(&start), "{said:#?}");
     }
+}
+
+#[test]
+fn a_training_starts_from_weights_of_other_classes() {
+    let place = copy();
+    place.pictures("birds", &["hen", "owl", "tit"], 12);
+    let said = place
+        .run("train --data birds --init run --freeze backbone --epochs 1 -b 8 --image-size 24 --out b --device cpu --json")
+        .ok();
+    assert_eq!(said.json()["epochs"], 1);
+    let recipe = place.read("b/recipe.toml");
+    for line in [
+        "depth = 2",
+        "embed_dim = 16",
+        "image_size = 24",
+        "freeze = \"backbone\"",
+    ] {
+        assert!(recipe.lines().any(|l| l == line), "{line}: {recipe}");
+    }
+    let info: serde_json::Value = serde_json::from_str(&place.read("b/run.json")).unwrap();
+    let weights = info["init"]["weights"].as_str().unwrap();
+    assert!(weights.ends_with("/run"), "{info}");
+    assert_eq!(info["init"]["sha256"].as_str().map(str::len), Some(64));
+    let classify = place.run("classify b birds/hen/00.png --csv").ok();
+    assert!(classify.out.contains(",owl,0."), "{classify:#?}");
+
+    // A resume needs the weights no more, and still says which they were.
+    place.run("train --resume b --epochs 2 --device cpu").ok();
+    let resumed: serde_json::Value = serde_json::from_str(&place.read("b/run.json")).unwrap();
+    assert_eq!(resumed["init"], info["init"]);
+
+    // The run's own recipe names the file by its hash.
+    let again = "train --recipe b/recipe.toml --device cpu --out c";
+    place.run("calibrate run --device cpu").ok();
+    let changed = place.run(again);
+    assert_eq!(
+        (changed.code, changed.out.as_str()),
+        (1, ""),
+        "{changed:#?}"
+    );
+    let told = changed.err.lines().last().unwrap();
+    assert!(
+        told.contains("run/weights/best.safetensors has SHA-256 ")
+            && told.ends_with("as init.sha256 has it; name the file that it was with --init, which also takes another"),
+        "{told}"
+    );
+}
+
+#[test]
+fn weights_that_cannot_be_a_start_are_refused() {
+    let place = copy();
+    let whole = fs::read(place.path(FILES[0])).unwrap();
+    place.write("half.safetensors", &whole[..whole.len() / 2]);
+    let end = "leave it out, or train without --init";
+    for (flags, message) in [
+        ("--init nowhere", "nowhere is no run directory (there is nothing of that name); there is no run here yet: `vitrine train` makes one".to_owned()),
+        ("--init half.safetensors", "half.safetensors is not a whole safetensors file (incomplete metadata, file not fully covered); copy or train it again".to_owned()),
+        ("--init run --model vit-w1", format!("recipe: model.name is \"vit-w1\", and the weights run have \"vit-micro\": {end}")),
+        ("--init run --set model.depth=5", format!("recipe: model.depth is 5, and the weights run have 2: {end}")),
+        ("--init run --patch-size 8", format!("recipe: model.patch_size is 8, and the weights run have 4: {end}")),
+        ("--freeze backbone", "init.freeze is backbone: expected none without weights to start from, since a random layer has to learn; name some with --init".to_owned()),
+        ("--init run --set init.layer_decay=1.5", "init.layer_decay is 1.5: expected more than 0, at most 1".to_owned()),
+        ("--init run --freeze half", "recipe: \"half\" is nothing to freeze: expected \"none\", \"backbone\" or a number of blocks in `init`".to_owned()),
+    ] {
+        fails(&place.run(&format!("train --data pets --out new --device cpu {flags}")), &message);
+        assert!(!place.path("new").exists(), "{flags}");
+    }
+    fails(
+        &place.run("train --resume run --init run --device cpu"),
+        "--resume continues run with its own recipe: init.weights cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
+    );
 }

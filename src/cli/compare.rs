@@ -242,12 +242,11 @@ fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<ModelPlan>> {
         if let Some(data) = &args.data {
             flags.push(("data.path", Value::String(data.display().to_string())));
         }
-        let recipe = Layers {
+        let recipe = run::resolve(&Layers {
             recipe: args.recipe.clone(),
             set: args.set.clone(),
             flags,
-        }
-        .resolve()?;
+        })?;
         if let Some(first) = &first
             && (first.augment != recipe.augment
                 || first.preprocess != recipe.preprocess

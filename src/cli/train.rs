@@ -34,6 +34,12 @@ pub struct TrainArgs {
     /// Set any recipe key, as in optimizer.lr=0.001; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Start from these weights, or a run's best: their layers, a fresh head.
+    #[arg(long, value_name = "RUN|WEIGHTS")]
+    init: Option<PathBuf>,
+    /// What of --init does not learn: none, backbone, or the first N blocks.
+    #[arg(long, value_name = "WHAT", hide_short_help = true)]
+    freeze: Option<String>,
     /// Passes over the training split.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<i64>,
@@ -247,6 +253,7 @@ impl TrainArgs {
         };
         text("data.path", absolute(&self.data));
         text("distillation.teacher", absolute(&self.teacher));
+        text("init.weights", absolute(&self.init));
         text("model.name", self.model.clone());
         text("train.time", self.time.clone());
         text("preprocess.resize", self.resize.clone());
@@ -288,6 +295,11 @@ impl TrainArgs {
         float("data.fraction", self.fraction);
         float("data.val_fraction", self.val_fraction);
         float("data.test_fraction", self.test_fraction);
+        flags.extend(self.freeze.as_ref().map(|what| {
+            let blocks = what.parse().map(Value::Integer);
+            let value = blocks.unwrap_or_else(|_| Value::String(what.clone()));
+            ("init.freeze", value)
+        }));
         if self.strict {
             flags.push(("data.strict", Value::Boolean(true)));
         }
@@ -295,12 +307,11 @@ impl TrainArgs {
     }
 
     fn recipe(&self) -> anyhow::Result<Recipe> {
-        Ok(Layers {
+        Ok(run::resolve(&Layers {
             recipe: self.recipe.clone(),
             set: self.set.clone(),
             flags: self.flags(),
-        }
-        .resolve()?)
+        })?)
     }
 
     /// The run's own recipe; the budget may grow, and where the work is done may change.

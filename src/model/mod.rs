@@ -18,11 +18,13 @@
 
 pub mod airbench;
 pub mod attention;
+pub mod bicubic;
 pub mod block;
 pub mod cnn;
 mod count;
 pub mod drop_path;
 mod init;
+mod layers;
 pub mod mimetic;
 pub mod norm;
 pub mod parameters;
@@ -42,6 +44,7 @@ use crate::ops::{Precision, Prepared};
 pub use airbench::{Airbench, AirbenchConfig};
 pub use cnn::{Resnet9, Resnet18, ResnetConfig, ResnetVariant};
 pub use drop_path::{Noise, Pass};
+pub use layers::{Layers, freeze, is_head};
 pub use preset::{Preset, presets};
 pub use vit::{Init, Pooling, Position, Stem, Vit, VitConfig};
 

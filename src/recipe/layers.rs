@@ -1,8 +1,11 @@
 //! Layers of settings: embedded recipes, files, `--set` and flags, put over each other.
 
+use std::path::{Path, PathBuf};
+
 use toml::{Table, Value};
 
-use super::{ModelRecipe, Recipe, RecipeError};
+use super::{ModelRecipe, Recipe, RecipeError, init};
+use crate::checkpoint::WeightsMeta;
 use crate::model::ModelConfig;
 
 /// A recipe that ships inside the binary.
@@ -55,22 +58,24 @@ impl Layers {
     ///
     /// [`RecipeError`], which names the file or flag.
     pub fn resolve(&self) -> Result<Recipe, RecipeError> {
-        let mut layers: Vec<(String, Table)> = Vec::new();
-        if let Some(name) = &self.recipe {
-            layers.push((format!("recipe {name}"), read(name)?));
-        }
-        for text in &self.set {
-            layers.push((format!("--set {text}"), parse_set(text)?));
-        }
-        let mut flags = Table::new();
-        for (key, value) in &self.flags {
-            insert(&mut flags, key, value.clone());
-        }
-        layers.push(("flags".to_owned(), flags));
+        self.resolve_from(None)
+    }
 
-        let known = known_keys();
-        for (origin, table) in &layers {
-            check_keys(origin, table, "", &known)?;
+    /// [`resolve`](Self::resolve) with the architecture and the preprocessing of weights to start
+    /// from, whose path is for messages: an architecture that is stated must be theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`RecipeError`], which names the file, the flag or the key.
+    pub fn resolve_from(
+        &self,
+        weights: Option<(&Path, &WeightsMeta)>,
+    ) -> Result<Recipe, RecipeError> {
+        let mut layers = self.tables()?;
+        if let Some((path, meta)) = weights {
+            let theirs = init::layer(meta);
+            init::check(path, &theirs, &layers)?;
+            layers.insert(0, (path.display().to_string(), theirs));
         }
         let name = layers
             .iter()
@@ -98,6 +103,39 @@ impl Layers {
             merge(&mut merged, table);
         }
         Recipe::from_table(merged)
+    }
+
+    /// The weights to start from that the layers name, if they do.
+    ///
+    /// # Errors
+    ///
+    /// As for [`resolve`](Self::resolve).
+    pub fn init_weights(&self) -> Result<Option<PathBuf>, RecipeError> {
+        let weights = |table: &Table| Some(table.get("init")?.get("weights")?.as_str()?.into());
+        let layers = self.tables()?;
+        Ok(layers.iter().rev().find_map(|(_, table)| weights(table)))
+    }
+
+    /// Each layer with its origin, once all of its keys are known.
+    fn tables(&self) -> Result<Vec<(String, Table)>, RecipeError> {
+        let mut layers: Vec<(String, Table)> = Vec::new();
+        if let Some(name) = &self.recipe {
+            layers.push((format!("recipe {name}"), read(name)?));
+        }
+        for text in &self.set {
+            layers.push((format!("--set {text}"), parse_set(text)?));
+        }
+        let mut flags = Table::new();
+        for (key, value) in &self.flags {
+            insert(&mut flags, key, value.clone());
+        }
+        layers.push(("flags".to_owned(), flags));
+
+        let known = known_keys();
+        for (origin, table) in &layers {
+            check_keys(origin, table, "", &known)?;
+        }
+        Ok(layers)
     }
 }
 
@@ -169,12 +207,12 @@ fn insert(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-fn merge(base: &mut Table, layer: Table) {
+pub(super) fn merge(base: &mut Table, layer: Table) {
     for (key, value) in layer {
         match (base.get_mut(&key), value) {
             (Some(Value::Table(base)), Value::Table(layer)) => {
-                if layer.contains_key("teacher") {
-                    // It was the hash of another teacher.
+                if layer.contains_key("teacher") || layer.contains_key("weights") {
+                    // It was the hash of another file.
                     base.remove("sha256");
                 }
                 if BUDGET_KEYS.iter().any(|k| layer.contains_key(*k)) {

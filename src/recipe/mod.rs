@@ -4,6 +4,7 @@
 //! nothing reads is refused with the nearest key that something does.
 
 mod distillation;
+mod init;
 mod layers;
 mod validate;
 
@@ -24,6 +25,7 @@ use crate::train::{
 use layers::{BUDGET_KEYS, check_keys, known_keys, names, parse};
 
 pub use distillation::DistillationRecipe;
+pub use init::InitRecipe;
 pub use layers::{EMBEDDED, Embedded, Layers};
 pub use validate::parse_duration;
 
@@ -254,6 +256,8 @@ pub struct Recipe {
     pub data: DataRecipe,
     /// Architecture.
     pub model: ModelRecipe,
+    /// Weights to start from.
+    pub init: InitRecipe,
     /// Size and normalisation.
     pub preprocess: PreprocessRecipe,
     /// Random changes to training pictures.
@@ -362,6 +366,7 @@ impl Recipe {
             optimizer: self.optimizer.clone(),
             schedule: self.schedule.clone(),
             curriculum: self.curriculum.clone(),
+            finetune: self.init.finetune.clone(),
         })
     }
 

@@ -93,6 +93,7 @@ impl Recipe {
             reason: e.to_string(),
         })?;
         self.curriculum.validate()?;
+        self.init.validate()?;
         self.budget()?;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! `run.json`: where a run came from.
 
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -23,6 +24,8 @@ pub struct RunInfo {
     classes: usize,
     pictures: [usize; 3],
     model: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init: Option<InitInfo>,
     parameters: u64,
     flops_per_image: u64,
     device: String,
@@ -37,6 +40,13 @@ pub struct RunInfo {
     training_images_per_s: Option<f64>,
     peak_memory_bytes: Option<u64>,
     best_epoch: Option<usize>,
+}
+
+/// Weights that a run started from.
+#[derive(Debug, Clone, Serialize)]
+struct InitInfo {
+    weights: PathBuf,
+    sha256: String,
 }
 
 impl RunInfo {
@@ -56,6 +66,10 @@ impl RunInfo {
                 plan.splits.test.len(),
             ],
             model: recipe.model.name.clone(),
+            init: recipe.origin().map(|(weights, sha256)| InitInfo {
+                weights: weights.to_owned(),
+                sha256: sha256.to_owned(),
+            }),
             parameters: plan.model.parameters(),
             flops_per_image: plan.model.flops(),
             device: devices.student.name.clone(),

@@ -7,6 +7,7 @@ mod dir;
 mod evaluate;
 mod finish;
 mod info;
+mod init;
 mod teacher;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub use dir::{RunDir, find_weights, next_free};
 pub use evaluate::{Answers, EvaluateOptions, Evaluated, TtaReport, answer, evaluate};
 pub use finish::{accuracy_line, history, recorded, redraw, write_evaluation};
 pub use info::{COMMIT, RunInfo};
+pub use init::resolve;
 pub use teacher::{PlannedTeacher, TeacherInfo};
 
 /// Why a run could not be made, continued or finished.
@@ -161,6 +163,18 @@ pub enum RunError {
     NotFinite {
         /// The weights.
         path: PathBuf,
+    },
+    /// The weights to start from are not those that the recipe names.
+    #[error(
+        "{path} has SHA-256 {found}: expected {expected}, as init.sha256 has it; name the file that it was with --init, which also takes another"
+    )]
+    OtherStart {
+        /// The weights.
+        path: PathBuf,
+        /// Their hash.
+        found: String,
+        /// The recipe's.
+        expected: String,
     },
     /// Two runs answered for other pictures.
     #[error(
@@ -446,6 +460,11 @@ pub fn train<'a>(
     };
     let listed = resume.then(|| dir.splits());
     let mut plan = plan(&recipe, listed.as_deref())?;
+    // A resume finds all weights in its state.
+    let init = match resume {
+        true => None,
+        false => init::open(&mut recipe)?,
+    };
     // So is the hash of the teacher, whom a resume must find unchanged.
     recipe.distillation.sha256 = plan.teacher.as_ref().map(|teacher| teacher.sha256.clone());
     let recipe = &recipe;
@@ -505,6 +524,7 @@ pub fn train<'a>(
         device: device.device.clone(),
         distillation: distillation(recipe, &plan, precision, devices)?,
         meta,
+        init,
         weights: dir.weights_folder(),
         state: dir.state_folder(),
         stop,

@@ -90,6 +90,8 @@ pub struct Optimizer {
     moments: Vec<Option<Moments>>,
     /// What Muon moves, by parameter; empty places with another rule.
     hidden: Vec<Option<Hidden>>,
+    /// On the learning rate, by parameter.
+    factors: Vec<f64>,
     precision: Precision,
     updates: u64,
 }
@@ -134,12 +136,23 @@ impl Optimizer {
         let hidden = |info| is_muon.then(|| Hidden::of(info)).flatten();
         Self {
             hidden: parameters.iter().map(hidden).collect(),
+            factors: vec![1.0; parameters.len()],
             config,
             parameters,
             moments,
             precision: Precision::F32,
             updates: 0,
         }
+    }
+
+    /// The same with a factor on the learning rate of each trainable parameter, in their order.
+    ///
+    /// # Panics
+    ///
+    /// Where there are more or fewer factors than parameters.
+    pub fn with_factors(self, factors: Vec<f64>) -> Self {
+        assert_eq!(factors.len(), self.parameters.len(), "one for each");
+        Self { factors, ..self }
     }
 
     /// Clips the gradients to the configured global norm and returns the norm before clipping.
@@ -164,6 +177,7 @@ impl Optimizer {
         parameters::update(model, |value| {
             let i = index;
             index += 1;
+            let lr = lr * self.factors[i];
             let decay = if self.parameters[i].decays {
                 self.config.weight_decay
             } else {
@@ -451,6 +465,35 @@ mod tests {
         assert_eq!(after[1], before[1]);
         assert_ne!(after[0], before[0]);
         assert_ne!(after[2], before[2]);
+    }
+
+    #[test]
+    fn a_factor_scales_the_learning_rate_of_its_parameter() {
+        for kind in [
+            OptimizerKind::AdamW,
+            OptimizerKind::Sgd,
+            OptimizerKind::Muon,
+        ] {
+            let model = model();
+            let step = |factors: Vec<f64>, lr: f64| {
+                let optimizer = Optimizer::new(config(kind, 0.1), &model);
+                let sum = gradients(&model, 0.3);
+                let mut optimizer = optimizer.with_factors(factors);
+                host_tensors(&optimizer.step(model.clone(), sum, lr))
+            };
+            let count = parameters::trainable(&model).len();
+            for slow in 0..count {
+                let mut factors = vec![1.0; count];
+                factors[slow] = 0.25;
+                let mixed = step(factors, 0.1);
+                let (whole, quarter) = (step(vec![1.0; count], 0.1), step(vec![1.0; count], 0.025));
+                for (i, tensor) in mixed.iter().enumerate() {
+                    let expected = if i == slow { &quarter } else { &whole };
+                    assert_eq!(*tensor, expected[i], "{kind:?}");
+                }
+                assert_ne!(whole[slow], quarter[slow], "{kind:?}");
+            }
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::curriculum::{Curriculum, CurriculumConfig, CurriculumError};
 use super::distillation::Distillation;
 use super::ema::{self, Ema};
+use super::finetune::{FinetuneConfig, Start};
 use super::objective::{FORWARD, Objective, TEACHER};
 use super::optimizer::{GradientSum, Optimizer, OptimizerConfig};
 use super::schedule::{Budget, Schedule, ScheduleConfig};
@@ -53,6 +54,8 @@ pub struct TrainConfig {
     pub schedule: ScheduleConfig,
     /// What else changes along the way.
     pub curriculum: CurriculumConfig,
+    /// What is frozen, and how fast the layers learn.
+    pub finetune: FinetuneConfig,
 }
 
 /// What happens during training, for whoever shows it.
@@ -158,6 +161,8 @@ pub struct Trainer<'a> {
     pub distillation: Option<Distillation>,
     /// What goes with the weights.
     pub meta: WeightsMeta,
+    /// Weights to start from; without, they are drawn from the seed.
+    pub init: Option<Start>,
     /// Folder of `best.safetensors` and `last.safetensors`.
     pub weights: PathBuf,
     /// Folder of the saved state.
@@ -222,9 +227,9 @@ impl Run {
     }
 
     /// The weights that are evaluated and shipped.
-    fn shipped(&self) -> Model {
+    fn shipped(&self, finetune: &FinetuneConfig) -> Model {
         match &self.ema {
-            Some(ema) => ema.apply(&self.model),
+            Some(ema) => finetune.keep_frozen(ema.apply(&self.model), &self.model),
             None => burn::module::Module::valid(&self.model),
         }
     }
@@ -321,13 +326,19 @@ impl Trainer<'_> {
     fn begin(&mut self, saved: Option<Saved>, updates_per_epoch: u64) -> Result<Run, TrainError> {
         let device = self.device.clone().autodiff();
         let mut model = self.meta.model.init(self.config.seed, &device);
-        // A saved state brings its whitening along.
-        if let (Some(side), None) = (self.meta.model.whitens(), &saved) {
-            let (pictures, preprocess) = (self.train.pictures(), self.train.preprocess());
-            let covariance = patch_covariance(pictures, preprocess, side)?;
-            model = model.whitened(&covariance, &device);
+        // A saved state brings all of its weights along, weights to start from their whitening.
+        match (&saved, &self.init, self.meta.model.whitens()) {
+            (Some(_), _, _) | (None, None, None) => {}
+            (None, Some(init), _) => model = init.fill(model, &self.meta, &self.device)?,
+            (None, None, Some(side)) => {
+                let (pictures, preprocess) = (self.train.pictures(), self.train.preprocess());
+                let covariance = patch_covariance(pictures, preprocess, side)?;
+                model = model.whitened(&covariance, &device);
+            }
         }
+        model = self.config.finetune.freeze(model);
         let mut optimizer = Optimizer::new(self.config.optimizer.clone(), &model)
+            .with_factors(self.config.finetune.factors(&model))
             .with_precision(self.config.precision);
         let mut objective = Objective::new(
             self.config.label_smoothing,
@@ -468,7 +479,7 @@ impl Trainer<'_> {
     ) -> Result<(), TrainError> {
         let _pause = profile::pause();
         run.weights()?;
-        let shipped = run.shipped();
+        let shipped = run.shipped(&self.config.finetune);
         let report = match &self.val {
             Some(val) => Some(eval::evaluate(
                 &shipped,

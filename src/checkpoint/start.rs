@@ -1,0 +1,173 @@
+//! Weights of one data set as the start of a training on another.
+
+use std::collections::HashMap;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::{CheckpointError, TensorFile, WeightsMeta, floats};
+use crate::model::{Model, ModelConfig, bicubic, is_head, parameters};
+
+impl TensorFile {
+    /// A freshly drawn model of `config` with the tensors of this file, whose metadata is `meta`.
+    ///
+    /// Heads stay as they were drawn unless `keep_heads`, and learned positions are interpolated
+    /// where the grid of tokens is another. Everything else must fit.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, or `Start` with the first tensor that does not fit.
+    pub fn start(
+        &self,
+        meta: &WeightsMeta,
+        fresh: Model,
+        config: &ModelConfig,
+        keep_heads: bool,
+        device: &Device,
+    ) -> Result<Model, CheckpointError> {
+        let tensors = self.tensors()?;
+        let unfit = |reason: String| CheckpointError::Start {
+            path: self.path.clone(),
+            reason,
+        };
+        let taken = |path: &str| keep_heads || !is_head(path);
+        let expected = parameters::shapes(&fresh);
+        let mut found: HashMap<&str, Vec<f32>> = HashMap::new();
+        for (path, shape) in expected.iter().filter(|(path, _)| taken(path)) {
+            let Ok(view) = tensors.tensor(path) else {
+                return Err(unfit(format!("it has no tensor {path}")));
+            };
+            let mut values = floats(&view);
+            if view.shape() != shape.as_slice() {
+                let positions = path.ends_with("position_embedding");
+                match (positions, &meta.model, config) {
+                    (true, ModelConfig::Vit(old), ModelConfig::Vit(new))
+                        if view.shape().last() == shape.last() =>
+                    {
+                        values = positions_for(&values, old.grid(), new.grid(), new.embed_dim);
+                    }
+                    _ => {
+                        return Err(unfit(format!(
+                            "its tensor {path} is {:?}, expected {shape:?}",
+                            view.shape()
+                        )));
+                    }
+                }
+            }
+            if values.len() != shape.iter().product::<usize>() {
+                return Err(unfit(format!(
+                    "its tensor {path} is {:?}, which does not give {shape:?}",
+                    view.shape()
+                )));
+            }
+            found.insert(path, values);
+        }
+        let known = |name: &&str| expected.iter().any(|(path, _)| path == name);
+        let unknown = tensors.names().into_iter().filter(|name| taken(name));
+        if let Some(name) = unknown.filter(|name| !known(name)).min() {
+            return Err(unfit(format!("its tensor {name} has no place here")));
+        }
+        Ok(parameters::replace(fresh, |path, _| {
+            let values = found.remove(path)?;
+            let shape = [values.len()];
+            Some(Tensor::from_data(TensorData::new(values, shape), device))
+        }))
+    }
+}
+
+/// Learned positions for another grid; what comes before the patches' stays.
+fn positions_for(values: &[f32], old: usize, new: usize, width: usize) -> Vec<f32> {
+    let patches = old * old * width;
+    let (first, grid) = values.split_at(values.len().saturating_sub(patches));
+    let mut positions = first.to_vec();
+    positions.extend(bicubic::resample(grid, old, new, width));
+    positions
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use burn::module::Module;
+
+    use super::*;
+    use crate::checkpoint::tests::{meta, saved};
+    use crate::checkpoint::{HostTensor, host_tensors};
+
+    fn tensor<'a>(tensors: &'a [HostTensor], name: &str) -> &'a HostTensor {
+        tensors.iter().find(|t| t.0 == name).unwrap()
+    }
+
+    /// The tiny ViT's weights as the start of `change`d ones.
+    fn start(
+        change: impl FnOnce(&mut ModelConfig),
+        keep_heads: bool,
+    ) -> Result<[Vec<HostTensor>; 3], String> {
+        let (_folder, path, model) = saved();
+        let meta = meta();
+        let mut config = meta.model.clone();
+        change(&mut config);
+        let fresh = config.init(9, &Device::flex().autodiff());
+        let file = TensorFile::open(&path).unwrap();
+        let started = file
+            .start(&meta, fresh.clone(), &config, keep_heads, &Device::flex())
+            .map_err(|e| e.to_string().replace(&path.display().to_string(), "FILE"))?;
+        Ok([model, fresh.valid(), started.valid()].map(|model| host_tensors(&model)))
+    }
+
+    fn vit(config: &mut ModelConfig) -> &mut crate::model::VitConfig {
+        let ModelConfig::Vit(vit) = config else {
+            panic!("the tiny model is a ViT")
+        };
+        vit
+    }
+
+    #[test]
+    fn the_head_is_fresh_and_the_rest_is_taken() {
+        let [old, fresh, started] = start(|config| vit(config).num_classes = 5, false).unwrap();
+        for (tensor_of_start, of_fresh) in started.iter().zip(&fresh) {
+            let name = &tensor_of_start.0;
+            let from = if is_head(name) {
+                of_fresh
+            } else {
+                tensor(&old, name)
+            };
+            assert_eq!(tensor_of_start, from);
+        }
+        assert_eq!(tensor(&started, "Vit.head.bias").1, [5]);
+        // A head of the same classes may stay.
+        let [old, _, started] = start(|_| {}, true).unwrap();
+        assert_eq!(started, old);
+    }
+
+    #[test]
+    fn positions_follow_the_grid_and_the_class_token_keeps_its_own() {
+        let name = "Vit.position_embedding";
+        let [old, _, started] = start(|config| vit(config).image_size = 12, false).unwrap();
+        let (old, new) = (tensor(&old, name), tensor(&started, name));
+        assert_eq!((&old.1[..], &new.1[..]), (&[5, 6][..], &[10, 6][..]));
+        assert_eq!(new.2[..6], old.2[..6]);
+        assert_eq!(new.2[6..], bicubic::resample(&old.2[6..], 2, 3, 6));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let begin = "FILE cannot be the start of this model: ";
+        let end = "; leave the architecture to the weights, or train without --init";
+        let refused = |change: fn(&mut ModelConfig)| {
+            let told = start(change, false).unwrap_err();
+            let told = told.strip_prefix(begin).unwrap();
+            told.strip_suffix(end).unwrap().to_owned()
+        };
+        assert_eq!(
+            refused(|config| vit(config).mlp_dim = 7),
+            "its tensor Vit.blocks.0.mlp.fc1.weight is [6, 5], expected [6, 7]"
+        );
+        assert_eq!(
+            refused(|config| vit(config).depth = 2),
+            "it has no tensor Vit.blocks.1.norm1.gamma"
+        );
+        assert_eq!(
+            refused(|config| vit(config).registers = 0),
+            "its tensor Vit.register_tokens has no place here"
+        );
+    }
+}

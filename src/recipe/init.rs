@@ -1,0 +1,223 @@
+//! Weights to start from, and what a recipe takes from them.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::layers::merge;
+use super::validate::range;
+use super::{Recipe, RecipeError};
+use crate::checkpoint::WeightsMeta;
+use crate::train::{FinetuneConfig, Freeze};
+
+/// Weights of another data set to start from, and how their layers are treated.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InitRecipe {
+    /// Weights file, or the run directory whose best weights they are; without, weights are drawn.
+    pub weights: Option<PathBuf>,
+    /// SHA-256 of the file. A run writes it down; where it is set, no other file will do.
+    pub sha256: Option<String>,
+    /// Learning rates by layer, and what is frozen.
+    #[serde(flatten)]
+    pub finetune: FinetuneConfig,
+}
+
+impl InitRecipe {
+    pub(super) fn validate(&self) -> Result<(), RecipeError> {
+        let FinetuneConfig {
+            layer_decay,
+            freeze,
+        } = self.finetune;
+        if !(layer_decay > 0.0 && layer_decay <= 1.0) {
+            return Err(range(
+                "init.layer_decay",
+                layer_decay,
+                "more than 0, at most 1",
+            ));
+        }
+        if self.weights.is_none() && freeze != Freeze::None {
+            return Err(range(
+                "init.freeze",
+                freeze,
+                "none without weights to start from, since a random layer has to learn; name some with --init",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Fields of an architecture that say nothing of the shape of its weights, and so may differ.
+const FREE: [&str; 2] = ["drop_path", "init"];
+
+/// What a recipe takes from weights: the architecture, and how pictures are prepared.
+pub(super) fn layer(meta: &WeightsMeta) -> Table {
+    let mut model = Table::try_from(&meta.model).expect("a configuration is plain data");
+    for follows in ["family", "variant", "image_size", "num_classes"] {
+        model.remove(follows);
+    }
+    model.insert("name".to_owned(), Value::String(meta.name.clone()));
+    let preprocess = Table::try_from(&meta.preprocess).expect("preprocessing is plain data");
+    let mut layer = Table::new();
+    layer.insert("model".to_owned(), Value::Table(model));
+    layer.insert("preprocess".to_owned(), Value::Table(preprocess));
+    layer
+}
+
+/// Refuses an architecture that was asked for and is not that of the weights.
+pub(super) fn check(
+    weights: &Path,
+    theirs: &Table,
+    asked: &[(String, Table)],
+) -> Result<(), RecipeError> {
+    let mut stated = Table::new();
+    for (_, table) in asked {
+        merge(&mut stated, table.clone());
+    }
+    let model = |table: &Table| table.get("model").and_then(Value::as_table).cloned();
+    let (Some(theirs), Some(stated)) = (model(theirs), model(&stated)) else {
+        return Ok(());
+    };
+    for (key, value) in &stated {
+        let of_weights = theirs.get(key);
+        if !FREE.contains(&key.as_str()) && of_weights != Some(value) {
+            let found = of_weights.map_or("no such thing".to_owned(), Value::to_string);
+            return Err(RecipeError::Value {
+                reason: format!(
+                    "model.{key} is {value}, and the weights {} have {found}: leave it out, or train without --init",
+                    weights.display()
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+impl Recipe {
+    /// The file to start from and its hash, once a run has written it down.
+    pub fn origin(&self) -> Option<(&Path, &str)> {
+        self.init
+            .weights
+            .as_deref()
+            .zip(self.init.sha256.as_deref())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::data::{Preprocess, Resize};
+    use crate::model::ModelConfig;
+    use crate::recipe::Layers;
+
+    fn meta() -> WeightsMeta {
+        let ModelConfig::Vit(mut vit) = ModelConfig::preset("vit-micro", 28, None, 7).unwrap()
+        else {
+            panic!("vit-micro is a ViT")
+        };
+        vit.depth = 3;
+        WeightsMeta {
+            name: "vit-micro".to_owned(),
+            model: ModelConfig::Vit(vit),
+            classes: (0..7).map(|i| i.to_string()).collect(),
+            preprocess: Preprocess {
+                image_size: 28,
+                resize: Resize::Pad,
+                mean: [0.1, 0.2, 0.3],
+                std: [0.4, 0.5, 0.6],
+            },
+            temperature: 1.0,
+            epoch: 1,
+            val_top1: None,
+            calibration: None,
+        }
+    }
+
+    fn resolve(set: &[&str]) -> Result<Recipe, String> {
+        let layers = Layers {
+            set: set.iter().map(|s| (*s).to_owned()).collect(),
+            ..Layers::default()
+        };
+        let resolved = layers.resolve_from(Some((Path::new("FILE"), &meta())));
+        resolved.map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn architecture_and_preprocessing_come_from_the_weights() {
+        let recipe = resolve(&["train.epochs=3"]).unwrap();
+        let theirs = meta();
+        assert_eq!(recipe.preprocess.image_size, Some(28));
+        assert_eq!(recipe.preprocess.resize, Resize::Pad);
+        assert_eq!(recipe.preprocess.mean, Some(theirs.preprocess.mean));
+        assert_eq!(recipe.model_config(28, 7).unwrap(), theirs.model);
+        // Written down, it is a recipe that needs the weights no more.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(&path, recipe.to_toml()).unwrap();
+        assert_eq!(Recipe::load(&path).unwrap(), recipe);
+    }
+
+    #[test]
+    fn what_is_stated_wins_where_the_weights_still_fit() {
+        let recipe = resolve(&[
+            "preprocess.image_size=32",
+            "preprocess.std=[0.5, 0.5, 0.5]",
+            "model.drop_path=0.25",
+            "model.depth=3",
+        ])
+        .unwrap();
+        let ModelConfig::Vit(vit) = recipe.model_config(32, 2).unwrap() else {
+            panic!("it stays a ViT")
+        };
+        assert_eq!((vit.image_size, vit.depth, vit.num_classes), (32, 3, 2));
+        assert_eq!(vit.drop_path, 0.25);
+        assert_eq!(recipe.preprocess.std, Some([0.5; 3]));
+    }
+
+    #[test]
+    fn another_architecture_is_refused() {
+        let end = ": leave it out, or train without --init";
+        for (set, told) in [
+            (
+                "model.name=vit-w1",
+                "model.name is \"vit-w1\", and the weights FILE have \"vit-micro\"",
+            ),
+            (
+                "model.depth=4",
+                "model.depth is 4, and the weights FILE have 3",
+            ),
+            (
+                "model.patch_size=7",
+                "model.patch_size is 7, and the weights FILE have 4",
+            ),
+            (
+                "model.width=7",
+                "model.width is 7, and the weights FILE have no such thing",
+            ),
+        ] {
+            assert_eq!(resolve(&[set]).unwrap_err(), format!("recipe: {told}{end}"));
+        }
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        let plain = |set: &str| {
+            let layers = Layers {
+                set: vec![set.to_owned()],
+                ..Layers::default()
+            };
+            layers.resolve().unwrap_err().to_string()
+        };
+        assert_eq!(
+            plain("init.layer_decay=0"),
+            "init.layer_decay is 0: expected more than 0, at most 1"
+        );
+        assert_eq!(
+            plain("init.freeze=backbone"),
+            "init.freeze is backbone: expected none without weights to start from, since a random layer has to learn; name some with --init"
+        );
+        assert!(plain("init.freeze=half").contains("\"half\" is nothing to freeze"));
+    }
+}

@@ -1,0 +1,45 @@
+//! Weights that a recipe starts from: found, and what the recipe takes from them.
+
+use std::path::PathBuf;
+
+use super::{RunError, find_weights};
+use crate::checkpoint::{TensorFile, WeightsMeta};
+use crate::recipe::{Layers, Recipe};
+use crate::train::Start;
+
+/// Resolves a recipe whose architecture and preprocessing are, unless stated, those of the weights
+/// that it starts from, if it does.
+///
+/// # Errors
+///
+/// [`RunError`]: weights that are none, and whatever [`Layers::resolve`] refuses.
+pub fn resolve(layers: &Layers) -> Result<Recipe, RunError> {
+    let Some(path) = layers.init_weights()? else {
+        return Ok(layers.resolve()?);
+    };
+    let weights = find_weights(&path)?;
+    let meta: WeightsMeta = TensorFile::open(&weights)?.meta()?;
+    Ok(layers.resolve_from(Some((&path, &meta)))?)
+}
+
+/// The weights that a recipe starts from, and writes their hash into it.
+pub(super) fn open(recipe: &mut Recipe) -> Result<Option<Start>, RunError> {
+    let Some(path) = &recipe.init.weights else {
+        return Ok(None);
+    };
+    let weights: PathBuf = find_weights(path)?;
+    let file = TensorFile::open(&weights)?;
+    let meta = file.meta()?;
+    let found = file.sha256();
+    match &recipe.init.sha256 {
+        Some(expected) if *expected != found => Err(RunError::OtherStart {
+            path: weights,
+            found,
+            expected: expected.clone(),
+        }),
+        _ => {
+            recipe.init.sha256 = Some(found);
+            Ok(Some(Start { file, meta }))
+        }
+    }
+}

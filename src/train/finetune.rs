@@ -1,0 +1,242 @@
+//! Training that starts from weights of another data set: what is frozen, and how fast the rest
+//! learns.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{CheckpointError, TensorFile, WeightsMeta};
+use crate::model::{Layers, Model, freeze, is_head, parameters};
+
+/// How the layers of a model that has learned already are treated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FinetuneConfig {
+    /// Layer-wise learning-rate decay (Clark et al. 2020; Bao et al. 2022, BEiT): a layer learns at
+    /// lr·decay^(depth + 1 − layer), the head at lr. 1 turns it off.
+    pub layer_decay: f64,
+    /// What does not learn at all.
+    pub freeze: Freeze,
+}
+
+impl Default for FinetuneConfig {
+    fn default() -> Self {
+        Self {
+            layer_decay: 1.0,
+            freeze: Freeze::None,
+        }
+    }
+}
+
+/// The part of a model that stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "FreezeText", into = "FreezeText")]
+pub enum Freeze {
+    /// Nothing.
+    None,
+    /// The embedding or stem, and this many blocks or stages after it; never the head.
+    Blocks(usize),
+    /// Everything but the head: a linear probe.
+    Backbone,
+}
+
+/// As recipes write it.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum FreezeText {
+    Blocks(usize),
+    Name(String),
+}
+
+impl TryFrom<FreezeText> for Freeze {
+    type Error = String;
+
+    fn try_from(text: FreezeText) -> Result<Self, String> {
+        match text {
+            FreezeText::Blocks(blocks) => Ok(Self::Blocks(blocks)),
+            FreezeText::Name(name) => match name.as_str() {
+                "none" => Ok(Self::None),
+                "backbone" => Ok(Self::Backbone),
+                _ => Err(format!(
+                    "{name:?} is nothing to freeze: expected \"none\", \"backbone\" or a number of blocks"
+                )),
+            },
+        }
+    }
+}
+
+impl From<Freeze> for FreezeText {
+    fn from(freeze: Freeze) -> Self {
+        match freeze {
+            Freeze::Blocks(blocks) => Self::Blocks(blocks),
+            Freeze::None | Freeze::Backbone => Self::Name(freeze.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Freeze {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Blocks(blocks) => write!(f, "{blocks}"),
+            Self::Backbone => f.write_str("backbone"),
+        }
+    }
+}
+
+impl FinetuneConfig {
+    fn is_frozen(&self, layers: &Layers, path: &str) -> bool {
+        match self.freeze {
+            Freeze::None => false,
+            Freeze::Blocks(blocks) => !is_head(path) && layers.layer(path) <= blocks,
+            Freeze::Backbone => !is_head(path),
+        }
+    }
+
+    /// The model with its frozen part fixed; nothing runs backward through what lies below all that
+    /// learns.
+    pub fn freeze(&self, model: Model) -> Model {
+        if self.freeze == Freeze::None {
+            return model;
+        }
+        let layers = Layers::of(&model);
+        freeze(model, |path| self.is_frozen(&layers, path))
+    }
+
+    /// The factor on the learning rate of each trainable tensor, in the order of
+    /// [`parameters::trainable`].
+    pub fn factors(&self, model: &Model) -> Vec<f64> {
+        let layers = Layers::of(model);
+        parameters::trainable(model)
+            .iter()
+            .map(|info| {
+                let above = layers.last() - layers.layer(&info.path);
+                self.layer_decay.powi(above as i32)
+            })
+            .collect()
+    }
+
+    /// `averaged` with the frozen tensors of `model`: an average of equal numbers may differ from
+    /// them in the last place.
+    pub(super) fn keep_frozen(&self, averaged: Model, model: &Model) -> Model {
+        if self.freeze == Freeze::None {
+            return averaged;
+        }
+        let layers = Layers::of(&averaged);
+        let mut frozen: HashMap<String, Tensor<1>> = parameters::values(&model.valid())
+            .into_iter()
+            .filter(|(path, _)| self.is_frozen(&layers, path))
+            .collect();
+        parameters::replace(averaged, |path, _| frozen.remove(path))
+    }
+}
+
+/// Weights that a training starts from.
+#[derive(Debug)]
+pub struct Start {
+    /// Their file.
+    pub file: TensorFile,
+    /// What it says of itself.
+    pub meta: WeightsMeta,
+}
+
+impl Start {
+    /// The freshly drawn model of `meta` with these weights; the head is taken where the classes
+    /// are the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`TensorFile::start`].
+    pub fn fill(
+        &self,
+        fresh: Model,
+        meta: &WeightsMeta,
+        device: &Device,
+    ) -> Result<Model, CheckpointError> {
+        let keep_heads = self.meta.classes == meta.classes;
+        self.file
+            .start(&self.meta, fresh, &meta.model, keep_heads, device)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::ModelConfig;
+
+    fn model(name: &str) -> Model {
+        let config = ModelConfig::preset(name, 8, None, 3).unwrap();
+        config.init(0, &Device::flex().autodiff())
+    }
+
+    fn config(layer_decay: f64, freeze: Freeze) -> FinetuneConfig {
+        FinetuneConfig {
+            layer_decay,
+            freeze,
+        }
+    }
+
+    #[test]
+    fn the_learning_rate_falls_from_the_head_down() {
+        let model = model("vit-micro");
+        let factors = config(0.5, Freeze::None).factors(&model);
+        for (info, factor) in parameters::trainable(&model).iter().zip(factors) {
+            let expected = match info.path.split('.').collect::<Vec<_>>()[1..] {
+                ["blocks", i, ..] => [1.0 / 16.0, 0.125, 0.25, 0.5][i.parse::<usize>().unwrap()],
+                ["norm" | "head", ..] => 1.0,
+                _ => 1.0 / 32.0,
+            };
+            assert_eq!(factor, expected, "{}", info.path);
+        }
+        let flat = config(1.0, Freeze::None).factors(&model);
+        assert!(flat.iter().all(|&factor| factor == 1.0));
+    }
+
+    #[test]
+    fn the_first_blocks_freeze_with_all_below_them() {
+        let learning = |name: &str, freeze: Freeze| -> Vec<String> {
+            let model = config(1.0, freeze).freeze(model(name));
+            let infos = parameters::trainable(&model);
+            infos.into_iter().map(|info| info.path).collect()
+        };
+        let left = learning("vit-micro", Freeze::Blocks(3));
+        assert!(
+            left.iter().all(|path| path.starts_with("Vit.blocks.3.")
+                || path.starts_with("Vit.norm.")
+                || path.starts_with("Vit.head.")),
+            "{left:?}"
+        );
+        assert_eq!(
+            left.iter().filter(|path| path.contains("blocks")).count(),
+            12
+        );
+        assert_eq!(
+            learning("resnet9", Freeze::Blocks(99)),
+            ["Resnet9.head.weight", "Resnet9.head.bias"]
+        );
+        assert_eq!(
+            learning("vit-micro", Freeze::Backbone),
+            ["Vit.head.weight", "Vit.head.bias"]
+        );
+    }
+
+    #[test]
+    fn recipes_write_it_as_a_word_or_a_number() {
+        for (freeze, text) in [
+            (Freeze::None, "\"none\""),
+            (Freeze::Backbone, "\"backbone\""),
+            (Freeze::Blocks(3), "3"),
+        ] {
+            assert_eq!(serde_json::to_string(&freeze).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Freeze>(text).unwrap(), freeze);
+        }
+        let error = serde_json::from_str::<Freeze>("\"half\"").unwrap_err();
+        assert!(error.to_string().starts_with(
+            "\"half\" is nothing to freeze: expected \"none\", \"backbone\" or a number of blocks"
+        ));
+    }
+}
