@@ -5,6 +5,7 @@
 //! not at all. This module refuses to guess: a tensor that is missing, unknown, of another shape,
 //! or changed since it was written is an error.
 
+mod float16;
 mod start;
 
 use std::collections::HashMap;
@@ -27,6 +28,10 @@ use thiserror::Error;
 use crate::data::Preprocess;
 use crate::metrics::Calibration;
 use crate::model::{Model, ModelConfig, parameters};
+
+use float16::floats;
+
+pub use float16::save_half;
 
 /// What can go wrong with a file of tensors.
 #[derive(Debug, Error)]
@@ -177,9 +182,20 @@ pub fn begin_to_load_weights(
     path: &Path,
     device: &Device,
 ) -> Result<(Checkpoint, HashCheck), CheckpointError> {
-    let file = TensorFile::open(path)?;
+    begin_to_load(&TensorFile::open(path)?, device)
+}
+
+/// [`begin_to_load_weights`] of a file that is here already.
+///
+/// # Errors
+///
+/// As for [`begin_to_load_weights`].
+pub fn begin_to_load(
+    file: &TensorFile,
+    device: &Device,
+) -> Result<(Checkpoint, HashCheck), CheckpointError> {
     let (meta, check) = file.unchecked_meta()?;
-    let loaded = build(&file, meta, device);
+    let loaded = build(file, meta, device);
     if loaded.is_err() {
         // A file that was changed is called that, not what the change made of it.
         check.wait()?;
@@ -393,7 +409,7 @@ fn hash_place(file: &[u8]) -> Option<Range<usize>> {
     (place.end <= file.len()).then_some(place)
 }
 
-/// A mapped safetensors file.
+/// A safetensors file, mapped or in the program itself.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
@@ -428,6 +444,14 @@ impl TensorFile {
             path: path.to_owned(),
             bytes: Bytes::from_owner(map),
         })
+    }
+
+    /// A file that is part of the program; `name` is for messages.
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Self {
+        Self {
+            path: name.into(),
+            bytes: Bytes::from_static(bytes),
+        }
     }
 
     fn corrupt(&self, reason: impl ToString) -> CheckpointError {
@@ -512,7 +536,9 @@ impl TensorFile {
         let Ok(view) = tensors.tensor(name) else {
             return Ok(None);
         };
-        Ok(Some(floats(&view)))
+        let values = floats(&view);
+        let unread = || self.corrupt(format!("tensor {name} is {:?}", view.dtype()));
+        values.ok_or_else(unread).map(Some)
     }
 
     /// The model with every tensor taken from this file.
@@ -542,10 +568,12 @@ impl TensorFile {
             let Ok(view) = tensors.tensor(&name) else {
                 return Err(self.mismatch(format!("tensor {name} is missing")));
             };
-            if view.shape() != shape.as_slice() || view.dtype() != Dtype::F32 {
+            let known = matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16);
+            if view.shape() != shape.as_slice() || !known {
+                let found = format!("{:?}", view.dtype());
+                let expected = if known { &found } else { "F32, F16 or BF16" };
                 return Err(self.mismatch(format!(
-                    "tensor {name} is {:?} {:?}, expected F32 {shape:?}",
-                    view.dtype(),
+                    "tensor {name} is {found} {:?}, expected {expected} {shape:?}",
                     view.shape()
                 )));
             }
@@ -563,32 +591,28 @@ impl TensorFile {
         }
         Ok(parameters::replace(model, |path, _| {
             let view = tensors.tensor(&format!("{prefix}{path}")).ok()?;
-            Some(Tensor::from_data(self.data(&view), device))
+            Some(Tensor::from_data(self.data(&view)?, device))
         }))
     }
 
-    /// A tensor's values, flat: in the map, where they lie there as this processor reads them.
+    /// A tensor's values, flat, if it is of a type that is read: in the map, where they lie there as this processor reads them.
     /// Whoever changes them gets a copy from Burn.
     ///
     /// A copy would cost a cold start twice: the copying, and fresh memory for the kernel to clear.
-    fn data(&self, view: &TensorView<'_>) -> TensorData {
-        let shape = [view.data().len() / size_of::<f32>()];
-        let in_place =
-            cfg!(target_endian = "little") && view.data().as_ptr().cast::<f32>().is_aligned();
+    fn data(&self, view: &TensorView<'_>) -> Option<TensorData> {
+        let in_place = cfg!(target_endian = "little")
+            && view.dtype() == Dtype::F32
+            && view.data().as_ptr().cast::<f32>().is_aligned();
         if !in_place {
-            return TensorData::new(floats(view), shape);
+            let values = floats(view)?;
+            let shape = [values.len()];
+            return Some(TensorData::new(values, shape));
         }
+        let shape = [view.data().len() / size_of::<f32>()];
         let bytes = self.bytes.slice_ref(view.data());
         let bytes = burn::tensor::Bytes::from_shared(bytes, AllocationProperty::Other);
-        TensorData::from_bytes(bytes, shape, DType::F32)
+        Some(TensorData::from_bytes(bytes, shape, DType::F32))
     }
-}
-
-fn floats(view: &TensorView<'_>) -> Vec<f32> {
-    view.data()
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect()
 }
 
 #[cfg(test)]
@@ -653,11 +677,11 @@ pub(crate) mod tests {
         (folder, path, model)
     }
 
-    fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
+    pub(crate) fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
         load_weights(path, &Device::flex())
     }
 
-    fn message(path: &Path) -> String {
+    pub(crate) fn message(path: &Path) -> String {
         let error = load(path).unwrap_err().to_string();
         error.replace(&path.display().to_string(), "FILE")
     }
@@ -697,6 +721,35 @@ pub(crate) mod tests {
         fs::write(&path, &cut).unwrap();
         assert!(save_meta(&path, &meta()).is_err());
         assert_eq!(fs::read(&path).unwrap(), cut);
+    }
+
+    #[test]
+    fn a_file_within_the_program_loads_like_one_on_disk() {
+        let (_folder, path, model) = saved();
+        let whole = fs::read(&path).unwrap();
+        let embed = |bytes: &[u8]| {
+            let bytes: &'static [u8] = Box::leak(bytes.to_vec().into_boxed_slice());
+            let file = TensorFile::embedded("tiny", bytes);
+            let (checkpoint, check) = begin_to_load(&file, &Device::flex())?;
+            check.wait()?;
+            Ok::<_, CheckpointError>(checkpoint)
+        };
+        // Wherever the linker puts it.
+        for shift in 0..4 {
+            let shifted = [&[0; 4][..shift], &whole].concat();
+            let bytes: &'static [u8] = Box::leak(shifted.into_boxed_slice());
+            let file = TensorFile::embedded("tiny", &bytes[shift..]);
+            let (checkpoint, check) = begin_to_load(&file, &Device::flex()).unwrap();
+            check.wait().unwrap();
+            assert_eq!(host_tensors(&checkpoint.model), host_tensors(&model));
+        }
+        let mut changed = whole;
+        *changed.last_mut().unwrap() ^= 1;
+        let error = embed(&changed).unwrap_err().to_string();
+        assert!(
+            error.starts_with("tiny was changed after it was written"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -786,13 +839,13 @@ pub(crate) mod tests {
         let file = TensorFile::open(&path).unwrap();
         let view = file.tensors().unwrap();
         let view = view.tensor("Vit.head.weight").unwrap();
-        let data = file.data(&view);
+        let data = file.data(&view).unwrap();
         assert_eq!(data.as_bytes().as_ptr(), view.data().as_ptr());
 
         // The only owner of a tensor may change it in place.
         let tensor = Tensor::<1>::from_data(data, &Device::flex());
         let changed = host(tensor.add_scalar(1.0));
-        let expected: Vec<f32> = floats(&view).iter().map(|x| x + 1.0).collect();
+        let expected: Vec<f32> = floats(&view).unwrap().iter().map(|x| x + 1.0).collect();
         assert_eq!(changed, expected);
         assert_eq!(fs::read(&path).unwrap(), whole);
     }

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::checkpoint::{self, Checkpoint, CheckpointError, HashCheck};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, HashCheck, TensorFile};
 use crate::data::{DecodeLimits, RawPicture, decode};
 use crate::metrics::{self, Calibration};
 use crate::ops::{Precision, Prepared};
@@ -61,7 +61,16 @@ impl Classifier {
     ///
     /// [`CheckpointError`].
     pub fn load(weights: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        let (checkpoint, check) = checkpoint::begin_to_load_weights(weights, device)?;
+        Self::of(&TensorFile::open(weights)?, device)
+    }
+
+    /// [`load`](Self::load) from a file that is here already.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`].
+    pub fn of(file: &TensorFile, device: &Device) -> Result<Self, CheckpointError> {
+        let (checkpoint, check) = checkpoint::begin_to_load(file, device)?;
         Ok(Self {
             checkpoint,
             check,

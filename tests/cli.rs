@@ -66,6 +66,7 @@ fn help_is_one_screen_and_more_on_request() {
         "eval",
         "calibrate",
         "classify",
+        "export",
         "compare",
         "devices",
         "data",
@@ -92,6 +93,7 @@ fn help_is_one_screen_and_more_on_request() {
       eval       Measure a model on a split: accuracy, confusion, calibration
       calibrate  Fit a model's confidence to the validation split, and keep it with the weights
       classify   Name what pictures show [alias: predict]
+      export     Write weights to hand on, of half the size if wished, proven to answer the same
       compare    Train models under one budget, or set finished runs side by side
       devices    List what this machine can compute on, each one tried
       data       List, inspect, check or download data sets

@@ -1,4 +1,5 @@
-//! What the real binary does with finished weights: calibrate them, abstain by them, start from them.
+//! What the real binary does with finished weights: calibrate them, abstain by them, start from
+//! them, hand them on.
 #![allow(clippy::unwrap_used)]
 
 // Each test file uses its own part of what the support offers.
@@ -240,4 +241,87 @@ fn weights_that_cannot_be_a_start_are_refused() {
         &place.run("train --resume run --init run --device cpu"),
         "--resume continues run with its own recipe: init.weights cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
     );
+}
+
+#[test]
+fn weights_are_handed_on_whole_or_halved() {
+    let place = copy();
+    let size = |file: &str| fs::metadata(place.path(file)).unwrap().len();
+    place.run("export run whole.safetensors").ok();
+    assert_eq!(
+        fs::read(place.path("whole.safetensors")).unwrap(),
+        fs::read(place.path(FILES[0])).unwrap()
+    );
+    let said = place.run("export run half.safetensors --half --json").ok();
+    let told = said.json();
+    assert_eq!(told["bytes"], size("half.safetensors"));
+    assert_eq!(told["bytes_before"], size(FILES[0]));
+    assert!(size("half.safetensors") < size(FILES[0]) * 3 / 4, "{told}");
+    let differs = told["largest_probability_difference"].as_f64().unwrap();
+    assert!(differs > 0.0 && differs <= 0.01, "{told}");
+
+    // Whatever takes weights takes these.
+    let score = |weights: &str| {
+        let said = place.run(&format!("classify {weights} pets/cat/03.png --json"));
+        said.ok().json()[0]["predictions"][0]["score"]
+            .as_f64()
+            .unwrap()
+    };
+    assert!((score("half.safetensors") - score("run")).abs() < 0.01);
+    place
+        .run("train --data pets --init half.safetensors --epochs 1 --out b --device cpu")
+        .ok();
+
+    fails(
+        &place.run("export run half.safetensors"),
+        "half.safetensors exists: name another file, or remove it first",
+    );
+    fails(
+        &place.run("export run weights.bin"),
+        "weights.bin: weights are written to a name that ends in .safetensors, by which they are known again",
+    );
+    let said = place.run("export run nowhere/half.safetensors");
+    let start = "error: cannot write nowhere/half.safetensors: No such file or directory";
+    assert!(said.code == 1 && said.err.starts_with(start), "{said:#?}");
+}
+
+#[test]
+fn classify_tells_weights_from_pictures() {
+    let place = copy();
+    let files = |line: &str| -> Vec<String> {
+        let json = place.run(&format!("classify {line} --json")).ok().json();
+        let files = json.as_array().unwrap().iter();
+        files
+            .map(|one| one["file"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let one = ["pets/cat/00.png"];
+    assert_eq!(files("run pets/cat/00.png"), one);
+    assert_eq!(files("run/weights/last.safetensors pets/cat/00.png"), one);
+    assert_eq!(files("--weights run pets/cat/00.png"), one);
+    assert_eq!(files("pets/cat/00.png --weights run"), one);
+    // A run holds pictures too, and is still one.
+    assert_eq!(files("run run/example.png"), ["run/example.png"]);
+    for first in [
+        "pets/cat/00.png",
+        "pets",
+        "pets/*/00.png",
+        "-",
+        "nowhere.jpg",
+    ] {
+        fails(
+            &place.run(&format!("classify {first}")),
+            &format!(
+                "{first}: pictures, but no weights to classify them with; name a run directory or a .safetensors file first, as in `vitrine classify runs/NAME {first}`"
+            ),
+        );
+    }
+    for first in ["run", "run/weights/best.safetensors", "nowhere"] {
+        fails(
+            &place.run(&format!("classify {first}")),
+            &format!(
+                "{first}: weights, but no picture to classify; name some, as in `vitrine classify {first} PICTURE`"
+            ),
+        );
+    }
 }

@@ -36,7 +36,9 @@ impl TensorFile {
             let Ok(view) = tensors.tensor(path) else {
                 return Err(unfit(format!("it has no tensor {path}")));
             };
-            let mut values = floats(&view);
+            let Some(mut values) = floats(&view) else {
+                return Err(unfit(format!("its tensor {path} is {:?}", view.dtype())));
+            };
             if view.shape() != shape.as_slice() {
                 let positions = path.ends_with("position_embedding");
                 match (positions, &meta.model, config) {

@@ -22,13 +22,17 @@ const NOT_SURE: &str = "not sure";
 
 /// Prints the most probable labels of each picture.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "vitrine classify [OPTIONS] <RUN|WEIGHTS> <INPUT>...\n       vitrine classify [OPTIONS] --weights <RUN|WEIGHTS> <INPUT>..."
+)]
 pub struct ClassifyArgs {
-    /// Run directory or .safetensors file.
-    #[arg(value_name = "RUN|WEIGHTS")]
-    weights: PathBuf,
-    /// Picture files, folders, globs, or - for a picture on standard input.
+    /// Picture files, folders, globs, or - for a picture on standard input; before them, a run
+    /// directory or a .safetensors file.
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<String>,
+    /// Run directory or .safetensors file, where it does not come before the inputs.
+    #[arg(long, value_name = "RUN|WEIGHTS")]
+    weights: Option<PathBuf>,
     /// Labels a picture.
     #[arg(long, default_value_t = 5, value_name = "K", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     topk: u32,
@@ -48,10 +52,11 @@ pub struct ClassifyArgs {
 
 /// Runs the command.
 pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
+    let (weights, inputs) = told_apart(args.weights, args.inputs)?;
     let device = device::select(args.device)?;
-    let classifier = Classifier::load(&run::find_weights(&args.weights)?, &device.device)?;
+    let classifier = Classifier::load(&run::find_weights(&weights)?, &device.device)?;
     let threshold = match args.abstain {
-        Some(rate) => Some(threshold(&classifier, rate, &args.weights)?),
+        Some(rate) => Some(threshold(&classifier, rate, &weights)?),
         None => None,
     };
     let mut failed = 0;
@@ -63,7 +68,7 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         Ok(())
     };
     let mut files = Vec::new();
-    for input in &args.inputs {
+    for input in &inputs {
         match expand(input) {
             Ok(found) => files.extend(found),
             Err(error) => fail(&error)?,
@@ -109,6 +114,41 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         return Ok(Done::Partly);
     }
     Ok(Done::Success)
+}
+
+/// The weights, and the pictures: what comes first is weights where nothing else names them.
+fn told_apart(
+    weights: Option<PathBuf>,
+    mut inputs: Vec<String>,
+) -> anyhow::Result<(PathBuf, Vec<String>)> {
+    if let Some(weights) = weights {
+        return Ok((weights, inputs));
+    }
+    let first = inputs.remove(0);
+    if looks_like_pictures(&first) {
+        bail!(
+            "{first}: pictures, but no weights to classify them with; name a run directory or a .safetensors file first, as in `vitrine classify runs/NAME {first}`"
+        );
+    }
+    if inputs.is_empty() {
+        bail!(
+            "{first}: weights, but no picture to classify; name some, as in `vitrine classify {first} PICTURE`"
+        );
+    }
+    Ok((first.into(), inputs))
+}
+
+/// Whether an argument means pictures and no weights: by its name where it is a file, by what is in
+/// it where it is a folder.
+fn looks_like_pictures(input: &str) -> bool {
+    let path = Path::new(input);
+    if path.is_dir() {
+        let files = ["recipe.toml", "weights/best.safetensors"];
+        let is_run = files.iter().any(|file| path.join(file).is_file());
+        return !is_run && data::picture_files(path).is_ok_and(|files| !files.is_empty());
+    }
+    let is_glob = !path.exists() && input.contains(['*', '?', '[']);
+    input == "-" || is_glob || data::is_picture_name(path)
 }
 
 /// Reads an error rate, `5%` or `0.05`.

@@ -6,6 +6,7 @@ mod compare;
 mod data;
 mod devices;
 mod eval;
+mod export;
 mod plot;
 mod progress;
 mod train;
@@ -39,6 +40,8 @@ enum Command {
     /// Name what pictures show.
     #[command(visible_alias = "predict")]
     Classify(classify::ClassifyArgs),
+    /// Write weights to hand on, of half the size if wished, proven to answer the same.
+    Export(export::ExportArgs),
     /// Train models under one budget, or set finished runs side by side.
     Compare(compare::CompareArgs),
     /// List what this machine can compute on, each one tried.
@@ -84,6 +87,7 @@ pub fn main() -> u8 {
         Command::Eval(args) => eval::run(args),
         Command::Calibrate(args) => calibrate::run(args),
         Command::Classify(args) => classify::run(args),
+        Command::Export(args) => export::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Devices(args) => devices::run(&args).map(|()| Done::Success),
         Command::Data(args) => data::run(args),

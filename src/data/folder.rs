@@ -18,6 +18,12 @@ pub(super) const EXTENSIONS: [&str; 21] = [
     "png", "pnm", "ppm", "qoi", "tga", "tif", "tiff", "webp",
 ];
 
+/// Whether a file's name is that of a picture, by its extension.
+pub fn is_picture_name(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
+}
+
 /// Files that end so are not looked into. Purely to spare reads: their first bytes would say the same.
 const NOT_PICTURES: [&str; 12] = [
     "csv", "db", "htm", "html", "ini", "json", "md", "py", "txt", "xml", "yaml", "yml",

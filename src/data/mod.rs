@@ -32,7 +32,7 @@ pub mod verify;
 pub use augment::{AugmentConfig, Flip, Policy};
 pub use decode::{DecodeError, DecodeLimits, decode};
 pub use error::DataError;
-pub use folder::picture_files;
+pub use folder::{is_picture_name, picture_files};
 pub use loader::{Batch, Batches, EvalLoader, Shard, Targets, TrainLoader, View};
 pub use patches::patch_covariance;
 pub use pictures::{Pictures, PicturesOptions};

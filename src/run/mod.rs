@@ -5,6 +5,7 @@
 mod calibrate;
 mod dir;
 mod evaluate;
+mod export;
 mod finish;
 mod info;
 mod init;
@@ -34,6 +35,7 @@ use crate::train::{
 pub use calibrate::{Calibrated, calibrate};
 pub use dir::{RunDir, find_weights, next_free};
 pub use evaluate::{Answers, EvaluateOptions, Evaluated, TtaReport, answer, evaluate};
+pub use export::{Exported, PICTURES as EXPORT_PICTURES, export};
 pub use finish::{accuracy_line, history, recorded, redraw, write_evaluation};
 pub use info::{COMMIT, RunInfo};
 pub use init::resolve;
@@ -175,6 +177,30 @@ pub enum RunError {
         found: String,
         /// The recipe's.
         expected: String,
+    },
+    /// The name of a file to write says that it is something else.
+    #[error(
+        "{path}: weights are written to a name that ends in .safetensors, by which they are known again"
+    )]
+    NotSafetensors {
+        /// As given.
+        path: PathBuf,
+    },
+    /// There is a file already.
+    #[error("{path} exists: name another file, or remove it first")]
+    Exists {
+        /// As given.
+        path: PathBuf,
+    },
+    /// A copy of weights answers differently.
+    #[error(
+        "the copy {path} answered differently and is removed: a probability differs by {difference:.3}, expected at most 0.01; export without --half"
+    )]
+    Differs {
+        /// The copy.
+        path: PathBuf,
+        /// Largest difference of a probability.
+        difference: f64,
     },
     /// Two runs answered for other pictures.
     #[error(
@@ -391,6 +417,7 @@ pub fn measure_update<'a>(
     Ok(seconds_per_update(
         &plan.model,
         &recipe.optimizer,
+        &recipe.init.finetune,
         distillation(recipe, plan, precision, devices)?,
         recipe.train.batch_size.min(plan.splits.train.len()),
         recipe.train.accumulate,

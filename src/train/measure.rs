@@ -5,6 +5,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 
 use super::distillation::Distillation;
+use super::finetune::FinetuneConfig;
 use super::objective::Objective;
 use super::optimizer::{GradientSum, Optimizer, OptimizerConfig};
 use crate::data::{Batch, Targets};
@@ -13,9 +14,11 @@ use crate::ops::Precision;
 
 /// Seconds of one optimizer update over `accumulate` batches of `batch_size` pictures of noise,
 /// after one that is not counted.
+#[allow(clippy::too_many_arguments)]
 pub fn seconds_per_update(
     model: &ModelConfig,
     optimizer: &OptimizerConfig,
+    finetune: &FinetuneConfig,
     distillation: Option<Distillation>,
     batch_size: usize,
     accumulate: usize,
@@ -33,7 +36,7 @@ pub fn seconds_per_update(
         targets: Targets::Hard((0..batch_size).map(|i| i % model.num_classes()).collect()),
         indices: (0..batch_size).collect(),
     };
-    let mut network = model.init(0, &device);
+    let mut network = finetune.freeze(model.init(0, &device));
     let mut optimizer = Optimizer::new(optimizer.clone(), &network).with_precision(precision);
     let mut objective = Objective::new(0.1, distillation, &network, &device);
     let mut seconds = 0.0;

@@ -1,0 +1,66 @@
+//! `vitrine export`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Done, note, say};
+use crate::device::{self, DeviceChoice};
+use crate::report::text;
+use crate::run::{self, Exported};
+
+/// Writes a run's best weights, with all that `classify` needs, as one file, reads it back, and
+/// compares both on 64 pictures: no probability may differ by more than 0.01.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Run directory or .safetensors file.
+    #[arg(value_name = "RUN|WEIGHTS")]
+    weights: PathBuf,
+    /// The file to write; one that exists is refused.
+    #[arg(value_name = "OUT.safetensors")]
+    out: PathBuf,
+    /// Halve the file: matrices in f16, biases and norms in f32.
+    #[arg(long)]
+    half: bool,
+    /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    device: DeviceChoice,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: ExportArgs) -> anyhow::Result<Done> {
+    let device = device::select(args.device)?;
+    let Exported {
+        from,
+        bytes: (before, after),
+        logit,
+        probability,
+    } = run::export(&args.weights, &args.out, args.half, &device)?;
+    if args.json {
+        let told = serde_json::json!({
+            "from": from,
+            "out": args.out,
+            "bytes_before": before,
+            "bytes": after,
+            "largest_logit_difference": logit,
+            "largest_probability_difference": probability,
+        });
+        say(&told.to_string())?;
+        return Ok(Done::Success);
+    }
+    say(&format!(
+        "{}: {} bytes, {} of {}",
+        args.out.display(),
+        text::count(after),
+        text::percent(after as f64 / before.max(1) as f64),
+        from.display()
+    ))?;
+    note(&format!(
+        "read back and compared on {} pictures: no logit differs by more than {logit:.2e}, no probability by more than {probability:.2e}",
+        run::EXPORT_PICTURES
+    ));
+    Ok(Done::Success)
+}

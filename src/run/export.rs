@@ -1,0 +1,152 @@
+//! Weights to hand on: one file, of half the size if wished, proven to answer as the run does.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Tensor, TensorData};
+
+use super::{RunError, find_weights};
+use crate::checkpoint::{self, Checkpoint};
+use crate::data::Preprocess;
+use crate::device::Selected;
+use crate::metrics::softmax;
+use crate::ops::{Precision, Prepared};
+
+/// Largest difference of a probability between the weights and their copy.
+pub const TOLERANCE: f64 = 0.01;
+
+/// Pictures that both must answer alike.
+pub const PICTURES: usize = 64;
+
+/// A file that was written and read back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exported {
+    /// The weights that were copied.
+    pub from: PathBuf,
+    /// Size of both files in bytes: theirs, and the copy's.
+    pub bytes: (u64, u64),
+    /// Largest difference of a logit.
+    pub logit: f64,
+    /// Largest difference of a probability, at most [`TOLERANCE`].
+    pub probability: f64,
+}
+
+/// Writes the weights of a run, or of a file, to `out`, in f16 if `half`; then reads them back and
+/// compares the answers to [`PICTURES`] pictures of coloured squares.
+///
+/// # Errors
+///
+/// [`RunError`]; a copy that answers differently is removed again.
+pub fn export(
+    weights: &Path,
+    out: &Path,
+    half: bool,
+    device: &Selected,
+) -> Result<Exported, RunError> {
+    if out
+        .extension()
+        .is_none_or(|extension| extension != "safetensors")
+    {
+        return Err(RunError::NotSafetensors {
+            path: out.to_owned(),
+        });
+    }
+    if out.exists() {
+        return Err(RunError::Exists {
+            path: out.to_owned(),
+        });
+    }
+    let from = find_weights(weights)?;
+    let original = checkpoint::load_weights(&from, &device.device)?;
+    let save = match half {
+        true => checkpoint::save_half,
+        false => checkpoint::save_weights,
+    };
+    save(out, &original.model, &original.meta)?;
+    let copy = checkpoint::load_weights(out, &device.device)?;
+    let [before, after] = [original, copy].map(|weights| answers(&weights, device));
+    let logit = difference(before.logits.iter().zip(&after.logits));
+    let probability = difference(before.probabilities.iter().zip(&after.probabilities));
+    // Not a number is no agreement either.
+    if probability.is_nan() || probability > TOLERANCE {
+        // It stays where it cannot be removed; the error says what it is worth.
+        let _ = std::fs::remove_file(out);
+        return Err(RunError::Differs {
+            path: out.to_owned(),
+            difference: probability,
+        });
+    }
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    Ok(Exported {
+        bytes: (size(&from), size(out)),
+        from,
+        logit,
+        probability,
+    })
+}
+
+struct Answers {
+    logits: Vec<f64>,
+    probabilities: Vec<f64>,
+}
+
+fn answers(weights: &Checkpoint, device: &Selected) -> Answers {
+    let Checkpoint { meta, model } = weights;
+    let size = meta.preprocess.image_size;
+    let images = TensorData::new(squares(&meta.preprocess), [PICTURES, 3, size, size]);
+    let images = Tensor::from_data(images, &device.device);
+    let logits = model
+        .infer(images, Precision::F32, &Prepared::default())
+        .div_scalar(meta.temperature)
+        .try_into_vec_as::<f32>()
+        .expect("logits read back as f32");
+    let rows = logits.chunks(meta.classes.len());
+    Answers {
+        probabilities: rows.flat_map(softmax).collect(),
+        logits: logits.into_iter().map(f64::from).collect(),
+    }
+}
+
+/// The largest difference; NaN where one is.
+fn difference<'a>(pairs: impl Iterator<Item = (&'a f64, &'a f64)>) -> f64 {
+    pairs.fold(0.0, |largest: f64, (a, b)| {
+        let difference = (a - b).abs();
+        match largest.is_nan() || difference.is_nan() {
+            true => f64::NAN,
+            false => largest.max(difference),
+        }
+    })
+}
+
+/// Pictures of random colours in squares of 1, 2, 4 and 8 pixels, normalised: details and areas.
+fn squares(preprocess: &Preprocess) -> Vec<f32> {
+    let size = preprocess.image_size;
+    let mut values = Vec::with_capacity(PICTURES * 3 * size * size);
+    for picture in 0..PICTURES {
+        let side = 1 << (picture % 4);
+        for channel in 0..3 {
+            for y in 0..size {
+                for x in 0..size {
+                    let square = ((picture * 3 + channel) * size + y / side) * size + x / side;
+                    // Knuth's multiplicative hash; its upper bits are the random ones.
+                    let value = (square as u32).wrapping_mul(2_654_435_761) >> 24;
+                    let value = value as f32 / 255.0;
+                    values.push((value - preprocess.mean[channel]) / preprocess.std[channel]);
+                }
+            }
+        }
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_difference_counts_and_nan_does_not_hide() {
+        let of = |a: &[f64], b: &[f64]| difference(a.iter().zip(b));
+        assert_eq!(of(&[1.0, 2.0, 3.0], &[1.0, 2.5, 2.75]), 0.5);
+        assert!(of(&[f64::NAN, 2.0], &[1.0, 3.0]).is_nan());
+        assert!(of(&[1.0, 2.0], &[1.0, f64::NAN]).is_nan());
+    }
+}
