@@ -31,12 +31,6 @@ pub trait Operand: Pod + Send + Sync {
         vector::narrow(source, target);
     }
 
-    /// The same values, if they are bf16.
-    fn as_bf16(values: &mut [Self]) -> Option<&mut [bf16]> {
-        let _ = values;
-        None
-    }
-
     /// Converts as many values as both slices hold.
     fn to_f32(source: &[Self], target: &mut [f32]) {
         vector::widen(source, target);
@@ -97,14 +91,6 @@ impl Operand for bf16 {
     #[inline(always)]
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
-    }
-
-    fn as_bf16(values: &mut [bf16]) -> Option<&mut [bf16]> {
-        Some(values)
-    }
-
-    fn from_f32(source: &[f32], target: &mut [bf16]) {
-        vector::narrow_bf16(source, target);
     }
 
     fn panel(
