@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use image::{DynamicImage, ImageFormat, RgbaImage};
 use support::{
-    Place, Said, encode, giant_png, gzip, idx, jpeg, picture, png, rotated_jpeg, tar, zip,
+    Place, Said, encode, fails, giant_png, gzip, idx, jpeg, picture, png, rotated_jpeg, tar, zip,
 };
 
 /// A model that trains in milliseconds.
@@ -39,14 +39,6 @@ fn weights(place: &Place) -> Vec<u8> {
     let bytes = fs::read(trained().place.path("run/weights/best.safetensors")).unwrap();
     place.write("best.safetensors", &bytes);
     bytes
-}
-
-/// A failure, exit code 1, with exactly this message at the end of stderr.
-#[track_caller]
-fn fails(said: &Said, message: &str) {
-    let told = said.err.split_once("error: ").map(|(_, told)| told.trim());
-    assert_eq!(told, Some(message), "{said:#?}");
-    assert_eq!((said.code, said.out.as_str()), (1, ""), "{said:#?}");
 }
 
 /// A usage error, exit code 2, whose first line is this message.

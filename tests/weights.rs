@@ -9,7 +9,7 @@ mod support;
 use std::fs;
 use std::sync::OnceLock;
 
-use support::{Place, Said, picture, png};
+use support::{Place, fails, picture, png};
 
 /// A model that trains in milliseconds.
 const TINY: &str = "--image-size 16 --steps 2 -b 8 --device cpu --set model.depth=2 \
@@ -42,14 +42,6 @@ fn copy() -> Place {
         }
     }
     place
-}
-
-/// A failure, exit code 1, with exactly this message at the end of stderr.
-#[track_caller]
-fn fails(said: &Said, message: &str) {
-    let told = said.err.split_once("error: ").map(|(_, told)| told.trim());
-    assert_eq!(told, Some(message), "{said:#?}");
-    assert_eq!((said.code, said.out.as_str()), (1, ""), "{said:#?}");
 }
 
 const FILES: [&str; 2] = [

@@ -6,7 +6,8 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::{CheckpointError, WeightsMeta, host_tensors, serialize, write_file};
+use super::file::{serialize, write_file};
+use super::{CheckpointError, WeightsMeta, host_tensors};
 use crate::model::Model;
 
 /// [`save_weights`](super::save_weights) with matrices, convolutions and tables in f16, which halves

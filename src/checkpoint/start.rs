@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{CheckpointError, TensorFile, WeightsMeta, floats};
+use super::float16::floats;
+use super::{CheckpointError, TensorFile, WeightsMeta};
 use crate::model::{Model, ModelConfig, bicubic, is_head, parameters};
 
 impl TensorFile {

@@ -143,6 +143,14 @@ impl Place {
     }
 }
 
+/// A failure, exit code 1, with exactly this message at the end of stderr.
+#[track_caller]
+pub fn fails(said: &Said, message: &str) {
+    let told = said.err.split_once("error: ").map(|(_, told)| told.trim());
+    assert_eq!(told, Some(message), "{said:#?}");
+    assert_eq!((said.code, said.out.as_str()), (1, ""), "{said:#?}");
+}
+
 /// Stripes and a colour that depend on `seed`.
 pub fn picture(width: u32, height: u32, seed: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {

@@ -12,7 +12,7 @@ use super::kernel::PANEL;
 use super::linear::{self, BLOCK, Folded, Packed, Scratch, block, output};
 use super::matrix::{Operand, Panels, product, product_into};
 use super::query_key::QueryKey;
-use super::{Keep, vector};
+use super::{Keep, convert, vector};
 
 /// Queries whose scores exist at once.
 const QUERIES: usize = 64;
@@ -442,7 +442,7 @@ fn gather<E: Operand>(values: &[E], shape: Shape, row: usize, target: &mut [E]) 
     let (picture, token) = (row / shape.tokens, row % shape.tokens);
     for (head, target) in target.chunks_exact_mut(head_dim).enumerate() {
         let item = (picture * shape.heads + head) * shape.tokens + token;
-        vector::copy(&values[item * head_dim..][..head_dim], target);
+        convert::copy(&values[item * head_dim..][..head_dim], target);
     }
 }
 
@@ -487,7 +487,7 @@ impl<'a, E: Operand> Head<'a, E> {
             if changes {
                 query_key.forward(part, token, x, &mut scratch, target);
             } else {
-                vector::copy(x, target);
+                convert::copy(x, target);
             }
         }
     }
@@ -622,13 +622,13 @@ impl<'a, E: Operand> Head<'a, E> {
                 let row = &mut scores[i * stride..][..tokens];
                 vector::softmax_again(row, scale, normalisers[first + i]);
             }
-            left.fill::<E>(count, head_dim, |i, t| vector::copy(answer(first + i), t));
+            left.fill::<E>(count, head_dim, |i, t| convert::copy(answer(first + i), t));
             product_into::<E>(left, values, dweights, stride, false);
 
             transposed.fill_transposed::<E>(tokens, count, |i, t| {
                 E::from_f32(&scores[i * stride..][..tokens], t);
             });
-            block.fill::<E>(count, head_dim, |i, t| vector::copy(answer(first + i), t));
+            block.fill::<E>(count, head_dim, |i, t| convert::copy(answer(first + i), t));
             product_into::<E>(transposed, block, dvalues, narrow, first > 0);
 
             left.fill::<E>(count, tokens, |i, t| {
@@ -640,7 +640,7 @@ impl<'a, E: Operand> Head<'a, E> {
             });
             let (dscores, dscores_stride) = left.get::<E>();
             transposed.fill_transposed::<E>(tokens, count, |i, t| {
-                vector::copy(&dscores[i * dscores_stride..][..tokens], t);
+                convert::copy(&dscores[i * dscores_stride..][..tokens], t);
             });
             self.down(0, first, count, block);
             product_into::<E>(transposed, block, dkeys, narrow, first > 0);

@@ -3,7 +3,6 @@
 //! One pass finds the statistics and one normalises; backwards, one pass finds the gradients of γ
 //! and β and one that of the input. Sums run in f32 over a block of rows, then in f64 over blocks.
 
-use std::array;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -247,6 +246,49 @@ fn through<E: Operand>(
     }
 }
 
+/// What is at one place of each of several slices.
+///
+/// A loop, for the closures that `array::map` and `array::from_fn` call are not inlined everywhere,
+/// and then know of no instruction set.
+#[inline(always)]
+fn at<E: Operand, const N: usize>(x: &[&[E]; N], i: usize) -> [f32; N] {
+    let mut values = [0.0; N];
+    for n in 0..N {
+        values[n] = x[n][i].widen();
+    }
+    values
+}
+
+/// The same part of each of several slices.
+#[inline(always)]
+fn part<'a, E, const N: usize>(x: &[&'a [E]; N], first: usize, len: usize) -> [&'a [E]; N] {
+    let mut parts = *x;
+    for n in 0..N {
+        parts[n] = &x[n][first..][..len];
+    }
+    parts
+}
+
+/// What belongs to the channels of a group, in registers: zeros past its end.
+#[inline(always)]
+fn loaded<const N: usize>(x: &[&[f32]; N], group: Range<usize>) -> [[f32; LANES]; N] {
+    let mut values = [[0.0; LANES]; N];
+    for n in 0..N {
+        values[n][..group.len()].copy_from_slice(&x[n][group.clone()]);
+    }
+    values
+}
+
+/// One lane of each.
+#[inline(always)]
+fn lane<const N: usize>(x: &[[f32; LANES]; N], i: usize) -> [f32; N] {
+    let mut values = [0.0; N];
+    for n in 0..N {
+        values[n] = x[n][i];
+    }
+    values
+}
+
 /// f(what belongs to the channel, the maps' values), value by value.
 fn map_rows<E: Operand, const K: usize, const M: usize>(
     maps: [&[E]; M],
@@ -266,19 +308,23 @@ fn map_rows<E: Operand, const K: usize, const M: usize>(
                 #[inline(always)]
                 || {
                     for group in groups(channels) {
-                        let of = of.map(|of| load(&of[group.clone()]));
+                        let (first, len) = (group.start, group.len());
+                        let of = loaded(&of, group);
                         for (row, target) in target.chunks_exact_mut(channels).enumerate() {
-                            let maps = maps
-                                .map(|map| load(&map[row * channels..][..channels][group.clone()]));
-                            let mut values = [E::zeroed(); LANES];
-                            for i in 0..LANES {
-                                let of = array::from_fn(|k| of[k][i]);
-                                values[i] = E::narrow(f(of, array::from_fn(|m| maps[m][i])));
+                            let first_value = row * channels + first;
+                            // The number of lanes has to be known for them to be registers.
+                            if let Some(target) = target[first..].first_chunk_mut::<LANES>()
+                                && len == LANES
+                            {
+                                let maps = part(&maps, first_value, LANES);
+                                for i in 0..LANES {
+                                    target[i] = E::narrow(f(lane(&of, i), at(&maps, i)));
+                                }
+                                continue;
                             }
-                            let target = &mut target[group.clone()];
-                            match target.first_chunk_mut::<LANES>() {
-                                Some(target) => *target = values,
-                                None => target.copy_from_slice(&values[..group.len()]),
+                            let maps = part(&maps, first_value, len);
+                            for (i, target) in target[first..][..len].iter_mut().enumerate() {
+                                *target = E::narrow(f(lane(&of, i), at(&maps, i)));
                             }
                         }
                     }
@@ -306,20 +352,31 @@ fn sum_rows<E: Operand, const K: usize, const M: usize>(
                 #[inline(always)]
                 || {
                     for group in groups(channels) {
-                        let of = of.map(|of| load(&of[group.clone()]));
-                        let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
+                        let (first, len) = (group.start, group.len());
+                        let of = loaded(&of, group.clone());
+                        let mut totals = [[0.0; LANES]; 2];
+                        let mut add = |i: usize, values: [f32; M]| {
+                            let [x, y] = f(lane(&of, i), values);
+                            totals[0][i] += x;
+                            totals[1][i] += y;
+                        };
                         for row in 0..here.len() / channels {
-                            let maps = maps
-                                .map(|map| load(&map[row * channels..][..channels][group.clone()]));
-                            for i in 0..LANES {
-                                let of = array::from_fn(|k| of[k][i]);
-                                let [x, y] = f(of, array::from_fn(|m| maps[m][i]));
-                                first[i] += x;
-                                second[i] += y;
+                            let first_value = row * channels + first;
+                            if len == LANES {
+                                let maps = part(&maps, first_value, LANES);
+                                for i in 0..LANES {
+                                    add(i, at(&maps, i));
+                                }
+                                continue;
+                            }
+                            let maps = part(&maps, first_value, len);
+                            for i in 0..len {
+                                add(i, at(&maps, i));
                             }
                         }
-                        sums[0][group.clone()].copy_from_slice(&first[..group.len()]);
-                        sums[1][group.clone()].copy_from_slice(&second[..group.len()]);
+                        for (sums, totals) in sums.iter_mut().zip(&totals) {
+                            sums[group.clone()].copy_from_slice(&totals[..len]);
+                        }
                     }
                 },
             );
@@ -376,25 +433,6 @@ fn groups(channels: usize) -> impl Iterator<Item = Range<usize>> {
     (0..channels)
         .step_by(LANES)
         .map(move |first| first..(first + LANES).min(channels))
-}
-
-/// [`LANES`] values, or as many as there are and zeros.
-#[inline(always)]
-fn load<E: Operand>(x: &[E]) -> [f32; LANES] {
-    let mut values = [0.0; LANES];
-    match x.first_chunk::<LANES>() {
-        Some(x) => {
-            for i in 0..LANES {
-                values[i] = x[i].widen();
-            }
-        }
-        None => {
-            for (value, x) in values.iter_mut().zip(x) {
-                *value = x.widen();
-            }
-        }
-    }
-    values
 }
 
 #[cfg(test)]

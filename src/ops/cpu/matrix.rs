@@ -8,8 +8,8 @@
 use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
 use half::bf16;
 
+use super::convert;
 use super::kernel::{self, BF16_ROWS, BF16_STEP, PANEL};
-use super::vector;
 
 /// What a product multiplies; it always sums in f32.
 pub trait Operand: Pod + Send + Sync {
@@ -28,12 +28,12 @@ pub trait Operand: Pod + Send + Sync {
 
     /// Converts as many values as both slices hold.
     fn from_f32(source: &[f32], target: &mut [Self]) {
-        vector::narrow(source, target);
+        convert::narrow(source, target);
     }
 
     /// Converts as many values as both slices hold.
     fn to_f32(source: &[Self], target: &mut [f32]) {
-        vector::widen(source, target);
+        convert::widen(source, target);
     }
 
     /// One panel's product; see [`kernel`].
@@ -85,7 +85,7 @@ impl Operand for bf16 {
 
     #[inline(always)]
     fn narrow(x: f32) -> bf16 {
-        vector::round_bf16(x)
+        convert::round_bf16(x)
     }
 
     #[inline(always)]
@@ -212,19 +212,19 @@ impl Rows {
                 for (line, pair) in words_of_block.chunks_exact_mut(width).zip(pairs) {
                     let bits: &[u16] = cast_slice(pair);
                     let (low, high) = bits.split_at(width);
-                    vector::pairs(low, high, line);
+                    convert::pairs(low, high, line);
                 }
                 words_of_block
             };
             let target = &mut values[first / E::INTERLEAVE..];
-            vector::transpose(block, width, depth / E::INTERLEAVE, rows, target, words);
+            convert::transpose(block, width, depth / E::INTERLEAVE, rows, target, words);
         }
     }
 
     /// Copies the first values of one row.
     pub fn copy<E: Operand>(&self, row: usize, target: &mut [E]) {
         let (values, stride) = self.get::<E>();
-        vector::copy(&values[row * stride..][..target.len()], target);
+        convert::copy(&values[row * stride..][..target.len()], target);
     }
 
     /// The rows, and the distance between two of them.
@@ -269,7 +269,7 @@ impl Panels {
                     let bits: &[u16] = cast_slice(source);
                     let (low, high) = bits.split_at(width);
                     let at = panel * PANEL..(panel + 1) * PANEL;
-                    vector::pairs(&low[at.clone()], &high[at], target);
+                    convert::pairs(&low[at.clone()], &high[at], target);
                 }
             }
         }
@@ -296,7 +296,7 @@ impl Panels {
                     line.fill(E::zeroed());
                 }
             }
-            vector::transpose(cast_slice(source), words, PANEL, words, target, PANEL);
+            convert::transpose(cast_slice(source), words, PANEL, words, target, PANEL);
         }
     }
 

@@ -8,6 +8,7 @@
 pub mod attention;
 pub mod batch_norm;
 pub mod conv;
+pub mod convert;
 pub mod embedding;
 pub mod flat;
 pub mod gather;

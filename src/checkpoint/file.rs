@@ -1,0 +1,392 @@
+//! A file of named tensors: safetensors with metadata of ours and a hash, written whole or not at
+//! all, and mapped when it is read.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use burn::tensor::{AllocationProperty, DType, Device, Tensor, TensorData};
+use bytes::Bytes;
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::float16::floats;
+use super::{CheckpointError, HostTensor};
+use crate::model::{Model, parameters};
+
+/// The comparison of a file with its hash, which begins at once on the process's pool.
+#[derive(Debug, Clone)]
+pub struct HashCheck {
+    path: PathBuf,
+    /// Whoever asks first, the pool or [`wait`](Self::wait), computes it, and the other one waits:
+    /// a pool that is busy, or that waits for this very answer, holds nobody up.
+    matches: Arc<LazyLock<bool, Comparison>>,
+}
+
+type Comparison = Box<dyn FnOnce() -> bool + Send>;
+
+impl HashCheck {
+    fn start(path: &Path, compare: impl FnOnce() -> bool + Send + 'static) -> Self {
+        let compare: Comparison = Box::new(compare);
+        let matches = Arc::new(LazyLock::new(compare));
+        let shared = Arc::clone(&matches);
+        rayon::spawn(move || {
+            LazyLock::force(&shared);
+        });
+        Self {
+            path: path.to_owned(),
+            matches,
+        }
+    }
+
+    /// Returns once the file is known to be as it was written.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Tampered`].
+    pub fn wait(&self) -> Result<(), CheckpointError> {
+        if **self.matches {
+            return Ok(());
+        }
+        Err(CheckpointError::Tampered {
+            path: self.path.clone(),
+        })
+    }
+}
+
+/// The key of our JSON in the safetensors metadata. It is the only key: a second one would make
+/// the order of the header, and so the file's bytes, depend on a hash map.
+pub(super) const META: &str = "vitrine";
+
+/// Format 2 hashes the whole file; format 1 hashed the tensors alone and is still read.
+const FORMAT: u32 = 2;
+
+/// Where the hash stands in the file: JSON within the header's JSON, so its quotes are escaped.
+/// A name that contains these words is escaped once more and does not match.
+const HASH: &[u8] = br#"\"sha256\":\""#;
+
+/// Holds the hash's place while the file is hashed.
+const NO_HASH: [u8; 64] = [b'0'; 64];
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Envelope<M> {
+    pub(super) format: u32,
+    pub(super) sha256: String,
+    #[serde(flatten)]
+    pub(super) meta: M,
+}
+
+/// Writes named tensors and a JSON of `meta` as one safetensors file: a temporary file in the
+/// same folder, synced, then renamed.
+///
+/// # Errors
+///
+/// [`CheckpointError::Write`].
+pub fn write_tensors<M: Serialize>(
+    path: &Path,
+    tensors: &[HostTensor],
+    meta: &M,
+) -> Result<(), CheckpointError> {
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        .collect();
+    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+        let view =
+            TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the shape counts the values");
+        (name.clone(), view)
+    });
+    write_file(path, &serialize(path, views.collect(), meta)?)
+}
+
+/// The bytes of a file of these tensors and a JSON of `meta`, their hash in its place.
+pub(super) fn serialize<M: Serialize>(
+    path: &Path,
+    mut tensors: Vec<(String, TensorView<'_>)>,
+    meta: &M,
+) -> Result<Vec<u8>, CheckpointError> {
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let envelope = Envelope {
+        format: FORMAT,
+        sha256: String::from_utf8_lossy(&NO_HASH).into_owned(),
+        meta,
+    };
+    let json = serde_json::to_string(&envelope).expect("metadata is plain data");
+    let metadata = HashMap::from([(META.to_owned(), json)]);
+    let mut serialized = safetensors::serialize(tensors, Some(metadata)).map_err(|e| {
+        let source = std::io::Error::other(e.to_string());
+        CheckpointError::Write {
+            path: path.to_owned(),
+            source,
+        }
+    })?;
+    let place = hash_place(&serialized).expect("the metadata holds the hash's place");
+    let hash = digest([serialized.as_slice()]);
+    serialized[place].copy_from_slice(hash.as_bytes());
+    Ok(serialized)
+}
+
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    write_atomically(path, bytes).map_err(|source| CheckpointError::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes a file whole or not at all.
+///
+/// # Errors
+///
+/// The system's; a file that was there before is then untouched.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Temporary files are private; what we leave behind is as readable as any other file.
+        file.as_file()
+            .set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    }
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// How the names of unfinished files begin; a killed process may leave one behind.
+pub const TEMPORARY: &str = ".vitrine-";
+
+pub(super) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The bytes of a file that hold its hash.
+fn hash_place(file: &[u8]) -> Option<Range<usize>> {
+    let at = file.windows(HASH.len()).position(|bytes| bytes == HASH)? + HASH.len();
+    let place = at..at + NO_HASH.len();
+    (place.end <= file.len()).then_some(place)
+}
+
+/// A safetensors file, mapped or in the program itself.
+#[derive(Debug)]
+pub struct TensorFile {
+    pub(super) path: PathBuf,
+    /// The map, which lives as long as the last tensor that lies in it.
+    bytes: Bytes,
+}
+
+impl TensorFile {
+    /// Maps a file.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Read`].
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let read = |source| CheckpointError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let file = File::open(path).map_err(read)?;
+        if file.metadata().map_err(read)?.is_dir() {
+            return Err(read(std::io::Error::other(
+                "it is a directory; expected a .safetensors file",
+            )));
+        }
+        // SAFETY: the map is read-only, and our own writers never change a file in place, they
+        // rename a new one over it. A foreign process that truncates the file while it is mapped
+        // could still fault us, and one that writes into it could change a model that is loaded;
+        // mapping is worth that, as it makes a cold start cheap.
+        #[allow(unsafe_code)]
+        let map = unsafe { Mmap::map(&file) }.map_err(read)?;
+        Ok(Self {
+            path: path.to_owned(),
+            bytes: Bytes::from_owner(map),
+        })
+    }
+
+    /// A file that is part of the program; `name` is for messages.
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Self {
+        Self {
+            path: name.into(),
+            bytes: Bytes::from_static(bytes),
+        }
+    }
+
+    pub(super) fn corrupt(&self, reason: impl ToString) -> CheckpointError {
+        CheckpointError::Corrupt {
+            path: self.path.clone(),
+            reason: reason.to_string(),
+        }
+    }
+
+    pub(super) fn mismatch(&self, reason: String) -> CheckpointError {
+        CheckpointError::Mismatch {
+            path: self.path.clone(),
+            reason,
+        }
+    }
+
+    pub(super) fn tensors(&self) -> Result<SafeTensors<'_>, CheckpointError> {
+        SafeTensors::deserialize(&self.bytes).map_err(|e| self.corrupt(e))
+    }
+
+    /// The metadata that [`write_tensors`] wrote, once the file matches its hash.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Foreign` or `Tampered`.
+    pub fn meta<M: DeserializeOwned>(&self) -> Result<M, CheckpointError> {
+        let (meta, check) = self.unchecked_meta()?;
+        check.wait()?;
+        Ok(meta)
+    }
+
+    /// The metadata, while the file is compared with its hash.
+    pub(super) fn unchecked_meta<M: DeserializeOwned>(
+        &self,
+    ) -> Result<(M, HashCheck), CheckpointError> {
+        let (header_bytes, header) =
+            SafeTensors::read_metadata(&self.bytes).map_err(|e| self.corrupt(e))?;
+        self.tensors()?;
+        let json = header
+            .metadata()
+            .as_ref()
+            .and_then(|m| m.get(META))
+            .ok_or_else(|| CheckpointError::Foreign {
+                path: self.path.clone(),
+            })?;
+        let envelope: Envelope<M> =
+            serde_json::from_str(json).map_err(|e| self.corrupt(format!("metadata: {e}")))?;
+        let Envelope {
+            format,
+            sha256,
+            meta,
+        } = envelope;
+        if !(1..=FORMAT).contains(&format) {
+            return Err(self.corrupt(format!(
+                "format {format}, this vitrine reads up to {FORMAT}"
+            )));
+        }
+        let bytes = self.bytes.clone();
+        let check = HashCheck::start(&self.path, move || {
+            let (header, data) = bytes.split_at(8 + header_bytes);
+            if format == 1 {
+                return digest([data]) == sha256;
+            }
+            hash_place(header).is_some_and(|place| {
+                let (before, after) = (&header[..place.start], &header[place.end..]);
+                digest([before, &NO_HASH, after, data]) == sha256
+            })
+        });
+        Ok((meta, check))
+    }
+
+    /// SHA-256 of the whole file, as `sha256sum` prints it.
+    pub fn sha256(&self) -> String {
+        digest([&self.bytes[..]])
+    }
+
+    /// One tensor's values, or `None` where the file has none of that name.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`.
+    pub fn values(&self, name: &str) -> Result<Option<Vec<f32>>, CheckpointError> {
+        let tensors = self.tensors()?;
+        let Ok(view) = tensors.tensor(name) else {
+            return Ok(None);
+        };
+        let values = floats(&view);
+        let unread = || self.corrupt(format!("tensor {name} is {:?}", view.dtype()));
+        values.ok_or_else(unread).map(Some)
+    }
+
+    /// The model with every tensor taken from this file.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, or `Mismatch` where a tensor is missing, unknown or of another shape.
+    pub fn fill(&self, model: Model, device: &Device) -> Result<Model, CheckpointError> {
+        self.fill_from(model, device, "")
+    }
+
+    /// [`fill`](Self::fill) from the tensors whose names begin with `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`fill`](Self::fill).
+    pub fn fill_from(
+        &self,
+        model: Model,
+        device: &Device,
+        prefix: &str,
+    ) -> Result<Model, CheckpointError> {
+        let tensors = self.tensors()?;
+        let expected = parameters::shapes(&model);
+        for (path, shape) in &expected {
+            let name = format!("{prefix}{path}");
+            let Ok(view) = tensors.tensor(&name) else {
+                return Err(self.mismatch(format!("tensor {name} is missing")));
+            };
+            let known = matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16);
+            if view.shape() != shape.as_slice() || !known {
+                let found = format!("{:?}", view.dtype());
+                let expected = if known { &found } else { "F32, F16 or BF16" };
+                return Err(self.mismatch(format!(
+                    "tensor {name} is {found} {:?}, expected {expected} {shape:?}",
+                    view.shape()
+                )));
+            }
+        }
+        let unknown = tensors
+            .names()
+            .into_iter()
+            .filter(|name| {
+                name.strip_prefix(prefix)
+                    .is_some_and(|path| expected.iter().all(|(known, _)| known != path))
+            })
+            .min();
+        if let Some(name) = unknown {
+            return Err(self.mismatch(format!("tensor {name} is not one of the model's")));
+        }
+        Ok(parameters::replace(model, |path, _| {
+            let view = tensors.tensor(&format!("{prefix}{path}")).ok()?;
+            Some(Tensor::from_data(self.data(&view)?, device))
+        }))
+    }
+
+    /// A tensor's values, flat, if it is of a type that is read: in the map, where they lie there as this processor reads them.
+    /// Whoever changes them gets a copy from Burn.
+    ///
+    /// A copy would cost a cold start twice: the copying, and fresh memory for the kernel to clear.
+    pub(super) fn data(&self, view: &TensorView<'_>) -> Option<TensorData> {
+        let in_place = cfg!(target_endian = "little")
+            && view.dtype() == Dtype::F32
+            && view.data().as_ptr().cast::<f32>().is_aligned();
+        if !in_place {
+            let values = floats(view)?;
+            let shape = [values.len()];
+            return Some(TensorData::new(values, shape));
+        }
+        let shape = [view.data().len() / size_of::<f32>()];
+        let bytes = self.bytes.slice_ref(view.data());
+        let bytes = burn::tensor::Bytes::from_shared(bytes, AllocationProperty::Other);
+        Some(TensorData::from_bytes(bytes, shape, DType::F32))
+    }
+}
