@@ -78,6 +78,14 @@ pub enum CheckpointError {
         /// The first difference.
         reason: String,
     },
+    /// Other weights have taken the place of those that were read.
+    #[error(
+        "{path} has been written anew meanwhile: wait until the training that writes it is over, then try again"
+    )]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
     /// The tensors do not fit the model that the metadata describes.
     #[error("{path} does not fit its own model configuration: {reason}")]
     Mismatch {
@@ -223,15 +231,24 @@ fn build(
     Ok(Checkpoint { meta, model })
 }
 
-/// Replaces what a weights file says of itself; its tensors stay as they are.
+/// Replaces what a weights file says of itself, which must still be `known`; its tensors stay as
+/// they are.
 ///
 /// # Errors
 ///
-/// What [`TensorFile`] says of a missing or broken file, or [`CheckpointError::Write`]; the file
-/// is then untouched.
-pub fn save_meta(path: &Path, meta: &WeightsMeta) -> Result<(), CheckpointError> {
+/// What [`TensorFile`] says of a missing or broken file, [`CheckpointError::Replaced`] or
+/// [`CheckpointError::Write`]; the file is then untouched.
+pub fn save_meta(
+    path: &Path,
+    known: &WeightsMeta,
+    meta: &WeightsMeta,
+) -> Result<(), CheckpointError> {
     let file = TensorFile::open(path)?;
-    file.meta::<WeightsMeta>()?;
+    if file.meta::<WeightsMeta>()? != *known {
+        return Err(CheckpointError::Replaced {
+            path: path.to_owned(),
+        });
+    }
     let serialized = serialize(path, file.tensors()?.tensors(), meta)?;
     // Some systems refuse to replace a file that is mapped.
     drop(file);

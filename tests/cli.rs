@@ -1013,7 +1013,7 @@ fn a_student_learns_from_a_finished_run() {
         &said,
         &format!(
             "run student: the teacher again/weights/best.safetensors has SHA-256 {found}: expected {hash}, as \
-             distillation.sha256 has it; name the file that it was with --teacher, or begin a new run"
+             distillation.sha256 has it; name the file that it was with --teacher (`vitrine calibrate` changes it too), or begin a new run"
         ),
     );
 }

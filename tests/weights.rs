@@ -223,6 +223,9 @@ fn weights_that_cannot_be_a_start_are_refused() {
         ("--init run --set model.depth=5", format!("recipe: model.depth is 5, and the weights run have 2: {end}")),
         ("--init run --patch-size 8", format!("recipe: model.patch_size is 8, and the weights run have 4: {end}")),
         ("--freeze backbone", "init.freeze is backbone: expected none without weights to start from, since a random layer has to learn; name some with --init".to_owned()),
+        ("--init run --freeze 40", "init.freeze is 40: expected at most the 2 blocks of the model, or backbone".to_owned()),
+        ("--init run --image-size 24 --patch-size 8", format!("recipe: model.patch_size is 8, and the weights run have 4: {end}")),
+        ("--set distillation.guidance=1", "recipe: [distillation] has settings and no teacher: name one with --teacher, or leave them out".to_owned()),
         ("--init run --set init.layer_decay=1.5", "init.layer_decay is 1.5: expected more than 0, at most 1".to_owned()),
         ("--init run --freeze half", "recipe: \"half\" is nothing to freeze: expected \"none\", \"backbone\" or a number of blocks in `init`".to_owned()),
     ] {

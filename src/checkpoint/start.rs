@@ -11,8 +11,9 @@ use crate::model::{Model, ModelConfig, bicubic, is_head, parameters};
 impl TensorFile {
     /// A freshly drawn model of `config` with the tensors of this file, whose metadata is `meta`.
     ///
-    /// Heads stay as they were drawn unless `keep_heads`, and learned positions are interpolated
-    /// where the grid of tokens is another. Everything else must fit.
+    /// Heads stay as they were drawn unless `keep_heads`, and so does a distillation token that the
+    /// file lacks; learned positions are interpolated where the grid of tokens is another.
+    /// Everything else must fit.
     ///
     /// # Errors
     ///
@@ -25,14 +26,46 @@ impl TensorFile {
         keep_heads: bool,
         device: &Device,
     ) -> Result<Model, CheckpointError> {
+        let mut found = self.fitting(meta, &fresh, config, keep_heads)?;
+        Ok(parameters::replace(fresh, |path, _| {
+            let values = found.remove(path)?;
+            let shape = [values.len()];
+            Some(Tensor::from_data(TensorData::new(values, shape), device))
+        }))
+    }
+
+    /// Whether [`start`](Self::start) will work.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    pub fn check_start(
+        &self,
+        meta: &WeightsMeta,
+        undrawn: &Model,
+        config: &ModelConfig,
+        keep_heads: bool,
+    ) -> Result<(), CheckpointError> {
+        self.fitting(meta, undrawn, config, keep_heads).map(drop)
+    }
+
+    /// What `model` takes from this file, by path.
+    fn fitting(
+        &self,
+        meta: &WeightsMeta,
+        model: &Model,
+        config: &ModelConfig,
+        keep_heads: bool,
+    ) -> Result<HashMap<String, Vec<f32>>, CheckpointError> {
         let tensors = self.tensors()?;
         let unfit = |reason: String| CheckpointError::Start {
             path: self.path.clone(),
             reason,
         };
-        let taken = |path: &str| keep_heads || !is_head(path);
-        let expected = parameters::shapes(&fresh);
-        let mut found: HashMap<&str, Vec<f32>> = HashMap::new();
+        let new = |path: &str| path.contains("distillation_") && tensors.tensor(path).is_err();
+        let taken = |path: &str| (keep_heads || !is_head(path)) && !new(path);
+        let expected = parameters::shapes(model);
+        let mut found = HashMap::new();
         for (path, shape) in expected.iter().filter(|(path, _)| taken(path)) {
             let Ok(view) = tensors.tensor(path) else {
                 return Err(unfit(format!("it has no tensor {path}")));
@@ -62,18 +95,14 @@ impl TensorFile {
                     view.shape()
                 )));
             }
-            found.insert(path, values);
+            found.insert(path.clone(), values);
         }
         let known = |name: &&str| expected.iter().any(|(path, _)| path == name);
         let unknown = tensors.names().into_iter().filter(|name| taken(name));
         if let Some(name) = unknown.filter(|name| !known(name)).min() {
             return Err(unfit(format!("its tensor {name} has no place here")));
         }
-        Ok(parameters::replace(fresh, |path, _| {
-            let values = found.remove(path)?;
-            let shape = [values.len()];
-            Some(Tensor::from_data(TensorData::new(values, shape), device))
-        }))
+        Ok(found)
     }
 }
 

@@ -95,17 +95,20 @@ fn metadata_is_replaced_and_the_tensors_stay() {
         calibration: Some(calibration),
         ..meta()
     };
-    save_meta(&path, &changed).unwrap();
+    save_meta(&path, &meta(), &changed).unwrap();
+    // What was measured has gone.
+    let late = save_meta(&path, &meta(), &meta());
+    assert!(matches!(late, Err(CheckpointError::Replaced { .. })));
     let read = load(&path).unwrap();
     assert_eq!(read.meta, changed);
     assert_eq!(host_tensors(&read.model), host_tensors(&model));
     // Without a calibration the bytes are those of before there was such a thing.
-    save_meta(&path, &meta()).unwrap();
+    save_meta(&path, &changed, &meta()).unwrap();
     assert_eq!(fs::read(&path).unwrap(), before);
     let mut cut = before;
     cut.pop();
     fs::write(&path, &cut).unwrap();
-    assert!(save_meta(&path, &meta()).is_err());
+    assert!(save_meta(&path, &meta(), &meta()).is_err());
     assert_eq!(fs::read(&path).unwrap(), cut);
 }
 

@@ -39,6 +39,9 @@ pub fn run(args: CalibrateArgs) -> anyhow::Result<Done> {
     let device = device::select(args.device)?;
     note(&format!("device: {} ({})", device.name, device.reason));
     let calibrated = run::calibrate(&args.weights, args.data, args.batch_size as usize, &device)?;
+    for bad in calibrated.first().map_or(&[][..], |c| &c.skipped) {
+        note(&format!("skipped {}: {}", bad.name, bad.reason));
+    }
     if args.json {
         say(&json(&calibrated).to_string())?;
     } else {
@@ -64,6 +67,7 @@ fn plain(calibrated: &Calibrated) -> String {
         path,
         temperature,
         calibration,
+        skipped: _,
     } = calibrated;
     let mut out = format!(
         "{}: temperature {temperature:.4}, fitted on {} validation pictures\n",

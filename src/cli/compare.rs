@@ -292,8 +292,8 @@ fn budget(
             let flops: f64 = value.parse().ok().with_context(wrong)?;
             let batch =
                 recipe.train.batch_size.min(plan.splits.train.len()) * recipe.train.accumulate;
-            // A backward pass costs twice a forward pass.
-            let steps = flops / (3.0 * plan.model.flops() as f64 * batch as f64);
+            let work = plan.curriculum.mean_work(false);
+            let steps = flops / (plan.training_flops(work) * batch as f64);
             if !(1.0..1e9).contains(&steps) {
                 bail!(
                     "--budget {}: that is {steps:.1} updates of {}; expected at least one",

@@ -34,10 +34,10 @@ pub struct TrainArgs {
     /// Set any recipe key, as in optimizer.lr=0.001; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Start from these weights, or a run's best: their layers, a fresh head.
+    /// Start from these weights, or a run's best: their layers, and a fresh head for other classes.
     #[arg(long, value_name = "RUN|WEIGHTS")]
     init: Option<PathBuf>,
-    /// What of --init does not learn: none, backbone, or the first N blocks.
+    /// What of --init does not learn: none, backbone, or the embedding and N blocks.
     #[arg(long, value_name = "WHAT", hide_short_help = true)]
     freeze: Option<String>,
     /// Passes over the training split.
@@ -394,6 +394,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
         None => {
             // What is wrong with the data or the model is said before a folder is made.
             let plan = run::plan(&recipe, None)?;
+            run::check_init(&recipe, &plan, &device.device)?;
             RunDir::create(args.out.as_deref(), &plan.dataset.name, &recipe.model.name)?
         }
     };
@@ -527,6 +528,7 @@ fn summary_json(dir: &RunDir, finished: &Finished) -> serde_json::Value {
 fn dry_run(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Done> {
     let plan = run::plan(recipe, None)?;
     let [device, teacher_device] = devices(args, recipe)?;
+    run::check_init(recipe, &plan, &device.device)?;
     let devices = Devices {
         student: &device,
         teacher: &teacher_device,
@@ -545,8 +547,8 @@ fn dry_run(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Done> {
         Budget::Steps(n) => n as f64,
         Budget::Time(t) => t.as_secs_f64() / mean_update_s,
     };
-    let whole_flops = 3 * plan.model.flops() * (batch * recipe.train.accumulate) as u64;
-    let step_flops = (work * whole_flops as f64).round() as u64;
+    let step_flops =
+        (plan.training_flops(work) * (batch * recipe.train.accumulate) as f64).round() as u64;
     let pixels = (plan.preprocess.image_size * plan.preprocess.image_size * 3) as u64;
     let pictures = (plan.splits.train.len() + plan.splits.val.len()) as u64 * pixels;
     let cached = pictures.min(recipe.data.cache_mb as u64 * 1024 * 1024);

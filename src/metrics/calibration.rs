@@ -105,15 +105,20 @@ impl Calibration {
     /// Selection with guaranteed risk (Geifman & El-Yaniv 2017, algorithm 1): a binary search over
     /// the table, where a row passes if so few errors among so many answers had a probability of at
     /// most δ/steps at that rate. Dividing δ by the steps pays for looking more than once, so the
-    /// promise holds for the row that is chosen, on pictures drawn as the validation split was.
+    /// promise holds for the row that is chosen, on pictures drawn as the validation split was. Rows
+    /// of so few answers that none of them being wrong would prove nothing are left out beforehand.
     pub fn threshold(&self, error_rate: f64) -> Option<Threshold> {
-        let (mut low, mut high) = (0, self.coverage.len());
+        let mut high = self.coverage.len();
         let steps = f64::from(high.checked_ilog2()? + 1);
+        let passes = |wrong: u64, row: &Threshold| {
+            binomial_cdf(wrong, row.answered, error_rate) <= DELTA / steps
+        };
+        let mut low = self.coverage.partition_point(|row| !passes(0, row));
         let mut found = None;
         while low < high {
             let middle = (low + high) / 2;
             let row = self.coverage[middle];
-            if binomial_cdf(row.wrong, row.answered, error_rate) <= DELTA / steps {
+            if passes(row.wrong, &row) {
                 found = Some(row);
                 low = middle + 1;
             } else {
@@ -341,6 +346,14 @@ mod tests {
         assert_eq!(chosen(&[], 0.1), None);
         let share = table(&[(30, 0), (40, 1)]);
         assert_eq!(share.share(&share.coverage[0]), 0.75);
+    }
+
+    #[test]
+    fn rows_of_too_few_answers_do_not_hide_those_that_keep_the_promise() {
+        // No mistake in 150 pictures, whose middle row, of 75, proves too little by itself.
+        let rows: Vec<(u64, u64)> = (1..=150).map(|answered| (answered, 0)).collect();
+        let chosen = table(&rows).threshold(0.05);
+        assert_eq!(chosen.map(|row| row.answered), Some(150));
     }
 
     #[test]

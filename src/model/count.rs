@@ -63,11 +63,7 @@ impl ModelConfig {
                 let patches = config.grid() * config.grid();
                 vit(&config, kept_tokens(patches, token_drop))
             }
-            Self::Resnet(config) => Self::Resnet(ResnetConfig {
-                image_size,
-                ..config.clone()
-            })
-            .count(),
+            Self::Resnet(config) => resnet(config, image_size),
             Self::Airbench(config) => airbench(&AirbenchConfig {
                 image_size,
                 ..config.clone()
@@ -79,10 +75,7 @@ impl ModelConfig {
     fn count(&self) -> Count {
         match self {
             Self::Vit(config) => vit(config, config.grid() * config.grid()),
-            Self::Resnet(config) => match config.variant {
-                ResnetVariant::Resnet18 => resnet18(config),
-                ResnetVariant::Resnet9 => resnet9(config),
-            },
+            Self::Resnet(config) => resnet(config, config.image_size),
             Self::Airbench(config) => airbench(config),
         }
     }
@@ -131,10 +124,17 @@ fn vit(config: &VitConfig, kept: usize) -> Count {
     count
 }
 
+/// A baseline of `config`, whose stem is that of its own size, on pictures of another `side`.
+fn resnet(config: &ResnetConfig, side: usize) -> Count {
+    match config.variant {
+        ResnetVariant::Resnet18 => resnet18(config, side),
+        ResnetVariant::Resnet9 => resnet9(config, side),
+    }
+}
+
 /// A 3×3 convolution and its like of stride 2 give half the side, rounded up.
-fn resnet18(config: &ResnetConfig) -> Count {
+fn resnet18(config: &ResnetConfig, mut side: usize) -> Count {
     let mut count = Count::default();
-    let mut side = config.image_size;
     let mut channels = config.width;
     if config.imagenet_stem() {
         side = side.div_ceil(2);
@@ -159,9 +159,9 @@ fn resnet18(config: &ResnetConfig) -> Count {
     count
 }
 
-fn resnet9(config: &ResnetConfig) -> Count {
+fn resnet9(config: &ResnetConfig, side: usize) -> Count {
     let mut count = Count::default();
-    let (side, width) = (config.image_size, config.width);
+    let width = config.width;
     count.conv(3, 3, width, side);
     count.conv(3, width, 2 * width, side);
     count.conv(3, 2 * width, 2 * width, side / 2);

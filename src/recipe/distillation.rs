@@ -36,6 +36,11 @@ impl DistillationRecipe {
         within("distillation.guidance", d.guidance, 0.0, 1e3)?;
         within("distillation.guidance_until", d.guidance_until, 0.0, 1.0)?;
         if self.teacher.is_none() {
+            if self.config != DistillationConfig::default() {
+                return Err(RecipeError::Value {
+                    reason: "[distillation] has settings and no teacher: name one with --teacher, or leave them out".to_owned(),
+                });
+            }
             return Ok(());
         }
         let weight = |expected| Err(range("distillation.weight", d.weight, expected));

@@ -79,9 +79,15 @@ pub(super) fn check(
     let (Some(theirs), Some(stated)) = (model(theirs), model(&stated)) else {
         return Ok(());
     };
+    let number = |value: &Value| {
+        let whole = || value.as_integer().map(|i| i as f64);
+        value.as_float().or_else(whole)
+    };
+    // TOML tells 0 from 0.0.
+    let same = |a: &Value, b: &Value| a == b || number(a).is_some_and(|a| number(b) == Some(a));
     for (key, value) in &stated {
         let of_weights = theirs.get(key);
-        if !FREE.contains(&key.as_str()) && of_weights != Some(value) {
+        if !FREE.contains(&key.as_str()) && !of_weights.is_some_and(|theirs| same(theirs, value)) {
             let found = of_weights.map_or("no such thing".to_owned(), Value::to_string);
             return Err(RecipeError::Value {
                 reason: format!(

@@ -89,6 +89,17 @@ impl Recipe {
             1e4,
         )?;
         self.distillation.validate()?;
+        let (guided, curriculum) = (&self.distillation.config, &self.curriculum);
+        if guided.guidance > 0.0
+            && curriculum.token_drop > 0.0
+            && guided.guidance_until <= curriculum.token_drop_until
+        {
+            return Err(range(
+                "distillation.guidance_until",
+                guided.guidance_until,
+                "more than curriculum.token_drop_until: while tokens are dropped there is no map to guide",
+            ));
+        }
         self.augment.validate().map_err(|e| RecipeError::Value {
             reason: e.to_string(),
         })?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::evaluate::answer_raw;
 use super::{EvaluateOptions, RunDir, RunError, find_weights};
 use crate::checkpoint::{self, WeightsMeta};
-use crate::data::SplitName;
+use crate::data::{Skipped, SplitName};
 use crate::device::Selected;
 use crate::metrics::Calibration;
 
@@ -18,6 +18,8 @@ pub struct Calibrated {
     pub temperature: f32,
     /// What came of it.
     pub calibration: Calibration,
+    /// Validation pictures that could not be read.
+    pub skipped: Vec<Skipped>,
 }
 
 /// Fits the temperature of `weights` on the validation split, never on another, and writes it into
@@ -53,7 +55,7 @@ pub fn calibrate(
         batch_size,
         ..EvaluateOptions::default()
     };
-    let mut measured: Vec<(Calibrated, WeightsMeta)> = Vec::new();
+    let mut measured: Vec<(Calibrated, [WeightsMeta; 2])> = Vec::new();
     for path in files.into_iter().filter(|file| file.is_file()) {
         let answers = answer_raw(&path, run.as_ref(), &options, device).map_err(|e| match e {
             RunError::NoSplit { origin, .. } => RunError::NothingHeldOut { origin },
@@ -72,19 +74,20 @@ pub fn calibrate(
         let meta = WeightsMeta {
             temperature,
             calibration: Some(calibration.clone()),
-            ..answers.meta
+            ..answers.meta.clone()
         };
         measured.push((
             Calibrated {
                 path,
                 temperature,
                 calibration,
+                skipped: answers.pictures.skipped().to_vec(),
             },
-            meta,
+            [answers.meta, meta],
         ));
     }
-    for (calibrated, meta) in &measured {
-        checkpoint::save_meta(&calibrated.path, meta)?;
+    for (calibrated, [known, meta]) in &measured {
+        checkpoint::save_meta(&calibrated.path, known, meta)?;
     }
     Ok(measured.into_iter().map(|(c, _)| c).collect())
 }

@@ -199,10 +199,10 @@ pub(super) fn answer_raw(
         &mut |_| {},
     )?;
     if pictures.is_empty() {
-        return Err(RunError::NoSplit {
+        return Err(RunError::Unreadable {
             origin: dataset.origin.clone(),
             split,
-            has: format!("{} pictures there, none of them readable", samples.len()),
+            total: samples.len(),
         });
     }
     let precision = options

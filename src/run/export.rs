@@ -35,7 +35,7 @@ pub struct Exported {
 ///
 /// # Errors
 ///
-/// [`RunError`]; a copy that answers differently is removed again.
+/// [`RunError`]; there is no file of that name before both are known to agree.
 pub fn export(
     weights: &Path,
     out: &Path,
@@ -61,20 +61,30 @@ pub fn export(
         true => checkpoint::save_half,
         false => checkpoint::save_weights,
     };
-    save(out, &original.model, &original.meta)?;
-    let copy = checkpoint::load_weights(out, &device.device)?;
+    let write = |source| RunError::Write {
+        path: out.to_owned(),
+        source,
+    };
+    let folder = out.parent().filter(|folder| *folder != Path::new(""));
+    // Removed when it is dropped, whatever goes wrong.
+    let part = tempfile::Builder::new()
+        .prefix(checkpoint::TEMPORARY)
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .map_err(write)?
+        .into_temp_path();
+    save(&part, &original.model, &original.meta)?;
+    let copy = checkpoint::load_weights(&part, &device.device)?;
     let [before, after] = [original, copy].map(|weights| answers(&weights, device));
     let logit = difference(before.logits.iter().zip(&after.logits));
     let probability = difference(before.probabilities.iter().zip(&after.probabilities));
     // Not a number is no agreement either.
     if probability.is_nan() || probability > TOLERANCE {
-        // It stays where it cannot be removed; the error says what it is worth.
-        let _ = std::fs::remove_file(out);
         return Err(RunError::Differs {
             path: out.to_owned(),
             difference: probability,
         });
     }
+    part.persist_noclobber(out).map_err(|e| write(e.error))?;
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     Ok(Exported {
         bytes: (size(&from), size(out)),

@@ -46,7 +46,9 @@ pub(super) fn write_train_batch(
     loader: &TrainLoader,
     plan: &Plan,
 ) -> Result<(), RunError> {
-    let Some(batch) = loader.epoch(0, 0).next().transpose()? else {
+    let view = plan.curriculum.at(0.0).view;
+    let first_view = move |_| view;
+    let Some(batch) = loader.epoch_seen(0, 0, first_view).next().transpose()? else {
         return Ok(());
     };
     let classes = &plan.dataset.classes;

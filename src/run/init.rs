@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::{RunError, find_weights};
+use burn::tensor::Device;
+
+use super::{Plan, RunError, find_weights};
 use crate::checkpoint::{TensorFile, WeightsMeta};
-use crate::recipe::{Layers, Recipe};
+use crate::recipe::{Layers, Recipe, RecipeError};
 use crate::train::Start;
 
 /// Resolves a recipe whose architecture and preprocessing are, unless stated, those of the weights
@@ -20,6 +22,29 @@ pub fn resolve(layers: &Layers) -> Result<Recipe, RunError> {
     let weights = find_weights(&path)?;
     let meta: WeightsMeta = TensorFile::open(&weights)?.meta()?;
     Ok(layers.resolve_from(Some((&path, &meta)))?)
+}
+
+/// Whether the weights that a recipe starts from are there and fit the model, and whether what is to
+/// be frozen of it exists.
+///
+/// # Errors
+///
+/// [`RunError`], before anything is written.
+pub fn check(recipe: &Recipe, plan: &Plan, device: &Device) -> Result<(), RunError> {
+    let Some(start) = open(&mut recipe.clone())? else {
+        return Ok(());
+    };
+    start.check(&plan.model, &plan.dataset.classes, device)?;
+    let undrawn = plan.model.init_constant(device);
+    match recipe.init.finetune.too_many(&undrawn) {
+        None => Ok(()),
+        Some(blocks) => Err(RecipeError::Range {
+            key: "init.freeze".to_owned(),
+            found: recipe.init.finetune.freeze.to_string(),
+            expected: format!("at most the {blocks} blocks of the model, or backbone"),
+        }
+        .into()),
+    }
 }
 
 /// The weights that a recipe starts from, and writes their hash into it.

@@ -38,7 +38,7 @@ pub use evaluate::{Answers, EvaluateOptions, Evaluated, TtaReport, answer, evalu
 pub use export::{Exported, PICTURES as EXPORT_PICTURES, export};
 pub use finish::{accuracy_line, history, recorded, redraw, write_evaluation};
 pub use info::{COMMIT, RunInfo};
-pub use init::resolve;
+pub use init::{check as check_init, resolve};
 pub use teacher::{PlannedTeacher, TeacherInfo};
 
 /// Why a run could not be made, continued or finished.
@@ -124,7 +124,7 @@ pub enum RunError {
     },
     /// The teacher's file is not the one that the recipe names.
     #[error(
-        "the teacher {path} has SHA-256 {found}: expected {expected}, as distillation.sha256 has it; name the file that it was with --teacher, or begin a new run"
+        "the teacher {path} has SHA-256 {found}: expected {expected}, as distillation.sha256 has it; name the file that it was with --teacher (`vitrine calibrate` changes it too), or begin a new run"
     )]
     OtherTeacher {
         /// Its weights.
@@ -133,6 +133,16 @@ pub enum RunError {
         found: String,
         /// The recipe's.
         expected: String,
+    },
+    /// Nothing of a split can be read.
+    #[error("{origin} has no {split} split; it has {total} pictures there, none of them readable")]
+    Unreadable {
+        /// The data set.
+        origin: String,
+        /// Asked for.
+        split: SplitName,
+        /// Its pictures.
+        total: usize,
     },
     /// A split that was asked for is empty.
     #[error("{origin} has no {split} split; it has {has}")]
@@ -194,7 +204,7 @@ pub enum RunError {
     },
     /// A copy of weights answers differently.
     #[error(
-        "the copy {path} answered differently and is removed: a probability differs by {difference:.3}, expected at most 0.01; export without --half"
+        "the copy {path} would answer differently and was not kept: a probability differs by {difference:.3}, expected at most 0.01; export without --half"
     )]
     Differs {
         /// The copy.
@@ -300,6 +310,17 @@ pub fn open_data(path: Option<&Path>) -> Result<Arc<Dataset>, DataError> {
         Some(path) => Dataset::open(path)?,
         None => Dataset::embedded(),
     }))
+}
+
+impl Plan {
+    /// Floating-point operations of training on one picture, on average over a training whose
+    /// pictures take a share `work` of the whole ones' work: a backward pass costs twice a forward
+    /// pass, and a teacher's forward pass comes on top. What is frozen counts as if it learned.
+    pub fn training_flops(&self, work: f64) -> f64 {
+        let teacher = self.teacher.as_ref();
+        let teacher = teacher.map_or(0, |teacher| teacher.meta.model.flops());
+        3.0 * self.model.flops() as f64 * work + teacher as f64
+    }
 }
 
 /// Opens the data, splits it, and settles size and architecture.
@@ -617,10 +638,10 @@ fn load(
         },
     )?;
     if pictures.is_empty() {
-        return Err(RunError::NoSplit {
+        return Err(RunError::Unreadable {
             origin: plan.dataset.origin.clone(),
             split,
-            has: format!("{total} pictures there, none of them readable"),
+            total,
         });
     }
     plan.skipped.extend(pictures.skipped().iter().cloned());

@@ -20,7 +20,7 @@ pub struct CurriculumConfig {
     /// pictures of the kind that will be asked about (He et al. 2019, "Data Augmentation
     /// Revisited").
     pub mix_until: f64,
-    /// Side of the pictures at first, in pixels, growing in steps of the patch size (CNNs: 8) to
+    /// Side of the pictures at first, in pixels, growing in steps of the patch size (CNNs: 8, airbench: 16) to
     /// the full size (progressive learning: Tan & Le 2021, section 4). Without one, pictures have
     /// their full size throughout.
     pub start_size: Option<usize>,

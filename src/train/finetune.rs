@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{CheckpointError, TensorFile, WeightsMeta};
-use crate::model::{Layers, Model, freeze, is_head, parameters};
+use crate::model::{Layers, Model, ModelConfig, freeze, is_head, parameters};
 
 /// How the layers of a model that has learned already are treated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,7 +45,10 @@ pub enum Freeze {
 
 /// As recipes write it.
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected \"none\", \"backbone\" or a number of blocks"
+)]
 enum FreezeText {
     Blocks(usize),
     Name(String),
@@ -106,6 +109,16 @@ impl FinetuneConfig {
         freeze(model, |path| self.is_frozen(&layers, path))
     }
 
+    /// How many blocks or stages `model` has, if it is asked to freeze more.
+    pub fn too_many(&self, model: &Model) -> Option<usize> {
+        // After the embedding and before the head.
+        let blocks = Layers::of(model).last() - 1;
+        match self.freeze {
+            Freeze::Blocks(asked) if asked > blocks => Some(blocks),
+            _ => None,
+        }
+    }
+
     /// The factor on the learning rate of each trainable tensor, in the order of
     /// [`parameters::trainable`].
     pub fn factors(&self, model: &Model) -> Vec<f64> {
@@ -144,6 +157,23 @@ pub struct Start {
 }
 
 impl Start {
+    /// Whether [`fill`](Self::fill) will work, for a model of `config` and `classes`.
+    ///
+    /// # Errors
+    ///
+    /// As [`TensorFile::start`].
+    pub fn check(
+        &self,
+        config: &ModelConfig,
+        classes: &[String],
+        device: &Device,
+    ) -> Result<(), CheckpointError> {
+        let undrawn = config.init_constant(device);
+        let keep_heads = self.meta.classes == classes;
+        self.file
+            .check_start(&self.meta, &undrawn, config, keep_heads)
+    }
+
     /// The freshly drawn model of `meta` with these weights; the head is taken where the classes
     /// are the same.
     ///
@@ -166,7 +196,6 @@ impl Start {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::ModelConfig;
 
     fn model(name: &str) -> Model {
         let config = ModelConfig::preset(name, 8, None, 3).unwrap();

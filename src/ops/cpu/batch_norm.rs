@@ -317,8 +317,8 @@ fn map_rows<E: Operand, const K: usize, const M: usize>(
                                 && len == LANES
                             {
                                 let maps = part(&maps, first_value, LANES);
-                                for i in 0..LANES {
-                                    target[i] = E::narrow(f(lane(&of, i), at(&maps, i)));
+                                for (i, target) in target.iter_mut().enumerate() {
+                                    *target = E::narrow(f(lane(&of, i), at(&maps, i)));
                                 }
                                 continue;
                             }
