@@ -104,6 +104,7 @@ mod attention {
         let heads = Heads {
             batch: ROWS / tokens,
             heads: HEADS,
+            queries: None,
         };
         let scale = scale(device);
         let qkv = affine(WIDTH, 3 * WIDTH, device);

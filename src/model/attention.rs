@@ -73,6 +73,7 @@ impl Attention {
         Heads {
             batch,
             heads: self.num_heads,
+            queries: None,
         }
     }
 }

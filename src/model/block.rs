@@ -10,6 +10,7 @@ use super::norm::LayerNorm;
 use super::patch::{affine, undrawn_linear};
 use super::vit::VitConfig;
 use crate::ops;
+use crate::ops::attention::Heads;
 use crate::ops::layer_scale::scaled;
 
 /// A pre-norm encoder block (Dosovitskiy et al. 2021, eq. 2 and 3):
@@ -63,17 +64,18 @@ impl EncoderBlock {
     }
 
     /// Tokens one layer on; `rotation` as in [`ops::attention::QueryKey`], `mask` as in
-    /// [`ops::attention::attention`].
+    /// [`ops::attention::attention`], `queries` as in [`ops::attention::Heads`].
     ///
     /// # Shapes
     ///
-    /// `[B·N, D]` → `[B·N, D]`.
+    /// `[B·N, D]` → `[B·N, D]`, or `[B·queries, D]`.
     pub fn forward(
         &self,
         x: Tensor<2>,
         batch: usize,
         rotation: Option<&Tensor<2>>,
         mask: Option<&Tensor<4, Bool>>,
+        queries: Option<usize>,
         pass: &mut Pass,
     ) -> Tensor<2> {
         let layer_scale = |layer: &Linear, scale: &Option<Param<Tensor<1>>>, pass: &Pass| {
@@ -83,7 +85,10 @@ impl EncoderBlock {
         let keep = pass.keep(batch, self.drop_path);
         let x = ops::attention::attention(
             x,
-            self.attention.heads(batch),
+            Heads {
+                queries,
+                ..self.attention.heads(batch)
+            },
             &self.norm1.scale(),
             &affine(&self.attention.qkv),
             &self.attention.query_key(rotation),

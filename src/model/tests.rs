@@ -211,7 +211,7 @@ fn a_layer_scale_of_almost_nothing_makes_the_encoder_the_identity() {
             unreachable!()
         };
         let tokens = random([2 * 12, 12], &flex());
-        let after = vit.encode(tokens.clone(), 2, None, &mut still());
+        let after = vit.encode(tokens.clone(), 2, None, None, &mut still());
         values((after - tokens).abs().max())[0]
     };
     assert!(of(1e-7) < 1e-6);
@@ -543,7 +543,7 @@ fn without_positions_the_encoder_commutes_with_a_permutation() {
     let tokens = random([2, 6, 12], &flex());
     let order = Tensor::from_data([3, 0, 5, 1, 4, 2], &flex());
     let encode = |tokens: Tensor<3>| {
-        let x = vit.encode(tokens.reshape([2 * 6, 12]), 2, None, &mut still());
+        let x = vit.encode(tokens.reshape([2 * 6, 12]), 2, None, None, &mut still());
         x.reshape([2, 6, 12])
     };
     let before = encode(tokens.clone().select(1, order.clone()));
@@ -615,7 +615,13 @@ fn a_distillation_token_has_a_head_of_its_own_and_does_not_count_in_the_mean() {
         let images = random([2, 3, 15, 15], &flex());
         let outputs = vit.outputs(images.clone(), true, &mut still());
         // By way of the tokens: class token, distillation token, registers, patches.
-        let tokens = vit.encode(vit.embed(images.clone(), &still()), 2, None, &mut still());
+        let tokens = vit.encode(
+            vit.embed(images.clone(), &still()),
+            2,
+            None,
+            None,
+            &mut still(),
+        );
         let first = usize::from(pooling == Pooling::ClassToken);
         assert_eq!(tokens.dims(), [2 * (first + 1 + 2 + 9), 12]);
         let normed = vit.norm.forward(tokens).reshape([2, first + 12, 12]);

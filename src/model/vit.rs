@@ -281,7 +281,8 @@ impl Vit {
         let embedded = self.embed(images, pass);
         let whole = embedded.dims();
         let tokens = self.drop_tokens(embedded, batch, pass);
-        let tokens = self.encode(tokens, batch, None, pass);
+        let read = self.tokens_read().filter(|_| !with_map);
+        let tokens = self.encode(tokens, batch, None, read, pass);
         let logits = |head: &Linear, features: Tensor<2>| {
             linear(features, &affine(head), pass.precision, pass.prepared)
         };
@@ -310,7 +311,7 @@ impl Vit {
         let [batch, ..] = images.dims();
         let tokens = self.embed(images, pass);
         let tokens = self.drop_tokens(tokens, batch, pass);
-        let tokens = self.encode(tokens, batch, None, pass);
+        let tokens = self.encode(tokens, batch, None, self.tokens_read(), pass);
         self.pool(&tokens, batch)
     }
 
@@ -389,21 +390,32 @@ impl Vit {
         gather_rows(tokens, rows.collect())
     }
 
-    /// The encoder; `mask` as in [`attention`](crate::ops::attention::attention).
+    /// How many of the last block's tokens, from the first, the heads read, where not all: the class
+    /// and the distillation token.
+    fn tokens_read(&self) -> Option<usize> {
+        let distillation = usize::from(self.distillation_token.is_some());
+        self.class_token.is_some().then_some(1 + distillation)
+    }
+
+    /// The encoder; `mask` as in [`attention`](crate::ops::attention::attention). With `read`, the
+    /// last block works out that many tokens of each picture, from the first: the others' values
+    /// there would go nowhere.
     ///
     /// # Shapes
     ///
-    /// `[B·N, D]` → `[B·N, D]`, before the last norm.
+    /// `[B·N, D]` → `[B·N, D]`, or `[B·read, D]`, before the last norm.
     pub fn encode(
         &self,
         tokens: Tensor<2>,
         batch: usize,
         mask: Option<&Tensor<4, Bool>>,
+        read: Option<usize>,
         pass: &mut Pass,
     ) -> Tensor<2> {
         let mut x = tokens;
-        for block in &self.blocks {
-            x = block.forward(x, batch, self.rotation.as_ref(), mask, pass);
+        for (i, block) in self.blocks.iter().enumerate() {
+            let queries = read.filter(|_| i + 1 == self.blocks.len());
+            x = block.forward(x, batch, self.rotation.as_ref(), mask, queries, pass);
         }
         x
     }

@@ -20,6 +20,17 @@ pub struct Heads {
     pub batch: usize,
     /// Attention heads h.
     pub heads: usize,
+    /// Q: how many tokens of each picture, from the first, ask, where not all do. The others are
+    /// looked at and have no row in the result.
+    pub queries: Option<usize>,
+}
+
+impl Heads {
+    /// N and Q, of that many rows.
+    fn counts(&self, rows: usize) -> [usize; 2] {
+        let tokens = rows / self.batch;
+        [tokens, self.queries.unwrap_or(tokens)]
+    }
 }
 
 /// What queries and keys go through before they meet, the norm first; nothing by default.
@@ -42,7 +53,8 @@ pub struct QueryKey {
 ///
 /// # Shapes
 ///
-/// `x` `[B·N, D]`, `mask` any of `[B or 1, h or 1, N, N]` → `[B·N, D]`.
+/// `x` `[B·N, D]`, `mask` any of `[B or 1, h or 1, N, N]` → `[B·Q, D]`, Q being N unless `shape`
+/// says otherwise.
 #[allow(clippy::too_many_arguments)]
 pub fn attention(
     x: Tensor<2>,
@@ -85,7 +97,20 @@ pub(super) fn composed(
     keep: Option<&[f32]>,
     precision: Precision,
 ) -> Tensor<2> {
+    let [rows, width] = x.dims();
+    let [tokens, queries] = shape.counts(rows);
     let [query, key, value] = heads(x.clone(), shape, scale, qkv, query_key, precision);
+    let (query, x, mask) = if queries == tokens {
+        (query, x, mask.cloned())
+    } else {
+        let x = x.reshape([shape.batch, tokens, width]);
+        let x = x
+            .narrow(1, 0, queries)
+            .reshape([shape.batch * queries, width]);
+        let mask = mask.map(|mask| mask.clone().narrow(2, 0, queries));
+        (query.narrow(2, 0, queries), x, mask)
+    };
+    let mask = mask.as_ref();
     // Burn's own operation is one kernel where a GPU has it, and has no gradient.
     let mixed = if x.is_autodiff() || mask.is_some() || precision != Precision::F32 {
         product(scores(query, key, mask, precision), value, precision)
@@ -104,7 +129,7 @@ pub(super) fn composed(
 ///
 /// # Shapes
 ///
-/// As [`attention`] → `[B, h, N, N]`.
+/// As [`attention`] → `[B, h, N, N]`; all tokens ask.
 pub fn attention_weights(
     x: Tensor<2>,
     shape: Heads,
@@ -198,9 +223,12 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     use super::cpu::{Keep, tape};
     let dims = x.dims();
     let before = Before::new(query_key);
+    let [tokens, queries] = heads.counts(dims[0]);
+    let result = [heads.batch * queries, dims[1]];
     let plain = attention::Shape {
         batch: heads.batch,
-        tokens: dims[0] / heads.batch,
+        tokens,
+        queries,
         heads: heads.heads,
         width: dims[1],
         query_key: super::cpu::query_key::QueryKey::default(),
@@ -228,10 +256,10 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     );
     let mask = mask.map(Allowed::new);
     let allowed = mask.as_ref().map(Allowed::get);
-    let pictures = Keep::new(keep, shape.tokens);
+    let pictures = Keep::new(keep, queries);
     if !x.is_autodiff() {
         let y = attention::infer(values.get(), &packed, shape, allowed, pictures);
-        return tape::tensor(y, dims);
+        return tape::tensor(y, result);
     }
     let (y, saved) = attention::forward(values.get(), &packed, shape, allowed, pictures);
     let none = [(); 2].map(|()| Tensor::zeros([1], &x.device()));
@@ -248,7 +276,7 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
         key_norm.into(),
     ];
     let keep = keep.map(<[f32]>::to_vec);
-    tape::record(inputs, y, dims, move |dy| {
+    tape::record(inputs, y, result, move |dy| {
         let _span = profile::span("attention, backward");
         let shape = attention::Shape {
             query_key: before.get(),
@@ -260,7 +288,7 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
             &Weights::new(weights.each_ref().map(tape::Values::get)),
             shape,
             mask.as_ref().map(Allowed::get),
-            Keep::new(keep.as_deref(), shape.tokens),
+            Keep::new(keep.as_deref(), queries),
             dy,
         )
     })

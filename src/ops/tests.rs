@@ -41,6 +41,8 @@ struct Reference {
     width: usize,
     heads: usize,
     hidden: usize,
+    /// As in [`Heads`].
+    queries: Option<usize>,
 }
 
 type Inputs = Vec<Vec<f64>>;
@@ -128,7 +130,10 @@ impl Reference {
                 }
             }
         }
-        self.residual(&v[0], &Self::affine(&mixed, &v[5], &v[6]), keep)
+        let y = self.residual(&v[0], &Self::affine(&mixed, &v[5], &v[6]), keep);
+        let queries = self.queries.unwrap_or(n);
+        let pictures = y.chunks(n * w);
+        pictures.flat_map(|y| y[..queries * w].to_vec()).collect()
     }
 
     fn residual(&self, x: &[f64], branch: &[f64], keep: &[f32]) -> Vec<f64> {
@@ -194,6 +199,7 @@ fn run(
     let heads = Heads {
         batch: reference.batch,
         heads: reference.heads,
+        queries: reference.queries,
     };
     let keep = Some(keep);
     let y = match (attention, composed) {
@@ -223,8 +229,8 @@ fn run(
         (false, false) => mlp::mlp(x.clone(), &scale, &first, &second, keep, precision, None),
         (false, true) => mlp::composed(x.clone(), &scale, &first, &second, keep, precision),
     };
-    let weight = numbers(rows * w, 5);
-    let gradients = (y.clone() * Tensor::from_data(TensorData::new(weight, [rows, w]), &device()))
+    let weight = TensorData::new(numbers(y.shape().num_elements(), 5), y.dims());
+    let gradients = (y.clone() * Tensor::from_data(weight, &device()))
         .sum()
         .backward();
     let gradients = vec![
@@ -259,6 +265,7 @@ const SHAPES: [Reference; 4] = [
         width: 12,
         heads: 3,
         hidden: 7,
+        queries: None,
     },
     Reference {
         batch: 1,
@@ -266,6 +273,7 @@ const SHAPES: [Reference; 4] = [
         width: 2,
         heads: 1,
         hidden: 1,
+        queries: None,
     },
     Reference {
         batch: 3,
@@ -273,6 +281,7 @@ const SHAPES: [Reference; 4] = [
         width: 40,
         heads: 2,
         hidden: 33,
+        queries: None,
     },
     Reference {
         batch: 9,
@@ -280,6 +289,7 @@ const SHAPES: [Reference; 4] = [
         width: 64,
         heads: 1,
         hidden: 96,
+        queries: None,
     },
 ];
 
@@ -289,7 +299,13 @@ fn keeps(batch: usize) -> Vec<f32> {
 
 #[test]
 fn branches_equal_their_composed_form() {
-    for shape in SHAPES {
+    let few = |queries| {
+        SHAPES.map(|shape| Reference {
+            queries: Some(shape.tokens.min(queries)),
+            ..shape
+        })
+    };
+    for shape in [SHAPES, few(1), few(2)].concat() {
         let keep = keeps(shape.batch);
         for attention in [true, false] {
             let inputs = shape.inputs(attention);
@@ -316,12 +332,20 @@ fn branch_gradients_equal_finite_differences_in_f64() {
         width: 12,
         heads: 3,
         hidden: 7,
+        queries: None,
     };
     let keep = [1.25, 0.5];
     let mask: Vec<bool> = (0..25).map(|i| i % 5 <= i / 5).collect();
     let mask_tensor =
         Tensor::<4, Bool>::from_data(TensorData::new(mask.clone(), [1, 1, 5, 5]), &device());
-    for (attention, masked) in [(true, false), (true, true), (false, false)] {
+    let asking = |queries| Reference { queries, ..shape };
+    for (attention, masked, shape) in [
+        (true, false, shape),
+        (true, true, shape),
+        (true, false, asking(Some(1))),
+        (true, true, asking(Some(2))),
+        (false, false, shape),
+    ] {
         let inputs = shape.inputs(attention);
         let mask_tensor = masked.then_some(&mask_tensor);
         let (found, gradients) = run(
@@ -383,9 +407,14 @@ fn threads_do_not_change_a_bit() {
         width: 40,
         heads: 2,
         hidden: 33,
+        queries: None,
     };
     let keep = keeps(shape.batch);
-    for attention in [true, false] {
+    let few = Reference {
+        queries: Some(2),
+        ..shape
+    };
+    for (attention, shape) in [(true, shape), (true, few), (false, shape)] {
         let inputs = shape.inputs(attention);
         for precision in [Precision::F32, Precision::Bf16] {
             let on = |threads| {
@@ -477,6 +506,7 @@ fn attention_in_inference_equals_its_composed_form_and_training() {
             let heads = Heads {
                 batch,
                 heads: shape.heads,
+                queries: None,
             };
             let x = matrix(0, [rows, w]);
             host(if composed {

@@ -4,6 +4,7 @@
 //! number of tokens and not with its square; the gradient computes them again (Dao et al. 2022,
 //! without the tiling over keys, for a row of scores fits the cache).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -79,6 +80,8 @@ pub struct Shape<'q> {
     pub batch: usize,
     /// N.
     pub tokens: usize,
+    /// Q: the first tokens of each picture, which ask; the result has rows for them alone.
+    pub queries: usize,
     /// h.
     pub heads: usize,
     /// D.
@@ -111,6 +114,27 @@ impl Shape<'_> {
         let size = self.tokens * self.tokens;
         Some(&mask.allowed[at * size..][..size])
     }
+
+    /// Rows of the tokens that ask, out of those of all.
+    fn asking<'a>(&self, x: &'a [f32]) -> Cow<'a, [f32]> {
+        if self.queries == self.tokens {
+            return x.into();
+        }
+        let pictures = x.chunks(self.tokens * self.width);
+        let asking = pictures.map(|picture| &picture[..self.queries * self.width]);
+        asking.collect::<Vec<_>>().concat().into()
+    }
+
+    /// Rows of all tokens, zero where a token does not ask, out of those of the tokens that do.
+    fn among_all<'a>(&self, asking: &'a [f32]) -> Cow<'a, [f32]> {
+        if self.queries == self.tokens {
+            return asking.into();
+        }
+        let silent = vec![0.0; (self.tokens - self.queries) * self.width];
+        let pictures = asking.chunks(self.queries * self.width);
+        let all = pictures.flat_map(|asking| [asking, &silent]);
+        all.collect::<Vec<_>>().concat().into()
+    }
 }
 
 /// What the gradient needs.
@@ -118,9 +142,9 @@ impl Shape<'_> {
 pub struct Saved<E> {
     /// Queries, keys and values as the layer gives them, `[B·N, 3·D]`.
     pub qkv: Vec<E>,
-    /// The heads' answers, `[B, h, N, d]`.
+    /// The heads' answers, `[B, h, Q, d]`.
     pub mixed: Vec<E>,
-    /// Largest score of each query, and Σ e^(score − largest), `[B, h, N]`.
+    /// Largest score of each query, and Σ e^(score − largest), `[B, h, Q]`.
     pub normalisers: Vec<[f32; 2]>,
 }
 
@@ -132,12 +156,12 @@ pub fn forward<E: Operand>(
     mask: Option<Mask>,
     keep: Keep,
 ) -> (Vec<f32>, Saved<E>) {
-    let Shape { tokens, width, .. } = shape;
-    let rows = shape.batch * tokens;
-    let picture = tokens * width;
-    let mut y = output::<f32>(x.len());
+    let Shape { queries, width, .. } = shape;
+    let rows = shape.batch * queries;
+    let picture = shape.tokens * width;
+    let mut y = output::<f32>(rows * width);
     let mut saved = Saved {
-        qkv: output::<E>(rows * 3 * width),
+        qkv: output::<E>(3 * x.len()),
         mixed: output::<E>(rows * width),
         normalisers: vec![[0.0; 2]; rows * shape.heads],
     };
@@ -145,17 +169,17 @@ pub fn forward<E: Operand>(
         spread(x, layers, shape, mask, keep, &mut saved, &mut y);
         return (y, saved);
     }
-    y.par_chunks_mut(picture)
+    y.par_chunks_mut(queries * width)
         .zip(saved.qkv.par_chunks_mut(3 * picture))
-        .zip(saved.mixed.par_chunks_mut(picture))
-        .zip(saved.normalisers.par_chunks_mut(tokens * shape.heads))
+        .zip(saved.mixed.par_chunks_mut(queries * width))
+        .zip(saved.normalisers.par_chunks_mut(queries * shape.heads))
         .enumerate()
         .for_each_init(
             Scratch::lent,
             |scratch, (i, (((y, qkv), mixed), normalisers))| {
                 let mask = |head| shape.mask(mask, i * shape.heads + head);
                 let x = &x[i * picture..][..picture];
-                let keep = Keep::new(keep.picture(i), tokens);
+                let keep = Keep::new(keep.picture(i), queries);
                 let steps = (qkv, mixed, normalisers);
                 one_picture(scratch, x, layers, shape, mask, keep, steps, y);
             },
@@ -174,20 +198,20 @@ pub fn infer<E: Operand>(
     if shape.is_spread() {
         return forward(x, layers, shape, mask, keep).0;
     }
-    let Shape { tokens, width, .. } = shape;
-    let picture = tokens * width;
-    let mut y = output::<f32>(x.len());
-    y.par_chunks_mut(picture).enumerate().for_each_init(
+    let Shape { queries, width, .. } = shape;
+    let picture = shape.tokens * width;
+    let mut y = output::<f32>(shape.batch * queries * width);
+    y.par_chunks_mut(queries * width).enumerate().for_each_init(
         || {
             let qkv = vec![E::zeroed(); 3 * picture];
-            let mixed = vec![E::zeroed(); picture];
-            let normalisers = vec![[0.0; 2]; tokens * shape.heads];
+            let mixed = vec![E::zeroed(); queries * width];
+            let normalisers = vec![[0.0; 2]; queries * shape.heads];
             (Scratch::lent(), qkv, mixed, normalisers)
         },
         |(scratch, qkv, mixed, normalisers), (i, y)| {
             let mask = |head| shape.mask(mask, i * shape.heads + head);
             let x = &x[i * picture..][..picture];
-            let keep = Keep::new(keep.picture(i), tokens);
+            let keep = Keep::new(keep.picture(i), queries);
             let steps = (&mut qkv[..], &mut mixed[..], &mut normalisers[..]);
             one_picture(scratch, x, layers, shape, mask, keep, steps, y);
         },
@@ -208,14 +232,14 @@ fn one_picture<'m, E: Operand>(
     (qkv, mixed, normalisers): (&mut [E], &mut [E], &mut [[f32; 2]]),
     y: &mut [f32],
 ) {
-    let Shape { tokens, width, .. } = shape;
+    let Shape { queries, width, .. } = shape;
     let one = Shape { batch: 1, ..shape };
     let parts = qkv.chunks_mut(BLOCK * 3 * width);
     for (x, qkv) in x.chunks(BLOCK * width).zip(parts) {
         normed_map(scratch, x, &layers[0], qkv);
     }
-    let answers = mixed.chunks_mut(tokens * one.head_dim());
-    for (head, (mixed, normalisers)) in answers.zip(normalisers.chunks_mut(tokens)).enumerate() {
+    let answers = mixed.chunks_mut(queries * one.head_dim());
+    for (head, (mixed, normalisers)) in answers.zip(normalisers.chunks_mut(queries)).enumerate() {
         Head::new(qkv, one, head).answer(scratch, mask(head), 0, mixed, normalisers);
     }
     let blocks = y.chunks_mut(BLOCK * width).zip(x.chunks(BLOCK * width));
@@ -250,17 +274,17 @@ fn spread<E: Operand>(
         });
 
     let shares = (2 * rayon::current_num_threads()).div_ceil(shape.batch * shape.heads);
-    let queries = shape.tokens.div_ceil(shares);
+    let share = shape.queries.div_ceil(shares);
     let tasks: Vec<_> = mixed
-        .chunks_mut(shape.tokens * head_dim)
-        .zip(normalisers.chunks_mut(shape.tokens))
+        .chunks_mut(shape.queries * head_dim)
+        .zip(normalisers.chunks_mut(shape.queries))
         .enumerate()
         .flat_map(|(item, (mixed, normalisers))| {
-            let answers = mixed.chunks_mut(queries * head_dim);
+            let answers = mixed.chunks_mut(share * head_dim);
             answers
-                .zip(normalisers.chunks_mut(queries))
+                .zip(normalisers.chunks_mut(share))
                 .enumerate()
-                .map(move |(i, (mixed, normalisers))| (item, i * queries, mixed, normalisers))
+                .map(move |(i, (mixed, normalisers))| (item, i * share, mixed, normalisers))
         })
         .collect();
     tasks.into_par_iter().for_each_init(
@@ -271,6 +295,8 @@ fn spread<E: Operand>(
         },
     );
 
+    let x = shape.asking(x);
+    let step = block::<E>(shape.batch * shape.queries);
     y.par_chunks_mut(step * width).enumerate().for_each_init(
         Scratch::lent,
         |scratch, (block, y)| {
@@ -297,7 +323,7 @@ fn normed_map<E: Operand>(scratch: &mut Scratch, x: &[f32], layer: &Packed<E>, t
     });
 }
 
-/// x + keep·(heads joined·Wp + b) for the rows from `first`.
+/// x + keep·(heads joined·Wp + b) for the rows from `first`, of those that ask.
 #[allow(clippy::too_many_arguments)]
 fn join<E: Operand>(
     scratch: &mut Scratch,
@@ -343,6 +369,7 @@ pub fn backward<E: Operand>(
     let Shape {
         batch,
         tokens,
+        queries,
         width,
         ..
     } = shape;
@@ -369,31 +396,34 @@ pub fn backward<E: Operand>(
         &mut dx,
         |range, dx, [map, projection, norms], scratch| {
             let (first, count) = (range.start, range.len());
-            let at = first * width..range.end * width;
-            let (x, dy) = (&x[at.clone()], &dy[at]);
+            let pictures = first / tokens..range.end / tokens;
+            // Of the result's rows.
+            let asking = pictures.start * queries..pictures.end * queries;
+            let x = &x[first * width..range.end * width];
+            let dy = &dy[asking.start * width..asking.end * width];
             // Apart from what the heads work in.
             let mut dqkv = std::mem::take(&mut scratch.rows[2]);
             let mut buffer = std::mem::take(&mut scratch.products[5]);
 
             let [upper, left, _] = &mut scratch.rows;
             let [right, ..] = &mut scratch.panels;
-            upper.fill::<E>(count, width, |r, t| {
-                vector::scaled(&dy[r * width..][..width], keep.of(first + r), t);
+            upper.fill::<E>(asking.len(), width, |r, t| {
+                vector::scaled(&dy[r * width..][..width], keep.of(asking.start + r), t);
             });
-            let dmixed = buffer.get::<E>(count * width);
+            let dmixed = buffer.get::<E>(asking.len() * width);
             let c = &mut scratch.products[0];
             product::<E>(upper, &projection_panels, c, |columns, c| {
                 let target = &mut dmixed[columns.start..];
-                vector::store(c, count, &zeros[columns.clone()], target, width);
+                vector::store(c, asking.len(), &zeros[columns.clone()], target, width);
             });
-            let joined = |r: usize, t: &mut [E]| gather(mixed, shape, first + r, t);
-            projection.add::<E>(left, right, count, joined, |r, t| upper.copy(r, t));
+            let joined = |r: usize, t: &mut [E]| gather(mixed, shape, asking.start + r, t);
+            projection.add::<E>(left, right, asking.len(), joined, |r, t| upper.copy(r, t));
 
             let (target, stride) = dqkv.room::<E>(count, 3 * width);
             let qkv = &qkv[3 * first * width..3 * range.end * width];
-            let items = first / tokens * shape.heads..range.end / tokens * shape.heads;
+            let items = pictures.start * shape.heads..pictures.end * shape.heads;
             for (i, item) in items.enumerate() {
-                let at = item * tokens..(item + 1) * tokens;
+                let at = item * queries..(item + 1) * queries;
                 let answers = &mixed[at.start * head_dim..at.end * head_dim];
                 let head = Head::new(qkv, shape, i);
                 let mask = shape.mask(mask, item);
@@ -412,7 +442,8 @@ pub fn backward<E: Operand>(
             let [_, left, _] = &mut scratch.rows;
             let [right, ..] = &mut scratch.panels;
             let c = &mut scratch.products[0];
-            linear::normed_input_gradient::<E>(&dqkv, &map_panels, c, x, dy, dx, width);
+            let dy = shape.among_all(dy);
+            linear::normed_input_gradient::<E>(&dqkv, &map_panels, c, x, &dy, dx, width);
             let normed = |r: usize, t: &mut [E]| {
                 vector::standardise(&x[r * width..][..width], t);
             };
@@ -436,12 +467,12 @@ pub fn backward<E: Operand>(
     ]
 }
 
-/// One token's row of all heads, out of `[B, h, N, d]`.
+/// One token's row of all heads, out of `[B, h, Q, d]`.
 fn gather<E: Operand>(values: &[E], shape: Shape, row: usize, target: &mut [E]) {
     let head_dim = shape.head_dim();
-    let (picture, token) = (row / shape.tokens, row % shape.tokens);
+    let (picture, token) = (row / shape.queries, row % shape.queries);
     for (head, target) in target.chunks_exact_mut(head_dim).enumerate() {
-        let item = (picture * shape.heads + head) * shape.tokens + token;
+        let item = (picture * shape.heads + head) * shape.queries + token;
         convert::copy(&values[item * head_dim..][..head_dim], target);
     }
 }
@@ -579,7 +610,7 @@ impl<'a, E: Operand> Head<'a, E> {
     }
 
     /// Gradients of queries and keys as they meet and of values into rows of `stride` values that lie
-    /// as those of `qkv` do, given the gradient of the answers of all heads, `[B·N, D]`.
+    /// as those of `qkv` do, given the gradient of the answers of all heads, `[B·Q, D]`.
     #[allow(clippy::too_many_arguments)]
     fn gradient(
         &self,
@@ -591,13 +622,18 @@ impl<'a, E: Operand> Head<'a, E> {
         dqkv: &mut [E],
         dqkv_stride: usize,
     ) {
-        let Shape { tokens, width, .. } = self.shape;
+        let Shape {
+            tokens,
+            queries,
+            width,
+            ..
+        } = self.shape;
         let head_dim = self.shape.head_dim();
         let scale = self.shape.scale();
         let stride = tokens.next_multiple_of(PANEL);
         let narrow = head_dim.next_multiple_of(PANEL);
         let answer = |token: usize| {
-            let row = self.picture * tokens + token;
+            let row = self.picture * queries + token;
             &dmixed[row * width + self.head * head_dim..][..head_dim]
         };
         let [left, transposed, _] = &mut scratch.rows;
@@ -610,8 +646,8 @@ impl<'a, E: Operand> Head<'a, E> {
         let dkeys = dkeys.get::<f32>(padded * narrow);
         let dvalues = dvalues.get::<f32>(padded * narrow);
         let mut query = self.rows(0);
-        for first in (0..tokens).step_by(QUERIES) {
-            let count = QUERIES.min(tokens - first);
+        for first in (0..queries).step_by(QUERIES) {
+            let count = QUERIES.min(queries - first);
             let rows = count.next_multiple_of(E::ROW_STEP);
             let scores = scores.get::<f32>(rows * stride);
             let dweights = dweights.get::<f32>(rows * stride);
@@ -651,6 +687,9 @@ impl<'a, E: Operand> Head<'a, E> {
                     E::from_f32(&c[..columns.len()], target);
                 }
             });
+        }
+        for token in queries..tokens {
+            dqkv[self.place(dqkv_stride, 0, token)].fill(E::zeroed());
         }
         for token in 0..tokens {
             for (part, values) in [(1, &*dkeys), (2, &*dvalues)] {

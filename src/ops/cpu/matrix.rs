@@ -8,8 +8,8 @@
 use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
 use half::bf16;
 
-use super::convert;
 use super::kernel::{self, BF16_ROWS, BF16_STEP, PANEL};
+use super::{convert, vector};
 
 /// What a product multiplies; it always sums in f32.
 pub trait Operand: Pod + Send + Sync {
@@ -25,6 +25,9 @@ pub trait Operand: Pod + Send + Sync {
 
     /// The same value in f32.
     fn widen(self) -> f32;
+
+    /// x·Φ(x), as exactly as this type can tell.
+    fn gelu(x: f32) -> f32;
 
     /// Converts as many values as both slices hold.
     fn from_f32(source: &[f32], target: &mut [Self]) {
@@ -64,6 +67,11 @@ impl Operand for f32 {
         self
     }
 
+    #[inline(always)]
+    fn gelu(x: f32) -> f32 {
+        vector::gelu_of(x)
+    }
+
     fn panel(
         a: &[f32],
         lda: usize,
@@ -91,6 +99,11 @@ impl Operand for bf16 {
     #[inline(always)]
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn gelu(x: f32) -> f32 {
+        vector::gelu_short(x)
     }
 
     fn panel(
