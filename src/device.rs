@@ -325,6 +325,21 @@ pub fn keep_pages() {
     }
 }
 
+/// Takes memory in small pages from now on, on Linux: for work that is over before a large page has
+/// paid for being cleared whole. Half of a cold start went into that; long work is 2 to 4 % faster in
+/// large pages.
+pub fn small_pages() {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: a flag of this process; no memory is touched. Where the kernel lacks it, it says so
+        // and nothing changes.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
+        }
+    }
+}
+
 /// Ends the process at once, without running the destructors of drivers.
 ///
 /// CubeCL's threads outlive `main`, and a driver that is torn down under them may fault: seen with

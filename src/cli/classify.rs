@@ -17,6 +17,9 @@ use crate::run;
 /// Pictures classified at once: enough to keep a device busy, small enough for any memory.
 const BATCH: usize = 64;
 
+/// Inputs that are answered before large pages of memory pay.
+const FEW: usize = 16;
+
 /// The answer below the threshold of `--abstain`.
 const NOT_SURE: &str = "not sure";
 
@@ -48,6 +51,15 @@ pub struct ClassifyArgs {
     /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: DeviceChoice,
+}
+
+impl ClassifyArgs {
+    /// Whether it is about a few files, and so over at once.
+    pub fn are_few(&self) -> bool {
+        let weights = usize::from(self.weights.is_none());
+        let pictures = self.inputs.get(weights..).unwrap_or_default();
+        pictures.len() <= FEW && pictures.iter().all(|input| !Path::new(input).is_dir())
+    }
 }
 
 /// Runs the command.

@@ -73,6 +73,9 @@ enum Done {
 /// 0 success, 1 failure, 2 usage, 130 interrupted.
 pub fn main() -> u8 {
     let cli = Cli::parse();
+    if matches!(&cli.command, Command::Classify(args) if args.are_few()) {
+        crate::device::small_pages();
+    }
     if let Ok(program) = std::env::current_exe() {
         crate::device::probe_with(program);
     }
