@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{interactive, note};
+use crate::recipe::TrainRecipe;
 use crate::report::text;
 use crate::run::RunEvent;
-use crate::train::{EpochRecord, TrainEvent};
+use crate::train::{Curriculum, EpochRecord, TrainEvent};
 
 /// Weight of the newest update in the shown loss.
 const SMOOTHING: f64 = 0.05;
@@ -16,27 +17,32 @@ const SMOOTHING: f64 = 0.05;
 pub struct Progress {
     prefix: String,
     epochs: Option<usize>,
+    of_time: bool,
     bar: Option<ProgressBar>,
     loss: Option<f64>,
     rate: Option<f64>,
     waiting: f64,
     spent: f64,
     begun: Option<(Instant, f64)>,
+    /// Where updates are counted, and so take longer as pictures grow.
+    curriculum: Option<Curriculum>,
     warned: usize,
 }
 
 impl Progress {
-    /// `epochs` is `None` where another budget ends the run; `prefix` starts every line.
-    pub fn new(prefix: &str, epochs: Option<usize>) -> Self {
+    /// `budget` is the recipe's; `prefix` starts every line.
+    pub fn new(prefix: &str, budget: &TrainRecipe) -> Self {
         Self {
             prefix: prefix.to_owned(),
-            epochs,
+            epochs: budget.epochs,
+            of_time: budget.time.is_some(),
             bar: None,
             loss: None,
             rate: None,
             waiting: 0.0,
             spent: 0.0,
             begun: None,
+            curriculum: None,
             warned: 0,
         }
     }
@@ -53,6 +59,7 @@ impl Progress {
             }
             RunEvent::Begin(plan) => {
                 self.clear();
+                self.curriculum = (!self.of_time).then(|| plan.curriculum.clone());
                 let s = &plan.splits;
                 note(&format!(
                     "{}{}: {} classes; {} train, {} val, {} test pictures",
@@ -173,8 +180,12 @@ impl Progress {
     fn eta(&self) -> String {
         match self.begun {
             Some((since, at)) if self.spent > at => {
-                let per_share = since.elapsed().as_secs_f64() / (self.spent - at);
-                format!("ETA {}", text::seconds(per_share * (1.0 - self.spent)))
+                let work = |from: f64, to: f64| match &self.curriculum {
+                    Some(curriculum) => curriculum.work(from..to),
+                    None => to - from,
+                };
+                let rate = work(at, self.spent) / since.elapsed().as_secs_f64().max(1e-9);
+                format!("ETA {}", text::seconds(work(self.spent, 1.0) / rate))
             }
             _ => "ETA –".to_owned(),
         }

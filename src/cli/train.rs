@@ -400,7 +400,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
     };
     note(&format!("run: {}", dir.root().display()));
     let stop = on_interrupt("stopping: saving the state (press Ctrl-C again to exit at once)")?;
-    let mut progress = Progress::new("", recipe.train.epochs);
+    let mut progress = Progress::new("", &recipe.train);
     let mut profiled = None;
     let mut teacher = 0;
     let mut arithmetic = 0.0;

@@ -46,7 +46,8 @@ impl ModelConfig {
     /// A multiply-add is 2. Counted are the products of linear layers, convolutions and
     /// attention; not counted are biases, norms, activations, softmax, pooling and additions,
     /// which are about 1 % of a Vision Transformer. A training step takes about three times as
-    /// many.
+    /// many. As papers count, every block works out every token; where the heads read a class token
+    /// alone, the last block does less here (a ViT-Ti 6.5 % less in all).
     pub fn flops(&self) -> u64 {
         self.count().multiply_adds.saturating_mul(2)
     }

@@ -28,12 +28,17 @@ const VALUE_PROJECTION: [f64; 2] = [0.4, -0.4];
 /// Draws the weights of attention, of `heads` heads, and leaves everything else.
 pub(super) fn draw<M: Module>(model: M, heads: usize, seed: u64, device: &Device) -> M {
     let device = device.clone().without_autodiff();
+    // One factorisation gives both a block's values and its projection, which comes after them.
+    let mut projection = Vec::new();
     parameters::replace(model, |path, shape| {
         let (attention, layer) = path.rsplit_once(".attention.")?;
-        let width = shape[0];
         let values = match layer {
-            "qkv.weight" => qkv(seed, attention, width, heads),
-            "projection.weight" => value_projection(seed, attention, width).right.concat(),
+            "qkv.weight" => {
+                let values;
+                [values, projection] = draw_block(seed, attention, shape[0], heads);
+                values
+            }
+            "projection.weight" => std::mem::take(&mut projection),
             _ => return None,
         };
         let elements = values.len();
@@ -44,8 +49,9 @@ pub(super) fn draw<M: Module>(model: M, heads: usize, seed: u64, device: &Device
     })
 }
 
-/// The joint weight of queries, keys and values of one block, row-major `[D, 3·D]`.
-fn qkv(seed: u64, block: &str, width: usize, heads: usize) -> Vec<f32> {
+/// The joint weight of queries, keys and values of one block, row-major `[D, 3·D]`, and that of its
+/// projection, `[D, D]`.
+fn draw_block(seed: u64, block: &str, width: usize, heads: usize) -> [Vec<f32>; 2] {
     let head_dim = width / heads;
     let mut products: Vec<Factors> = (0..=heads)
         .into_par_iter()
@@ -57,13 +63,15 @@ fn qkv(seed: u64, block: &str, width: usize, heads: usize) -> Vec<f32> {
             }
         })
         .collect();
-    let values = products.pop().expect("that of values is the last").left;
+    let Factors {
+        left: values,
+        right: projection,
+    } = products.pop().expect("that of values is the last");
     let queries = products.iter().flat_map(|head| &head.left);
     let keys = products.iter().flat_map(|head| &head.right);
     let columns: Vec<&Vec<f32>> = queries.chain(keys).chain(&values).collect();
-    (0..width)
-        .flat_map(|row| columns.iter().map(move |column| column[row]))
-        .collect()
+    let joint = (0..width).flat_map(|row| columns.iter().map(move |column| column[row]));
+    [joint.collect(), projection.concat()]
 }
 
 /// W_V as columns, W_proj as rows.

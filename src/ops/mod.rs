@@ -161,8 +161,16 @@ impl Prepared {
         };
         // One weight may be packed in two ways: alone, and with others beside it.
         let key = (slices()[0].as_ptr().addr(), TypeId::of::<(P, [(); N])>());
+        let place = |of: &cpu::tape::Values| of.get::<f32>().as_ptr().addr();
+        let same =
+            |kept: &[cpu::tape::Values]| weights.into_iter().map(place).eq(kept.iter().map(place));
         let again = match prepared.lock().entry(key) {
             Entry::Vacant(entry) => {
+                entry.insert((weights.map(Clone::clone).to_vec(), None));
+                false
+            }
+            // The same weight with another bias.
+            Entry::Occupied(mut entry) if !same(&entry.get().0) => {
                 entry.insert((weights.map(Clone::clone).to_vec(), None));
                 false
             }
@@ -225,7 +233,7 @@ fn scale_pictures(x: Tensor<2>, keep: Option<&[f32]>) -> Tensor<2> {
     (x.reshape([batch, rows / batch, width]) * keep).reshape([rows, width])
 }
 
-/// Whether products in bf16 are faster than in f32 on the device of `x`.
+/// Whether products in bf16 are faster than in f32 on `device`.
 fn prefers_bf16(device: &Device) -> bool {
     #[cfg(feature = "cpu")]
     if *device == Device::flex() {

@@ -6,6 +6,8 @@
 //! resumed training makes the same ones; under a time budget it follows the clock, as the learning
 //! rate does.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -191,14 +193,28 @@ impl Curriculum {
     /// curriculum, else less. `of_time` where the budget is a time, in which cheaper updates are
     /// more than their share.
     pub fn mean_work(&self, of_time: bool) -> f64 {
-        const POINTS: usize = 1000;
-        let full = self.model.flops() as f64;
-        let costs = (0..POINTS).map(|i| self.flops(i as f64 / POINTS as f64) as f64 / full);
         if of_time {
-            POINTS as f64 / costs.map(|cost| 1.0 / cost).sum::<f64>()
+            1.0 / self.mean(0.0..1.0, |cost| 1.0 / cost)
         } else {
-            costs.sum::<f64>() / POINTS as f64
+            self.work(0.0..1.0)
         }
+    }
+
+    /// Arithmetic between two shares of a budget of updates; that of all of it, with whole pictures
+    /// throughout, is 1.
+    pub fn work(&self, shares: Range<f64>) -> f64 {
+        (shares.end - shares.start) * self.mean(shares, |cost| cost)
+    }
+
+    /// The mean over a stretch of the budget of some function of an update's cost, which is 1 where
+    /// pictures are whole.
+    fn mean(&self, shares: Range<f64>, of: impl Fn(f64) -> f64) -> f64 {
+        const POINTS: usize = 500;
+        let full = self.model.flops() as f64;
+        let step = (shares.end - shares.start) / POINTS as f64;
+        let costs =
+            (0..POINTS).map(|i| self.flops(shares.start + (i as f64 + 0.5) * step) as f64 / full);
+        costs.map(of).sum::<f64>() / POINTS as f64
     }
 }
 
@@ -293,6 +309,10 @@ mod tests {
         let (by_updates, by_time) = (curriculum.mean_work(false), curriculum.mean_work(true));
         assert!(0.5 < by_updates && by_updates < 0.8, "{by_updates}");
         assert!(0.1 < by_time && by_time < by_updates, "{by_time}");
+        // The parts add up, and the last of them is dear.
+        let (first, last) = (curriculum.work(0.0..0.6), curriculum.work(0.6..1.0));
+        assert!((first + last - by_updates).abs() < 1e-3, "{first}, {last}");
+        assert!((last - 0.4).abs() < 1e-9, "{last}");
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub fn f32_kernel() -> F32Kernel {
 /// # Panics
 ///
 /// Where a slice is shorter than its strides say.
-pub fn f32_panel(
+pub(super) fn f32_panel(
     kernel: F32Kernel,
     a: &[f32],
     lda: usize,
@@ -150,7 +150,7 @@ pub fn f32_panel(
 /// # Panics
 ///
 /// Where a slice is shorter than its strides say, or k is not a multiple of [`BF16_STEP`].
-pub fn bf16_panel(
+pub(super) fn bf16_panel(
     kernel: Bf16Kernel,
     a: &[bf16],
     lda: usize,

@@ -78,13 +78,13 @@ impl Drop for Lent {
     }
 }
 
-/// A vector whose every value will be written before it is read.
+/// A vector whose every value that is read will be written before; what is padding need not be.
 ///
 /// Clearing it first would cost a pass over memory as long as many of the kernels take.
-pub fn output<E: Operand>(len: usize) -> Vec<E> {
+pub(super) fn output<E: Operand>(len: usize) -> Vec<E> {
     let mut values = Vec::with_capacity(len);
     // SAFETY: E is plain old data, for which every bit pattern is a value; the kernels that ask
-    // for an output write the whole of it, block by block.
+    // for an output write all of it that anyone reads, block by block.
     #[allow(unsafe_code, clippy::uninit_vec)]
     unsafe {
         values.set_len(len);
@@ -241,7 +241,9 @@ impl Gradient {
     }
 
     fn merge(mut self, other: &Self) -> Self {
-        vector::add_scaled(&mut self.weight, &other.weight, 1.0);
+        // Not the rows of padding, which not every kernel writes.
+        let written = self.m * self.bias.len().next_multiple_of(PANEL);
+        vector::add_scaled(&mut self.weight[..written], &other.weight[..written], 1.0);
         vector::add_scaled(&mut self.bias, &other.bias, 1.0);
         self
     }

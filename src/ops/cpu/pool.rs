@@ -40,7 +40,8 @@ fn larger<E: Operand>(y: &mut [E], x: &[E]) {
         #[inline(always)]
         || {
             for (y, &x) in y.iter_mut().zip(x) {
-                if x.widen() > y.widen() {
+                // A NaN stays, wherever in the window it stands.
+                if x.widen() > y.widen() || x.widen().is_nan() {
                     *y = x;
                 }
             }
@@ -173,6 +174,20 @@ fn pixels(window: Window, input: Map, place: Pixel) -> impl Iterator<Item = Pixe
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_nan_stays_wherever_it_stands() {
+        let window = Window {
+            kernel: 2,
+            stride: 2,
+            padding: 0,
+        };
+        for place in 0..4 {
+            let mut x = [1.0, -2.0, 3.0, 0.0];
+            x[place] = f32::NAN;
+            assert!(forward(window, (&x, Map::new([1, 2, 2, 1])))[0].is_nan());
+        }
+    }
 
     #[test]
     fn the_first_of_the_largest_takes_the_gradient() {

@@ -252,8 +252,8 @@ fn reciprocal(x: f32) -> f32 {
     y
 }
 
-/// Turns a row of scores into e^(scale·score − max) and returns the maximum and the sum, so that
-/// the softmax is the row divided by the sum.
+/// Turns a row of scores into e^(scale·(score − max)) and returns the maximum and the sum, so that
+/// the softmax is the row divided by the sum. The largest becomes 1 exactly, however large it was.
 pub fn softmax_unscaled(row: &mut [f32], scale: f32) -> (f32, f32) {
     vectorised(
         #[inline(always)]
@@ -277,18 +277,18 @@ pub fn softmax_unscaled(row: &mut [f32], scale: f32) -> (f32, f32) {
                 }
                 width /= 2;
             }
-            let max = lanes[0] * scale;
+            let max = lanes[0];
             // Nothing but NaN has no maximum; 0 lets it through.
             let max = if max == f32::NEG_INFINITY { 0.0 } else { max };
             let mut sums = [0.0_f32; LANES];
             for x in whole.iter_mut() {
                 for i in 0..LANES {
-                    x[i] = exp(x[i].mul_add(scale, -max));
+                    x[i] = exp((x[i] - max) * scale);
                     sums[i] += x[i];
                 }
             }
             for (i, x) in rest.iter_mut().enumerate() {
-                *x = exp(x.mul_add(scale, -max));
+                *x = exp((*x - max) * scale);
                 sums[i] += *x;
             }
             (max, across(sums))
@@ -303,7 +303,7 @@ pub fn softmax_again(row: &mut [f32], scale: f32, [max, sum]: [f32; 2]) {
         #[inline(always)]
         || {
             for x in row.iter_mut() {
-                *x = exp(x.mul_add(scale, -max)) * factor;
+                *x = exp((*x - max) * scale) * factor;
             }
         },
     );
@@ -361,8 +361,9 @@ const SHORT: [f32; 8] = [
     3.981_976e-1,
 ];
 
-/// [`gelu_of`] to within 1.4·10⁻⁴, where the result is rounded to eight bits: Φ as an odd polynomial
-/// about ½, by least largest error of the product, on ±4 and 0 or 1 beyond.
+/// [`gelu_of`] to within 1.4·10⁻⁴, for results that are rounded to eight bits and added up: Φ as an odd
+/// polynomial about ½, by least largest error of the product, on ±4 and 0 or 1 beyond. That is a
+/// fraction of the rounding of values near 1, and more than that of the small values below −2.
 #[inline(always)]
 pub fn gelu_short(x: f32) -> f32 {
     let bounded = if x < -4.0 { -4.0 } else { x };
@@ -395,7 +396,8 @@ pub fn gelu<E: Operand, F: Operand>(x: &[E], target: &mut [F]) {
     );
 }
 
-/// The gradient of [`gelu`], g·(Φ(x) + x·φ(x)), into `target`, and its value into `value`.
+/// The gradient of [`gelu`], g·(Φ(x) + x·φ(x)), into `target`, and its value into `value`, both from
+/// [`gelu_of`]: its exponential is at hand here.
 pub fn gelu_gradient<E: Operand>(x: &[E], g: &[f32], target: &mut [E], value: &mut [E]) {
     vectorised(
         #[inline(always)]
@@ -544,7 +546,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_short_gelu_errs_less_than_its_rounding() {
+    fn the_short_gelu_is_as_near_as_it_says() {
         for x in points() {
             let (found, exact) = (gelu_short(x), gelu_of(x));
             assert!(
