@@ -55,7 +55,9 @@ pub struct Pair {
     pub a: String,
     /// The other.
     pub b: String,
-    /// McNemar's test of each pair of seeds, in order.
+    /// Seed of each in every test.
+    pub seeds: Vec<(u64, u64)>,
+    /// McNemar's test of each pair of seeds, the smallest against the smallest and so on.
     pub tests: Vec<McNemar>,
 }
 
@@ -106,9 +108,11 @@ pub fn compare(
         }
     }
     let of = |model: &str| -> Vec<usize> {
-        (0..entries.len())
+        let mut of: Vec<usize> = (0..entries.len())
             .filter(|&i| entries[i].model == model)
-            .collect()
+            .collect();
+        of.sort_by_key(|&i| entries[i].seed);
+        of
     };
     let rows = models
         .iter()
@@ -121,12 +125,14 @@ pub fn compare(
     let mut pairs = Vec::new();
     for (i, a) in models.iter().enumerate() {
         for b in &models[i + 1..] {
+            let runs = || of(a).into_iter().zip(of(b));
             pairs.push(Pair {
                 a: a.clone(),
                 b: b.clone(),
-                tests: of(a)
-                    .into_iter()
-                    .zip(of(b))
+                seeds: runs()
+                    .map(|(x, y)| (entries[x].seed, entries[y].seed))
+                    .collect(),
+                tests: runs()
                     .map(|(x, y)| metrics::mcnemar(&correct[x], &correct[y]))
                     .collect(),
             });
@@ -238,12 +244,15 @@ impl Comparison {
     pub fn sentences(&self) -> Vec<String> {
         let mut sentences = Vec::new();
         for pair in &self.pairs {
-            for (seed, test) in pair.tests.iter().enumerate() {
+            for (seeds, test) in pair.seeds.iter().zip(&pair.tests) {
+                let seeds = match seeds {
+                    (a, b) if a == b => format!("seed {a}"),
+                    (a, b) => format!("seeds {a} and {b}"),
+                };
                 sentences.push(format!(
-                    "McNemar, {} against {}, pair {}: {} pictures only the first gets right, {} only the second; p = {:.2e}",
+                    "McNemar, {} against {}, {seeds}: {} pictures only the first gets right, {} only the second; p = {:.2e}",
                     pair.a,
                     pair.b,
-                    seed + 1,
                     test.only_a,
                     test.only_b,
                     test.p_value

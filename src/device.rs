@@ -326,7 +326,7 @@ pub fn keep_pages() {
 }
 
 /// Takes memory in small pages from now on, on Linux: for work that is over before a large page has
-/// paid for being cleared whole. Half of a cold start went into that; long work is 2 to 4 % faster in
+/// paid for being cleared whole. Up to half of a cold start went into that; long work is 2 to 4 % faster in
 /// large pages.
 pub fn small_pages() {
     #[cfg(target_os = "linux")]

@@ -402,6 +402,7 @@ fn student_975(degrees: usize) -> f64 {
     let (v, z) = (degrees as f64, Z);
     z + (z.powi(3) + z) / (4.0 * v)
         + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * v * v)
+        + (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / (384.0 * v.powi(3))
 }
 
 #[cfg(test)]
@@ -531,7 +532,9 @@ mod tests {
         let three = mean_std_interval(&[1.0, 2.0, 3.0]);
         assert_eq!((three.mean, three.std), (2.0, 1.0));
         assert!((three.interval.1 - (2.0 + 4.302_65 / 3f64.sqrt())).abs() < 1e-6);
-        assert!((student_975(20) - 2.085_96).abs() < 1e-3);
+        for (degrees, value) in [(11, 2.200_99), (20, 2.085_96), (60, 2.000_30)] {
+            assert!((student_975(degrees) - value).abs() < 2e-4, "{degrees}");
+        }
         assert_eq!(mean_std_interval(&[0.7]).interval, (0.7, 0.7));
     }
 }

@@ -657,7 +657,7 @@ fn a_mixed_folder_trains_and_its_bad_files_are_named() {
         // Whichever split they fall into, test included.
         let said = place
             .run(&format!(
-                "train --data mixed --out {out} --seed {seed} {TINY}"
+                "train --data mixed --out {out} --set data.split_seed={seed} {TINY}"
             ))
             .ok();
         let mut skipped: Vec<&str> = said
@@ -675,6 +675,14 @@ fn a_mixed_folder_trains_and_its_bad_files_are_named() {
     let said = place.run(&format!("train --data mixed --out strict --strict {TINY}"));
     assert_eq!((said.code, said.out.as_str()), (1, ""), "{said:#?}");
     assert!(said.err.contains("without --strict"), "{said:#?}");
+    // A bad test picture too, before the first epoch.
+    place.pictures("given/train", &["cat", "dog"], 10);
+    place.pictures("given/test", &["cat", "dog"], 2);
+    place.write("given/test/cat/text.jpg", "this is not a picture\n");
+    let said = place.run(&format!("train --data given --out late --strict {TINY}"));
+    assert_eq!(said.code, 1, "{said:#?}");
+    assert!(said.err.contains("text.jpg: not a picture"), "{said:#?}");
+    assert!(!place.path("late/results.csv").exists(), "{said:#?}");
 
     // 24×11 on its side is 11×24, or no picture were this narrow and high.
     let info = place.run("data info mixed --json").ok().json();
@@ -1104,11 +1112,20 @@ fn a_run_is_continued_with_a_larger_budget() {
         .ok();
     fails(
         &place.run("train --resume run --lr 0.1 --device cpu"),
-        "--resume continues run with its own recipe: optimizer.lr cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
+        "--resume continues run with its own recipe: --lr cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
     );
+    let info = || serde_json::from_str::<serde_json::Value>(&place.read("run/run.json")).unwrap();
+    let first = info();
     let more = place
         .run("train --resume run --steps 6 --json --device cpu")
         .ok();
+    let second = info();
+    for key in ["command", "started", "commit"] {
+        assert_eq!(second[key], first[key], "{key}");
+    }
+    assert!(second["peak_memory_bytes"].as_u64() >= first["peak_memory_bytes"].as_u64());
+    let words = second["resumed"][0]["command"].as_array().unwrap();
+    assert!(words.contains(&"--resume".into()), "{words:?}");
     assert_eq!(more.json()["epochs"], 3, "{more:#?}");
     assert_eq!(place.read("run/results.csv").lines().count(), 4);
 
@@ -1145,7 +1162,8 @@ fn eval_finds_the_same_split_again() {
         );
     }
     let text = place.run("eval run --device cpu").ok();
-    assert!(text.out.starts_with("4 pictures\ntop-1 "), "{text:#?}");
+    let begins = "4 pictures of the test split of pets\ntop-1 ";
+    assert!(text.out.starts_with(begins), "{text:#?}");
 
     // Bare weights know no split: the data's own is taken, and nothing is written.
     let bare = Place::new();
@@ -1160,6 +1178,41 @@ fn eval_finds_the_same_split_again() {
     fails(
         &bare.run("eval best.safetensors --data pets --split test --device cpu"),
         "pets has no test split; it has train; name one with --split",
+    );
+}
+
+#[test]
+fn eval_never_takes_what_a_run_learned_from_unasked() {
+    let place = Place::new();
+    place.pictures("pets", &["cat", "dog"], 10);
+    place
+        .run(&format!(
+            "train --data pets --out run --test-fraction 0 {TINY}"
+        ))
+        .ok();
+    let eval = place.run("eval run --json --device cpu").ok().json();
+    assert_eq!(
+        (eval["split"].as_str(), eval["n"].as_u64()),
+        (Some("val"), Some(2))
+    );
+    fails(
+        &place.run("eval run --split test --device cpu"),
+        "pets has no test split; it has train, val; name one with --split",
+    );
+    fs::remove_file(place.path("run/splits/val.txt")).unwrap();
+    fails(
+        &place.run("eval run --device cpu"),
+        "run/splits/val.txt: cannot read: No such file or directory (os error 2)",
+    );
+    // Other data is measured as it is.
+    place.pictures("more", &["cat", "dog"], 3);
+    let eval = place
+        .run("eval run --data more --json --device cpu")
+        .ok()
+        .json();
+    assert_eq!(
+        (eval["split"].as_str(), eval["n"].as_u64()),
+        (Some("train"), Some(6))
     );
 }
 
@@ -1239,13 +1292,72 @@ fn compare_trains_each_model_under_one_budget() {
     let place = Place::new();
     place.pictures("pets", &["cat", "dog"], 10);
     let said = place
-        .run("compare --models resnet9,vit-micro --data pets --budget epochs=1 --out both --device cpu --set preprocess.image_size=16 --set train.batch_size=8 --json")
+        .run(&format!("{COMPARE} --budget epochs=1 --seeds 2 --json"))
         .ok();
-    assert_eq!(said.json()["rows"].as_array().unwrap().len(), 2);
-    assert!(
+    // Both seeds hold out the same pictures, though the data brings no test split.
+    for row in said.json()["rows"].as_array().unwrap() {
+        assert_eq!(row["top1"].as_array().unwrap().len(), 2, "{said:#?}");
+    }
+    let weights = "both/vit-micro-seed1/weights/best.safetensors";
+    let before = fs::read(place.path(weights)).unwrap();
+    // Asked again it trains nothing, asked for something else it refuses.
+    place
+        .run(&format!("{COMPARE} --budget epochs=1 --seeds 2"))
+        .ok();
+    fails(
+        &place.run(&format!("{COMPARE} --budget epochs=2 --seeds 2")),
+        "both/resnet9-seed0 was trained with train.epochs = 1, and 2 is asked for now: name another folder with --out, or ask for what it began with",
+    );
+    // Weights whose state is gone are not thrown away.
+    fs::remove_dir_all(place.path("both/vit-micro-seed1/checkpoint")).unwrap();
+    fails(
+        &place.run(&format!("{COMPARE} --budget epochs=1 --seeds 2")),
+        "both/vit-micro-seed1 holds no run that can be continued: name another folder with --out, or move it away",
+    );
+    assert_eq!(fs::read(place.path(weights)).unwrap(), before);
+}
+
+/// Trains two small models on `pets` into `both`.
+const COMPARE: &str = "compare --models resnet9,vit-micro --data pets --out both --device cpu \
+    --set preprocess.image_size=16 --set train.batch_size=8";
+
+#[test]
+fn runs_are_pooled_where_only_the_seed_differs() {
+    let place = Place::new();
+    place.pictures("pets", &["cat", "dog"], 10);
+    for (out, flags) in [
+        ("a0", "--seed 0"),
+        ("a1", "--seed 1"),
+        ("b0", "--seed 0 --lr 0.5"),
+        ("b1", "--seed 1 --lr 0.5"),
+    ] {
         place
-            .path("both/vit-micro-seed0/weights/best.safetensors")
-            .is_file()
+            .run(&format!("train --data pets --out {out} {flags} {TINY}"))
+            .ok();
+    }
+    let models = |runs: &str| -> Vec<(String, usize)> {
+        let said = place
+            .run(&format!("compare {runs} --out both --json --device cpu"))
+            .ok();
+        let told = said.json();
+        let rows = told["rows"].as_array().unwrap().iter();
+        rows.map(|row| {
+            let seeds = row["top1"].as_array().unwrap().len();
+            (row["model"].as_str().unwrap().to_owned(), seeds)
+        })
+        .collect()
+    };
+    assert_eq!(models("a0 a1"), [("vit-micro".into(), 2)]);
+    assert_eq!(models("a0 b1 b0 a1"), [("a0".into(), 2), ("b1".into(), 2)]);
+
+    let info = place.read("a0/run.json");
+    place.write(
+        "a0/run.json",
+        info.replace("\"ended\": ", "\"other\": ").as_bytes(),
+    );
+    fails(
+        &place.run("compare a0 a1 --device cpu"),
+        "a0 was never finished: continue it with `vitrine train --resume a0`, or leave it out",
     );
 }
 
@@ -1259,6 +1371,7 @@ fn a_comparison_that_cannot_be_made_leaves_nothing() {
     let budget = "expected epochs=N, time=30m or flops=1e15";
     for (line, message) in [
         ("--models vit-w1", "--models names one model only: expected two or more, such as vit-w1,resnet9".to_owned()),
+        ("--models vit-w1,resnet9,vit-w1 --data pets", "--models names vit-w1 twice: expected different models".to_owned()),
         ("--models vit-w1,vit-w2 --data pets", "--model \"vit-w2\" is not a model, did you mean \"vit-w1\"?; known models are vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, airbench, resnet18".to_owned()),
         ("--models vit-w1,resnet9 --budget epochs=0", format!("--budget \"epochs=0\": {budget}")),
         ("--models vit-w1,resnet9 --budget epochs=-1", format!("--budget \"epochs=-1\": {budget}")),

@@ -755,7 +755,7 @@ fn epochs_may_grow_on_resume() {
     assert_eq!(
         fails(&mut resume(&grown, &["--lr", "0.5"])),
         format!(
-            "error: --resume continues {} with its own recipe: optimizer.lr cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
+            "error: --resume continues {} with its own recipe: --lr cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
             grown.display()
         )
     );

@@ -301,3 +301,37 @@ fn csv(
     }
     Ok(String::from_utf8(writer.into_inner()?)?)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_are_known_by_their_number_and_no_folder_is_few() {
+        let weights = Some(PathBuf::from("weights"));
+        let kept = tempfile::tempdir().unwrap();
+        let folder = kept.path().display().to_string();
+        let file = |n: usize| format!("{n}.png");
+        let are_few = |weights: &Option<PathBuf>, inputs: Vec<String>| {
+            ClassifyArgs {
+                inputs,
+                weights: weights.clone(),
+                topk: 5,
+                abstain: None,
+                json: false,
+                csv: false,
+                device: DeviceChoice::Auto,
+            }
+            .are_few()
+        };
+        assert!(are_few(&weights, (0..FEW).map(file).collect()));
+        assert!(!are_few(&weights, (0..=FEW).map(file).collect()));
+        // The first is the weights where no flag names them, and may be a folder.
+        let first = |inputs| [vec![folder.clone()], inputs].concat();
+        assert!(are_few(&None, first((0..FEW).map(file).collect())));
+        assert!(!are_few(&None, first((0..=FEW).map(file).collect())));
+        assert!(!are_few(&None, first(vec![folder.clone()])));
+        assert!(!are_few(&weights, vec![folder.clone()]));
+    }
+}

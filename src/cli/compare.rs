@@ -7,10 +7,11 @@ use anyhow::{Context, bail};
 use clap::Args;
 use toml::Value;
 
-use super::{Done, note, on_interrupt, say};
+use super::{Done, absolute, note, on_interrupt, say};
 use crate::compare::{self, Entry};
 use crate::data::SplitName;
 use crate::device::{self, DeviceChoice};
+use crate::ops::PrecisionChoice;
 use crate::recipe::{Layers, Recipe};
 use crate::run::{self, EvaluateOptions, Plan, RunDir};
 
@@ -31,9 +32,10 @@ pub struct CompareArgs {
     /// Data set; without it the bundled sample, or the runs' own.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// What each training may spend: epochs=N, time=30m or flops=1e15.
-    #[arg(long, default_value = "epochs=10", value_name = "BUDGET")]
-    budget: String,
+    /// What each training may spend: epochs=N, time=30m or flops=1e15; without it, what the recipe
+    /// says.
+    #[arg(long, value_name = "BUDGET")]
+    budget: Option<String>,
     /// Trainings a model, with seeds 0, 1, …
     #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100))]
     seeds: u32,
@@ -60,19 +62,23 @@ pub struct CompareArgs {
     json: bool,
 }
 
-/// A model and the flag of `train` that holds its budget.
-type ModelPlan = (String, (&'static str, String));
+/// The trainings of one model, under every seed.
+struct Trainings {
+    model: String,
+    /// The flag of `train` that holds the budget, and its value; without, the recipe's own.
+    budget: Option<(&'static str, String)>,
+}
 
 /// What is to be set side by side.
 enum Work {
     /// Runs that exist.
     Finished(Vec<Entry>),
     /// Models to train first.
-    Train(Vec<ModelPlan>),
+    Train(Vec<Trainings>),
 }
 
-/// Runs the command.
-pub fn run(args: CompareArgs) -> anyhow::Result<Done> {
+/// Runs the command; `threads` is what `--threads` says, which its trainings inherit.
+pub fn run(args: CompareArgs, threads: Option<u32>) -> anyhow::Result<Done> {
     // What is wrong with the question is said before a folder is made.
     let work = if args.runs.is_empty() {
         Work::Train(plan_all(&args)?)
@@ -89,14 +95,14 @@ pub fn run(args: CompareArgs) -> anyhow::Result<Done> {
     };
     let entries = match work {
         Work::Finished(entries) => entries,
-        Work::Train(plans) => match train_all(&args, &plans, &folder)? {
+        Work::Train(plans) => match train_all(&args, &plans, &folder, threads)? {
             Some(entries) => entries,
             None => return Ok(Done::Interrupted),
         },
     };
     let device = device::select(args.device)?;
     let options = EvaluateOptions {
-        precision: crate::ops::PrecisionChoice::Auto,
+        precision: PrecisionChoice::Auto,
         data: args.data.clone(),
         split: args.split,
         batch_size: args.batch_size as usize,
@@ -123,40 +129,57 @@ pub fn run(args: CompareArgs) -> anyhow::Result<Done> {
     Ok(Done::Success)
 }
 
-/// Finished runs, pooled by model where several seeds of one model are among them.
+/// Finished runs. Those that differ in their seed alone are pooled as one model; the same model
+/// trained in another way, or twice under one seed, goes by its folder.
 fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
     if runs.len() < 2 {
         bail!("one run only: expected two or more runs, or --models with two or more names");
     }
-    let mut entries = Vec::new();
+    let mut recipes: Vec<(Recipe, RunDir)> = Vec::new();
     for (n, path) in runs.iter().enumerate() {
         let dir = RunDir::open(path)?;
         if runs[..n].contains(path) {
             bail!("{} is named twice: expected different runs", path.display());
         }
-        let recipe = Recipe::load(&dir.recipe())?;
-        entries.push((recipe, dir));
+        if run::recorded(&dir, "ended").is_none() {
+            bail!(
+                "{0} was never finished: continue it with `vitrine train --resume {0}`, or leave it out",
+                path.display()
+            );
+        }
+        recipes.push((Recipe::load(&dir.recipe())?, dir));
     }
-    Ok(entries
-        .iter()
-        .map(|(recipe, dir)| {
-            // The same model under the same seed twice is two different trainings: name them apart.
-            let twin = entries.iter().any(|(other, place)| {
-                place != dir
-                    && other.model.name == recipe.model.name
-                    && other.train.seed == recipe.train.seed
-            });
-            Entry {
-                model: if twin {
-                    dir.root().display().to_string()
-                } else {
-                    recipe.model.name.clone()
-                },
-                seed: recipe.train.seed,
-                dir: dir.clone(),
-            }
-        })
-        .collect())
+    let alike = |a: &Recipe, b: &Recipe| {
+        let mut b = b.clone();
+        b.train.seed = a.train.seed;
+        (b.data.workers, b.data.cache_mb) = (a.data.workers, a.data.cache_mb);
+        a.difference(&b).is_none()
+    };
+    let entries = recipes.iter().map(|(recipe, dir)| {
+        let mut others = recipes.iter().filter(|(_, place)| place != dir);
+        let apart = others.any(|(other, _)| {
+            other.model.name == recipe.model.name
+                && (other.train.seed == recipe.train.seed || !alike(recipe, other))
+        });
+        // The first of those that are pooled gives its name to all of them.
+        let first = recipes.iter().find(|(other, _)| alike(recipe, other));
+        let twin = recipes.iter().any(|(other, place)| {
+            place != dir && other.train.seed == recipe.train.seed && alike(recipe, other)
+        });
+        let folder = match first {
+            Some((_, first)) if !twin => first.root(),
+            _ => dir.root(),
+        };
+        Entry {
+            model: match apart {
+                true => folder.display().to_string(),
+                false => recipe.model.name.clone(),
+            },
+            seed: recipe.train.seed,
+            dir: dir.clone(),
+        }
+    });
+    Ok(entries.collect())
 }
 
 /// Trains every model under every seed; `None` when interrupted.
@@ -164,60 +187,120 @@ fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
 /// Each training is a process of its own, so that its peak memory is its own.
 fn train_all(
     args: &CompareArgs,
-    plans: &[ModelPlan],
+    plans: &[Trainings],
     folder: &Path,
+    threads: Option<u32>,
 ) -> anyhow::Result<Option<Vec<Entry>>> {
+    let of_seed = |seed| plans.iter().map(move |training| (seed, training));
+    let runs: Vec<(u32, &Trainings, PathBuf)> = (0..args.seeds)
+        .flat_map(of_seed)
+        .map(|(seed, training)| {
+            let out = folder.join(format!("{}-seed{seed}", training.model));
+            (seed, training, out)
+        })
+        .collect();
+    // A folder of another comparison is met before hours are spent, not after.
+    for (seed, training, out) in &runs {
+        make_room(args, training, *seed, out)?;
+    }
     let stop = on_interrupt("stopping: the run in progress saves its state")?;
     let mut entries = Vec::new();
-    for seed in 0..args.seeds {
-        for (model, budget) in plans {
-            let out = folder.join(format!("{model}-seed{seed}"));
-            note(&format!("— {model}, seed {seed}: {}", out.display()));
-            let status = child(args, model, budget, seed, &out)?.status()?;
-            if stop.load(std::sync::atomic::Ordering::Relaxed) || status.code() == Some(130) {
-                note(&format!(
-                    "continue with the same command and --out {}",
-                    folder.display()
-                ));
-                return Ok(None);
-            }
-            if !status.success() {
-                bail!(
-                    "training {model} with seed {seed} failed ({status}); what it said stands above"
-                );
-            }
-            entries.push(Entry {
-                model: model.clone(),
-                seed: u64::from(seed),
-                dir: RunDir::open(&out)?,
-            });
+    for (seed, training, out) in runs {
+        let model = &training.model;
+        note(&format!("— {model}, seed {seed}: {}", out.display()));
+        let status = child(args, training, seed, &out, threads)?.status()?;
+        if stop.load(std::sync::atomic::Ordering::Relaxed) || status.code() == Some(130) {
+            note(&format!(
+                "continue with the same command and --out {}",
+                folder.display()
+            ));
+            return Ok(None);
         }
+        if !status.success() {
+            bail!("training {model} with seed {seed} failed ({status}); what it said stands above");
+        }
+        entries.push(Entry {
+            model: model.clone(),
+            seed: u64::from(seed),
+            dir: RunDir::open(&out)?,
+        });
     }
     Ok(Some(entries))
+}
+
+/// The run in `out` that saved a state, if there is one.
+fn begun(out: &Path) -> Option<RunDir> {
+    let dir = RunDir::open(out).ok()?;
+    let saved = dir.state_folder().join("state.safetensors").is_file();
+    saved.then_some(dir)
+}
+
+/// Sees to it that `out` is free, or holds a run of this very training to continue.
+fn make_room(
+    args: &CompareArgs,
+    training: &Trainings,
+    seed: u32,
+    out: &Path,
+) -> anyhow::Result<()> {
+    if let Some(dir) = begun(out) {
+        let there = Recipe::load(&dir.recipe())?;
+        let mut asked = resolve(args, &training.model, training.budget.as_ref(), seed)?;
+        // What a training settles when it begins.
+        if asked.train.precision == PrecisionChoice::Auto {
+            asked.train.precision = there.train.precision;
+        }
+        asked.init.sha256.clone_from(&there.init.sha256);
+        asked
+            .distillation
+            .sha256
+            .clone_from(&there.distillation.sha256);
+        if let Some((key, was, is)) = there.difference(&asked) {
+            bail!(
+                "{} was trained with {key} = {was}, and {is} is asked for now: name another folder with --out, or ask for what it began with",
+                out.display()
+            );
+        }
+        return Ok(());
+    }
+    if let Ok(dir) = RunDir::open(out)
+        && !dir.best().exists()
+        && !dir.last().exists()
+    {
+        // Killed before its first checkpoint: nothing of it is worth keeping.
+        std::fs::remove_dir_all(out)?;
+    }
+    if out.exists() && (out.is_file() || std::fs::read_dir(out)?.next().is_some()) {
+        bail!(
+            "{} holds no run that can be continued: name another folder with --out, or move it away",
+            out.display()
+        );
+    }
+    Ok(())
 }
 
 /// The command that trains, continues, or merely confirms one run.
 fn child(
     args: &CompareArgs,
-    model: &str,
-    budget: &(&'static str, String),
+    training: &Trainings,
     seed: u32,
     out: &Path,
+    threads: Option<u32>,
 ) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("train").stdout(Stdio::null());
     command.args(["--device", &args.device.to_string()]);
-    if RunDir::open(out).is_ok_and(|dir| dir.state_folder().join("state.safetensors").is_file()) {
+    if let Some(threads) = threads {
+        command.args(["--threads", &threads.to_string()]);
+    }
+    if begun(out).is_some() {
         command.arg("--resume").arg(out);
         return Ok(command);
     }
-    // A run that was killed before its first checkpoint has nothing worth keeping.
-    if out.exists() {
-        std::fs::remove_dir_all(out)?;
-    }
     command.arg("--out").arg(out);
-    command.args(["--model", model, "--seed", &seed.to_string()]);
-    command.args([format!("--{}", budget.0), budget.1.clone()]);
+    command.args(["--model", &training.model, "--seed", &seed.to_string()]);
+    if let Some((flag, value)) = &training.budget {
+        command.args([format!("--{flag}"), value.clone()]);
+    }
     if let Some(data) = &args.data {
         command.arg("--data").arg(data);
     }
@@ -230,55 +313,82 @@ fn child(
     Ok(command)
 }
 
+/// The recipe that `train` makes of what [`child`] tells it.
+fn resolve(
+    args: &CompareArgs,
+    model: &str,
+    budget: Option<&(&'static str, String)>,
+    seed: u32,
+) -> anyhow::Result<Recipe> {
+    let text = |value: &str| Value::String(value.to_owned());
+    let mut flags = vec![
+        ("model.name", text(model)),
+        ("train.seed", Value::Integer(i64::from(seed))),
+    ];
+    if let Some(data) = &args.data {
+        flags.push(("data.path", text(&absolute(data))));
+    }
+    match budget {
+        Some(("time", time)) => flags.push(("train.time", text(time))),
+        Some(("steps", n)) => flags.push(("train.steps", Value::Integer(n.parse()?))),
+        Some((_, n)) => flags.push(("train.epochs", Value::Integer(n.parse()?))),
+        None => {}
+    }
+    Ok(run::resolve(&Layers {
+        recipe: args.recipe.clone(),
+        set: args.set.clone(),
+        flags,
+    })?)
+}
+
 /// Each model with its budget, once it is sure that all see the same pictures alike.
-fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<ModelPlan>> {
+fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<Trainings>> {
     if args.models.len() < 2 {
         bail!("--models names one model only: expected two or more, such as vit-w1,resnet9");
     }
     let mut plans = Vec::new();
     let mut first: Option<Recipe> = None;
-    for model in &args.models {
-        let mut flags = vec![("model.name", Value::String(model.clone()))];
-        if let Some(data) = &args.data {
-            flags.push(("data.path", Value::String(data.display().to_string())));
+    for (n, model) in args.models.iter().enumerate() {
+        if args.models[..n].contains(model) {
+            bail!("--models names {model} twice: expected different models");
         }
-        let recipe = run::resolve(&Layers {
-            recipe: args.recipe.clone(),
-            set: args.set.clone(),
-            flags,
-        })?;
-        if let Some(first) = &first
-            && (first.augment != recipe.augment
+        let recipe = resolve(args, model, None, 0)?;
+        if let Some(first) = &first {
+            if first.augment != recipe.augment
                 || first.preprocess != recipe.preprocess
                 || first.data != recipe.data
-                || first.train.batch_size != recipe.train.batch_size)
-        {
-            bail!(
-                "{} and {model} would see different pictures: give both the same [augment], [preprocess], [data] and train.batch_size through --recipe or --set",
-                args.models[0]
-            );
+                || first.train.batch_size != recipe.train.batch_size
+            {
+                bail!(
+                    "{} and {model} would see different pictures: give both the same [augment], [preprocess], [data] and train.batch_size through --recipe or --set",
+                    args.models[0]
+                );
+            }
+            if args.budget.is_none() && first.budget()? != recipe.budget()? {
+                bail!(
+                    "{} and {model} would train for different times: give both one with --budget",
+                    args.models[0]
+                );
+            }
         }
         // A model or data that cannot be had is said before the first training begins.
         let plan = run::plan(&recipe, None)?;
-        plans.push((model.clone(), budget(args, &recipe, &plan)?));
+        let budget = args.budget.as_ref();
+        plans.push(Trainings {
+            model: model.clone(),
+            budget: budget
+                .map(|text| self::budget(text, &recipe, &plan))
+                .transpose()?,
+        });
         first.get_or_insert(recipe);
     }
     Ok(plans)
 }
 
 /// The budget as a flag of `train`; FLOPs become updates of this model.
-fn budget(
-    args: &CompareArgs,
-    recipe: &Recipe,
-    plan: &Plan,
-) -> anyhow::Result<(&'static str, String)> {
-    let wrong = || {
-        format!(
-            "--budget {:?}: expected epochs=N, time=30m or flops=1e15",
-            args.budget
-        )
-    };
-    let (kind, value) = args.budget.split_once('=').with_context(wrong)?;
+fn budget(text: &str, recipe: &Recipe, plan: &Plan) -> anyhow::Result<(&'static str, String)> {
+    let wrong = || format!("--budget {text:?}: expected epochs=N, time=30m or flops=1e15");
+    let (kind, value) = text.split_once('=').with_context(wrong)?;
     match kind {
         "epochs" => match value.parse::<u32>() {
             Ok(epochs @ 1..) => Ok(("epochs", epochs.to_string())),
@@ -296,8 +406,7 @@ fn budget(
             let steps = flops / (plan.training_flops(work) * batch as f64);
             if !(1.0..1e9).contains(&steps) {
                 bail!(
-                    "--budget {}: that is {steps:.1} updates of {}; expected at least one",
-                    args.budget,
+                    "--budget {text}: that is {steps:.1} updates of {}; expected one to a billion",
                     recipe.model.name
                 );
             }

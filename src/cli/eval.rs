@@ -21,7 +21,8 @@ pub struct EvalArgs {
     /// Data set; without it, the one the run was trained on, split as it was then.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// train, val or test; without it test, or the only one there is.
+    /// train, val or test; without it test, or what there is instead: the run's validation split,
+    /// or the only split of other data.
     #[arg(long, value_name = "SPLIT")]
     split: Option<SplitName>,
     /// Pictures a batch.
@@ -74,6 +75,8 @@ pub fn run(args: EvalArgs) -> anyhow::Result<Done> {
     let Evaluated {
         report,
         tta,
+        split,
+        data,
         skipped,
         folder,
         images_per_s,
@@ -89,6 +92,8 @@ pub fn run(args: EvalArgs) -> anyhow::Result<Done> {
     }
     if args.json {
         let mut json = serde_json::to_value(&report)?;
+        json["split"] = split.to_string().into();
+        json["data"] = data.into();
         json["temperature"] = temperature.into();
         if let Some(tta) = &tta {
             json["tta"] = serde_json::to_value(tta)?;
@@ -97,7 +102,11 @@ pub fn run(args: EvalArgs) -> anyhow::Result<Done> {
         json["skipped"] = serde_json::to_value(&skipped)?;
         say(&json.to_string())?;
     } else {
-        say(&text::evaluation(&report))?;
+        say(&format!(
+            "{} pictures of the {split} split of {data}\n{}",
+            text::count(report.n as u64),
+            text::evaluation(&report)
+        ))?;
         if let Some(tta) = &tta {
             say(&format!(
                 "with test-time augmentation ({}): top-1 {}, loss {:.4}",

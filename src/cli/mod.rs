@@ -12,6 +12,7 @@ mod progress;
 mod train;
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
@@ -91,7 +92,7 @@ pub fn main() -> u8 {
         Command::Calibrate(args) => calibrate::run(args),
         Command::Classify(args) => classify::run(args),
         Command::Export(args) => export::run(args),
-        Command::Compare(args) => compare::run(args),
+        Command::Compare(args) => compare::run(args, cli.threads),
         Command::Devices(args) => devices::run(&args).map(|()| Done::Success),
         Command::Data(args) => data::run(args),
         Command::Plot(args) => plot::run(args),
@@ -141,6 +142,12 @@ fn say(text: &str) -> io::Result<()> {
 /// Writes a message to stderr; a stderr that is closed is no reason to stop.
 fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// A path that holds from wherever a run is continued.
+fn absolute(path: &Path) -> String {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute.display().to_string()
 }
 
 /// Whether progress may redraw its line.

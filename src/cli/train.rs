@@ -9,7 +9,7 @@ use clap::Args;
 use toml::Value;
 
 use super::progress::Progress;
-use super::{Done, note, on_interrupt, say};
+use super::{Done, absolute, note, on_interrupt, say};
 use crate::device::{self, DeviceChoice, Selected};
 use crate::metrics::EvalReport;
 use crate::ops::PrecisionChoice;
@@ -245,15 +245,12 @@ impl TrainArgs {
         let mut text = |key, value: Option<String>| {
             flags.extend(value.map(|v| (key, Value::String(v))));
         };
-        // Absolute, so that the run finds its data again from wherever it is continued.
-        let absolute = |path: &Option<PathBuf>| {
-            let path = path.as_ref()?;
-            let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            Some(absolute.display().to_string())
-        };
-        text("data.path", absolute(&self.data));
-        text("distillation.teacher", absolute(&self.teacher));
-        text("init.weights", absolute(&self.init));
+        text("data.path", self.data.as_deref().map(absolute));
+        text(
+            "distillation.teacher",
+            self.teacher.as_deref().map(absolute),
+        );
+        text("init.weights", self.init.as_deref().map(absolute));
         text("model.name", self.model.clone());
         text("train.time", self.time.clone());
         text("preprocess.resize", self.resize.clone());
@@ -342,14 +339,25 @@ impl TrainArgs {
                 ("data.cache_mb", Value::Integer(n)) => recipe.data.cache_mb = n as usize,
                 ("train.patience", Value::Integer(n)) => recipe.train.patience = n as usize,
                 (key, _) => bail!(
-                    "--resume continues {} with its own recipe: {key} cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
-                    dir.root().display()
+                    "--resume continues {} with its own recipe: {} cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
+                    dir.root().display(),
+                    flag(key)
                 ),
             }
         }
         recipe.validate()?;
         Ok(recipe)
     }
+}
+
+/// The flag that sets a key.
+fn flag(key: &str) -> String {
+    let name = match key {
+        "init.weights" => "init",
+        "model.name" => "model",
+        _ => key.rsplit('.').next().unwrap_or(key),
+    };
+    format!("--{}", name.replace('_', "-"))
 }
 
 /// The student's device and its teacher's.

@@ -52,7 +52,7 @@ impl Attention {
     ) -> Tensor<4> {
         attention_weights(
             x,
-            self.heads(batch),
+            self.heads(batch, None),
             &norm.scale(),
             &affine(&self.qkv),
             &self.query_key(rotation),
@@ -69,11 +69,12 @@ impl Attention {
         }
     }
 
-    pub(super) fn heads(&self, batch: usize) -> Heads {
+    /// `queries` as in [`Heads`].
+    pub(super) fn heads(&self, batch: usize, queries: Option<usize>) -> Heads {
         Heads {
             batch,
             heads: self.num_heads,
-            queries: None,
+            queries,
         }
     }
 }

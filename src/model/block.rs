@@ -10,7 +10,6 @@ use super::norm::LayerNorm;
 use super::patch::{affine, undrawn_linear};
 use super::vit::VitConfig;
 use crate::ops;
-use crate::ops::attention::Heads;
 use crate::ops::layer_scale::scaled;
 
 /// A pre-norm encoder block (Dosovitskiy et al. 2021, eq. 2 and 3):
@@ -85,10 +84,7 @@ impl EncoderBlock {
         let keep = pass.keep(batch, self.drop_path);
         let x = ops::attention::attention(
             x,
-            Heads {
-                queries,
-                ..self.attention.heads(batch)
-            },
+            self.attention.heads(batch, queries),
             &self.norm1.scale(),
             &affine(&self.attention.qkv),
             &self.attention.query_key(rotation),

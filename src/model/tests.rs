@@ -517,7 +517,7 @@ fn a_masked_token_is_not_looked_at() {
     let others = |x| {
         let y = crate::ops::attention::attention(
             x,
-            attention.heads(batch),
+            attention.heads(batch, None),
             &norm.scale(),
             &patch::affine(&attention.qkv),
             &attention.query_key(None),

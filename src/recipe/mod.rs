@@ -8,6 +8,7 @@ mod init;
 mod layers;
 mod validate;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -125,6 +126,9 @@ pub struct DataRecipe {
     pub val_fraction: f64,
     /// The same for the test split; 0 cuts none.
     pub test_fraction: f64,
+    /// Seed of what is cut and of `fraction`. It is not the training's, so that trainings under
+    /// several seeds, a teacher and its student all hold out the same pictures.
+    pub split_seed: u64,
     /// Share of the training split to train on, stratified.
     pub fraction: f64,
     /// Memory for decoded pictures in MiB; what does not fit is decoded again each time.
@@ -141,6 +145,7 @@ impl Default for DataRecipe {
             path: None,
             val_fraction: 0.1,
             test_fraction: 0.1,
+            split_seed: 0,
             fraction: 1.0,
             cache_mb: 4096,
             workers: 0,
@@ -212,7 +217,7 @@ pub struct TrainRecipe {
     pub batch_size: usize,
     /// Batches an update.
     pub accumulate: usize,
-    /// Seed of splits, weights, data order, augmentation and drop path.
+    /// Seed of weights, data order, augmentation and drop path.
     pub seed: u64,
     /// Operands of matrix products: `auto`, `f32` or `bf16`.
     pub precision: PrecisionChoice,
@@ -330,6 +335,27 @@ impl Recipe {
         toml::to_string(self).expect("a recipe is plain data")
     }
 
+    /// A key that another recipe has otherwise, dotted, with the value here and the value there.
+    pub fn difference(&self, other: &Self) -> Option<(String, String, String)> {
+        let [here, there] = [self, other].map(|recipe| {
+            let mut keys = BTreeMap::new();
+            flatten(
+                "",
+                &Value::try_from(recipe).expect("a recipe is plain data"),
+                &mut keys,
+            );
+            keys
+        });
+        let unset = || "unset".to_owned();
+        here.keys().chain(there.keys()).find_map(|key| {
+            let (a, b) = (here.get(key), there.get(key));
+            (a != b).then(|| {
+                let [a, b] = [a, b].map(|value| value.cloned().unwrap_or_else(unset));
+                (key.clone(), a, b)
+            })
+        })
+    }
+
     /// How long to train.
     ///
     /// # Errors
@@ -401,6 +427,21 @@ impl Recipe {
     }
 }
 
+/// The leaves of a table as TOML, by their dotted keys.
+fn flatten(prefix: &str, value: &Value, keys: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Table(table) => {
+            for (key, value) in table {
+                let dot = if prefix.is_empty() { "" } else { "." };
+                flatten(&format!("{prefix}{dot}{key}"), value, keys);
+            }
+        }
+        leaf => {
+            keys.insert(prefix.to_owned(), leaf.to_string());
+        }
+    }
+}
+
 /// What serde says of a value, on one line and without the names of Rust's types.
 fn in_words(reason: &str) -> String {
     let mut words = reason.trim().replace('\n', " ");
@@ -457,6 +498,20 @@ mod tests {
             recipe.budget().unwrap(),
             Budget::Time(Duration::from_secs(5400))
         );
+    }
+
+    #[test]
+    fn recipes_are_told_apart_by_a_key() {
+        let plain = resolve(None, &[]).unwrap();
+        assert_eq!(plain.difference(&plain.clone()), None);
+        for (set, key, was, is) in [
+            ("optimizer.lr=0.5", "optimizer.lr", "0.003", "0.5"),
+            ("model.drop_path=0.2", "model.drop_path", "unset", "0.2"),
+            ("train.steps=7", "train.epochs", "12", "unset"),
+        ] {
+            let found = plain.difference(&resolve(None, &[set]).unwrap()).unwrap();
+            assert_eq!(found, (key.into(), was.into(), is.into()), "{set}");
+        }
     }
 
     #[test]

@@ -180,10 +180,9 @@ impl Table {
     }
 }
 
-/// A whole evaluation.
+/// A whole evaluation, but for the pictures that it is of.
 pub fn evaluation(report: &EvalReport) -> String {
-    let mut out = format!("{} pictures\n", count(report.n as u64));
-    out += &format!(
+    let mut out = format!(
         "top-1     {}\n",
         percent_interval(report.top1, report.top1_interval)
     );

@@ -22,7 +22,8 @@ pub struct EvaluateOptions {
     pub precision: crate::ops::PrecisionChoice,
     /// Data set; without it, the one the run was trained on.
     pub data: Option<PathBuf>,
-    /// Split; without it, test, or the only one there is.
+    /// Split; without it, test, or what there is instead: a run's validation split, or the only
+    /// split of other data.
     pub split: Option<SplitName>,
     /// Pictures a batch.
     pub batch_size: usize,
@@ -60,6 +61,10 @@ pub struct Evaluated {
     pub report: EvalReport,
     /// Those with test-time augmentation, where that was asked for; nothing is ever chosen by them.
     pub tta: Option<TtaReport>,
+    /// The split that was measured.
+    pub split: SplitName,
+    /// The data set that it is of.
+    pub data: String,
     /// Pictures that could not be read.
     pub skipped: Vec<Skipped>,
     /// Where the files went.
@@ -134,6 +139,8 @@ pub fn evaluate(
     Ok(Evaluated {
         report,
         tta: answers.tta(),
+        split: answers.split,
+        data: answers.dataset.origin.clone(),
         skipped: answers.pictures.skipped().to_vec(),
         folder,
         images_per_s: answers.predictions.images_per_s,
@@ -185,7 +192,7 @@ pub(super) fn answer_raw(
         (None, None) => None,
     };
     let dataset = open_data(path.as_deref())?;
-    let (split, samples) = choose(&dataset, options.split, run)?;
+    let (split, samples) = choose(&dataset, options.split, run, options.data.is_some())?;
     let samples = relabel(&dataset, &meta.classes, samples)?;
     let pictures = load_pictures(
         &dataset,
@@ -242,43 +249,53 @@ pub(super) fn answer_raw(
     })
 }
 
-/// The samples to measure on: the data's own split, else the one the run cut.
+/// The samples to measure on: those of the run's own lists, of data that they do not list the
+/// data's own.
 fn choose(
-    dataset: &Arc<Dataset>,
+    dataset: &Dataset,
     wanted: Option<SplitName>,
     run: Option<&RunDir>,
+    elsewhere: bool,
 ) -> Result<(SplitName, Vec<Sample>), RunError> {
-    let given: Vec<SplitName> = SplitName::ALL
-        .into_iter()
-        .filter(|s| !dataset.given(*s).is_empty())
-        .collect();
-    // A run's own lists come first: what it cut from train is not in the data's train split.
-    if let Some(splits) = run.and_then(|run| Splits::read(&run.splits(), dataset).ok()) {
-        let split = wanted.unwrap_or(SplitName::Test);
-        let samples = match split {
-            SplitName::Train => splits.train,
-            SplitName::Val => splits.val,
-            SplitName::Test => splits.test,
-        };
-        if !samples.is_empty() {
-            return Ok((split, samples));
-        }
-    }
-    let split = match (wanted, given.as_slice()) {
-        (Some(split), _) => split,
-        (None, [only]) => *only,
-        (None, _) => SplitName::Test,
+    let lists = match run.map(|run| Splits::read(&run.splits(), dataset)) {
+        Some(Err(error)) if !elsewhere => return Err(error.into()),
+        Some(lists) => lists.ok(),
+        None => None,
     };
-    let samples = dataset.given(split).to_vec();
-    if samples.is_empty() {
-        let has: Vec<String> = given.iter().map(ToString::to_string).collect();
+    // The data's train split is what a run with lists learned from: of that they alone decide.
+    let candidates = match &lists {
+        Some(own) => vec![
+            (SplitName::Train, own.get(SplitName::Train)),
+            (SplitName::Val, own.get(SplitName::Val)),
+            (SplitName::Test, own.get(SplitName::Test)),
+            (SplitName::Test, dataset.given(SplitName::Test)),
+        ],
+        None => SplitName::ALL
+            .map(|split| (split, dataset.given(split)))
+            .to_vec(),
+    };
+    let there: Vec<(SplitName, &[Sample])> = candidates
+        .into_iter()
+        .filter(|(_, samples)| !samples.is_empty())
+        .collect();
+    let named = |name| there.iter().find(|(split, _)| *split == name);
+    let found = match (wanted, &lists) {
+        (Some(split), _) => named(split),
+        (None, Some(_)) => named(SplitName::Test).or(named(SplitName::Val)),
+        (None, None) => named(SplitName::Test).or(there.first().filter(|_| there.len() == 1)),
+    };
+    let Some((split, samples)) = found else {
+        let has = SplitName::ALL
+            .into_iter()
+            .filter(|&name| named(name).is_some());
+        let has: Vec<String> = has.map(|name| name.to_string()).collect();
         return Err(RunError::NoSplit {
             origin: dataset.origin.clone(),
-            split,
+            split: wanted.unwrap_or(SplitName::Test),
             has: format!("{}; name one with --split", has.join(", ")),
         });
-    }
-    Ok((split, samples))
+    };
+    Ok((*split, samples.to_vec()))
 }
 
 /// Brings the data's labels into the order of the weights' classes.

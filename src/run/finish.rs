@@ -281,13 +281,6 @@ pub fn history(dir: &RunDir) -> Vec<EpochRecord> {
     csv::read_results(&dir.file("results.csv")).unwrap_or_default()
 }
 
-/// A number from `run.json`.
-pub fn recorded(dir: &RunDir, key: &str) -> Option<f64> {
-    let json = std::fs::read_to_string(dir.info()).ok()?;
-    let info: serde_json::Value = serde_json::from_str(&json).ok()?;
-    info.get(key)?.as_f64()
-}
-
 /// Redraws everything that a run's files allow; returns what was written.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{Devices, Finished, Plan, RunDir, TeacherInfo};
 use crate::device::{self, Hardware};
@@ -15,10 +16,12 @@ pub const COMMIT: &str = env!("VITRINE_COMMIT");
 /// What `run.json` holds.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunInfo {
-    vitrine: &'static str,
-    commit: &'static str,
+    vitrine: String,
+    commit: String,
     burn: &'static str,
     command: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resumed: Vec<Value>,
     run: String,
     data: String,
     classes: usize,
@@ -53,10 +56,11 @@ impl RunInfo {
     /// The entry of a run that begins now.
     pub fn begin(recipe: &Recipe, devices: Devices<'_>, plan: &Plan, dir: &RunDir) -> Self {
         Self {
-            vitrine: env!("CARGO_PKG_VERSION"),
-            commit: COMMIT,
+            vitrine: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: COMMIT.to_owned(),
             burn: "0.22.1",
             command: std::env::args().collect(),
+            resumed: Vec::new(),
             run: dir.root().display().to_string(),
             data: plan.dataset.origin.clone(),
             classes: plan.dataset.classes.len(),
@@ -89,6 +93,37 @@ impl RunInfo {
         }
     }
 
+    /// Makes it the entry of a run that goes on: what it says of its beginning stays, and who goes
+    /// on with it is added.
+    pub fn resume(mut self, before: &Value) -> Self {
+        let text = |key: &str| before[key].as_str().map(str::to_owned);
+        let now = json!({
+            "started": self.started,
+            "vitrine": self.vitrine,
+            "commit": self.commit,
+            "command": self.command,
+            "device": self.device,
+            "threads": self.threads,
+        });
+        self.resumed = before["resumed"].as_array().cloned().unwrap_or_default();
+        self.resumed.push(now);
+        self.vitrine = text("vitrine").unwrap_or(self.vitrine);
+        self.commit = text("commit").unwrap_or(self.commit);
+        self.device = text("device").unwrap_or(self.device);
+        if let Some(command) = before["command"].as_array() {
+            let words = command.iter().filter_map(Value::as_str);
+            self.command = words.map(str::to_owned).collect();
+        }
+        self.started = before["started"].as_u64().unwrap_or(self.started);
+        self.peak_memory_bytes = before["peak_memory_bytes"].as_u64();
+        self
+    }
+
+    /// Adds what this process took, of several the most.
+    pub fn pause(&mut self) {
+        self.peak_memory_bytes = self.peak_memory_bytes.max(device::peak_memory_bytes());
+    }
+
     /// Adds what is known at the end.
     pub fn end(&mut self, finished: &Finished) {
         self.ended = Some(now());
@@ -96,7 +131,7 @@ impl RunInfo {
         let history = &finished.outcome.progress.history;
         let rates = history.iter().map(|r| r.images_per_s).sum::<f64>();
         self.training_images_per_s = Some(rates / history.len().max(1) as f64);
-        self.peak_memory_bytes = device::peak_memory_bytes();
+        self.pause();
         self.best_epoch = finished.outcome.progress.best.map(|b| b.epoch);
     }
 
@@ -104,6 +139,17 @@ impl RunInfo {
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("run information is plain data")
     }
+}
+
+/// What a run's `run.json` holds, if it can be read.
+pub(super) fn read(dir: &RunDir) -> Option<Value> {
+    let json = std::fs::read_to_string(dir.info()).ok()?;
+    serde_json::from_str(&json).ok()
+}
+
+/// A number from a run's `run.json`.
+pub fn recorded(dir: &RunDir, key: &str) -> Option<f64> {
+    read(dir)?.get(key)?.as_f64()
 }
 
 /// Seconds since 1970, UTC.

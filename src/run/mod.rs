@@ -36,8 +36,8 @@ pub use calibrate::{Calibrated, calibrate};
 pub use dir::{RunDir, find_weights, next_free};
 pub use evaluate::{Answers, EvaluateOptions, Evaluated, TtaReport, answer, evaluate};
 pub use export::{Exported, PICTURES as EXPORT_PICTURES, export};
-pub use finish::{accuracy_line, history, recorded, redraw, write_evaluation};
-pub use info::{COMMIT, RunInfo};
+pub use finish::{accuracy_line, history, redraw, write_evaluation};
+pub use info::{COMMIT, RunInfo, recorded};
 pub use init::{check as check_init, resolve};
 pub use teacher::{PlannedTeacher, TeacherInfo};
 
@@ -223,7 +223,7 @@ pub enum RunError {
         b: PathBuf,
     },
     /// A file of the run does not read back.
-    #[error("{path}: {reason}; draw it again after `vitrine eval` or the training has written it")]
+    #[error("{path}: {reason}; `vitrine train --resume` on the finished run writes it anew")]
     Broken {
         /// The file.
         path: PathBuf,
@@ -231,7 +231,9 @@ pub enum RunError {
         reason: String,
     },
     /// The device cannot multiply bf16.
-    #[error("{device} does not compute in bf16: take --precision f32 or auto")]
+    #[error(
+        "{device} does not compute in bf16: take --precision f32 or auto, or name another device with --device, as a run that began in bf16 must"
+    )]
     Precision {
         /// The device.
         device: String,
@@ -336,11 +338,11 @@ pub fn plan(recipe: &Recipe, listed: Option<&Path>) -> Result<Plan, RunError> {
         Some(folder) => Splits::read(folder, &dataset)?,
         None => dataset
             .split(
-                recipe.train.seed,
+                recipe.data.split_seed,
                 recipe.data.val_fraction,
                 recipe.data.test_fraction,
             )?
-            .fraction(recipe.data.fraction, recipe.train.seed),
+            .fraction(recipe.data.fraction, recipe.data.split_seed),
     };
     let image_size = match recipe.preprocess.image_size {
         Some(size) => size,
@@ -529,6 +531,9 @@ pub fn train<'a>(
     };
     write(dir.recipe(), &recipe.to_toml())?;
     let mut info = RunInfo::begin(recipe, devices, &plan, dir);
+    if resume && let Some(before) = info::read(dir) {
+        info = info.resume(&before);
+    }
     write(dir.info(), &info.to_json())?;
 
     let pictures = load(recipe, &mut plan, SplitName::Train, observe)?;
@@ -553,6 +558,10 @@ pub fn train<'a>(
         recipe.data.workers,
     );
     finish::write_train_batch(dir, &train_loader, &plan)?;
+    if recipe.data.strict && !plan.splits.test.is_empty() {
+        // Said now and not after hours of training; their content is looked at at the end only.
+        load(recipe, &mut plan, SplitName::Test, observe)?;
+    }
     observe(RunEvent::Begin(&plan));
 
     let meta = WeightsMeta {
@@ -595,6 +604,8 @@ pub fn train<'a>(
         return Err(error);
     }
     if !outcome.progress.finished {
+        info.pause();
+        write(dir.info(), &info.to_json())?;
         return Ok(Finished {
             outcome,
             val: None,

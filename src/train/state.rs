@@ -65,6 +65,9 @@ pub struct Progress {
     pub epoch_s: f64,
     /// Seconds of the present epoch spent waiting for data.
     pub waited_s: f64,
+    /// Seconds that closing the last epoch took: what a time budget keeps for the next one.
+    #[serde(default)]
+    pub closing_s: f64,
     /// Learning rate of the last update.
     pub lr: f64,
     /// The best epoch so far.

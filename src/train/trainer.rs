@@ -265,12 +265,11 @@ impl Trainer<'_> {
         let curriculum = self.config.curriculum.resolve(&self.meta.model)?;
         let mut run = self.begin(saved, updates_per_epoch)?;
         let mut saved_at = Instant::now();
-        let mut closing_s = 0.0;
 
         let ending = loop {
             // A training that was stopped within its last epoch still has to close it.
             if run.progress.batch == 0 {
-                if self.spent(&run.progress, total, closing_s) >= 1.0 {
+                if self.spent(&run.progress, total) >= 1.0 {
                     break Ending::Complete;
                 }
                 if self.config.patience > 0 && run.progress.stale >= self.config.patience {
@@ -278,10 +277,10 @@ impl Trainer<'_> {
                 }
             }
             let epoch = run.progress.epoch;
-            let views = self.views(&run, &curriculum, total, closing_s);
+            let views = self.views(&run, &curriculum, total);
             let mut batches = self.train.epoch_seen(epoch, run.progress.batch, views);
             while run.progress.batch < batches_per_epoch {
-                let spent = self.spent(&run.progress, total, closing_s);
+                let spent = self.spent(&run.progress, total);
                 if spent >= 1.0 {
                     break;
                 }
@@ -289,7 +288,7 @@ impl Trainer<'_> {
                 let token_drop = curriculum.at(spent).token_drop;
                 let mut event = self.update(&mut run, &mut batches, spent, lr, token_drop)?;
                 if let TrainEvent::Update { spent, .. } = &mut event {
-                    *spent = self.spent(&run.progress, total, closing_s).min(1.0);
+                    *spent = self.spent(&run.progress, total).min(1.0);
                 }
                 observe(event);
                 let interrupted = self.stop.load(Ordering::Relaxed);
@@ -309,7 +308,7 @@ impl Trainer<'_> {
             self.finish_epoch(&mut run, observe)?;
             self.save(&run, observe)?;
             saved_at = Instant::now();
-            closing_s = closing.elapsed().as_secs_f64();
+            run.progress.closing_s = closing.elapsed().as_secs_f64();
             run.tick();
             if self.stop.load(Ordering::Relaxed) {
                 break Ending::Interrupted;
@@ -371,9 +370,15 @@ impl Trainer<'_> {
 
     /// Share of the budget that is spent; a time budget keeps room to close one more
     /// epoch.
-    fn spent(&self, progress: &Progress, total: Option<u64>, closing_s: f64) -> f64 {
+    fn spent(&self, progress: &Progress, total: Option<u64>) -> f64 {
         let (update, elapsed_s) = (progress.update, progress.elapsed_s);
-        spent(self.config.budget, total, closing_s, update, elapsed_s)
+        spent(
+            self.config.budget,
+            total,
+            progress.closing_s,
+            update,
+            elapsed_s,
+        )
     }
 
     /// How each batch of the epoch in which `run` stands is made. A count of updates is known
@@ -383,12 +388,12 @@ impl Trainer<'_> {
         run: &Run,
         curriculum: &Curriculum,
         total: Option<u64>,
-        closing_s: f64,
     ) -> impl FnMut(usize) -> View + Send + use<> {
         let (curriculum, budget) = (curriculum.clone(), self.config.budget);
         let accumulate = self.config.accumulate;
         let (first_batch, first_update) = (run.progress.batch, run.progress.update);
         let (before_s, began) = (run.before_s, run.began);
+        let closing_s = run.progress.closing_s;
         move |batch| {
             let update = first_update + ((batch - first_batch) / accumulate) as u64;
             let elapsed_s = before_s + began.elapsed().as_secs_f64();
@@ -495,6 +500,8 @@ impl Trainer<'_> {
             return Err(run.not_finite("validation loss", report.loss, run.progress.lr));
         }
         run.tick();
+        // A split below one batch is one smaller batch.
+        let batch_size = self.train.batch_size().min(self.train.pictures().len());
         let progress = &mut run.progress;
         let batches = progress.batch.max(1);
         progress.epoch += 1;
@@ -506,7 +513,7 @@ impl Trainer<'_> {
             val_top5: report.as_ref().and_then(|r| r.top5),
             val_loss: report.as_ref().map(|r| r.loss),
             lr: progress.lr,
-            images_per_s: (batches * self.train.batch_size()) as f64 / progress.epoch_s.max(1e-9),
+            images_per_s: (batches * batch_size) as f64 / progress.epoch_s.max(1e-9),
             waiting: progress.waited_s / progress.epoch_s.max(1e-9),
         };
         progress.batch = 0;

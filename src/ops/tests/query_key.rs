@@ -155,15 +155,7 @@ impl Case {
     }
 }
 
-const ODD: [Reference; 4] = [
-    Reference {
-        batch: 2,
-        tokens: 5,
-        width: 24,
-        heads: 3,
-        hidden: 0,
-        queries: Some(2),
-    },
+const ODD: [Reference; 3] = [
     Reference {
         batch: 2,
         tokens: 5,
@@ -190,9 +182,15 @@ const ODD: [Reference; 4] = [
     },
 ];
 
+/// Where only the first two tokens of a picture ask.
+const FIRST_TWO: Reference = Reference {
+    queries: Some(2),
+    ..ODD[0]
+};
+
 #[test]
 fn the_kernel_equals_the_composed_form() {
-    for case in ODD.into_iter().flat_map(Case::all) {
+    for case in ODD.into_iter().chain([FIRST_TWO]).flat_map(Case::all) {
         let (inputs, keep) = (case.inputs(), keeps(case.shape.batch));
         let of =
             |precision, composed| case.run(&inputs, Some(&keep), precision, composed, &device());
@@ -216,7 +214,7 @@ fn the_kernel_equals_the_composed_form() {
 #[test]
 fn gradients_equal_finite_differences_in_f64() {
     let keep = [1.25, 0.5];
-    for case in [Case::all(ODD[0]), Case::all(ODD[1])].concat() {
+    for case in [Case::all(ODD[0]), Case::all(FIRST_TWO)].concat() {
         let inputs = case.inputs();
         let (found, gradients) = case.run(&inputs, Some(&keep), Precision::F32, false, &device());
         let wide: Inputs = inputs
@@ -234,7 +232,7 @@ fn gradients_equal_finite_differences_in_f64() {
 fn threads_do_not_change_a_bit() {
     for case in Case::all(Reference {
         batch: 21,
-        ..ODD[2]
+        ..ODD[1]
     }) {
         let (inputs, keep) = (case.inputs(), keeps(21));
         for precision in [Precision::F32, Precision::Bf16] {
@@ -255,7 +253,7 @@ fn threads_do_not_change_a_bit() {
 fn inference_gives_the_bits_of_training_and_equals_its_composed_form() {
     // Pictures few and many: the kernel takes them block by block or one by one.
     for batch in [1, 9] {
-        for case in Case::all(Reference { batch, ..ODD[2] }) {
+        for case in Case::all(Reference { batch, ..ODD[1] }) {
             let inputs = case.inputs();
             let of = |composed, device: &Device| {
                 case.run(&inputs, None, Precision::F32, composed, device).0
