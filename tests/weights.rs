@@ -234,7 +234,7 @@ fn weights_that_cannot_be_a_start_are_refused() {
     }
     fails(
         &place.run("train --resume run --init run --device cpu"),
-        "--resume continues run with its own recipe: init.weights cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
+        "--resume continues run with its own recipe: --init cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
     );
 }
 
