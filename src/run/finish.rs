@@ -14,20 +14,8 @@ use crate::metrics::{EvalReport, softmax};
 use crate::recipe::Recipe;
 use crate::report::csv;
 use crate::report::plot::{self, Cell, Mark};
-use crate::report::{CsvError, PlotError, ReportError, text};
+use crate::report::text;
 use crate::train::{EpochRecord, Outcome};
-
-impl From<PlotError> for RunError {
-    fn from(error: PlotError) -> Self {
-        Self::Report(ReportError::Plot(error))
-    }
-}
-
-impl From<CsvError> for RunError {
-    fn from(error: CsvError) -> Self {
-        Self::Report(ReportError::Csv(error))
-    }
-}
 
 fn write(path: PathBuf, bytes: &[u8]) -> Result<(), RunError> {
     write_atomically(&path, bytes).map_err(|source| RunError::Write { path, source })

@@ -1,0 +1,397 @@
+//! What holds for Vision Transformers.
+
+use burn::tensor::Bool;
+
+use super::*;
+use crate::model::attention::Attention;
+use crate::model::norm::LayerNorm;
+
+#[test]
+fn levers_count_as_they_are_built() {
+    let base = ModelConfig::Vit(tiny()).parameters();
+    let of = |vit: VitConfig| {
+        let config = ModelConfig::Vit(vit);
+        config.validate().unwrap();
+        assert_eq!(trainable_count(&config), config.parameters(), "{config:?}");
+        config.parameters() as i64 - base as i64
+    };
+    let (depth, width, head_dim) = (3, 12, 4);
+    let layer_scale = VitConfig {
+        layer_scale: 1e-4,
+        ..tiny()
+    };
+    assert_eq!(of(layer_scale), depth * 2 * width);
+    let qk_norm = VitConfig {
+        qk_norm: true,
+        ..tiny()
+    };
+    assert_eq!(of(qk_norm), depth * 2 * head_dim);
+    let rope = VitConfig {
+        position: Position::Rope2d,
+        ..tiny()
+    };
+    assert_eq!(
+        of(rope),
+        -(10 * width),
+        "learned positions of 9 patches and the class token"
+    );
+    let mimetic = VitConfig {
+        init: Init::Mimetic,
+        ..tiny()
+    };
+    assert_eq!(of(mimetic), 0);
+    of(levers());
+}
+
+#[test]
+fn a_layer_scale_of_almost_nothing_makes_the_encoder_the_identity() {
+    let of = |layer_scale| {
+        let config = ModelConfig::Vit(VitConfig {
+            layer_scale,
+            ..levers()
+        });
+        let Model::Vit(vit) = config.init(3, &flex()) else {
+            unreachable!()
+        };
+        let tokens = random([2 * 12, 12], &flex());
+        let after = vit.encode(tokens.clone(), 2, None, None, &mut still());
+        values((after - tokens).abs().max())[0]
+    };
+    assert!(of(1e-7) < 1e-6);
+    assert!(of(1.0) > 0.1);
+}
+
+/// Scores depend on how far apart two patches are, not on where they are.
+#[test]
+fn rotary_positions_are_relative() {
+    let (width, heads, grid) = (24, 3, 3);
+    let attention = drawn(Attention::new(width, heads, true, &flex()));
+    let norm = LayerNorm::new(width, &flex());
+    let x = random([2 * grid * grid, width], &flex()) * 3.0;
+    let weights = |shift: [f64; 2], of_first: [f64; 2]| {
+        let mut places = position::places(grid);
+        for place in &mut places {
+            *place = [place[0] + shift[0], place[1] + shift[1]];
+        }
+        places[0] = [places[0][0] + of_first[0], places[0][1] + of_first[1]];
+        let table = position::rotations(&places, 0, width / heads);
+        let table = TensorData::new(table, [grid * grid, width / heads]);
+        let table = Tensor::<2>::from_data(table, &flex());
+        values(attention.weights(&norm, x.clone(), 2, Some(&table), None))
+    };
+    let difference = |a: &[f32], b: &[f32]| {
+        let pairs = a.iter().zip(b);
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    let here = weights([0.0, 0.0], [0.0, 0.0]);
+    assert!(difference(&here, &weights([4.0, -2.5], [0.0, 0.0])) < 1e-5);
+    assert!(difference(&here, &weights([0.0, 0.0], [1.0, 0.0])) > 1e-3);
+    assert!(difference(&here, &weights([0.0, 0.0], [0.0, 1.0])) > 1e-3);
+}
+
+#[test]
+fn class_and_register_tokens_are_not_turned() {
+    let config = ModelConfig::Vit(levers());
+    let Model::Vit(vit) = stirred(&config, &flex()) else {
+        unreachable!()
+    };
+    let tokens = random([12, 12], &flex()) * 2.0;
+    let rotation = vit.rotation.clone().unwrap();
+    let still = values(rotation.clone().narrow(0, 0, 3));
+    for row in still.chunks(4) {
+        assert_eq!(row, [1.0, 1.0, 0.0, 0.0]);
+    }
+    let block = &vit.blocks[0];
+    let of = |rotation| {
+        let weights = block
+            .attention
+            .weights(&block.norm1, tokens.clone(), 1, rotation, None);
+        // How the prefix looks at itself does not depend on the patches' places but for the sum.
+        let weights = weights.narrow(2, 0, 3).narrow(3, 0, 3);
+        values(weights.clone() / weights.sum_dim(3))
+    };
+    for (a, b) in of(Some(&rotation)).iter().zip(of(None)) {
+        assert!((a - b).abs() < 1e-5, "{a}, not {b}");
+    }
+}
+
+#[test]
+fn configurations_from_before_the_levers_read_as_without_them() {
+    let mut json = serde_json::to_value(tiny()).unwrap();
+    let fields = json.as_object_mut().unwrap();
+    for lever in ["init", "layer_scale", "qk_norm"] {
+        assert!(fields.remove(lever).is_some());
+    }
+    assert_eq!(serde_json::from_value::<VitConfig>(json).unwrap(), tiny());
+}
+
+#[test]
+fn gradients_reach_the_positions_of_smaller_pictures_with_dropped_tokens() {
+    let config = ModelConfig::Vit(VitConfig {
+        registers: 1,
+        ..tiny()
+    });
+    let model = stirred(&config, &flex().autodiff());
+    // Four patches where the table has nine, and two of them dropped.
+    let images = random([4, 3, 10, 10], &flex().autodiff());
+    let loss = |model: &Model| {
+        let mut noise = Noise::new(5, 8).dropping_tokens(0.5);
+        let pass = &mut Pass::training(Precision::F32, &mut noise);
+        model.forward(images.clone(), pass).square().sum()
+    };
+    let is_table = |path: &str| path.ends_with("position_embedding");
+    let mut gradients = loss(&model).backward();
+    let place = parameters::trainable(&model)
+        .iter()
+        .position(|info| is_table(&info.path))
+        .unwrap();
+    let gradient = parameters::take_gradients(&model, &mut gradients)
+        .swap_remove(place)
+        .unwrap();
+    let norm = gradient.clone().square().sum().sqrt().into_scalar::<f32>();
+    assert!(norm > 1e-2, "{norm}");
+    let (_, table) = parameters::values(&model.valid())
+        .into_iter()
+        .find(|(path, _)| is_table(path))
+        .unwrap();
+    // Along the gradient the loss must rise by its norm.
+    let moved = |by: f32| {
+        let along = table.clone() + gradient.clone() * (by / norm);
+        let model = parameters::replace(model.clone(), |path, _| {
+            is_table(path).then(|| along.clone())
+        });
+        loss(&model).into_scalar::<f32>()
+    };
+    let slope = (moved(0.01) - moved(-0.01)) / 0.02;
+    assert!((slope / norm - 1.0).abs() < 0.02, "{slope}, not {norm}");
+}
+
+#[test]
+fn every_kind_of_position_takes_smaller_pictures_and_dropped_tokens() {
+    for position in [
+        Position::Learned,
+        Position::Sinusoidal1d,
+        Position::Sinusoidal2d,
+        Position::None,
+    ] {
+        for pooling in [Pooling::ClassToken, Pooling::Mean] {
+            let config = ModelConfig::Vit(VitConfig {
+                position,
+                pooling,
+                ..tiny()
+            });
+            let model = stirred(&config, &flex());
+            let draw = |side: usize, share: f64, step: u64| {
+                let mut noise = Noise::new(1, step).dropping_tokens(share);
+                let pass = &mut Pass::training(Precision::F32, &mut noise);
+                values(model.forward(random([2, 3, side, side], &flex()), pass))
+            };
+            assert_eq!(draw(10, 0.0, 1).len(), 2 * 7);
+            assert_eq!(draw(10, 0.0, 1), draw(10, 0.0, 2));
+            assert_eq!(draw(15, 0.4, 1), draw(15, 0.4, 1));
+            assert_ne!(draw(15, 0.4, 1), draw(15, 0.4, 2));
+        }
+    }
+}
+
+#[test]
+fn drop_path_acts_in_training_alone() {
+    let config = ModelConfig::Vit(VitConfig {
+        drop_path: 0.9,
+        ..tiny()
+    });
+    let model = stirred(&config, &flex());
+    let images = random([6, 3, 15, 15], &flex());
+    let draw = |pass: &mut Pass| values(model.forward(images.clone(), pass));
+    let quiet = draw(&mut still());
+    assert_eq!(quiet, draw(&mut still()));
+    let noisy = || draw(&mut Pass::training(Precision::F32, &mut Noise::new(5, 8)));
+    assert_ne!(quiet, noisy());
+    assert_eq!(noisy(), noisy());
+}
+
+#[test]
+fn attention_rows_sum_to_one() {
+    let attention = drawn(Attention::new(10, 5, false, &flex()));
+    let norm = LayerNorm::new(10, &flex());
+    let x = random([2 * 7, 10], &flex()) * 3.0;
+    let weights = attention.weights(&norm, x, 2, None, None);
+    assert_eq!(weights.dims(), [2, 5, 7, 7]);
+    for sum in values(weights.sum_dim(3)) {
+        assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+    }
+}
+
+#[test]
+fn a_masked_token_is_not_looked_at() {
+    let attention = drawn(Attention::new(12, 2, false, &flex()));
+    let norm = LayerNorm::new(12, &flex());
+    let (batch, tokens) = (3, 5);
+    let x = random([batch * tokens, 12], &flex());
+    // Nobody may look at token 4.
+    let allowed: Vec<bool> = (0..tokens * tokens).map(|i| i % tokens != 4).collect();
+    let mask =
+        Tensor::<4, Bool>::from_data(TensorData::new(allowed, [1, 1, tokens, tokens]), &flex());
+    let weights = attention.weights(&norm, x.clone(), batch, None, Some(&mask));
+    let of_last = values(weights.clone().narrow(3, 4, 1));
+    assert!(of_last.iter().all(|&weight| weight == 0.0));
+    for sum in values(weights.sum_dim(3)) {
+        assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+    }
+    // So it may be anything, as far as the others go.
+    let other = x.clone().reshape([batch, tokens, 12]);
+    let last = random([batch, 1, 12], &flex()) * 7.0 + 1.0;
+    let other = other
+        .slice_assign([0..batch, 4..5], last)
+        .reshape([batch * tokens, 12]);
+    let others = |x| {
+        let y = crate::ops::attention::attention(
+            x,
+            attention.heads(batch, None),
+            &norm.scale(),
+            &patch::affine(&attention.qkv),
+            &attention.query_key(None),
+            &patch::affine(&attention.projection),
+            Some(&mask),
+            None,
+            Precision::F32,
+            None,
+        );
+        values(y.reshape([batch, tokens, 12]).narrow(1, 0, 4))
+    };
+    assert_eq!(others(x), others(other));
+}
+
+#[test]
+fn without_positions_the_encoder_commutes_with_a_permutation() {
+    let config = ModelConfig::Vit(VitConfig {
+        position: Position::None,
+        ..tiny()
+    });
+    let Model::Vit(vit) = stirred(&config, &flex()) else {
+        unreachable!()
+    };
+    let tokens = random([2, 6, 12], &flex());
+    let order = Tensor::from_data([3, 0, 5, 1, 4, 2], &flex());
+    let encode = |tokens: Tensor<3>| {
+        let x = vit.encode(tokens.reshape([2 * 6, 12]), 2, None, None, &mut still());
+        x.reshape([2, 6, 12])
+    };
+    let before = encode(tokens.clone().select(1, order.clone()));
+    let after = encode(tokens).select(1, order);
+    before
+        .into_data()
+        .assert_approx_eq(&after.into_data(), Tolerance::<f32>::absolute(1e-5));
+}
+
+#[test]
+fn with_positions_the_place_of_a_patch_matters() {
+    for position in [
+        Position::Learned,
+        Position::Sinusoidal1d,
+        Position::Sinusoidal2d,
+        Position::Rope2d,
+        Position::None,
+    ] {
+        let config = ModelConfig::Vit(VitConfig { position, ..tiny() });
+        let model = stirred(&config, &flex());
+        let images = random([1, 3, 15, 15], &flex());
+        // Rows of patches in another order.
+        let rows: Vec<i32> = (5..15).chain(0..5).collect();
+        let moved = images
+            .clone()
+            .select(2, Tensor::from_data(rows.as_slice(), &flex()));
+        let (a, b) = (
+            values(model.forward(images, &mut still())),
+            values(model.forward(moved, &mut still())),
+        );
+        let difference = a
+            .iter()
+            .zip(&b)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert_eq!(
+            difference > 1e-4,
+            position != Position::None,
+            "{position:?} {difference}"
+        );
+    }
+}
+
+#[test]
+fn patches_are_flattened_channel_first() {
+    let (channels, size, patch) = (2, 6, 3);
+    let pixels: Vec<f32> = (0..channels * size * size).map(|i| i as f32).collect();
+    let image = Tensor::<4>::from_data(TensorData::new(pixels, [1, channels, size, size]), &flex());
+    let patches = values(crate::ops::embedding::patches(image, patch));
+    for (i, &value) in patches.iter().enumerate() {
+        let (token, c, y, x) = (i / 18, i / 9 % 2, i / 3 % 3, i % 3);
+        let (row, column) = (token / 2 * 3 + y, token % 2 * 3 + x);
+        assert_eq!(value as usize, c * 36 + row * 6 + column);
+    }
+}
+
+#[test]
+fn a_distillation_token_has_a_head_of_its_own_and_does_not_count_in_the_mean() {
+    for pooling in [Pooling::Mean, Pooling::ClassToken] {
+        let config = ModelConfig::Vit(VitConfig {
+            pooling,
+            registers: 2,
+            distillation_token: true,
+            ..tiny()
+        });
+        let Model::Vit(vit) = stirred(&config, &flex()) else {
+            unreachable!()
+        };
+        let images = random([2, 3, 15, 15], &flex());
+        let outputs = vit.outputs(images.clone(), true, &mut still());
+        // By way of the tokens: class token, distillation token, registers, patches.
+        let tokens = vit.encode(
+            vit.embed(images.clone(), &still()),
+            2,
+            None,
+            None,
+            &mut still(),
+        );
+        let first = usize::from(pooling == Pooling::ClassToken);
+        assert_eq!(tokens.dims(), [2 * (first + 1 + 2 + 9), 12]);
+        let normed = vit.norm.forward(tokens).reshape([2, first + 12, 12]);
+        let own = normed.clone().narrow(1, first, 1).reshape([2, 12]);
+        let head = vit.distillation_head.as_ref().unwrap();
+        let same = |a: Tensor<2>, b: Tensor<2>| {
+            a.into_data()
+                .assert_approx_eq::<f32>(&b.into_data(), Tolerance::default());
+        };
+        same(outputs.distillation.clone().unwrap(), head.forward(own));
+        let patches = normed.clone().narrow(1, first + 3, 9);
+        same(
+            outputs.map.clone().unwrap().reshape([18, 12]),
+            patches.clone().reshape([18, 12]),
+        );
+        let pooled = match pooling {
+            Pooling::Mean => patches.mean_dim(1),
+            Pooling::ClassToken => normed.narrow(1, 0, 1),
+        };
+        same(
+            outputs.head.clone(),
+            vit.head.forward(pooled.reshape([2, 12])),
+        );
+        let mean = (outputs.head.clone() + outputs.distillation.clone().unwrap()) / 2.0;
+        same(Model::Vit(vit).forward(images, &mut still()), mean);
+    }
+}
+
+#[test]
+fn vit_gradients_equal_differences() {
+    let plain = [Stem::Linear, Stem::Convolutional].map(|stem| (stem, tiny()));
+    for (stem, vit) in plain.into_iter().chain([(Stem::Linear, levers())]) {
+        gradients_equal_differences(&ModelConfig::Vit(VitConfig {
+            stem,
+            image_size: 12,
+            patch_size: 4,
+            registers: 1,
+            distillation_token: stem == Stem::Linear,
+            ..vit
+        }));
+    }
+}
