@@ -57,7 +57,8 @@ pub struct Pair {
     pub b: String,
     /// Seed of each in every test.
     pub seeds: Vec<(u64, u64)>,
-    /// McNemar's test of each pair of seeds, the smallest against the smallest and so on.
+    /// McNemar's test of each seed that both have; where there is none, of the smallest against
+    /// the smallest and so on.
     pub tests: Vec<McNemar>,
 }
 
@@ -125,15 +126,15 @@ pub fn compare(
     let mut pairs = Vec::new();
     for (i, a) in models.iter().enumerate() {
         for b in &models[i + 1..] {
-            let runs = || of(a).into_iter().zip(of(b));
+            let runs = by_seed(entries, &of(a), &of(b));
+            let seed = |i: usize| entries[i].seed;
             pairs.push(Pair {
                 a: a.clone(),
                 b: b.clone(),
-                seeds: runs()
-                    .map(|(x, y)| (entries[x].seed, entries[y].seed))
-                    .collect(),
-                tests: runs()
-                    .map(|(x, y)| metrics::mcnemar(&correct[x], &correct[y]))
+                seeds: runs.iter().map(|&(x, y)| (seed(x), seed(y))).collect(),
+                tests: runs
+                    .iter()
+                    .map(|&(x, y)| metrics::mcnemar(&correct[x], &correct[y]))
                     .collect(),
             });
         }
@@ -145,6 +146,19 @@ pub fn compare(
         rows,
         pairs,
     })
+}
+
+/// Runs of two models that belong together: those of one seed, or else the first, the second, ….
+fn by_seed(entries: &[Entry], a: &[usize], b: &[usize]) -> Vec<(usize, usize)> {
+    let alike = |&x: &usize| {
+        let y = b.iter().find(|&&y| entries[y].seed == entries[x].seed)?;
+        Some((x, *y))
+    };
+    let shared: Vec<_> = a.iter().filter_map(alike).collect();
+    if shared.is_empty() {
+        return a.iter().copied().zip(b.iter().copied()).collect();
+    }
+    shared
 }
 
 fn row(model: &str, of: &[usize], entries: &[Entry], answers: &BTreeMap<usize, Answers>) -> Row {

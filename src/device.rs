@@ -1,4 +1,4 @@
-//! What this machine computes on. This module alone names a backend.
+//! What this machine computes on. This module opens backends; beside it `ops` alone names one.
 //!
 //! A driver may panic, abort or hang at first use, and Burn meets a missing device with a panic on
 //! another thread. So adapters are listed first, which is safe, and then tried in a process of

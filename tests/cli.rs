@@ -1115,15 +1115,33 @@ fn a_run_is_continued_with_a_larger_budget() {
         "--resume continues run with its own recipe: --lr cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
     );
     let info = || serde_json::from_str::<serde_json::Value>(&place.read("run/run.json")).unwrap();
+    let mut altered = place.read("run/run.json");
+    for (key, value) in [
+        ("commit", "\"another\""),
+        ("started", "1"),
+        ("threads", "99"),
+        ("peak_memory_bytes", "1000000000000"),
+    ] {
+        let there = format!("\"{key}\": {}", info()[key]);
+        assert!(altered.contains(&there), "{altered}");
+        altered = altered.replace(&there, &format!("\"{key}\": {value}"));
+    }
+    place.write("run/run.json", &altered);
     let first = info();
     let more = place
         .run("train --resume run --steps 6 --json --device cpu")
         .ok();
     let second = info();
-    for key in ["command", "started", "commit"] {
+    for key in [
+        "command",
+        "started",
+        "commit",
+        "threads",
+        "peak_memory_bytes",
+    ] {
         assert_eq!(second[key], first[key], "{key}");
     }
-    assert!(second["peak_memory_bytes"].as_u64() >= first["peak_memory_bytes"].as_u64());
+    assert_ne!(second["resumed"][0]["commit"], "another");
     let words = second["resumed"][0]["command"].as_array().unwrap();
     assert!(words.contains(&"--resume".into()), "{words:?}");
     assert_eq!(more.json()["epochs"], 3, "{more:#?}");
@@ -1204,10 +1222,14 @@ fn eval_never_takes_what_a_run_learned_from_unasked() {
         &place.run("eval run --device cpu"),
         "run/splits/val.txt: cannot read: No such file or directory (os error 2)",
     );
-    // Other data is measured as it is.
+    // Data whose names the lists do not know might be the same pictures.
     place.pictures("more", &["cat", "dog"], 3);
+    fails(
+        &place.run("eval run --data more --device cpu"),
+        "more has no test split; it has train; name one with --split",
+    );
     let eval = place
-        .run("eval run --data more --json --device cpu")
+        .run("eval run --data more --split train --json --device cpu")
         .ok()
         .json();
     assert_eq!(
@@ -1306,8 +1328,23 @@ fn compare_trains_each_model_under_one_budget() {
         .ok();
     fails(
         &place.run(&format!("{COMPARE} --budget epochs=2 --seeds 2")),
-        "both/resnet9-seed0 was trained with train.epochs = 1, and 2 is asked for now: name another folder with --out, or ask for what it began with",
+        "both/resnet9-seed0 was trained with train.epochs = 1, and 2 is asked for now: name another folder with --out, or ask for that",
     );
+    // What was killed before its first checkpoint begins anew.
+    fs::remove_dir_all(place.path("both/resnet9-seed1/checkpoint")).unwrap();
+    fs::remove_dir_all(place.path("both/resnet9-seed1/weights")).unwrap();
+    let again = place
+        .run(&format!(
+            "{COMPARE} --budget epochs=1 --seeds 2 --threads 1"
+        ))
+        .ok();
+    assert!(
+        place
+            .path("both/resnet9-seed1/weights/best.safetensors")
+            .is_file()
+    );
+    let info = place.read("both/resnet9-seed1/run.json");
+    assert!(info.contains("\"threads\": 1,"), "{info}\n{again:#?}");
     // Weights whose state is gone are not thrown away.
     fs::remove_dir_all(place.path("both/vit-micro-seed1/checkpoint")).unwrap();
     fails(
@@ -1349,6 +1386,13 @@ fn runs_are_pooled_where_only_the_seed_differs() {
     };
     assert_eq!(models("a0 a1"), [("vit-micro".into(), 2)]);
     assert_eq!(models("a0 b1 b0 a1"), [("a0".into(), 2), ("b1".into(), 2)]);
+    let said = place.run("compare a0 a1 b1 --out both --device cpu").ok();
+    assert_eq!(said.out.matches("McNemar").count(), 1, "{said:#?}");
+    assert!(said.out.contains("against b1, seed 1: "), "{said:#?}");
+    fails(
+        &place.run("compare a0 ./a0 --device cpu"),
+        "./a0 is named twice: expected different runs",
+    );
 
     let info = place.read("a0/run.json");
     place.write(

@@ -23,7 +23,9 @@ const FEW: usize = 16;
 /// The answer below the threshold of `--abstain`.
 const NOT_SURE: &str = "not sure";
 
-/// Prints the most probable labels of each picture.
+/// Name what pictures show.
+///
+/// Prints the most probable labels of each picture with their probabilities.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vitrine classify [OPTIONS] <RUN|WEIGHTS> <INPUT>...\n       vitrine classify [OPTIONS] --weights <RUN|WEIGHTS> <INPUT>..."

@@ -15,10 +15,12 @@ use crate::ops::PrecisionChoice;
 use crate::recipe::{Layers, Recipe};
 use crate::run::{self, EvaluateOptions, Plan, RunDir};
 
-/// Either trains --models under one budget, or takes finished runs.
+/// Train models under one budget, or set finished runs side by side.
+///
+/// Prints and writes a table, McNemar's test of every pair on the same pictures, and the curves.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// Finished run directories.
+    /// Finished run directories; those that differ in their seed alone count as one model.
     #[arg(value_name = "RUN", conflicts_with_all = ["models", "budget", "seeds", "recipe", "set"])]
     runs: Vec<PathBuf>,
     /// Models to train, such as vit-w1,resnet9.
@@ -39,7 +41,7 @@ pub struct CompareArgs {
     /// Trainings a model, with seeds 0, 1, …
     #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100))]
     seeds: u32,
-    /// Split to compare on: train, val or test.
+    /// train, val or test; without it test, or validation where there is none.
     #[arg(long, value_name = "SPLIT")]
     split: Option<SplitName>,
     /// Recipe for all of them, over each family's own optimizer.
@@ -129,57 +131,66 @@ pub fn run(args: CompareArgs, threads: Option<u32>) -> anyhow::Result<Done> {
     Ok(Done::Success)
 }
 
-/// Finished runs. Those that differ in their seed alone are pooled as one model; the same model
-/// trained in another way, or twice under one seed, goes by its folder.
+/// Finished runs. Those that differ in their seed alone are pooled as one model. Where one model was
+/// trained in several ways they go by the folder of the first, and where one seed was trained twice
+/// each by its own.
 fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
     if runs.len() < 2 {
         bail!("one run only: expected two or more runs, or --models with two or more names");
     }
-    let mut recipes: Vec<(Recipe, RunDir)> = Vec::new();
-    for (n, path) in runs.iter().enumerate() {
+    let mut places = Vec::new();
+    let mut found: Vec<(Recipe, RunDir)> = Vec::new();
+    for path in runs {
         let dir = RunDir::open(path)?;
-        if runs[..n].contains(path) {
+        let place = path.canonicalize()?;
+        if places.contains(&place) {
             bail!("{} is named twice: expected different runs", path.display());
         }
+        places.push(place);
         if run::recorded(&dir, "ended").is_none() {
             bail!(
                 "{0} was never finished: continue it with `vitrine train --resume {0}`, or leave it out",
                 path.display()
             );
         }
-        recipes.push((Recipe::load(&dir.recipe())?, dir));
+        found.push((Recipe::load(&dir.recipe())?, dir));
     }
-    let alike = |a: &Recipe, b: &Recipe| {
-        let mut b = b.clone();
-        b.train.seed = a.train.seed;
-        (b.data.workers, b.data.cache_mb) = (a.data.workers, a.data.cache_mb);
-        a.difference(&b).is_none()
+    let pool = |recipe: &Recipe| -> Vec<&(Recipe, RunDir)> {
+        let alike = |other: &Recipe| {
+            let mut other = other.clone();
+            other.train.seed = recipe.train.seed;
+            difference(recipe, &other).is_none()
+        };
+        found.iter().filter(|(other, _)| alike(other)).collect()
     };
-    let entries = recipes.iter().map(|(recipe, dir)| {
-        let mut others = recipes.iter().filter(|(_, place)| place != dir);
-        let apart = others.any(|(other, _)| {
-            other.model.name == recipe.model.name
-                && (other.train.seed == recipe.train.seed || !alike(recipe, other))
-        });
-        // The first of those that are pooled gives its name to all of them.
-        let first = recipes.iter().find(|(other, _)| alike(recipe, other));
-        let twin = recipes.iter().any(|(other, place)| {
-            place != dir && other.train.seed == recipe.train.seed && alike(recipe, other)
-        });
-        let folder = match first {
-            Some((_, first)) if !twin => first.root(),
-            _ => dir.root(),
+    let entry = |(recipe, dir): &(Recipe, RunDir)| {
+        let pool = pool(recipe);
+        let mut seeds: Vec<u64> = pool.iter().map(|(other, _)| other.train.seed).collect();
+        seeds.sort_unstable();
+        let same_model = |(other, _): &&(Recipe, RunDir)| other.model.name == recipe.model.name;
+        let model = if seeds.windows(2).any(|pair| pair[0] == pair[1]) {
+            dir.root().display().to_string()
+        } else if found.iter().filter(same_model).count() > pool.len() {
+            pool[0].1.root().display().to_string()
+        } else {
+            recipe.model.name.clone()
         };
         Entry {
-            model: match apart {
-                true => folder.display().to_string(),
-                false => recipe.model.name.clone(),
-            },
+            model,
             seed: recipe.train.seed,
             dir: dir.clone(),
         }
-    });
-    Ok(entries.collect())
+    };
+    Ok(found.iter().map(entry).collect())
+}
+
+/// What makes two trainings different: not where the pictures lie, nor how they are read. (Which
+/// pictures those are is seen when they are measured.)
+fn difference(a: &Recipe, b: &Recipe) -> Option<(String, String, String)> {
+    let mut b = b.clone();
+    b.data.path.clone_from(&a.data.path);
+    (b.data.workers, b.data.cache_mb) = (a.data.workers, a.data.cache_mb);
+    a.difference(&b)
 }
 
 /// Trains every model under every seed; `None` when interrupted.
@@ -204,11 +215,13 @@ fn train_all(
         make_room(args, training, *seed, out)?;
     }
     let stop = on_interrupt("stopping: the run in progress saves its state")?;
+    // What `auto` came to in the first of them holds for all, wherever the rest is trained.
+    let mut precision: Option<String> = None;
     let mut entries = Vec::new();
     for (seed, training, out) in runs {
         let model = &training.model;
         note(&format!("— {model}, seed {seed}: {}", out.display()));
-        let status = child(args, training, seed, &out, threads)?.status()?;
+        let status = child(args, training, seed, &out, threads, precision.as_deref())?.status()?;
         if stop.load(std::sync::atomic::Ordering::Relaxed) || status.code() == Some(130) {
             note(&format!(
                 "continue with the same command and --out {}",
@@ -219,10 +232,14 @@ fn train_all(
         if !status.success() {
             bail!("training {model} with seed {seed} failed ({status}); what it said stands above");
         }
+        let dir = RunDir::open(&out)?;
+        if precision.is_none() {
+            precision = Some(Recipe::load(&dir.recipe())?.train.precision.to_string());
+        }
         entries.push(Entry {
             model: model.clone(),
             seed: u64::from(seed),
-            dir: RunDir::open(&out)?,
+            dir,
         });
     }
     Ok(Some(entries))
@@ -249,14 +266,13 @@ fn make_room(
         if asked.train.precision == PrecisionChoice::Auto {
             asked.train.precision = there.train.precision;
         }
-        asked.init.sha256.clone_from(&there.init.sha256);
         asked
             .distillation
             .sha256
             .clone_from(&there.distillation.sha256);
-        if let Some((key, was, is)) = there.difference(&asked) {
+        if let Some((key, was, is)) = difference(&there, &asked) {
             bail!(
-                "{} was trained with {key} = {was}, and {is} is asked for now: name another folder with --out, or ask for what it began with",
+                "{} was trained with {key} = {was}, and {is} is asked for now: name another folder with --out, or ask for that",
                 out.display()
             );
         }
@@ -266,8 +282,13 @@ fn make_room(
         && !dir.best().exists()
         && !dir.last().exists()
     {
+        drop(dir.lock()?);
         // Killed before its first checkpoint: nothing of it is worth keeping.
         std::fs::remove_dir_all(out)?;
+    }
+    // Killed before it wrote anything: only what is empty goes.
+    for folder in ["weights", "checkpoint"] {
+        let _ = std::fs::remove_dir(out.join(folder));
     }
     if out.exists() && (out.is_file() || std::fs::read_dir(out)?.next().is_some()) {
         bail!(
@@ -285,6 +306,7 @@ fn child(
     seed: u32,
     out: &Path,
     threads: Option<u32>,
+    precision: Option<&str>,
 ) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("train").stdout(Stdio::null());
@@ -294,7 +316,13 @@ fn child(
     }
     if begun(out).is_some() {
         command.arg("--resume").arg(out);
+        if let Some(data) = &args.data {
+            command.arg("--data").arg(data);
+        }
         return Ok(command);
+    }
+    if let Some(precision) = precision {
+        command.args(["--precision", precision]);
     }
     command.arg("--out").arg(out);
     command.args(["--model", &training.model, "--seed", &seed.to_string()]);

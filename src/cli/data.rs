@@ -10,7 +10,7 @@ use crate::data::verify::VerifyReport;
 use crate::data::{Dataset, DecodeLimits, download, info, verify};
 use crate::report::text::{self, Table};
 
-/// Works on data sets.
+/// List, inspect, check or download data sets.
 #[derive(Debug, Args)]
 pub struct DataArgs {
     #[command(subcommand)]

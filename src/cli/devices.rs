@@ -6,7 +6,9 @@ use super::say;
 use crate::device::{self, AdapterReport, Backend, DeviceChoice};
 use crate::report::text::Table;
 
-/// Lists what this machine can compute on, and tries each with a small matrix product.
+/// List what this machine can compute on, each one tried.
+///
+/// Tries each with a small matrix product in a process of its own.
 #[derive(Debug, Args)]
 pub struct DevicesArgs {
     /// Print JSON.

@@ -12,13 +12,17 @@ use crate::ops::PrecisionChoice;
 use crate::report::text;
 use crate::run::{self, EvaluateOptions, Evaluated};
 
-/// Prints accuracy, calibration and confusion on one split, and writes them as files.
+/// Measure a model on a split: accuracy, confusion, calibration.
+///
+/// Prints the figures with their intervals and the worst mistakes, and writes them and their plots
+/// as files.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
     /// Run directory or .safetensors file.
     #[arg(value_name = "RUN|WEIGHTS")]
     weights: PathBuf,
-    /// Data set; without it, the one the run was trained on, split as it was then.
+    /// Data set; without it, the one the run was trained on, split as it was then, and for a bare
+    /// weights file the bundled sample.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// train, val or test; without it test, or what there is instead: the run's validation split,

@@ -9,6 +9,8 @@ use crate::device::{self, DeviceChoice};
 use crate::report::text;
 use crate::run::{self, Exported};
 
+/// Write weights to hand on, of half the size if wished, proven to answer the same.
+///
 /// Writes a run's best weights, with all that `classify` needs, as one file, reads it back, and
 /// compares both on 64 pictures: no probability may differ by more than 0.01.
 #[derive(Debug, Args)]

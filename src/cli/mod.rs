@@ -12,7 +12,7 @@ mod progress;
 mod train;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
@@ -32,26 +32,16 @@ struct Cli {
 // One command is parsed in a lifetime: its size does not matter.
 #[allow(clippy::large_enum_variant)]
 enum Command {
-    /// Train a model on a data set into a run directory.
     Train(Box<train::TrainArgs>),
-    /// Measure a model on a split: accuracy, confusion, calibration.
     Eval(eval::EvalArgs),
-    /// Fit a model's confidence to the validation split, and keep it with the weights.
     Calibrate(calibrate::CalibrateArgs),
-    /// Name what pictures show.
     #[command(visible_alias = "predict")]
     Classify(classify::ClassifyArgs),
-    /// Write weights to hand on, of half the size if wished, proven to answer the same.
     Export(export::ExportArgs),
-    /// Train models under one budget, or set finished runs side by side.
     Compare(compare::CompareArgs),
-    /// List what this machine can compute on, each one tried.
     Devices(devices::DevicesArgs),
-    /// List, inspect, check or download data sets.
     Data(data::DataArgs),
-    /// Redraw the plots of runs.
     Plot(plot::PlotArgs),
-    /// Try one device in a process of its own.
     #[command(name = "__probe", hide = true)]
     Probe(devices::ProbeArgs),
 }
@@ -144,10 +134,14 @@ fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// A path that holds from wherever a run is continued.
+/// A path that holds from wherever a run is continued, with or without a slash at its end the same.
 fn absolute(path: &Path) -> String {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    absolute.display().to_string()
+    absolute
+        .components()
+        .collect::<PathBuf>()
+        .display()
+        .to_string()
 }
 
 /// Whether progress may redraw its line.

@@ -9,7 +9,9 @@ use crate::compare::{self, Entry};
 use crate::device::{self, DeviceChoice};
 use crate::run::{self, RunDir};
 
-/// Redraws every plot of each run from its files; several runs also get one plot together.
+/// Redraw the plots of runs.
+///
+/// Draws every plot of each run from its files; several runs also get one plot together.
 #[derive(Debug, Args)]
 pub struct PlotArgs {
     /// Run directories.

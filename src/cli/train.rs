@@ -19,7 +19,9 @@ use crate::report::text;
 use crate::run::{self, Devices, Finished, RunDir, RunEvent};
 use crate::train::{Budget, Ending, STEP, TrainEvent};
 
-/// Without an argument it trains the bundled Fashion-MNIST sample.
+/// Train a model on a data set into a run directory.
+///
+/// Without an argument it trains a small Vision Transformer on the bundled Fashion-MNIST sample.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
     /// Folder of class folders, .tar, .tar.gz, .zip, CIFAR, IDX or Parquet.
@@ -28,7 +30,8 @@ pub struct TrainArgs {
     /// vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, airbench or resnet18.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Recipe file, or the name of an embedded one (default, vit, cnn, photos, …).
+    /// Recipe file, or the name of an embedded one: default, vit, cnn, photos, cifar10-vit-w1,
+    /// cifar10-resnet9 or cifar10-cnn.
     #[arg(long, value_name = "FILE")]
     recipe: Option<String>,
     /// Set any recipe key, as in optimizer.lr=0.001; may be repeated.
@@ -182,7 +185,7 @@ pub struct TrainArgs {
         allow_negative_numbers = true
     )]
     test_fraction: Option<f64>,
-    /// Seed of everything random.
+    /// Seed of weights, data order and augmentation; what is cut from train has data.split_seed.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<u32>,
     /// Threads that make batches; 0 shares the process's own, one a core.
@@ -225,7 +228,7 @@ pub struct TrainArgs {
     /// Folder of the run; without it runs/<data>-<model>-<n>.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Continue a run as if it had never stopped; --epochs may grow.
+    /// Continue a run as if it had never stopped; a larger --epochs stretches its schedule.
     #[arg(long, value_name = "RUN", conflicts_with_all = ["out", "recipe", "set"])]
     resume: Option<PathBuf>,
     /// Print what would be trained, its size and an estimate of its cost.
@@ -254,15 +257,7 @@ impl TrainArgs {
         text("model.name", self.model.clone());
         text("train.time", self.time.clone());
         text("preprocess.resize", self.resize.clone());
-        text(
-            "train.precision",
-            self.precision.map(|p| {
-                serde_json::to_value(p)
-                    .ok()
-                    .and_then(|name| name.as_str().map(str::to_owned))
-                    .unwrap_or_default()
-            }),
-        );
+        text("train.precision", self.precision.map(|p| p.to_string()));
         let mut integer = |key, value: Option<i64>| {
             flags.extend(value.map(|v| (key, Value::Integer(v))));
         };
@@ -338,6 +333,10 @@ impl TrainArgs {
                 ("data.workers", Value::Integer(n)) => recipe.data.workers = n as usize,
                 ("data.cache_mb", Value::Integer(n)) => recipe.data.cache_mb = n as usize,
                 ("train.patience", Value::Integer(n)) => recipe.train.patience = n as usize,
+                ("distillation.teacher", _) => bail!(
+                    "--teacher: {} is trained without one; begin a new run with it",
+                    dir.root().display()
+                ),
                 (key, _) => bail!(
                     "--resume continues {} with its own recipe: {} cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
                     dir.root().display(),

@@ -88,6 +88,16 @@ impl From<Precision> for PrecisionChoice {
     }
 }
 
+impl std::fmt::Display for PrecisionChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
 impl std::str::FromStr for PrecisionChoice {
     type Err = String;
 

@@ -292,8 +292,16 @@ impl Recipe {
             known: names(),
         })?;
         let origin = path.display().to_string();
-        let table = parse(&origin, &text)?;
+        let mut table = parse(&origin, &text)?;
         check_keys(&origin, &table, "", &known_keys())?;
+        // Runs from before `data.split_seed` were split by the training's seed.
+        let seed = table
+            .get("train")
+            .and_then(|train| train.get("seed"))
+            .cloned();
+        if let (Some(seed), Some(Value::Table(data))) = (seed, table.get_mut("data")) {
+            data.entry("split_seed").or_insert(seed);
+        }
         Self::from_table(table)
     }
 
@@ -498,6 +506,18 @@ mod tests {
             recipe.budget().unwrap(),
             Budget::Time(Duration::from_secs(5400))
         );
+    }
+
+    #[test]
+    fn a_run_from_before_split_seed_was_split_by_its_seed() {
+        let recipe = resolve(None, &["train.seed=3", "data.split_seed=5"]).unwrap();
+        let text = recipe.to_toml();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.toml");
+        std::fs::write(&path, &text).unwrap();
+        assert_eq!(Recipe::load(&path).unwrap().data.split_seed, 5);
+        std::fs::write(&path, text.replace("split_seed = 5\n", "")).unwrap();
+        assert_eq!(Recipe::load(&path).unwrap().data.split_seed, 3);
     }
 
     #[test]

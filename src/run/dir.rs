@@ -1,5 +1,6 @@
 //! The layout of a run directory.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::RunError;
@@ -101,6 +102,24 @@ impl RunDir {
     /// Folder of the split lists.
     pub fn splits(&self) -> PathBuf {
         self.root.join("splits")
+    }
+
+    /// Holds the run until what is returned is dropped, or the process ends.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Busy`] where another process holds it.
+    pub fn lock(&self) -> Result<File, RunError> {
+        let path = self.state_folder().join("lock");
+        make(&self.state_folder())?;
+        let file = File::create(&path).map_err(|source| RunError::Write { path, source })?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(RunError::Busy {
+                path: self.root.clone(),
+            }),
+            // A file system without locks is no reason not to train.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+        }
     }
 
     /// Removes what a killed process left half written.
@@ -227,6 +246,20 @@ mod tests {
                 out.display()
             )
         );
+    }
+
+    #[test]
+    fn one_process_at_a_time_holds_a_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(Some(&folder.path().join("run")), "d", "m").unwrap();
+        let held = run.lock().unwrap();
+        let error = run.lock().unwrap_err().to_string();
+        assert!(
+            error.ends_with("run is being trained by another process: wait for it, or stop it"),
+            "{error}"
+        );
+        drop(held);
+        run.lock().unwrap();
     }
 
     #[test]

@@ -27,6 +27,12 @@ pub enum RunError {
         /// As given.
         path: PathBuf,
     },
+    /// Someone trains into it.
+    #[error("{path} is being trained by another process: wait for it, or stop it")]
+    Busy {
+        /// As given.
+        path: PathBuf,
+    },
     /// The folder is not a run.
     #[error("{path} is no run directory ({found}); {advice}")]
     NoRun {

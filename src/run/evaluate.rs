@@ -282,7 +282,14 @@ fn choose(
     let found = match (wanted, &lists) {
         (Some(split), _) => named(split),
         (None, Some(_)) => named(SplitName::Test).or(named(SplitName::Val)),
-        (None, None) => named(SplitName::Test).or(there.first().filter(|_| there.len() == 1)),
+        (None, None) => {
+            // A run may have learned from data whose names its lists do not know: the same
+            // pictures moved, or packed into an archive.
+            let only = there.first().filter(|(split, _)| {
+                there.len() == 1 && (run.is_none() || *split != SplitName::Train)
+            });
+            named(SplitName::Test).or(only)
+        }
     };
     let Some((split, samples)) = found else {
         let has = SplitName::ALL

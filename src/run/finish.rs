@@ -209,7 +209,7 @@ pub(super) fn finish(
         }
         let options = EvaluateOptions {
             precision: crate::ops::PrecisionChoice::Auto,
-            data: recipe.data.path.clone(),
+            data: None,
             split: Some(split),
             batch_size: recipe.train.batch_size,
             workers: recipe.data.workers,

@@ -13,13 +13,28 @@ use crate::recipe::Recipe;
 /// The commit this binary was built from.
 pub const COMMIT: &str = env!("VITRINE_COMMIT");
 
+/// A process that trained: the program, and what it ran on.
+#[derive(Debug, Clone, Serialize)]
+struct Process {
+    vitrine: &'static str,
+    commit: &'static str,
+    burn: &'static str,
+    command: Vec<String>,
+    device: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    teacher: Option<TeacherInfo>,
+    threads: usize,
+    hardware: Hardware,
+    started: u64,
+}
+
 /// What `run.json` holds.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunInfo {
-    vitrine: String,
-    commit: String,
-    burn: &'static str,
-    command: Vec<String>,
+    /// A [`Process`]: the one that began.
+    #[serde(flatten)]
+    process: Value,
+    /// Those that went on with it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     resumed: Vec<Value>,
     run: String,
@@ -31,13 +46,7 @@ pub struct RunInfo {
     init: Option<InitInfo>,
     parameters: u64,
     flops_per_image: u64,
-    device: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    teacher: Option<TeacherInfo>,
-    threads: usize,
-    hardware: Hardware,
     seed: u64,
-    started: u64,
     ended: Option<u64>,
     training_s: Option<f64>,
     training_images_per_s: Option<f64>,
@@ -55,11 +64,20 @@ struct InitInfo {
 impl RunInfo {
     /// The entry of a run that begins now.
     pub fn begin(recipe: &Recipe, devices: Devices<'_>, plan: &Plan, dir: &RunDir) -> Self {
-        Self {
-            vitrine: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: COMMIT.to_owned(),
+        let teacher = plan.teacher.as_ref();
+        let process = Process {
+            vitrine: env!("CARGO_PKG_VERSION"),
+            commit: COMMIT,
             burn: "0.22.1",
             command: std::env::args().collect(),
+            device: devices.student.name.clone(),
+            teacher: teacher.map(|teacher| teacher.info(devices.teacher)),
+            threads: rayon::current_num_threads(),
+            hardware: device::hardware(),
+            started: now(),
+        };
+        Self {
+            process: json!(process),
             resumed: Vec::new(),
             run: dir.root().display().to_string(),
             data: plan.dataset.origin.clone(),
@@ -76,15 +94,7 @@ impl RunInfo {
             }),
             parameters: plan.model.parameters(),
             flops_per_image: plan.model.flops(),
-            device: devices.student.name.clone(),
-            teacher: plan
-                .teacher
-                .as_ref()
-                .map(|teacher| teacher.info(devices.teacher)),
-            threads: rayon::current_num_threads(),
-            hardware: device::hardware(),
             seed: recipe.train.seed,
-            started: now(),
             ended: None,
             training_s: None,
             training_images_per_s: None,
@@ -93,28 +103,15 @@ impl RunInfo {
         }
     }
 
-    /// Makes it the entry of a run that goes on: what it says of its beginning stays, and who goes
-    /// on with it is added.
+    /// Makes it the entry of a run that goes on: what `before` says of its beginning stays, and who
+    /// goes on with it is added.
     pub fn resume(mut self, before: &Value) -> Self {
-        let text = |key: &str| before[key].as_str().map(str::to_owned);
-        let now = json!({
-            "started": self.started,
-            "vitrine": self.vitrine,
-            "commit": self.commit,
-            "command": self.command,
-            "device": self.device,
-            "threads": self.threads,
-        });
+        let now = self.process.clone();
+        for (key, value) in self.process.as_object_mut().into_iter().flatten() {
+            *value = before[key].clone();
+        }
         self.resumed = before["resumed"].as_array().cloned().unwrap_or_default();
         self.resumed.push(now);
-        self.vitrine = text("vitrine").unwrap_or(self.vitrine);
-        self.commit = text("commit").unwrap_or(self.commit);
-        self.device = text("device").unwrap_or(self.device);
-        if let Some(command) = before["command"].as_array() {
-            let words = command.iter().filter_map(Value::as_str);
-            self.command = words.map(str::to_owned).collect();
-        }
-        self.started = before["started"].as_u64().unwrap_or(self.started);
         self.peak_memory_bytes = before["peak_memory_bytes"].as_u64();
         self
     }

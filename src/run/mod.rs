@@ -270,6 +270,7 @@ pub fn train<'a>(
 ) -> Result<Finished, RunError> {
     let devices = devices.into();
     let device = devices.student;
+    let _held = dir.lock()?;
     // What `auto` came to is kept, so that a resume elsewhere computes the same.
     let precision = precision(recipe, device)?;
     let mut recipe = recipe.clone();
@@ -336,8 +337,16 @@ pub fn train<'a>(
     );
     finish::write_train_batch(dir, &train_loader, &plan)?;
     if recipe.data.strict && !plan.splits.test.is_empty() {
-        // Said now and not after hours of training; their content is looked at at the end only.
-        load(recipe, &mut plan, SplitName::Test, observe)?;
+        // Said now and not after hours of training; what they show is looked at at the end alone.
+        let (split, total) = (SplitName::Test, plan.splits.test.len());
+        let options = PicturesOptions {
+            cache_mb: 0,
+            strict: true,
+            keep_larger: false,
+        };
+        let mut progress = |done| observe(RunEvent::Decoding { split, done, total });
+        let (dataset, samples) = (&plan.dataset, &plan.splits.test);
+        load_pictures(dataset, samples, &plan.preprocess, &options, &mut progress)?;
     }
     observe(RunEvent::Begin(&plan));
 
