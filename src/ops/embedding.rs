@@ -123,17 +123,17 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
         return tape::tensor(y, dims);
     }
     let none = Tensor::zeros([1, embed_dim], &images.device());
-    let pictures = tape::Input::from(&images);
-    let with_images = pictures.is_tracked();
-    let inputs = [
-        pictures,
+    let inputs: [tape::Input; 5] = [
+        (&images).into(),
         (&projection.weight).into(),
         (&projection.bias).into(),
         positions.unwrap_or(&none).into(),
         prefix.unwrap_or(&none).into(),
     ];
+    let [pictures, _, _, positions, prefix] = inputs.each_ref().map(tape::Input::is_tracked);
+    let with = [pictures, positions || prefix];
     tape::record(inputs, y, dims, move |dy| {
         let _span = profile::span("embedding, backward");
-        embedding::backward::<E>(pixels.get(), shape, weight.get(), dy, with_images)
+        embedding::backward::<E>(pixels.get(), shape, weight.get(), dy, with)
     })
 }

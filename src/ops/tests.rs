@@ -666,12 +666,13 @@ fn layer_norm_and_linear_equal_their_composed_form() {
 
 #[test]
 fn the_embedding_equals_its_composed_form() {
-    for (batch, [height, across], patch, prefix, width) in [
-        (2, [6, 6], 3, 0, 5),
-        (3, [8, 12], 4, 2, 40),
-        (130, [8, 8], 2, 1, 33),
+    for (batch, [channels, height, across], patch, prefix, width) in [
+        (2, [3, 6, 6], 3, 0, 5),
+        (3, [3, 8, 12], 4, 2, 40),
+        (130, [3, 8, 8], 2, 1, 33),
+        (3, [75, 4, 6], 1, 0, 33),
+        (2, [192, 8, 8], 1, 1, 70),
     ] {
-        let channels = 3;
         let patches = (height / patch) * (across / patch);
         let inputs = channels * patch * patch;
         let pixels = numbers(batch * channels * height * across, 1);

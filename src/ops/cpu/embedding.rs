@@ -56,8 +56,22 @@ impl Shape {
         })
     }
 
+    /// Pixels of a channel.
+    fn plane(&self) -> usize {
+        self.height * self.width
+    }
+
     /// A patch's pixels, channel slowest.
     fn gather<E: Operand>(&self, images: &[f32], picture: usize, patch: usize, target: &mut [E]) {
+        if self.patch == 1 {
+            // After a convolutional stem: a column of the picture's matrix `[C, H·W]`.
+            let first = picture * self.channels * self.plane() + patch;
+            let column = images[first..].iter().step_by(self.plane());
+            for (target, &x) in target[..self.channels].iter_mut().zip(column) {
+                *target = E::narrow(x);
+            }
+            return;
+        }
         for (from, to) in self.runs(picture, patch) {
             let source = &images[from..from + self.patch];
             for (target, &x) in target[to..].iter_mut().zip(source) {
@@ -116,14 +130,16 @@ pub fn forward<E: Operand>(
 }
 
 /// Gradients of the images, the projection's weight and bias, the positions and the prefix of
-/// [`forward`]; that of the images only where it is asked for.
+/// [`forward`]; that of the images, and those of positions and prefix, only where they are asked
+/// for.
 pub fn backward<E: Operand>(
     images: &[f32],
     shape: Shape,
     weight: &[f32],
     dy: &[f32],
-    with_images: bool,
+    with: [bool; 2],
 ) -> [Vec<f32>; 5] {
+    let [with_images, with_places] = with;
     let width = shape.embed_dim;
     let patches = shape.patches();
     let tokens = shape.prefix + patches;
@@ -147,7 +163,7 @@ pub fn backward<E: Operand>(
             });
         },
     );
-    let mut sums = vec![0.0; tokens * width];
+    let mut sums = vec![0.0; if with_places { tokens * width } else { 0 }];
     sums.par_chunks_mut(width)
         .enumerate()
         .for_each(|(token, sum)| {
@@ -156,7 +172,7 @@ pub fn backward<E: Operand>(
                 vector::add_scaled(sum, &dy[at..at + width], 1.0);
             }
         });
-    let dpositions = sums.split_off(shape.prefix * width);
+    let dpositions = sums.split_off(sums.len().min(shape.prefix * width));
     let mut dimages = Vec::new();
     if with_images {
         let panels = linear::panels_transposed::<E>(weight, width);
@@ -171,6 +187,17 @@ pub fn backward<E: Operand>(
                 });
                 let c = &mut scratch.products[0];
                 product::<E>(&scratch.rows[0], &panels, c, |columns, c| {
+                    if shape.patch == 1 {
+                        // A column of the product is a channel, and lies in one piece.
+                        let channels = &mut dimage[columns.start * patches..columns.end * patches];
+                        for (i, channel) in channels.chunks_exact_mut(patches).enumerate() {
+                            let column = c[i..].iter().step_by(super::kernel::PANEL);
+                            for (target, &x) in channel.iter_mut().zip(column) {
+                                *target = x;
+                            }
+                        }
+                        return;
+                    }
                     for (patch, c) in c
                         .chunks_exact(super::kernel::PANEL)
                         .take(patches)
