@@ -224,7 +224,7 @@ mod embedding {
             let prepared = prepared.as_ref();
             embed(
                 images,
-                PATCH_SIZE,
+                [PATCH_SIZE; 2],
                 &projection,
                 positions,
                 None,

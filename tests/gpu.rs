@@ -32,6 +32,7 @@ fn config() -> ModelConfig {
         pooling: Pooling::ClassToken,
         position: Position::Learned,
         stem: Stem::Linear,
+        stem_depth: 0,
         registers: 1,
         drop_path: 0.0,
         distillation_token: false,

@@ -194,15 +194,6 @@ pub(super) fn channels_last(images: Tensor<4>) -> Tensor<4> {
     images.permute([0, 2, 3, 1])
 }
 
-/// Back to the order of pictures, in f32.
-///
-/// # Shapes
-///
-/// `[B, H, W, C]` → `[B, C, H, W]`.
-pub(super) fn channels_first(map: Tensor<4>) -> Tensor<4> {
-    map.cast(FloatDType::F32).permute([0, 3, 1, 2])
-}
-
 /// All pixels of each picture's last map, in f32.
 ///
 /// # Shapes

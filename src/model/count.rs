@@ -1,7 +1,7 @@
 //! Parameters and arithmetic, by formula.
 
 use super::drop_path::kept_tokens;
-use super::patch::stem_widths;
+use super::patch::stem_layers;
 use super::vit::{Pooling, Position, VitConfig};
 use super::{AirbenchConfig, ModelConfig, ResnetConfig, ResnetVariant};
 
@@ -89,13 +89,12 @@ fn vit(config: &VitConfig, kept: usize) -> Count {
     let patches = config.grid() * config.grid();
     let mut channels = 3;
     let mut side = config.image_size;
-    let widths = stem_widths(config);
-    for &outputs in &widths {
-        side /= 2;
+    for (outputs, stride) in stem_layers(config) {
+        side /= stride;
         count.conv(3, channels, outputs, side);
         channels = outputs;
     }
-    let patch_size = config.patch_size >> widths.len();
+    let patch_size = side / config.grid();
     count.linear(patches, channels * patch_size * patch_size, width);
     let class_tokens = usize::from(config.pooling == Pooling::ClassToken);
     count.parameters += product([config.prefix(), width]);

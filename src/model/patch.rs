@@ -6,7 +6,7 @@ use burn::nn::{BatchNorm, BatchNormConfig, Initializer, Linear, LinearConfig, Pa
 use burn::tensor::{Device, Tensor};
 
 use super::Pass;
-use super::cnn::{channels_first, channels_last, conv_norm};
+use super::cnn::{channels_last, conv_norm, pixels};
 use super::vit::{Stem, VitConfig};
 use crate::ops::Affine;
 use crate::ops::batch_norm::Tail;
@@ -48,17 +48,17 @@ pub(super) fn undrawn_conv(
 /// The weights that turn pictures into tokens.
 #[derive(Module, Debug)]
 pub struct PatchEmbedding {
-    /// Halvings before the projection; none with a linear stem.
+    /// Convolutions before the projection; none with a linear stem.
     pub stem: Vec<StemLayer>,
     /// The linear map to the token width.
     pub projection: Linear,
     patch_size: usize,
 }
 
-/// One halving of the convolutional stem.
+/// One layer of the convolutional stem.
 #[derive(Module, Debug)]
 pub struct StemLayer {
-    /// 3×3, stride 2.
+    /// 3×3, of stride 1 or 2.
     pub conv: Conv2d,
     /// Its batch norm.
     pub norm: BatchNorm,
@@ -67,25 +67,24 @@ pub struct StemLayer {
 impl PatchEmbedding {
     /// As `config` has it.
     pub fn new(config: &VitConfig, device: &Device) -> Self {
-        let widths = stem_widths(config);
         let mut stem = Vec::new();
         let mut channels = 3;
-        for &width in &widths {
+        for (width, stride) in stem_layers(config) {
             stem.push(StemLayer {
-                conv: undrawn_conv([channels, width], 3, 2, device),
+                conv: undrawn_conv([channels, width], 3, stride, device),
                 norm: BatchNormConfig::new(width).init(device),
             });
             channels = width;
         }
-        // What the stem leaves of a patch's side: 1 pixel, or all of it without a stem.
-        let patch_size = config.patch_size >> widths.len();
+        let patch_size = config.patch_size;
+        let inputs = match stem.is_empty() {
+            true => channels * patch_size * patch_size,
+            // The stem has made a pixel of each patch.
+            false => channels,
+        };
         Self {
             stem,
-            projection: undrawn_linear(
-                channels * patch_size * patch_size,
-                config.embed_dim,
-                device,
-            ),
+            projection: undrawn_linear(inputs, config.embed_dim, device),
             patch_size,
         }
     }
@@ -102,17 +101,21 @@ impl PatchEmbedding {
         prefix: Option<&Tensor<2>>,
         pass: &Pass,
     ) -> Tensor<2> {
-        let mut x = images;
-        if !self.stem.is_empty() {
-            let mut map = channels_last(x);
+        let (x, patch) = if self.stem.is_empty() {
+            (images, [self.patch_size; 2])
+        } else {
+            let mut map = channels_last(images);
             for layer in &self.stem {
                 map = conv_norm(&layer.conv, &layer.norm, map, Tail::Relu, pass);
             }
-            x = channels_first(map);
-        }
+            // A patch's channels lie side by side: one line of a picture of one channel.
+            let map = pixels(map);
+            let channels = map.dims()[2];
+            (map.unsqueeze_dim(1), [1, channels])
+        };
         embed(
             x,
-            self.patch_size,
+            patch,
             &affine(&self.projection),
             positions,
             prefix,
@@ -122,15 +125,18 @@ impl PatchEmbedding {
     }
 }
 
-/// Widths of the convolutional stem, which doubles them up to the token width (Xiao et al. 2021);
-/// empty with a linear stem.
-pub(super) fn stem_widths(config: &VitConfig) -> Vec<usize> {
+/// Widths and strides of the convolutional stem: `stem_depth` layers at full size, then halvings,
+/// each twice as wide as what comes before, up to the token width (Xiao et al. 2021); empty with a
+/// linear stem.
+pub(super) fn stem_layers(config: &VitConfig) -> Vec<(usize, usize)> {
     match config.stem {
         Stem::Linear => Vec::new(),
         Stem::Convolutional => {
             let halvings = config.patch_size.trailing_zeros();
-            (0..halvings)
-                .map(|i| config.embed_dim >> (halvings - 1 - i))
+            let full = (config.embed_dim >> halvings, 1);
+            let halving = |i| (config.embed_dim >> (halvings - 1 - i), 2);
+            std::iter::repeat_n(full, config.stem_depth)
+                .chain((0..halvings).map(halving))
                 .collect()
         }
     }

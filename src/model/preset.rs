@@ -161,6 +161,7 @@ impl ModelConfig {
                     pooling,
                     position: Position::Learned,
                     stem: if halves { stem } else { Stem::Linear },
+                    stem_depth: 0,
                     registers: 0,
                     drop_path: 0.0,
                     distillation_token: false,

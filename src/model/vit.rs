@@ -92,6 +92,9 @@ pub struct VitConfig {
     pub position: Position,
     /// From pixels to tokens.
     pub stem: Stem,
+    /// Layers of a convolutional stem before it halves the picture for the first time.
+    #[serde(default)]
+    pub stem_depth: usize,
     /// Register tokens (Darcet et al. 2024): extra learned tokens, without position.
     pub registers: usize,
     /// Drop path rate of the last block; earlier blocks have less, the first none (DeiT).
@@ -189,6 +192,18 @@ impl VitConfig {
         let halves = self.patch_size >= 2
             && self.patch_size.is_power_of_two()
             && self.embed_dim.is_multiple_of(self.patch_size / 2);
+        check("stem_depth", self.stem_depth, 0..=8)?;
+        let deep =
+            self.stem == Stem::Convolutional && self.embed_dim.is_multiple_of(self.patch_size);
+        if self.stem_depth > 0 && !deep {
+            return Err(ModelError::Range {
+                field: "stem_depth",
+                found: self.stem_depth.to_string(),
+                expected:
+                    "0, or stem = \"convolutional\" with an embed_dim that patch_size divides"
+                        .into(),
+            });
+        }
         if self.stem == Stem::Convolutional && !halves {
             return Err(ModelError::Stem {
                 patch_size: self.patch_size,

@@ -9,16 +9,16 @@ use super::{Affine, Precision, Prepared};
 /// Cuts pictures into patches, maps each to a token, adds its position, and puts the prefix (class
 /// token and registers) before the tokens of every picture.
 ///
-/// A patch is flattened in the order (C, P, P), channel slowest, which is the order of a
-/// convolution's weight `[D, C, P, P]` seen as `[D, C·P·P]`: the map equals a convolution of kernel
-/// and stride P.
+/// A patch of P×Q pixels is flattened in the order (C, P, Q), channel slowest, which is the order of a
+/// convolution's weight `[D, C, P, Q]` seen as `[D, C·P·Q]`: the map equals a convolution whose kernel
+/// and stride are the patch.
 ///
 /// # Shapes
 ///
-/// `images` `[B, C, H, W]`, `positions` `[H/P·W/P, D]`, `prefix` `[prefix, D]` → `[B·N, D]`.
+/// `images` `[B, C, H, W]`, `positions` `[H/P·W/Q, D]`, `prefix` `[prefix, D]` → `[B·N, D]`.
 pub fn embed(
     images: Tensor<4>,
-    patch_size: usize,
+    patch: [usize; 2],
     projection: &Affine,
     positions: Option<&Tensor<2>>,
     prefix: Option<&Tensor<2>>,
@@ -28,29 +28,27 @@ pub fn embed(
     #[cfg(feature = "cpu")]
     if super::on_cpu(&images) {
         return match precision {
-            Precision::F32 => {
-                on_cpu::<f32>(images, patch_size, projection, positions, prefix, prepared)
-            }
+            Precision::F32 => on_cpu::<f32>(images, patch, projection, positions, prefix, prepared),
             Precision::Bf16 => {
-                on_cpu::<half::bf16>(images, patch_size, projection, positions, prefix, prepared)
+                on_cpu::<half::bf16>(images, patch, projection, positions, prefix, prepared)
             }
         };
     }
     let _ = prepared;
-    composed(images, patch_size, projection, positions, prefix, precision)
+    composed(images, patch, projection, positions, prefix, precision)
 }
 
 /// [`embed`] of Burn's own operations.
 pub(super) fn composed(
     images: Tensor<4>,
-    patch_size: usize,
+    patch: [usize; 2],
     projection: &Affine,
     positions: Option<&Tensor<2>>,
     prefix: Option<&Tensor<2>>,
     precision: Precision,
 ) -> Tensor<2> {
     let [batch, ..] = images.dims();
-    let patches = super::affine(patches(images, patch_size), projection, precision);
+    let patches = super::affine(self::patches(images, patch), projection, precision);
     let [rows, width] = patches.dims();
     let mut tokens = patches.reshape([batch, rows / batch, width]);
     if let Some(positions) = positions {
@@ -69,20 +67,20 @@ pub(super) fn composed(
 ///
 /// # Shapes
 ///
-/// `[B, C, H, W]` → `[B·N, C·P·P]`.
-pub fn patches(images: Tensor<4>, patch_size: usize) -> Tensor<2> {
+/// `[B, C, H, W]` → `[B·N, C·P·Q]`.
+pub fn patches(images: Tensor<4>, [high, wide]: [usize; 2]) -> Tensor<2> {
     let [batch, channels, height, width] = images.dims();
-    let (rows, columns) = (height / patch_size, width / patch_size);
+    let (rows, columns) = (height / high, width / wide);
     images
-        .reshape([batch, channels, rows, patch_size, columns, patch_size])
+        .reshape([batch, channels, rows, high, columns, wide])
         .permute([0, 2, 4, 1, 3, 5])
-        .reshape([batch * rows * columns, channels * patch_size * patch_size])
+        .reshape([batch * rows * columns, channels * high * wide])
 }
 
 #[cfg(feature = "cpu")]
 fn on_cpu<E: super::cpu::matrix::Operand>(
     images: Tensor<4>,
-    patch_size: usize,
+    patch: [usize; 2],
     projection: &Affine,
     positions: Option<&Tensor<2>>,
     prefix: Option<&Tensor<2>>,
@@ -97,7 +95,7 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
         channels,
         height,
         width,
-        patch: patch_size,
+        patch,
         prefix: prefix.map_or(0, |prefix| prefix.dims()[0]),
         embed_dim,
     };

@@ -667,14 +667,14 @@ fn layer_norm_and_linear_equal_their_composed_form() {
 #[test]
 fn the_embedding_equals_its_composed_form() {
     for (batch, [channels, height, across], patch, prefix, width) in [
-        (2, [3, 6, 6], 3, 0, 5),
-        (3, [3, 8, 12], 4, 2, 40),
-        (130, [3, 8, 8], 2, 1, 33),
-        (3, [75, 4, 6], 1, 0, 33),
-        (2, [192, 8, 8], 1, 1, 70),
+        (2, [3, 6, 6], [3, 3], 0, 5),
+        (3, [3, 8, 12], [4, 4], 2, 40),
+        (130, [3, 8, 8], [2, 2], 1, 33),
+        (3, [1, 24, 75], [1, 75], 0, 33),
+        (2, [2, 6, 200], [3, 100], 1, 70),
     ] {
-        let patches = (height / patch) * (across / patch);
-        let inputs = channels * patch * patch;
+        let patches = (height / patch[0]) * (across / patch[1]);
+        let inputs = channels * patch[0] * patch[1];
         let pixels = numbers(batch * channels * height * across, 1);
         let images = leaf(&pixels, [batch, channels, height, across]);
         let map = Affine {

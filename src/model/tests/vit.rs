@@ -119,7 +119,7 @@ fn class_and_register_tokens_are_not_turned() {
 fn configurations_from_before_the_levers_read_as_without_them() {
     let mut json = serde_json::to_value(tiny()).unwrap();
     let fields = json.as_object_mut().unwrap();
-    for lever in ["init", "layer_scale", "qk_norm"] {
+    for lever in ["init", "layer_scale", "qk_norm", "stem_depth"] {
         assert!(fields.remove(lever).is_some());
     }
     assert_eq!(serde_json::from_value::<VitConfig>(json).unwrap(), tiny());
@@ -323,7 +323,7 @@ fn patches_are_flattened_channel_first() {
     let (channels, size, patch) = (2, 6, 3);
     let pixels: Vec<f32> = (0..channels * size * size).map(|i| i as f32).collect();
     let image = Tensor::<4>::from_data(TensorData::new(pixels, [1, channels, size, size]), &flex());
-    let patches = values(crate::ops::embedding::patches(image, patch));
+    let patches = values(crate::ops::embedding::patches(image, [patch; 2]));
     for (i, &value) in patches.iter().enumerate() {
         let (token, c, y, x) = (i / 18, i / 9 % 2, i / 3 % 3, i % 3);
         let (row, column) = (token / 2 * 3 + y, token % 2 * 3 + x);
@@ -387,6 +387,7 @@ fn vit_gradients_equal_differences() {
     for (stem, vit) in plain.into_iter().chain([(Stem::Linear, levers())]) {
         gradients_equal_differences(&ModelConfig::Vit(VitConfig {
             stem,
+            stem_depth: if stem == Stem::Linear { 0 } else { 1 },
             image_size: 12,
             patch_size: 4,
             registers: 1,

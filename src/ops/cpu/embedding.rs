@@ -17,8 +17,8 @@ pub struct Shape {
     pub height: usize,
     /// W.
     pub width: usize,
-    /// P.
-    pub patch: usize,
+    /// P and Q: a patch's height and width.
+    pub patch: [usize; 2],
     /// Tokens before the patches.
     pub prefix: usize,
     /// D.
@@ -27,56 +27,40 @@ pub struct Shape {
 
 impl Shape {
     fn columns(&self) -> usize {
-        self.width / self.patch
+        self.width / self.patch[1]
     }
 
     fn patches(&self) -> usize {
-        self.height / self.patch * self.columns()
+        self.height / self.patch[0] * self.columns()
     }
 
     fn patch_len(&self) -> usize {
-        self.channels * self.patch * self.patch
+        self.channels * self.patch[0] * self.patch[1]
     }
 
-    /// Where the pixels of a patch lie: each run of P with its place in the patch.
+    /// Where the pixels of a patch lie: each run of Q with its place in the patch.
     fn runs(&self, picture: usize, patch: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
         let Shape {
             channels,
             height,
             width,
-            patch: side,
+            patch: [high, wide],
             ..
         } = *self;
         let (row, column) = (patch / self.columns(), patch % self.columns());
         (0..channels).flat_map(move |c| {
-            (0..side).map(move |y| {
-                let line = (picture * channels + c) * height + row * side + y;
-                (line * width + column * side, (c * side + y) * side)
+            (0..high).map(move |y| {
+                let line = (picture * channels + c) * height + row * high + y;
+                (line * width + column * wide, (c * high + y) * wide)
             })
         })
     }
 
-    /// Pixels of a channel.
-    fn plane(&self) -> usize {
-        self.height * self.width
-    }
-
     /// A patch's pixels, channel slowest.
     fn gather<E: Operand>(&self, images: &[f32], picture: usize, patch: usize, target: &mut [E]) {
-        if self.patch == 1 {
-            // After a convolutional stem: a column of the picture's matrix `[C, H·W]`.
-            let first = picture * self.channels * self.plane() + patch;
-            let column = images[first..].iter().step_by(self.plane());
-            for (target, &x) in target[..self.channels].iter_mut().zip(column) {
-                *target = E::narrow(x);
-            }
-            return;
-        }
         for (from, to) in self.runs(picture, patch) {
-            let source = &images[from..from + self.patch];
-            for (target, &x) in target[to..].iter_mut().zip(source) {
-                *target = E::narrow(x);
-            }
+            let wide = self.patch[1];
+            E::from_f32(&images[from..from + wide], &mut target[to..to + wide]);
         }
     }
 }
@@ -187,17 +171,6 @@ pub fn backward<E: Operand>(
                 });
                 let c = &mut scratch.products[0];
                 product::<E>(&scratch.rows[0], &panels, c, |columns, c| {
-                    if shape.patch == 1 {
-                        // A column of the product is a channel, and lies in one piece.
-                        let channels = &mut dimage[columns.start * patches..columns.end * patches];
-                        for (i, channel) in channels.chunks_exact_mut(patches).enumerate() {
-                            let column = c[i..].iter().step_by(super::kernel::PANEL);
-                            for (target, &x) in channel.iter_mut().zip(column) {
-                                *target = x;
-                            }
-                        }
-                        return;
-                    }
                     for (patch, c) in c
                         .chunks_exact(super::kernel::PANEL)
                         .take(patches)
@@ -205,10 +178,11 @@ pub fn backward<E: Operand>(
                     {
                         for (to, from) in shape.runs(0, patch) {
                             // A run may begin or end in another panel.
-                            for i in 0..shape.patch {
-                                if columns.contains(&(from + i)) {
-                                    dimage[to + i] = c[from + i - columns.start];
-                                }
+                            let start = from.max(columns.start);
+                            let end = (from + shape.patch[1]).min(columns.end);
+                            if start < end {
+                                let part = &c[start - columns.start..end - columns.start];
+                                dimage[to + start - from..to + end - from].copy_from_slice(part);
                             }
                         }
                     }
