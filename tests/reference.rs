@@ -78,6 +78,7 @@ fn check(name: &str, pooling: Pooling, registers: usize) {
         pooling,
         position: Position::Learned,
         stem: Stem::Linear,
+        stem_depth: 0,
         registers,
         drop_path: 0.0,
         distillation_token: false,
