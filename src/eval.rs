@@ -137,10 +137,10 @@ pub fn evaluate(
     model: &Model,
     loader: &EvalLoader,
     device: &Device,
+    precision: Precision,
     classes: &[String],
 ) -> Result<EvalReport, DataError> {
-    // In f32, as `eval` does unless asked otherwise.
-    let predictions = predict(model, loader, device, Precision::F32, &mut |_| {})?;
+    let predictions = predict(model, loader, device, precision, &mut |_| {})?;
     Ok(report(&predictions, classes))
 }
 
