@@ -131,7 +131,7 @@ pub fn run(args: CompareArgs, threads: Option<u32>) -> anyhow::Result<Done> {
     Ok(Done::Success)
 }
 
-/// Finished runs. Those that differ in their seed alone are pooled as one model. Where one model was
+/// Finished runs. Those of one recipe and the same pictures that differ in their seed alone are pooled. Where one model was
 /// trained in several ways they go by the folder of the first, and where one seed was trained twice
 /// each by its own.
 fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
@@ -155,16 +155,19 @@ fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
         }
         found.push((Recipe::load(&dir.recipe())?, dir));
     }
-    let pool = |recipe: &Recipe| -> Vec<&(Recipe, RunDir)> {
-        let alike = |other: &Recipe| {
+    // The pictures that a run learned from; data that merely moved has the same.
+    let learned = |dir: &RunDir| std::fs::read(dir.splits().join("train.txt")).ok();
+    let pool = |recipe: &Recipe, dir: &RunDir| -> Vec<&(Recipe, RunDir)> {
+        let pictures = learned(dir);
+        let alike = |(other, place): &&(Recipe, RunDir)| {
             let mut other = other.clone();
             other.train.seed = recipe.train.seed;
-            difference(recipe, &other).is_none()
+            difference(recipe, &other).is_none() && learned(place) == pictures
         };
-        found.iter().filter(|(other, _)| alike(other)).collect()
+        found.iter().filter(alike).collect()
     };
     let entry = |(recipe, dir): &(Recipe, RunDir)| {
-        let pool = pool(recipe);
+        let pool = pool(recipe, dir);
         let mut seeds: Vec<u64> = pool.iter().map(|(other, _)| other.train.seed).collect();
         seeds.sort_unstable();
         let same_model = |(other, _): &&(Recipe, RunDir)| other.model.name == recipe.model.name;
@@ -184,11 +187,12 @@ fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
     Ok(found.iter().map(entry).collect())
 }
 
-/// What makes two trainings different: not where the pictures lie, nor how they are read. (Which
-/// pictures those are is seen when they are measured.)
+/// What makes two trainings different: not where their data lies, nor how it is read.
 fn difference(a: &Recipe, b: &Recipe) -> Option<(String, String, String)> {
     let mut b = b.clone();
-    b.data.path.clone_from(&a.data.path);
+    if a.data.path.is_some() && b.data.path.is_some() {
+        b.data.path.clone_from(&a.data.path);
+    }
     (b.data.workers, b.data.cache_mb) = (a.data.workers, a.data.cache_mb);
     a.difference(&b)
 }

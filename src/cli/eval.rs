@@ -26,7 +26,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// train, val or test; without it test, or what there is instead: the run's validation split,
-    /// or the only split of other data.
+    /// or the only split of other data, if that is not train and the weights a run's.
     #[arg(long, value_name = "SPLIT")]
     split: Option<SplitName>,
     /// Pictures a batch.

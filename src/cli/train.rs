@@ -402,6 +402,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
             // What is wrong with the data or the model is said before a folder is made.
             let plan = run::plan(&recipe, None)?;
             run::check_init(&recipe, &plan, &device.device)?;
+            run::precision(&recipe, &device)?;
             RunDir::create(args.out.as_deref(), &plan.dataset.name, &recipe.model.name)?
         }
     };

@@ -23,7 +23,7 @@ pub struct EvaluateOptions {
     /// Data set; without it, the one the run was trained on.
     pub data: Option<PathBuf>,
     /// Split; without it, test, or what there is instead: a run's validation split, or the only
-    /// split of other data.
+    /// split of other data, which for a run must not be train.
     pub split: Option<SplitName>,
     /// Pictures a batch.
     pub batch_size: usize,

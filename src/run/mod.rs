@@ -270,12 +270,10 @@ pub fn train<'a>(
 ) -> Result<Finished, RunError> {
     let devices = devices.into();
     let device = devices.student;
-    let _held = dir.lock()?;
     // What `auto` came to is kept, so that a resume elsewhere computes the same.
     let precision = precision(recipe, device)?;
     let mut recipe = recipe.clone();
     recipe.train.precision = precision.into();
-    dir.sweep();
     let saved = if resume {
         if !dir.state_folder().join("state.safetensors").is_file() {
             return Err(RunError::NoState {
@@ -296,6 +294,9 @@ pub fn train<'a>(
     // So is the hash of the teacher, whom a resume must find unchanged.
     recipe.distillation.sha256 = plan.teacher.as_ref().map(|teacher| teacher.sha256.clone());
     let recipe = &recipe;
+    let _held = dir.lock()?;
+    dir.sweep();
+    write(dir.recipe(), &recipe.to_toml())?;
     if !resume {
         std::fs::create_dir_all(dir.splits()).map_err(|source| RunError::Write {
             path: dir.splits(),
@@ -303,11 +304,6 @@ pub fn train<'a>(
         })?;
         plan.splits.write(&dir.splits())?;
     }
-    let write = |path: PathBuf, text: &str| {
-        crate::checkpoint::write_atomically(&path, text.as_bytes())
-            .map_err(|source| RunError::Write { path, source })
-    };
-    write(dir.recipe(), &recipe.to_toml())?;
     let mut info = RunInfo::begin(recipe, devices, &plan, dir);
     if resume && let Some(before) = info::read(dir) {
         info = info.resume(&before);
@@ -405,6 +401,11 @@ pub fn train<'a>(
     info.end(&finished);
     write(dir.info(), &info.to_json())?;
     Ok(finished)
+}
+
+fn write(path: PathBuf, text: &str) -> Result<(), RunError> {
+    crate::checkpoint::write_atomically(&path, text.as_bytes())
+        .map_err(|source| RunError::Write { path, source })
 }
 
 /// Decodes one split's pictures.

@@ -477,7 +477,7 @@ impl Trainer<'_> {
     }
 
     /// Validates, records the epoch, writes the weights. It validates as it trains, in bf16 where it
-    /// trains in that: a third of the time, and the order of two epochs hangs on no last digit.
+    /// trains in that, which takes a third of the time.
     fn finish_epoch(
         &mut self,
         run: &mut Run,
