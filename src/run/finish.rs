@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::{Answers, EvaluateOptions, Finished, Plan, RunDir, RunError, TtaReport, answer};
-use crate::checkpoint::write_atomically;
+use super::{Answers, EvaluateOptions, Finished, Plan, RunDir, RunError, TtaReport, answer, write};
 use crate::data::{DecodeLimits, Preprocess, SplitName, TrainLoader, decode};
 use crate::device::Selected;
 use crate::eval;
@@ -16,10 +15,6 @@ use crate::report::csv;
 use crate::report::plot::{self, Cell, Mark};
 use crate::report::text;
 use crate::train::{EpochRecord, Outcome};
-
-fn write(path: PathBuf, bytes: &[u8]) -> Result<(), RunError> {
-    write_atomically(&path, bytes).map_err(|source| RunError::Write { path, source })
-}
 
 /// Writes `results.csv` and `results.png`.
 pub(super) fn write_results(dir: &RunDir, history: &[EpochRecord]) -> Result<(), RunError> {

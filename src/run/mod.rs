@@ -296,7 +296,7 @@ pub fn train<'a>(
     let recipe = &recipe;
     let _held = dir.lock()?;
     dir.sweep();
-    write(dir.recipe(), &recipe.to_toml())?;
+    write(dir.recipe(), recipe.to_toml().as_bytes())?;
     if !resume {
         std::fs::create_dir_all(dir.splits()).map_err(|source| RunError::Write {
             path: dir.splits(),
@@ -308,7 +308,7 @@ pub fn train<'a>(
     if resume && let Some(before) = info::read(dir) {
         info = info.resume(&before);
     }
-    write(dir.info(), &info.to_json())?;
+    write(dir.info(), info.to_json().as_bytes())?;
 
     let pictures = load(recipe, &mut plan, SplitName::Train, observe)?;
     if recipe.preprocess.mean.is_none() || recipe.preprocess.std.is_none() {
@@ -387,7 +387,7 @@ pub fn train<'a>(
     }
     if !outcome.progress.finished {
         info.pause();
-        write(dir.info(), &info.to_json())?;
+        write(dir.info(), info.to_json().as_bytes())?;
         return Ok(Finished {
             outcome,
             val: None,
@@ -399,12 +399,12 @@ pub fn train<'a>(
     observe(RunEvent::Testing);
     let finished = finish::finish(recipe, dir, device, &plan, outcome)?;
     info.end(&finished);
-    write(dir.info(), &info.to_json())?;
+    write(dir.info(), info.to_json().as_bytes())?;
     Ok(finished)
 }
 
-fn write(path: PathBuf, text: &str) -> Result<(), RunError> {
-    crate::checkpoint::write_atomically(&path, text.as_bytes())
+fn write(path: PathBuf, bytes: &[u8]) -> Result<(), RunError> {
+    crate::checkpoint::write_atomically(&path, bytes)
         .map_err(|source| RunError::Write { path, source })
 }
 

@@ -1,206 +1,29 @@
-//! `vitrine compare`.
+//! The trainings of a comparison: planned before the first begins, then trained, or continued.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
-use clap::Args;
 use toml::Value;
 
-use super::{Done, absolute, note, on_interrupt, say};
-use crate::compare::{self, Entry};
-use crate::data::SplitName;
-use crate::device::{self, DeviceChoice};
+use super::{CompareArgs, difference};
+use crate::cli::{absolute, note, on_interrupt};
+use crate::compare::Entry;
 use crate::ops::PrecisionChoice;
-use crate::recipe::{Layers, Recipe};
-use crate::run::{self, EvaluateOptions, Plan, RunDir};
-
-/// Train models under one budget, or set finished runs side by side.
-///
-/// Prints and writes a table, McNemar's test of every pair on the same pictures, and the curves.
-#[derive(Debug, Args)]
-pub struct CompareArgs {
-    /// Finished run directories; those that differ in their seed alone count as one model.
-    #[arg(value_name = "RUN", conflicts_with_all = ["models", "budget", "seeds", "recipe", "set"])]
-    runs: Vec<PathBuf>,
-    /// Models to train, such as vit-w1,resnet9.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "NAMES",
-        required_unless_present = "runs"
-    )]
-    models: Vec<String>,
-    /// Data set; without it the bundled sample, or the runs' own.
-    #[arg(long, value_name = "PATH")]
-    data: Option<PathBuf>,
-    /// What each training may spend: epochs=N, time=30m or flops=1e15; without it, what the recipe
-    /// says.
-    #[arg(long, value_name = "BUDGET")]
-    budget: Option<String>,
-    /// Trainings a model, with seeds 0, 1, …
-    #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100))]
-    seeds: u32,
-    /// train, val or test; without it test, or validation where there is none.
-    #[arg(long, value_name = "SPLIT")]
-    split: Option<SplitName>,
-    /// Recipe for all of them, over each family's own optimizer.
-    #[arg(long, value_name = "FILE")]
-    recipe: Option<String>,
-    /// Set any recipe key for all of them.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// Pictures a batch when measuring.
-    #[arg(short, long, default_value_t = 128, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
-    batch_size: u32,
-    /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
-    device: DeviceChoice,
-    /// Folder of the results, and of the runs it trains; named again, it continues there.
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
+use crate::recipe::{Layers, Recipe, parse_duration};
+use crate::run::{self, Plan, RunDir};
 
 /// The trainings of one model, under every seed.
-struct Trainings {
+pub(super) struct Trainings {
     model: String,
     /// The flag of `train` that holds the budget, and its value; without, the recipe's own.
     budget: Option<(&'static str, String)>,
 }
 
-/// What is to be set side by side.
-enum Work {
-    /// Runs that exist.
-    Finished(Vec<Entry>),
-    /// Models to train first.
-    Train(Vec<Trainings>),
-}
-
-/// Runs the command; `threads` is what `--threads` says, which its trainings inherit.
-pub fn run(args: CompareArgs, threads: Option<u32>) -> anyhow::Result<Done> {
-    // What is wrong with the question is said before a folder is made.
-    let work = if args.runs.is_empty() {
-        Work::Train(plan_all(&args)?)
-    } else {
-        Work::Finished(finished(&args.runs)?)
-    };
-    let folder = match &args.out {
-        Some(out) => {
-            std::fs::create_dir_all(out)
-                .with_context(|| format!("cannot make {}, which --out names", out.display()))?;
-            out.clone()
-        }
-        None => run::next_free(Path::new("runs"), "compare")?,
-    };
-    let entries = match work {
-        Work::Finished(entries) => entries,
-        Work::Train(plans) => match train_all(&args, &plans, &folder, threads)? {
-            Some(entries) => entries,
-            None => return Ok(Done::Interrupted),
-        },
-    };
-    let device = device::select(args.device)?;
-    let options = EvaluateOptions {
-        precision: PrecisionChoice::Auto,
-        data: args.data.clone(),
-        split: args.split,
-        batch_size: args.batch_size as usize,
-        ..EvaluateOptions::default()
-    };
-    let comparison = compare::compare(&entries, &options, &device)?;
-    let written = compare::write(&comparison, &entries, &folder)?;
-    if args.json {
-        say(&serde_json::to_string(&comparison)?)?;
-    } else {
-        say(&format!(
-            "{} pictures of the {} split\n{}",
-            comparison.pictures,
-            comparison.split,
-            comparison.table().text()
-        ))?;
-        for sentence in comparison.sentences() {
-            say(&sentence)?;
-        }
-    }
-    for path in written {
-        note(&format!("written {}", path.display()));
-    }
-    Ok(Done::Success)
-}
-
-/// Finished runs. Those of one recipe and the same pictures that differ in their seed alone are pooled. Where one model was
-/// trained in several ways they go by the folder of the first, and where one seed was trained twice
-/// each by its own.
-fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
-    if runs.len() < 2 {
-        bail!("one run only: expected two or more runs, or --models with two or more names");
-    }
-    let mut places = Vec::new();
-    let mut found: Vec<(Recipe, RunDir)> = Vec::new();
-    for path in runs {
-        let dir = RunDir::open(path)?;
-        let place = path.canonicalize()?;
-        if places.contains(&place) {
-            bail!("{} is named twice: expected different runs", path.display());
-        }
-        places.push(place);
-        if run::recorded(&dir, "ended").is_none() {
-            bail!(
-                "{0} was never finished: continue it with `vitrine train --resume {0}`, or leave it out",
-                path.display()
-            );
-        }
-        found.push((Recipe::load(&dir.recipe())?, dir));
-    }
-    // The pictures that a run learned from; data that merely moved has the same.
-    let learned = |dir: &RunDir| std::fs::read(dir.splits().join("train.txt")).ok();
-    let pool = |recipe: &Recipe, dir: &RunDir| -> Vec<&(Recipe, RunDir)> {
-        let pictures = learned(dir);
-        let alike = |(other, place): &&(Recipe, RunDir)| {
-            let mut other = other.clone();
-            other.train.seed = recipe.train.seed;
-            difference(recipe, &other).is_none() && learned(place) == pictures
-        };
-        found.iter().filter(alike).collect()
-    };
-    let entry = |(recipe, dir): &(Recipe, RunDir)| {
-        let pool = pool(recipe, dir);
-        let mut seeds: Vec<u64> = pool.iter().map(|(other, _)| other.train.seed).collect();
-        seeds.sort_unstable();
-        let same_model = |(other, _): &&(Recipe, RunDir)| other.model.name == recipe.model.name;
-        let model = if seeds.windows(2).any(|pair| pair[0] == pair[1]) {
-            dir.root().display().to_string()
-        } else if found.iter().filter(same_model).count() > pool.len() {
-            pool[0].1.root().display().to_string()
-        } else {
-            recipe.model.name.clone()
-        };
-        Entry {
-            model,
-            seed: recipe.train.seed,
-            dir: dir.clone(),
-        }
-    };
-    Ok(found.iter().map(entry).collect())
-}
-
-/// What makes two trainings different: not where their data lies, nor how it is read.
-fn difference(a: &Recipe, b: &Recipe) -> Option<(String, String, String)> {
-    let mut b = b.clone();
-    if a.data.path.is_some() && b.data.path.is_some() {
-        b.data.path.clone_from(&a.data.path);
-    }
-    (b.data.workers, b.data.cache_mb) = (a.data.workers, a.data.cache_mb);
-    a.difference(&b)
-}
-
 /// Trains every model under every seed; `None` when interrupted.
 ///
 /// Each training is a process of its own, so that its peak memory is its own.
-fn train_all(
+pub(super) fn train_all(
     args: &CompareArgs,
     plans: &[Trainings],
     folder: &Path,
@@ -374,7 +197,7 @@ fn resolve(
 }
 
 /// Each model with its budget, once it is sure that all see the same pictures alike.
-fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<Trainings>> {
+pub(super) fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<Trainings>> {
     if args.models.len() < 2 {
         bail!("--models names one model only: expected two or more, such as vit-w1,resnet9");
     }
@@ -427,7 +250,7 @@ fn budget(text: &str, recipe: &Recipe, plan: &Plan) -> anyhow::Result<(&'static 
             _ => bail!(wrong()),
         },
         "time" => {
-            crate::recipe::parse_duration("--budget time", value)?;
+            parse_duration("--budget time", value)?;
             Ok(("time", value.to_owned()))
         }
         "flops" => {
@@ -445,5 +268,55 @@ fn budget(text: &str, recipe: &Recipe, plan: &Plan) -> anyhow::Result<(&'static 
             Ok(("steps", format!("{steps:.0}")))
         }
         _ => bail!(wrong()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: CompareArgs,
+    }
+
+    #[test]
+    fn a_training_inherits_threads_precision_and_everything_asked_for() {
+        let typed = [
+            "compare",
+            "--models=vit-micro,resnet9",
+            "--device=cpu",
+            "--data=pictures",
+            "--recipe=photos",
+            "--set=optimizer.lr=1e-3",
+        ];
+        let args = Typed::parse_from(typed).args;
+        let training = Trainings {
+            model: "resnet9".to_owned(),
+            budget: Some(("time", "3m".to_owned())),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("resnet9-seed2");
+        let child = child(&args, &training, 2, &out, Some(1), Some("bf16")).unwrap();
+        let said: Vec<_> = child.get_args().map(|a| a.to_str().unwrap()).collect();
+        let out = out.to_str().unwrap();
+        for pair in [
+            ["--device", "cpu"],
+            ["--threads", "1"],
+            ["--precision", "bf16"],
+            ["--out", out],
+            ["--model", "resnet9"],
+            ["--seed", "2"],
+            ["--time", "3m"],
+            ["--data", "pictures"],
+            ["--recipe", "photos"],
+            ["--set", "optimizer.lr=1e-3"],
+        ] {
+            assert!(said.windows(2).any(|two| two == pair), "{pair:?}: {said:?}");
+        }
     }
 }

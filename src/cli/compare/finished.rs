@@ -1,0 +1,66 @@
+//! Finished runs to set side by side: whether they can be, and which of them are one model.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use super::difference;
+use crate::compare::Entry;
+use crate::recipe::Recipe;
+use crate::run::{self, RunDir};
+
+/// Finished runs. Those of one recipe and the same pictures that differ in their seed alone are
+/// pooled. Where one model was trained in several ways they go by the folder of the first, and
+/// where one seed was trained twice each by its own.
+pub(super) fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
+    if runs.len() < 2 {
+        bail!("one run only: expected two or more runs, or --models with two or more names");
+    }
+    let mut places = Vec::new();
+    let mut found: Vec<(Recipe, RunDir)> = Vec::new();
+    for path in runs {
+        let dir = RunDir::open(path)?;
+        let place = path.canonicalize()?;
+        if places.contains(&place) {
+            bail!("{} is named twice: expected different runs", path.display());
+        }
+        places.push(place);
+        if run::recorded(&dir, "ended").is_none() {
+            bail!(
+                "{0} was never finished: continue it with `vitrine train --resume {0}`, or leave it out",
+                path.display()
+            );
+        }
+        found.push((Recipe::load(&dir.recipe())?, dir));
+    }
+    // The pictures that a run learned from; data that merely moved has the same.
+    let learned = |dir: &RunDir| std::fs::read(dir.splits().join("train.txt")).ok();
+    let pool = |recipe: &Recipe, dir: &RunDir| -> Vec<&(Recipe, RunDir)> {
+        let pictures = learned(dir);
+        let alike = |(other, place): &&(Recipe, RunDir)| {
+            let mut other = other.clone();
+            other.train.seed = recipe.train.seed;
+            difference(recipe, &other).is_none() && learned(place) == pictures
+        };
+        found.iter().filter(alike).collect()
+    };
+    let entry = |(recipe, dir): &(Recipe, RunDir)| {
+        let pool = pool(recipe, dir);
+        let mut seeds: Vec<u64> = pool.iter().map(|(other, _)| other.train.seed).collect();
+        seeds.sort_unstable();
+        let same_model = |(other, _): &&(Recipe, RunDir)| other.model.name == recipe.model.name;
+        let model = if seeds.windows(2).any(|pair| pair[0] == pair[1]) {
+            dir.root().display().to_string()
+        } else if found.iter().filter(same_model).count() > pool.len() {
+            pool[0].1.root().display().to_string()
+        } else {
+            recipe.model.name.clone()
+        };
+        Entry {
+            model,
+            seed: recipe.train.seed,
+            dir: dir.clone(),
+        }
+    };
+    Ok(found.iter().map(entry).collect())
+}
