@@ -7,6 +7,7 @@
 
 mod file;
 mod float16;
+mod shipped;
 mod start;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use file::{serialize, write_file};
 
 pub use file::{HashCheck, TEMPORARY, TensorFile, write_atomically, write_tensors};
 pub use float16::save_half;
+pub use shipped::{SHIPPED, Shipped};
 
 /// What can go wrong with a file of tensors.
 #[derive(Debug, Error)]
@@ -165,12 +167,21 @@ pub fn save_weights(path: &Path, model: &Model, meta: &WeightsMeta) -> Result<()
 ///
 /// Every [`CheckpointError`] but `Write`.
 pub fn load_weights(path: &Path, device: &Device) -> Result<Checkpoint, CheckpointError> {
-    let (checkpoint, check) = begin_to_load_weights(path, device)?;
+    load(&TensorFile::open(path)?, device)
+}
+
+/// [`load_weights`] of a file that is open.
+///
+/// # Errors
+///
+/// As for [`load_weights`].
+pub fn load(file: &TensorFile, device: &Device) -> Result<Checkpoint, CheckpointError> {
+    let (checkpoint, check) = begin_to_load(file, device)?;
     check.wait()?;
     Ok(checkpoint)
 }
 
-/// [`load_weights`] without the wait for the file's hash, which is nearly all of the time it takes.
+/// [`load`] without the wait for the file's hash, which is nearly all of the time it takes.
 ///
 /// Nothing that comes of the checkpoint may be shown before [`HashCheck::wait`] has succeeded.
 ///
@@ -178,18 +189,6 @@ pub fn load_weights(path: &Path, device: &Device) -> Result<Checkpoint, Checkpoi
 ///
 /// Every [`CheckpointError`] but `Write`; `Tampered` from the check, or from here where the change
 /// has left nothing to load.
-pub fn begin_to_load_weights(
-    path: &Path,
-    device: &Device,
-) -> Result<(Checkpoint, HashCheck), CheckpointError> {
-    begin_to_load(&TensorFile::open(path)?, device)
-}
-
-/// [`begin_to_load_weights`] of a file that is here already.
-///
-/// # Errors
-///
-/// As for [`begin_to_load_weights`].
 pub fn begin_to_load(
     file: &TensorFile,
     device: &Device,

@@ -88,6 +88,11 @@ impl Classifier {
         self.check.wait()
     }
 
+    /// Class names, in the order of the logits.
+    pub fn classes(&self) -> &[String] {
+        &self.checkpoint.meta.classes
+    }
+
     /// What its confidence is worth; `None` where nobody has calibrated it.
     pub fn calibration(&self) -> Option<&Calibration> {
         self.checkpoint.meta.calibration.as_ref()

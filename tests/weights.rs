@@ -297,20 +297,34 @@ fn classify_tells_weights_from_pictures() {
     assert_eq!(files("pets/cat/00.png --weights run"), one);
     // A run holds pictures too, and is still one.
     assert_eq!(files("run run/example.png"), ["run/example.png"]);
-    for first in [
-        "pets/cat/00.png",
-        "pets",
-        "pets/*/00.png",
-        "-",
-        "nowhere.jpg",
-    ] {
-        fails(
-            &place.run(&format!("classify {first}")),
-            &format!(
-                "{first}: pictures, but no weights to classify them with; name a run directory or a .safetensors file first, as in `vitrine classify runs/NAME {first}`"
-            ),
-        );
+    // Without any, those that ship with vitrine answer, and say so.
+    assert_eq!(files("pets/cat/00.png"), one);
+    assert_eq!(files("cifar10-vit pets/cat/00.png"), one);
+    assert_eq!(
+        files("pets/*/00.png"),
+        ["pets/cat/00.png", "pets/dog/00.png"]
+    );
+    assert_eq!(files("pets").len(), 40);
+    let said = place.run("classify pets/cat/00.png").ok();
+    let start = "weights: cifar10-vit, which ship with vitrine and know ";
+    assert!(said.err.starts_with(start), "{said:#?}");
+    fails(
+        &place.run("classify nowhere.jpg"),
+        "nowhere.jpg: no such file or folder\n1 of 1 could not be classified",
+    );
+    place
+        .run("train --data pets --init cifar10-vit --steps 1 --out shipped --device cpu")
+        .ok();
+    place.run("export cifar10-vit copy.safetensors").ok();
+    let classes = "airplane automobile bird cat deer dog frog horse ship truck";
+    place.pictures("ten", &classes.split(' ').collect::<Vec<_>>(), 3);
+    for weights in ["cifar10-vit", "copy.safetensors"] {
+        let eval = place.run(&format!("eval {weights} --data ten --json --device cpu"));
+        assert_eq!(eval.ok().json()["n"], 30);
     }
+    place
+        .run("train --data ten --teacher cifar10-vit --steps 1 --out taught --device cpu")
+        .ok();
     for first in ["run", "run/weights/best.safetensors", "nowhere"] {
         fails(
             &place.run(&format!("classify {first}")),

@@ -186,7 +186,7 @@ fn hash_place(file: &[u8]) -> Option<Range<usize>> {
 /// A safetensors file, mapped or in the program itself.
 #[derive(Debug)]
 pub struct TensorFile {
-    pub(super) path: PathBuf,
+    path: PathBuf,
     /// The map, which lives as long as the last tensor that lies in it.
     bytes: Bytes,
 }
@@ -226,6 +226,16 @@ impl TensorFile {
             path: name.into(),
             bytes: Bytes::from_static(bytes),
         }
+    }
+
+    /// Where it is, or its name in the program.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the whole file.
+    pub fn size(&self) -> u64 {
+        self.bytes.len() as u64
     }
 
     pub(super) fn corrupt(&self, reason: impl ToString) -> CheckpointError {

@@ -59,7 +59,7 @@ impl TensorFile {
     ) -> Result<HashMap<String, Vec<f32>>, CheckpointError> {
         let tensors = self.tensors()?;
         let unfit = |reason: String| CheckpointError::Start {
-            path: self.path.clone(),
+            path: self.path().to_owned(),
             reason,
         };
         let new = |path: &str| path.contains("distillation_") && tensors.tensor(path).is_err();

@@ -7,6 +7,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::{Done, note, say};
+use crate::checkpoint::{SHIPPED, Shipped};
 use crate::classify::{Classifier, Prediction};
 use crate::data;
 use crate::device::{self, DeviceChoice};
@@ -27,12 +28,10 @@ const NOT_SURE: &str = "not sure";
 ///
 /// Prints the most probable labels of each picture with their probabilities.
 #[derive(Debug, Args)]
-#[command(
-    override_usage = "vitrine classify [OPTIONS] <RUN|WEIGHTS> <INPUT>...\n       vitrine classify [OPTIONS] --weights <RUN|WEIGHTS> <INPUT>..."
-)]
+#[command(override_usage = "vitrine classify [OPTIONS] [RUN|WEIGHTS] <INPUT>...")]
 pub struct ClassifyArgs {
     /// Picture files, folders, globs, or - for a picture on standard input; before them, a run
-    /// directory or a .safetensors file.
+    /// directory or a .safetensors file, or else the weights that ship with vitrine answer.
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<String>,
     /// Run directory or .safetensors file, where it does not come before the inputs.
@@ -58,8 +57,15 @@ pub struct ClassifyArgs {
 impl ClassifyArgs {
     /// Whether it is about a few files, and so over at once.
     pub fn are_few(&self) -> bool {
-        let weights = usize::from(self.weights.is_none());
-        let pictures = self.inputs.get(weights..).unwrap_or_default();
+        let first_are_weights = self.weights.is_none()
+            && !self
+                .inputs
+                .first()
+                .is_some_and(|first| looks_like_pictures(first));
+        let pictures = self
+            .inputs
+            .get(usize::from(first_are_weights)..)
+            .unwrap_or_default();
         pictures.len() <= FEW && pictures.iter().all(|input| !Path::new(input).is_dir())
     }
 }
@@ -68,7 +74,16 @@ impl ClassifyArgs {
 pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     let (weights, inputs) = told_apart(args.weights, args.inputs)?;
     let device = device::select(args.device)?;
-    let classifier = Classifier::load(&run::find_weights(&weights)?, &device.device)?;
+    let classifier = Classifier::of(&run::open_weights(&weights)?, &device.device)?;
+    if let Some(shipped) = Shipped::find(&weights) {
+        // What is said here comes of the weights.
+        classifier.verify()?;
+        note(&format!(
+            "weights: {}, which ship with vitrine and know {}; your own come before the pictures",
+            shipped.name,
+            classifier.classes().join(", ")
+        ));
+    }
     let threshold = match args.abstain {
         Some(rate) => Some(threshold(&classifier, rate, &weights)?),
         None => None,
@@ -130,7 +145,8 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     Ok(Done::Success)
 }
 
-/// The weights, and the pictures: what comes first is weights where nothing else names them.
+/// The weights, and the pictures: what comes first is weights unless it looks like pictures; where
+/// nothing names any, it is those that ship.
 fn told_apart(
     weights: Option<PathBuf>,
     mut inputs: Vec<String>,
@@ -138,12 +154,10 @@ fn told_apart(
     if let Some(weights) = weights {
         return Ok((weights, inputs));
     }
-    let first = inputs.remove(0);
-    if looks_like_pictures(&first) {
-        bail!(
-            "{first}: pictures, but no weights to classify them with; name a run directory or a .safetensors file first, as in `vitrine classify runs/NAME {first}`"
-        );
+    if looks_like_pictures(&inputs[0]) {
+        return Ok((SHIPPED[0].name.into(), inputs));
     }
+    let first = inputs.remove(0);
     if inputs.is_empty() {
         bail!(
             "{first}: weights, but no picture to classify; name some, as in `vitrine classify {first} PICTURE`"
@@ -334,6 +348,9 @@ mod tests {
         assert!(are_few(&None, first((0..FEW).map(file).collect())));
         assert!(!are_few(&None, first((0..=FEW).map(file).collect())));
         assert!(!are_few(&None, first(vec![folder.clone()])));
+        // Nothing names weights: those that ship answer.
+        assert!(are_few(&None, (0..FEW).map(file).collect()));
+        assert!(!are_few(&None, (0..=FEW).map(file).collect()));
         assert!(!are_few(&weights, vec![folder.clone()]));
     }
 }

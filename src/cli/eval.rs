@@ -18,7 +18,7 @@ use crate::run::{self, EvaluateOptions, Evaluated};
 /// as files.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// Run directory or .safetensors file.
+    /// Run directory, .safetensors file, or cifar10-vit, which ships with vitrine.
     #[arg(value_name = "RUN|WEIGHTS")]
     weights: PathBuf,
     /// Data set; without it, the one the run was trained on, split as it was then, and for a bare

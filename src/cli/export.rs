@@ -15,7 +15,7 @@ use crate::run::{self, Exported};
 /// compares both on 64 pictures: no probability may differ by more than 0.01.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Run directory or .safetensors file.
+    /// Run directory, .safetensors file, or cifar10-vit, which ships with vitrine.
     #[arg(value_name = "RUN|WEIGHTS")]
     weights: PathBuf,
     /// The file to write; one that exists is refused.

@@ -1,7 +1,7 @@
 //! `vitrine train`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -10,6 +10,7 @@ use toml::Value;
 
 use super::progress::Progress;
 use super::{Done, absolute, note, on_interrupt, say};
+use crate::checkpoint::Shipped;
 use crate::device::{self, DeviceChoice, Selected};
 use crate::metrics::EvalReport;
 use crate::ops::PrecisionChoice;
@@ -249,11 +250,12 @@ impl TrainArgs {
             flags.extend(value.map(|v| (key, Value::String(v))));
         };
         text("data.path", self.data.as_deref().map(absolute));
-        text(
-            "distillation.teacher",
-            self.teacher.as_deref().map(absolute),
-        );
-        text("init.weights", self.init.as_deref().map(absolute));
+        let weights = |path: &Path| match Shipped::find(path) {
+            Some(shipped) => shipped.name.to_owned(),
+            None => absolute(path),
+        };
+        text("distillation.teacher", self.teacher.as_deref().map(weights));
+        text("init.weights", self.init.as_deref().map(weights));
         text("model.name", self.model.clone());
         text("train.time", self.time.clone());
         text("preprocess.resize", self.resize.clone());

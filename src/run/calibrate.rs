@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::evaluate::answer_raw;
 use super::{EvaluateOptions, RunDir, RunError, find_weights};
-use crate::checkpoint::{self, WeightsMeta};
+use crate::checkpoint::{self, TensorFile, WeightsMeta};
 use crate::data::{Skipped, SplitName};
 use crate::device::Selected;
 use crate::metrics::Calibration;
@@ -57,7 +57,8 @@ pub fn calibrate(
     };
     let mut measured: Vec<(Calibrated, [WeightsMeta; 2])> = Vec::new();
     for path in files.into_iter().filter(|file| file.is_file()) {
-        let answers = answer_raw(&path, run.as_ref(), &options, device).map_err(|e| match e {
+        let file = TensorFile::open(&path)?;
+        let answers = answer_raw(&file, run.as_ref(), &options, device).map_err(|e| match e {
             RunError::NoSplit { origin, .. } => RunError::NothingHeldOut { origin },
             other => other,
         })?;

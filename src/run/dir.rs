@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::RunError;
+use crate::checkpoint::{Shipped, TensorFile};
 
 /// A run directory: everything one training reads and writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,6 +170,18 @@ pub fn find_weights(path: &Path) -> Result<PathBuf, RunError> {
         return Ok(path.to_owned());
     }
     Err(no_run(path))
+}
+
+/// [`find_weights`], opened; weights that ship with the program go by their name.
+///
+/// # Errors
+///
+/// As for [`find_weights`], and where the file cannot be read.
+pub fn open_weights(path: &Path) -> Result<TensorFile, RunError> {
+    match Shipped::find(path) {
+        Some(shipped) => Ok(shipped.file()),
+        None => Ok(TensorFile::open(&find_weights(path)?)?),
+    }
 }
 
 fn no_run(path: &Path) -> RunError {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RunDir, RunError, find_weights, load_pictures, open_data, write_evaluation};
-use crate::checkpoint::{self, WeightsMeta};
+use super::{RunDir, RunError, load_pictures, open_data, open_weights, write_evaluation};
+use crate::checkpoint::{self, TensorFile, WeightsMeta};
 use crate::data::{
     Dataset, EvalLoader, Pictures, PicturesOptions, Sample, Skipped, SplitName, Splits,
 };
@@ -162,7 +162,7 @@ pub fn answer(
     options: &EvaluateOptions,
     device: &Selected,
 ) -> Result<Answers, RunError> {
-    let file = find_weights(weights)?;
+    let file = open_weights(weights)?;
     let run = match weights.is_dir() {
         true => Some(RunDir::open(weights)?),
         false => None,
@@ -179,12 +179,12 @@ pub fn answer(
 
 /// [`answer`] for a weights file, which may be of a run, with the logits at temperature 1.
 pub(super) fn answer_raw(
-    file: &Path,
+    file: &TensorFile,
     run: Option<&RunDir>,
     options: &EvaluateOptions,
     device: &Selected,
 ) -> Result<Answers, RunError> {
-    let checkpoint = checkpoint::load_weights(file, &device.device)?;
+    let checkpoint = checkpoint::load(file, &device.device)?;
     let meta = checkpoint.meta;
     let path = match (&options.data, run) {
         (Some(path), _) => Some(path.clone()),

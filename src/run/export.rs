@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::{RunError, find_weights};
-use crate::checkpoint::{self, Checkpoint};
+use super::{RunError, open_weights};
+use crate::checkpoint::{self, Checkpoint, TensorFile};
 use crate::data::Preprocess;
 use crate::device::Selected;
 use crate::metrics::softmax;
@@ -55,8 +55,8 @@ pub fn export(
             path: out.to_owned(),
         });
     }
-    let from = find_weights(weights)?;
-    let original = checkpoint::load_weights(&from, &device.device)?;
+    let from = open_weights(weights)?;
+    let original = checkpoint::load(&from, &device.device)?;
     let save = match half {
         true => checkpoint::save_half,
         false => checkpoint::save_weights,
@@ -85,10 +85,9 @@ pub fn export(
         });
     }
     part.persist_noclobber(out).map_err(|e| write(e.error))?;
-    let size = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     Ok(Exported {
-        bytes: (size(&from), size(out)),
-        from,
+        bytes: (from.size(), TensorFile::open(out)?.size()),
+        from: from.path().to_owned(),
         logit,
         probability,
     })

@@ -1,11 +1,9 @@
 //! Weights that a recipe starts from: found, and what the recipe takes from them.
 
-use std::path::PathBuf;
-
 use burn::tensor::Device;
 
-use super::{Plan, RunError, find_weights};
-use crate::checkpoint::{TensorFile, WeightsMeta};
+use super::{Plan, RunError, open_weights};
+use crate::checkpoint::WeightsMeta;
 use crate::recipe::{Layers, Recipe, RecipeError};
 use crate::train::Start;
 
@@ -19,8 +17,7 @@ pub fn resolve(layers: &Layers) -> Result<Recipe, RunError> {
     let Some(path) = layers.init_weights()? else {
         return Ok(layers.resolve()?);
     };
-    let weights = find_weights(&path)?;
-    let meta: WeightsMeta = TensorFile::open(&weights)?.meta()?;
+    let meta: WeightsMeta = open_weights(&path)?.meta()?;
     Ok(layers.resolve_from(Some((&path, &meta)))?)
 }
 
@@ -52,13 +49,12 @@ pub(super) fn open(recipe: &mut Recipe) -> Result<Option<Start>, RunError> {
     let Some(path) = &recipe.init.weights else {
         return Ok(None);
     };
-    let weights: PathBuf = find_weights(path)?;
-    let file = TensorFile::open(&weights)?;
+    let file = open_weights(path)?;
     let meta = file.meta()?;
     let found = file.sha256();
     match &recipe.init.sha256 {
         Some(expected) if *expected != found => Err(RunError::OtherStart {
-            path: weights,
+            path: file.path().to_owned(),
             found,
             expected: expected.clone(),
         }),

@@ -31,7 +31,7 @@ use crate::train::{
 };
 
 pub use calibrate::{Calibrated, calibrate};
-pub use dir::{RunDir, find_weights, next_free};
+pub use dir::{RunDir, find_weights, next_free, open_weights};
 pub use error::RunError;
 pub use evaluate::{Answers, EvaluateOptions, Evaluated, TtaReport, answer, evaluate};
 pub use export::{Exported, PICTURES as EXPORT_PICTURES, export};

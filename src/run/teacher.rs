@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{RunError, find_weights};
-use crate::checkpoint::{self, TensorFile, WeightsMeta};
+use super::{RunError, open_weights};
+use crate::checkpoint::{self, WeightsMeta};
 use crate::data::{Dataset, Preprocess};
 use crate::device::Selected;
 use crate::ops::{Precision, PrecisionChoice};
@@ -45,8 +45,8 @@ impl PlannedTeacher {
         let Some(path) = &recipe.distillation.teacher else {
             return Ok(None);
         };
-        let weights = find_weights(path)?;
-        let file = TensorFile::open(&weights)?;
+        let file = open_weights(path)?;
+        let weights = file.path().to_owned();
         let meta: WeightsMeta = file.meta()?;
         let sha256 = file.sha256();
         if let Some(expected) = &recipe.distillation.sha256
@@ -95,7 +95,7 @@ impl PlannedTeacher {
                 .for_training(device)
                 .unwrap_or_default(),
         };
-        let checkpoint = checkpoint::load_weights(&self.weights, device)?;
+        let checkpoint = checkpoint::load(&open_weights(&self.weights)?, device)?;
         Ok(Distillation {
             config: recipe.distillation.config.clone(),
             teacher: Teacher::new(checkpoint, student, precision, device),

@@ -1,0 +1,69 @@
+//! Weights that ship inside the program; `assets/weights/README.md` says where they come from.
+
+use std::path::Path;
+
+use super::TensorFile;
+
+/// Weights inside the program.
+#[derive(Debug, Clone, Copy)]
+pub struct Shipped {
+    /// Their name, which stands for them wherever weights are named.
+    pub name: &'static str,
+    bytes: &'static [u8],
+}
+
+macro_rules! shipped {
+    ($($name:literal),* $(,)?) => {
+        &[$(Shipped {
+            name: $name,
+            bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/weights/", $name, ".safetensors")),
+        }),*]
+    };
+}
+
+/// All of them; the first one answers where nobody names weights.
+pub const SHIPPED: &[Shipped] = shipped!["cifar10-vit"];
+
+impl Shipped {
+    /// Those of this name, unless there is a file or folder of that name.
+    pub fn find(name: &Path) -> Option<&'static Self> {
+        let shipped = SHIPPED
+            .iter()
+            .find(|shipped| Path::new(shipped.name) == name)?;
+        (!name.exists()).then_some(shipped)
+    }
+
+    /// Their file.
+    pub fn file(&self) -> TensorFile {
+        TensorFile::embedded(self.name, self.bytes)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::checkpoint::load;
+
+    #[test]
+    fn every_shipped_file_is_whole_small_calibrated_and_described() {
+        let cards = include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/assets/weights/README.md"
+        ));
+        for shipped in SHIPPED {
+            let name = shipped.name;
+            let checkpoint = load(&shipped.file(), &Device::flex()).unwrap();
+            assert!(checkpoint.meta.calibration.is_some(), "{name}");
+            assert!(shipped.bytes.len() <= 8_000_000, "{name}");
+            assert!(
+                cards.contains(&format!("## {name}\n")),
+                "{name} has no card"
+            );
+            assert_eq!(Shipped::find(Path::new(name)).unwrap().name, name);
+        }
+        assert!(Shipped::find(Path::new("nothing-of-that-name")).is_none());
+    }
+}
