@@ -312,6 +312,27 @@ fn classify_tells_weights_from_pictures() {
         &place.run("classify nowhere.jpg"),
         "nowhere.jpg: no such file or folder\n1 of 1 could not be classified",
     );
+    for line in [
+        "pets/cat/00.png run",
+        "pets/cat/00.png run/weights/best.safetensors",
+    ] {
+        let run = line.split(' ').next_back().unwrap();
+        fails(
+            &place.run(&format!("classify {line}")),
+            &format!(
+                "{run}: no pictures to classify; weights come before the pictures, as in `vitrine classify RUN pets/cat/00.png`"
+            ),
+        );
+    }
+    // A folder of runs holds their plots, and nobody means those.
+    fails(
+        &place.run("classify . pets/cat/00.png"),
+        ". is no run directory (no recipe.toml in it); there is no run here yet: `vitrine train` makes one",
+    );
+    // What ships is taken even where its name is a folder's.
+    fs::create_dir(place.path("cifar10-vit")).unwrap();
+    assert_eq!(files("pets/cat/00.png"), one);
+    fs::remove_dir(place.path("cifar10-vit")).unwrap();
     place
         .run("train --data pets --init cifar10-vit --steps 1 --out shipped --device cpu")
         .ok();

@@ -7,7 +7,7 @@ use super::TensorFile;
 /// Weights inside the program.
 #[derive(Debug, Clone, Copy)]
 pub struct Shipped {
-    /// Their name, which stands for them wherever weights are named.
+    /// Their name, which stands for them wherever weights are read.
     pub name: &'static str,
     bytes: &'static [u8],
 }
@@ -58,9 +58,10 @@ mod tests {
             let checkpoint = load(&shipped.file(), &Device::flex()).unwrap();
             assert!(checkpoint.meta.calibration.is_some(), "{name}");
             assert!(shipped.bytes.len() <= 8_000_000, "{name}");
+            let hash = shipped.file().sha256();
             assert!(
-                cards.contains(&format!("## {name}\n")),
-                "{name} has no card"
+                cards.contains(&format!("## {name}\n")) && cards.contains(&hash),
+                "{name} has no card with {hash}"
             );
             assert_eq!(Shipped::find(Path::new(name)).unwrap().name, name);
         }

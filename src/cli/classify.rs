@@ -74,8 +74,13 @@ impl ClassifyArgs {
 pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     let (weights, inputs) = told_apart(args.weights, args.inputs)?;
     let device = device::select(args.device)?;
-    let classifier = Classifier::of(&run::open_weights(&weights)?, &device.device)?;
-    if let Some(shipped) = Shipped::find(&weights) {
+    // What nobody named is what ships, even where a folder of that name lies here.
+    let (file, shipped) = match &weights {
+        Some(weights) => (run::open_weights(weights)?, Shipped::find(weights)),
+        None => (SHIPPED[0].file(), Some(&SHIPPED[0])),
+    };
+    let classifier = Classifier::of(&file, &device.device)?;
+    if let Some(shipped) = shipped {
         // What is said here comes of the weights.
         classifier.verify()?;
         note(&format!(
@@ -85,7 +90,7 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         ));
     }
     let threshold = match args.abstain {
-        Some(rate) => Some(threshold(&classifier, rate, &weights)?),
+        Some(rate) => Some(threshold(&classifier, rate, file.path())?),
         None => None,
     };
     let mut failed = 0;
@@ -145,17 +150,24 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     Ok(Done::Success)
 }
 
-/// The weights, and the pictures: what comes first is weights unless it looks like pictures; where
-/// nothing names any, it is those that ship.
+/// The weights, if any are named, and the pictures: what comes first is weights unless it looks like
+/// pictures.
 fn told_apart(
     weights: Option<PathBuf>,
     mut inputs: Vec<String>,
-) -> anyhow::Result<(PathBuf, Vec<String>)> {
-    if let Some(weights) = weights {
+) -> anyhow::Result<(Option<PathBuf>, Vec<String>)> {
+    if weights.is_some() {
         return Ok((weights, inputs));
     }
     if looks_like_pictures(&inputs[0]) {
-        return Ok((SHIPPED[0].name.into(), inputs));
+        // Nobody who names a run wants the answers of what ships.
+        if let Some(run) = inputs.iter().find(|input| looks_like_weights(input)) {
+            bail!(
+                "{run}: no pictures to classify; weights come before the pictures, as in `vitrine classify RUN {}`",
+                inputs[0]
+            );
+        }
+        return Ok((None, inputs));
     }
     let first = inputs.remove(0);
     if inputs.is_empty() {
@@ -163,7 +175,7 @@ fn told_apart(
             "{first}: weights, but no picture to classify; name some, as in `vitrine classify {first} PICTURE`"
         );
     }
-    Ok((first.into(), inputs))
+    Ok((Some(first.into()), inputs))
 }
 
 /// Whether an argument means pictures and no weights: by its name where it is a file, by what is in
@@ -171,12 +183,24 @@ fn told_apart(
 fn looks_like_pictures(input: &str) -> bool {
     let path = Path::new(input);
     if path.is_dir() {
-        let files = ["recipe.toml", "weights/best.safetensors"];
-        let is_run = files.iter().any(|file| path.join(file).is_file());
-        return !is_run && data::picture_files(path).is_ok_and(|files| !files.is_empty());
+        let has_pictures = || data::picture_files(path).is_ok_and(|files| !files.is_empty());
+        return !looks_like_weights(input) && has_pictures();
     }
     let is_glob = !path.exists() && input.contains(['*', '?', '[']);
     input == "-" || is_glob || data::is_picture_name(path)
+}
+
+/// Whether an argument means weights: a file of them, a run, or a folder of runs.
+fn looks_like_weights(input: &str) -> bool {
+    let path = Path::new(input);
+    let is_run = |folder: &Path| {
+        let files = ["recipe.toml", "weights/best.safetensors"];
+        files.iter().any(|file| folder.join(file).is_file())
+    };
+    let mut inside = path.read_dir().into_iter().flatten().flatten();
+    path.extension().is_some_and(|end| end == "safetensors")
+        || is_run(path)
+        || inside.any(|entry| is_run(&entry.path()))
 }
 
 /// Reads an error rate, `5%` or `0.05`.
