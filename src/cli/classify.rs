@@ -90,7 +90,10 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         ));
     }
     let threshold = match args.abstain {
-        Some(rate) => Some(threshold(&classifier, rate, file.path())?),
+        Some(rate) => {
+            let name = weights.as_deref().unwrap_or(file.path());
+            Some(threshold(&classifier, rate, name)?)
+        }
         None => None,
     };
     let mut failed = 0;
