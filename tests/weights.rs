@@ -10,6 +10,7 @@ use std::fs;
 use std::sync::OnceLock;
 
 use support::{Place, fails, picture, png};
+use vitrine::checkpoint::SHIPPED;
 
 /// A model that trains in milliseconds.
 const TINY: &str = "--image-size 16 --steps 2 -b 8 --device cpu --set model.depth=2 \
@@ -308,13 +309,31 @@ fn classify_tells_weights_from_pictures() {
     let said = place.run("classify pets/cat/00.png").ok();
     let start = "weights: cifar10-vit, which ship with vitrine and know ";
     assert!(said.err.starts_with(start), "{said:#?}");
-    fails(
-        &place.run("classify nowhere.jpg"),
-        "nowhere.jpg: no such file or folder\n1 of 1 could not be classified",
-    );
+    fs::copy(
+        place.path("run/weights/best.safetensors"),
+        place.path("best.bin"),
+    )
+    .unwrap();
+    assert_eq!(files("best.bin pets/cat/00.png"), one);
+    fs::copy(place.path("pets/cat/00.png"), place.path("picture")).unwrap();
+    assert_eq!(files("picture"), ["picture"]);
+    place.write("photo.heic", "not read here");
+    place.folder("empty");
+    for (input, what) in [
+        ("nowhere.jpg", "no such file or folder"),
+        ("nowhere", "no such file or folder"),
+        ("empty", "no pictures in this folder"),
+        ("photo.heic", "unknown picture format"),
+    ] {
+        fails(
+            &place.run(&format!("classify {input}")),
+            &format!("{input}: {what}\n1 of 1 could not be classified"),
+        );
+    }
     for line in [
         "pets/cat/00.png run",
         "pets/cat/00.png run/weights/best.safetensors",
+        "pets/cat/00.png cifar10-vit",
     ] {
         let run = line.split(' ').next_back().unwrap();
         fails(
@@ -329,24 +348,7 @@ fn classify_tells_weights_from_pictures() {
         &place.run("classify . pets/cat/00.png"),
         ". is no run directory (no recipe.toml in it); there is no run here yet: `vitrine train` makes one",
     );
-    // What ships is taken even where its name is a folder's.
-    fs::create_dir(place.path("cifar10-vit")).unwrap();
-    assert_eq!(files("pets/cat/00.png"), one);
-    fs::remove_dir(place.path("cifar10-vit")).unwrap();
-    place
-        .run("train --data pets --init cifar10-vit --steps 1 --out shipped --device cpu")
-        .ok();
-    place.run("export cifar10-vit copy.safetensors").ok();
-    let classes = "airplane automobile bird cat deer dog frog horse ship truck";
-    place.pictures("ten", &classes.split(' ').collect::<Vec<_>>(), 3);
-    for weights in ["cifar10-vit", "copy.safetensors"] {
-        let eval = place.run(&format!("eval {weights} --data ten --json --device cpu"));
-        assert_eq!(eval.ok().json()["n"], 30);
-    }
-    place
-        .run("train --data ten --teacher cifar10-vit --steps 1 --out taught --device cpu")
-        .ok();
-    for first in ["run", "run/weights/best.safetensors", "nowhere"] {
+    for first in ["run", "run/weights/best.safetensors", "cifar10-vit"] {
         fails(
             &place.run(&format!("classify {first}")),
             &format!(
@@ -354,4 +356,70 @@ fn classify_tells_weights_from_pictures() {
             ),
         );
     }
+}
+
+#[test]
+fn what_ships_goes_by_its_name_wherever_weights_are_read() {
+    let place = copy();
+    let classes = "airplane automobile bird cat deer dog frog horse ship truck";
+    place.pictures("ten", &classes.split(' ').collect::<Vec<_>>(), 3);
+    place.run("export cifar10-vit copy.safetensors").ok();
+    for weights in ["cifar10-vit", "copy.safetensors"] {
+        let eval = place.run(&format!("eval {weights} --data ten --json --device cpu"));
+        assert_eq!(eval.ok().json()["n"], 30);
+    }
+    for command in ["eval", "export", "train"] {
+        let help = place.run(&format!("{command} --help")).ok().out;
+        let unnamed = SHIPPED.iter().find(|shipped| !help.contains(shipped.name));
+        assert!(unnamed.is_none(), "{command}: {unnamed:?}");
+    }
+    let said = place.run("classify pets/cat/00.png --abstain 10%").ok();
+    assert!(said.err.contains("not sure below "), "{said:#?}");
+    fails(
+        &place.run("calibrate cifar10-vit --data ten --device cpu"),
+        "cifar10-vit ships inside vitrine, calibrated: `vitrine export cifar10-vit OUT.safetensors` makes a copy that can be calibrated anew",
+    );
+    let names: Vec<_> = SHIPPED.iter().map(|shipped| shipped.name).collect();
+    let said = place.run("eval cifar10-vitt --data ten --device cpu");
+    let ends = format!("; weights that ship with vitrine: {}\n", names.join(", "));
+    assert!(said.code == 1 && said.err.ends_with(&ends), "{said:#?}");
+
+    // A run of the same name is not in its way, and a recipe means what ships from anywhere.
+    place
+        .run("train --data pets --init cifar10-vit --steps 1 --out cifar10-vit --device cpu")
+        .ok();
+    place.write("taught.toml", "[distillation]\nteacher = \"cifar10-vit\"\n");
+    let train = "train --data ten --recipe taught.toml --device cpu --out";
+    place.run(&format!("{train} taught --steps 1")).ok();
+    place
+        .run("train --resume taught --steps 2 --device cpu")
+        .ok();
+    place
+        .run("train --resume taught --dry-run --device cpu")
+        .ok();
+    assert_eq!(place.run("classify pets/cat/00.png").ok().code, 0);
+    for line in [
+        "eval cifar10-vit",
+        "export cifar10-vit out.safetensors",
+        "classify cifar10-vit pets/cat/00.png",
+        "train --init cifar10-vit",
+        "train --teacher cifar10-vit",
+    ] {
+        fails(
+            &place.run(line),
+            "cifar10-vit: weights that ship with vitrine have this name, and so has what lies here; write ./cifar10-vit for the latter, or rename it",
+        );
+    }
+    place.run("calibrate cifar10-vit --device cpu").ok();
+    place.run("classify ./cifar10-vit pets/cat/00.png").ok();
+
+    // Another vitrine ships others.
+    let other = place
+        .read("taught/recipe.toml")
+        .replace(&SHIPPED[0].file().sha256(), &"0".repeat(64));
+    place.write("taught/recipe.toml", other);
+    let said = place.run("train --resume taught --steps 3 --device cpu");
+    let advice =
+        "; another vitrine ships those; continue with the one that began, or begin a new run";
+    assert!(said.code == 1 && said.err.contains(advice), "{said:#?}");
 }

@@ -25,12 +25,18 @@ macro_rules! shipped {
 pub const SHIPPED: &[Shipped] = shipped!["cifar10-vit"];
 
 impl Shipped {
-    /// Those of this name, unless there is a file or folder of that name.
+    /// Those of this name; a file or folder that happens to have it goes by `./NAME`, so that a
+    /// recipe means the same wherever a run is continued.
     pub fn find(name: &Path) -> Option<&'static Self> {
-        let shipped = SHIPPED
+        SHIPPED
             .iter()
-            .find(|shipped| Path::new(shipped.name) == name)?;
-        (!name.exists()).then_some(shipped)
+            .find(|shipped| Path::new(shipped.name) == name)
+    }
+
+    /// All names, for messages.
+    pub fn names() -> String {
+        let names: Vec<_> = SHIPPED.iter().map(|shipped| shipped.name).collect();
+        names.join(", ")
     }
 
     /// Their file.
@@ -66,5 +72,6 @@ mod tests {
             assert_eq!(Shipped::find(Path::new(name)).unwrap().name, name);
         }
         assert!(Shipped::find(Path::new("nothing-of-that-name")).is_none());
+        assert!(Shipped::find(&Path::new(".").join(SHIPPED[0].name)).is_none());
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Args;
 
-use super::{Done, note, say};
-use crate::checkpoint::{SHIPPED, Shipped};
+use super::{Done, note, one_meaning, say};
+use crate::checkpoint::{SHIPPED, Shipped, TensorFile, WeightsMeta};
 use crate::classify::{Classifier, Prediction};
 use crate::data;
 use crate::device::{self, DeviceChoice};
@@ -57,11 +57,7 @@ pub struct ClassifyArgs {
 impl ClassifyArgs {
     /// Whether it is about a few files, and so over at once.
     pub fn are_few(&self) -> bool {
-        let first_are_weights = self.weights.is_none()
-            && !self
-                .inputs
-                .first()
-                .is_some_and(|first| looks_like_pictures(first));
+        let first_are_weights = self.weights.is_none() && weights_come_first(&self.inputs);
         let pictures = self
             .inputs
             .get(usize::from(first_are_weights)..)
@@ -75,20 +71,14 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     let (weights, inputs) = told_apart(args.weights, args.inputs)?;
     let device = device::select(args.device)?;
     // What nobody named is what ships, even where a folder of that name lies here.
-    let (file, shipped) = match &weights {
-        Some(weights) => (run::open_weights(weights)?, Shipped::find(weights)),
-        None => (SHIPPED[0].file(), Some(&SHIPPED[0])),
+    let file = match &weights {
+        Some(weights) => {
+            one_meaning(weights)?;
+            run::open_weights(weights)?
+        }
+        None => SHIPPED[0].file(),
     };
     let classifier = Classifier::of(&file, &device.device)?;
-    if let Some(shipped) = shipped {
-        // What is said here comes of the weights.
-        classifier.verify()?;
-        note(&format!(
-            "weights: {}, which ship with vitrine and know {}; your own come before the pictures",
-            shipped.name,
-            classifier.classes().join(", ")
-        ));
-    }
     let threshold = match args.abstain {
         Some(rate) => {
             let name = weights.as_deref().unwrap_or(file.path());
@@ -136,6 +126,13 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     for (_, predictions) in &mut results {
         predictions.truncate(args.topk as usize);
     }
+    if weights.is_none() && !results.is_empty() {
+        note(&format!(
+            "weights: {}, which ship with vitrine and know {}; your own come before the pictures",
+            SHIPPED[0].name,
+            classifier.classes().join(", ")
+        ));
+    }
     if args.json {
         say(&json(&results, threshold))?;
     } else if args.csv {
@@ -153,8 +150,7 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     Ok(Done::Success)
 }
 
-/// The weights, if any are named, and the pictures: what comes first is weights unless it looks like
-/// pictures.
+/// The weights, if any are named, and the pictures.
 fn told_apart(
     weights: Option<PathBuf>,
     mut inputs: Vec<String>,
@@ -162,7 +158,7 @@ fn told_apart(
     if weights.is_some() {
         return Ok((weights, inputs));
     }
-    if looks_like_pictures(&inputs[0]) {
+    if !weights_come_first(&inputs) {
         // Nobody who names a run wants the answers of what ships.
         if let Some(run) = inputs.iter().find(|input| looks_like_weights(input)) {
             bail!(
@@ -181,27 +177,42 @@ fn told_apart(
     Ok((Some(first.into()), inputs))
 }
 
-/// Whether an argument means pictures and no weights: by its name where it is a file, by what is in
+/// Whether the first argument means weights: if it looks like some, or if pictures follow what may
+/// be a run's name that was mistyped.
+fn weights_come_first(inputs: &[String]) -> bool {
+    let Some(first) = inputs.first() else {
+        return false;
+    };
+    let mistyped = || !Path::new(first).is_file() && !looks_like_pictures(first);
+    looks_like_weights(first) || (inputs.len() > 1 && mistyped())
+}
+
+/// Whether an argument means pictures: by its name where it is a file, by what is in
 /// it where it is a folder.
 fn looks_like_pictures(input: &str) -> bool {
     let path = Path::new(input);
     if path.is_dir() {
-        let has_pictures = || data::picture_files(path).is_ok_and(|files| !files.is_empty());
-        return !looks_like_weights(input) && has_pictures();
+        return data::picture_files(path).is_ok_and(|files| !files.is_empty());
     }
     let is_glob = !path.exists() && input.contains(['*', '?', '[']);
     input == "-" || is_glob || data::is_picture_name(path)
 }
 
-/// Whether an argument means weights: a file of them, a run, or a folder of runs.
+/// Whether an argument means weights: what ships, a file of them, a run, or a folder of runs.
 fn looks_like_weights(input: &str) -> bool {
     let path = Path::new(input);
     let is_run = |folder: &Path| {
         let files = ["recipe.toml", "weights/best.safetensors"];
         files.iter().any(|file| folder.join(file).is_file())
     };
+    let is_file_of_weights = || {
+        let open = || TensorFile::open(path)?.meta::<WeightsMeta>();
+        path.is_file() && !data::is_picture_name(path) && open().is_ok()
+    };
     let mut inside = path.read_dir().into_iter().flatten().flatten();
-    path.extension().is_some_and(|end| end == "safetensors")
+    Shipped::find(path).is_some()
+        || path.extension().is_some_and(|end| end == "safetensors")
+        || is_file_of_weights()
         || is_run(path)
         || inside.any(|entry| is_run(&entry.path()))
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Done, note, say};
+use super::{Done, note, one_meaning, say};
 use crate::data::SplitName;
 use crate::device::{self, DeviceChoice};
 use crate::eval::Tta;
@@ -18,7 +18,7 @@ use crate::run::{self, EvaluateOptions, Evaluated};
 /// as files.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// Run directory, .safetensors file, or cifar10-vit, which ships with vitrine.
+    /// Run directory, .safetensors file, or the name of weights that ship (cifar10-vit).
     #[arg(value_name = "RUN|WEIGHTS")]
     weights: PathBuf,
     /// Data set; without it, the one the run was trained on, split as it was then, and for a bare
@@ -64,6 +64,7 @@ pub struct EvalArgs {
 
 /// Runs the command.
 pub fn run(args: EvalArgs) -> anyhow::Result<Done> {
+    one_meaning(&args.weights)?;
     let device = device::select(args.device)?;
     note(&format!("device: {} ({})", device.name, device.reason));
     let options = EvaluateOptions {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Done, note, say};
+use super::{Done, note, one_meaning, say};
 use crate::device::{self, DeviceChoice};
 use crate::report::text;
 use crate::run::{self, Exported};
@@ -15,7 +15,7 @@ use crate::run::{self, Exported};
 /// compares both on 64 pictures: no probability may differ by more than 0.01.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Run directory, .safetensors file, or cifar10-vit, which ships with vitrine.
+    /// Run directory, .safetensors file, or the name of weights that ship (cifar10-vit).
     #[arg(value_name = "RUN|WEIGHTS")]
     weights: PathBuf,
     /// The file to write; one that exists is refused.
@@ -34,6 +34,7 @@ pub struct ExportArgs {
 
 /// Runs the command.
 pub fn run(args: ExportArgs) -> anyhow::Result<Done> {
+    one_meaning(&args.weights)?;
     let device = device::select(args.device)?;
     let Exported {
         from,

@@ -12,10 +12,12 @@ mod progress;
 mod train;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
+
+use crate::checkpoint::Shipped;
 
 /// Vision Transformer image classifier: train on your own pictures, classify, compare with a CNN.
 #[derive(Debug, Parser)]
@@ -134,14 +136,15 @@ fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// A path that holds from wherever a run is continued, with or without a slash at its end the same.
-fn absolute(path: &Path) -> String {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    absolute
-        .components()
-        .collect::<PathBuf>()
-        .display()
-        .to_string()
+/// Refuses a name of weights that ship where there is a file or folder of that name too.
+fn one_meaning(weights: &Path) -> anyhow::Result<()> {
+    if Shipped::find(weights).is_some() && weights.exists() {
+        let name = weights.display();
+        anyhow::bail!(
+            "{name}: weights that ship with vitrine have this name, and so has what lies here; write ./{name} for the latter, or rename it"
+        );
+    }
+    Ok(())
 }
 
 /// Whether progress may redraw its line.

@@ -1,7 +1,7 @@
 //! `vitrine train`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -9,8 +9,7 @@ use clap::Args;
 use toml::Value;
 
 use super::progress::Progress;
-use super::{Done, absolute, note, on_interrupt, say};
-use crate::checkpoint::Shipped;
+use super::{Done, note, on_interrupt, one_meaning, say};
 use crate::device::{self, DeviceChoice, Selected};
 use crate::metrics::EvalReport;
 use crate::ops::PrecisionChoice;
@@ -38,7 +37,8 @@ pub struct TrainArgs {
     /// Set any recipe key, as in optimizer.lr=0.001; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Start from these weights, or a run's best: their layers, and a fresh head for other classes.
+    /// Start from a run's best weights, a file, or what ships (cifar10-vit): their layers, and a
+    /// fresh head for other classes.
     #[arg(long, value_name = "RUN|WEIGHTS")]
     init: Option<PathBuf>,
     /// What of --init does not learn: none, backbone, or the embedding and N blocks.
@@ -220,7 +220,8 @@ pub struct TrainArgs {
     /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     device: DeviceChoice,
-    /// Learn from these weights, or a run's best, beside the labels: see [distillation] in recipes.
+    /// Learn from a run's best weights, a file, or what ships (cifar10-vit), beside the labels: see
+    /// [distillation] in recipes.
     #[arg(long, value_name = "RUN|WEIGHTS")]
     teacher: Option<PathBuf>,
     /// Where the teacher computes; without it, where the student does.
@@ -249,13 +250,10 @@ impl TrainArgs {
         let mut text = |key, value: Option<String>| {
             flags.extend(value.map(|v| (key, Value::String(v))));
         };
-        text("data.path", self.data.as_deref().map(absolute));
-        let weights = |path: &Path| match Shipped::find(path) {
-            Some(shipped) => shipped.name.to_owned(),
-            None => absolute(path),
-        };
-        text("distillation.teacher", self.teacher.as_deref().map(weights));
-        text("init.weights", self.init.as_deref().map(weights));
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        text("data.path", path(&self.data));
+        text("distillation.teacher", path(&self.teacher));
+        text("init.weights", path(&self.init));
         text("model.name", self.model.clone());
         text("train.time", self.time.clone());
         text("preprocess.resize", self.resize.clone());
@@ -346,6 +344,7 @@ impl TrainArgs {
                 ),
             }
         }
+        recipe.make_paths_absolute();
         recipe.validate()?;
         Ok(recipe)
     }
@@ -376,6 +375,9 @@ fn devices(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<[Selected; 2]> {
 
 /// Runs the command.
 pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
+    for weights in [&args.init, &args.teacher].into_iter().flatten() {
+        one_meaning(weights)?;
+    }
     let resumed = match &args.resume {
         Some(path) => Some(RunDir::open(path)?),
         None => None,
@@ -538,7 +540,10 @@ fn summary_json(dir: &RunDir, finished: &Finished) -> serde_json::Value {
 fn dry_run(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Done> {
     let plan = run::plan(recipe, None)?;
     let [device, teacher_device] = devices(args, recipe)?;
-    run::check_init(recipe, &plan, &device.device)?;
+    if args.resume.is_none() {
+        // A resume finds all weights in its state.
+        run::check_init(recipe, &plan, &device.device)?;
+    }
     let devices = Devices {
         student: &device,
         teacher: &teacher_device,

@@ -257,6 +257,44 @@ mod tests {
     }
 
     #[test]
+    fn three_steps_go_where_burns_muon_goes() {
+        use burn::optim::{MuonConfig, Optimizer};
+
+        for [rows, columns] in [[24, 24], [30, 18], [18, 30]] {
+            let burn = MuonConfig::new().build();
+            let mut state = None;
+            let mut weights = Tensor::<2>::zeros([rows, columns], &Device::flex());
+            let mut momentum = Tensor::<1>::zeros([rows * columns], &Device::flex());
+            for seed in 0..3 {
+                let gradient = numbers(rows * columns, seed);
+                let gradient = Tensor::<1>::from_floats(gradient.as_slice(), &Device::flex());
+                let whole = gradient.clone().reshape([rows, columns]);
+                let before = weights.clone();
+                (weights, state) = burn.step(1.0, weights, whole, state);
+                // Burn's rate of a matrix with more rows than columns is larger.
+                let rate = (rows as f64 / columns as f64).max(1.0).sqrt();
+                let expected = (before - weights.clone()) / rate;
+                let parts = 1;
+                let moving = Moving {
+                    gradient,
+                    momentum,
+                    matrices: Matrices {
+                        rows,
+                        columns,
+                        parts,
+                    },
+                };
+                let [direction, moved] = directions(vec![moving], 0.95, Precision::F32).remove(0);
+                momentum = moved;
+                direction.into_data().assert_approx_eq(
+                    &expected.flatten::<1>(0, 1).into_data(),
+                    Tolerance::<f32>::absolute(1e-3),
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_gradient_of_zeros_goes_nowhere() {
         let matrices = SHAPES[0];
         let zeros = Tensor::zeros([5 * 13], &Device::flex());

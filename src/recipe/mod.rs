@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
 
+use crate::checkpoint::Shipped;
 use crate::data::{AugmentConfig, Resize};
 use crate::model::{ModelConfig, ModelError};
 use crate::ops::{Precision, PrecisionChoice};
@@ -338,6 +339,22 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// Makes its paths hold from wherever a run is continued, with or without a slash at their end
+    /// the same. Names of weights that ship stay names.
+    pub fn make_paths_absolute(&mut self) {
+        let weights = [&mut self.distillation.teacher, &mut self.init.weights];
+        let paths = weights
+            .into_iter()
+            .flatten()
+            .filter(|path| Shipped::find(path).is_none())
+            .chain(&mut self.data.path);
+        for path in paths {
+            if let Ok(absolute) = std::path::absolute(&*path) {
+                *path = absolute.components().collect();
+            }
+        }
+    }
+
     /// The recipe as TOML.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a recipe is plain data")
@@ -506,6 +523,25 @@ mod tests {
             recipe.budget().unwrap(),
             Budget::Time(Duration::from_secs(5400))
         );
+    }
+
+    #[test]
+    fn paths_become_absolute_and_names_of_what_ships_stay() {
+        let set = [
+            "data.path=pictures/",
+            "distillation.teacher=cifar10-vit",
+            "init.weights=./cifar10-vit",
+        ];
+        let mut recipe = resolve(None, &set).unwrap();
+        recipe.make_paths_absolute();
+        let here = std::env::current_dir().unwrap();
+        let path = recipe.data.path.unwrap().into_os_string();
+        assert_eq!(path, here.join("pictures").into_os_string());
+        assert_eq!(
+            recipe.distillation.teacher.unwrap(),
+            PathBuf::from("cifar10-vit")
+        );
+        assert_eq!(recipe.init.weights.unwrap(), here.join("cifar10-vit"));
     }
 
     #[test]

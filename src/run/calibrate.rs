@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::evaluate::answer_raw;
 use super::{EvaluateOptions, RunDir, RunError, find_weights};
-use crate::checkpoint::{self, TensorFile, WeightsMeta};
+use crate::checkpoint::{self, Shipped, TensorFile, WeightsMeta};
 use crate::data::{Skipped, SplitName};
 use crate::device::Selected;
 use crate::metrics::Calibration;
@@ -36,6 +36,11 @@ pub fn calibrate(
     batch_size: usize,
     device: &Selected,
 ) -> Result<Vec<Calibrated>, RunError> {
+    if let Some(shipped) = Shipped::find(weights)
+        && !weights.exists()
+    {
+        return Err(RunError::ShippedIsCalibrated { name: shipped.name });
+    }
     let best = find_weights(weights)?;
     let run = match weights.is_dir() {
         true => Some(RunDir::open(weights)?),

@@ -180,7 +180,24 @@ pub fn find_weights(path: &Path) -> Result<PathBuf, RunError> {
 pub fn open_weights(path: &Path) -> Result<TensorFile, RunError> {
     match Shipped::find(path) {
         Some(shipped) => Ok(shipped.file()),
-        None => Ok(TensorFile::open(&find_weights(path)?)?),
+        None => {
+            let weights = find_weights(path).map_err(|error| match error {
+                RunError::NoRun {
+                    path,
+                    found,
+                    advice,
+                } if !path.exists() => RunError::NoRun {
+                    path,
+                    found,
+                    advice: format!(
+                        "{advice}; weights that ship with vitrine: {}",
+                        Shipped::names()
+                    ),
+                },
+                other => other,
+            })?;
+            Ok(TensorFile::open(&weights)?)
+        }
     }
 }
 

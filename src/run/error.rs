@@ -1,10 +1,10 @@
 //! Why a run could not be made, continued or finished.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, Shipped};
 use crate::data::{DataError, SplitName};
 use crate::recipe::RecipeError;
 use crate::report::{CsvError, PlotError, ReportError};
@@ -99,7 +99,11 @@ pub enum RunError {
     },
     /// The teacher's file is not the one that the recipe names.
     #[error(
-        "the teacher {path} has SHA-256 {found}: expected {expected}, as distillation.sha256 has it; name the file that it was with --teacher (`vitrine calibrate` changes it too), or begin a new run"
+        "the teacher {path} has SHA-256 {found}: expected {expected}, as distillation.sha256 has it; {}, or begin a new run",
+        advice(
+            path,
+            "name the file that it was with --teacher (`vitrine calibrate` changes it too)"
+        )
     )]
     OtherTeacher {
         /// Its weights.
@@ -145,6 +149,14 @@ pub enum RunError {
         /// The data set.
         origin: String,
     },
+    /// What is inside the program cannot be written to.
+    #[error(
+        "{name} ships inside vitrine, calibrated: `vitrine export {name} OUT.safetensors` makes a copy that can be calibrated anew"
+    )]
+    ShippedIsCalibrated {
+        /// The weights.
+        name: &'static str,
+    },
     /// The weights' answers are not numbers.
     #[error("{path} answers with logits that are not numbers: train it again with a lower --lr")]
     NotFinite {
@@ -153,7 +165,11 @@ pub enum RunError {
     },
     /// The weights to start from are not those that the recipe names.
     #[error(
-        "{path} has SHA-256 {found}: expected {expected}, as init.sha256 has it; name the file that it was with --init, which also takes another"
+        "{path} has SHA-256 {found}: expected {expected}, as init.sha256 has it; {}",
+        advice(
+            path,
+            "name the file that it was with --init, which also takes another"
+        )
     )]
     OtherStart {
         /// The weights.
@@ -243,6 +259,14 @@ impl From<CsvError> for RunError {
 }
 
 /// Class names, the first of them where they are many.
+/// What to do about weights of another hash than a recipe has: `file`, where they are one.
+fn advice(weights: &Path, file: &'static str) -> &'static str {
+    match Shipped::find(weights) {
+        Some(_) => "another vitrine ships those; continue with the one that began",
+        None => file,
+    }
+}
+
 fn listed(names: &[String]) -> String {
     const FEW: usize = 20;
     let first = names.iter().take(FEW).map(String::as_str);

@@ -8,17 +8,21 @@ use crate::recipe::{Layers, Recipe, RecipeError};
 use crate::train::Start;
 
 /// Resolves a recipe whose architecture and preprocessing are, unless stated, those of the weights
-/// that it starts from, if it does.
+/// that it starts from, if it does. Its paths hold from wherever the run is continued.
 ///
 /// # Errors
 ///
 /// [`RunError`]: weights that are none, and whatever [`Layers::resolve`] refuses.
 pub fn resolve(layers: &Layers) -> Result<Recipe, RunError> {
-    let Some(path) = layers.init_weights()? else {
-        return Ok(layers.resolve()?);
+    let mut recipe = match layers.init_weights()? {
+        None => layers.resolve()?,
+        Some(path) => {
+            let meta: WeightsMeta = open_weights(&path)?.meta()?;
+            layers.resolve_from(Some((&path, &meta)))?
+        }
     };
-    let meta: WeightsMeta = open_weights(&path)?.meta()?;
-    Ok(layers.resolve_from(Some((&path, &meta)))?)
+    recipe.make_paths_absolute();
+    Ok(recipe)
 }
 
 /// Whether the weights that a recipe starts from are there and fit the model, and whether what is to

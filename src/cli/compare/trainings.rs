@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use toml::Value;
 
 use super::{CompareArgs, difference};
-use crate::cli::{absolute, note, on_interrupt};
+use crate::cli::{note, on_interrupt};
 use crate::compare::Entry;
 use crate::ops::PrecisionChoice;
 use crate::recipe::{Layers, Recipe, parse_duration};
@@ -181,7 +181,7 @@ fn resolve(
         ("train.seed", Value::Integer(i64::from(seed))),
     ];
     if let Some(data) = &args.data {
-        flags.push(("data.path", text(&absolute(data))));
+        flags.push(("data.path", text(&data.display().to_string())));
     }
     match budget {
         Some(("time", time)) => flags.push(("train.time", text(time))),
