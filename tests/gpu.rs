@@ -5,10 +5,15 @@
 //! software driver tunes every new shape for seconds.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+// Each test file uses its own part of what the support offers.
+#[allow(dead_code)]
+mod support;
+
 use std::io::Write;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use support::Place;
 use vitrine::device::{self, DeviceChoice, Selected};
 use vitrine::model::{
     Init, Model, ModelConfig, Pass, Pooling, Position, Stem, VitConfig, parameters,
@@ -65,10 +70,14 @@ static GPU: LazyLock<Mutex<Result<Selected, String>>> = LazyLock::new(|| {
 
 /// Runs `test` on the GPU, or says why not, past the harness that captures what tests print.
 fn on_gpu(name: &str, test: impl FnOnce(&Device)) {
+    on_selected(name, |gpu| test(&gpu.device));
+}
+
+fn on_selected(name: &str, test: impl FnOnce(&Selected)) {
     let gpu = GPU.lock().unwrap_or_else(PoisonError::into_inner);
     let words = match &*gpu {
         Ok(gpu) => {
-            test(&gpu.device);
+            test(gpu);
             format!("{name}: ran on {}", gpu.name)
         }
         Err(reason) => format!("{name}: skipped, {reason}"),
@@ -194,6 +203,53 @@ fn thirty_steps_bring_the_loss_down_as_on_the_processor() {
     });
 }
 
+/// Trains a student on `device`, taught from `teacher_device`; the losses of its epochs.
+fn taught(place: &Place, device: &str, teacher_device: &str) -> Vec<f64> {
+    let out = format!("{device}-{teacher_device}").replace(':', "");
+    place
+        .run(&format!(
+            "train --data pets {TAUGHT} --epochs 2 --seed 1 --teacher teacher --device {device} \
+             --teacher-device {teacher_device} --set distillation.guidance=1 --out {out}"
+        ))
+        .ok();
+    let results = place.read(&format!("{out}/results.csv"));
+    let mut lines = results.lines();
+    let names: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let column = names.iter().position(|name| *name == "train/loss").unwrap();
+    lines
+        .map(|line| line.split(',').nth(column).unwrap().parse().unwrap())
+        .collect()
+}
+
+/// A model of few and odd sizes.
+const TAUGHT: &str = "--image-size 12 -b 8 --precision f32 --set augment.crop_padding=0 \
+    --set model.stem=linear --set model.depth=1 --set model.embed_dim=24 --set model.num_heads=3 \
+    --set model.mlp_dim=40";
+
+fn a_teacher_on_another_device_teaches_the_same() {
+    on_selected("teacher elsewhere", |gpu| {
+        let place = Place::new();
+        place.pictures("pets", &["cat", "dog"], 10);
+        place
+            .run(&format!(
+                "train --data pets {TAUGHT} --epochs 1 --device cpu --out teacher"
+            ))
+            .ok();
+        let want = taught(&place, "cpu", "cpu");
+        assert_eq!(want.len(), 2);
+        // Its name, before the adapter's.
+        let gpu = gpu.name.split(',').next().unwrap();
+        for [student, teacher] in [["cpu", gpu], [gpu, "cpu"]] {
+            for (g, w) in taught(&place, student, teacher).iter().zip(&want) {
+                assert!(
+                    (g - w).abs() <= 1e-3 * w,
+                    "{g} with a student on {student} and its teacher on {teacher}, {w} on cpu"
+                );
+            }
+        }
+    });
+}
+
 /// The harness's part, in its words; what it does not do is run the drivers' destructors.
 fn main() {
     // cargo-nextest asks for names first, and runs each by its name.
@@ -202,7 +258,7 @@ fn main() {
         let filters: Vec<_> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
         filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()))
     };
-    let tests: [(&str, fn()); 3] = [
+    let tests: [(&str, fn()); 4] = [
         ("logits_equal_the_processors", logits_equal_the_processors),
         (
             "gradients_equal_the_processors",
@@ -211,6 +267,10 @@ fn main() {
         (
             "thirty_steps_bring_the_loss_down_as_on_the_processor",
             thirty_steps_bring_the_loss_down_as_on_the_processor,
+        ),
+        (
+            "a_teacher_on_another_device_teaches_the_same",
+            a_teacher_on_another_device_teaches_the_same,
         ),
     ];
     if arguments.iter().any(|a| a == "--list") {

@@ -423,3 +423,33 @@ fn what_ships_goes_by_its_name_wherever_weights_are_read() {
         "; another vitrine ships those; continue with the one that began, or begin a new run";
     assert!(said.code == 1 && said.err.contains(advice), "{said:#?}");
 }
+
+#[test]
+fn augmentation_at_test_time_is_reported_apart_and_changes_nothing_else() {
+    let place = copy();
+    let eval = |flags: &str, out: &str| -> serde_json::Value {
+        place
+            .run(&format!(
+                "eval run --data pets --split train --device cpu --out {out} {flags}"
+            ))
+            .ok();
+        serde_json::from_str(&place.read(&format!("{out}/metrics.json"))).unwrap()
+    };
+    let plain = eval("", "plain");
+    assert!(plain["tta"].is_null(), "{plain:#}");
+    let mut losses = vec![plain["train"]["loss"].as_f64().unwrap()];
+    for (flag, name) in [("--tta", "mirror"), ("--tta=mirror-shift", "mirror-shift")] {
+        let with = eval(flag, name);
+        assert_eq!(with["train"], plain["train"], "{flag}");
+        assert_eq!(with["tta"]["augmentation"], name);
+        assert_eq!(with["tta"]["n"], 40);
+        losses.push(with["tta"]["loss"].as_f64().unwrap());
+    }
+    losses.sort_by(f64::total_cmp);
+    losses.dedup();
+    assert_eq!(losses.len(), 3, "{losses:?}");
+    let said = place
+        .run("eval run --data pets --split train --device cpu --tta --json")
+        .ok();
+    assert_eq!(said.json()["tta"]["augmentation"], "mirror");
+}

@@ -1,6 +1,7 @@
 //! Feature guidance: early in training, the student's feature map is pulled towards the teacher's
-//! (Li et al. 2022, "Locality guidance for improving vision transformers on tiny datasets"; ended
-//! early as Rostand et al. 2024 advise, after whom guidance to the end holds the student back).
+//! (Li et al. 2022, "Locality Guidance for Improving Vision Transformers on Tiny Datasets"; ended
+//! early as in Rostand et al. 2025, "Adaptive Locality Guidance", after whom guidance to the end
+//! holds the student back).
 //!
 //! A linear map from the student's width to the teacher's is trained along and never shipped.
 //! Departures from the paper: one map, the last of both models, in place of several; compared on
