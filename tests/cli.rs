@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 
 use image::{DynamicImage, ImageFormat, RgbaImage};
 use support::{
-    Place, Said, encode, fails, giant_png, gzip, idx, jpeg, picture, png, rotated_jpeg, tar, zip,
+    Place, Said, encode, fails, giant_png, gzip, idx, jpeg, nothing_named, picture, png,
+    rotated_jpeg, tar, zip,
 };
 
 /// A model that trains in milliseconds.
@@ -243,10 +244,7 @@ fn weights_that_are_not_whole_are_refused() {
             "folder",
             "folder is no run directory (no recipe.toml in it); there is no run here yet: `vitrine train` makes one",
         ),
-        (
-            "nowhere",
-            "nowhere is no run directory (there is nothing of that name); there is no run here yet: `vitrine train` makes one",
-        ),
+        ("nowhere", &nothing_named("nowhere")),
         (
             "untrained",
             "untrained holds no weights/best.safetensors: its first epoch was never finished; continue it with `vitrine train --resume untrained`",
@@ -1038,11 +1036,7 @@ fn a_teacher_that_cannot_teach_is_refused_before_a_folder_is_made() {
         assert!(!place.path("run").exists());
         said
     };
-    fails(
-        &run("--data pets --teacher gone"),
-        "gone is no run directory (there is nothing of that name); there is no run here yet: \
-         `vitrine train` makes one",
-    );
+    fails(&run("--data pets --teacher gone"), &nothing_named("gone"));
     fails(
         &run(&format!("--data birds {teacher}")),
         "the teacher best.safetensors knows 2 classes (cat, dog), birds has 3 (cat, emu, gull), \

@@ -9,6 +9,7 @@ use flate2::Crc;
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use tempfile::TempDir;
+use vitrine::checkpoint::Shipped;
 
 /// What a process left behind. The folder it ran in is taken out of both texts.
 #[derive(Clone, Debug)]
@@ -141,6 +142,15 @@ impl Place {
             err: text(output.stderr),
         }
     }
+}
+
+/// What is said where weights are expected and there is nothing of their name.
+pub fn nothing_named(name: &str) -> String {
+    format!(
+        "{name} is no run directory (there is nothing of that name); there is no run here yet: \
+         `vitrine train` makes one; weights that ship with vitrine: {}",
+        Shipped::names()
+    )
 }
 
 /// A failure, exit code 1, with exactly this message at the end of stderr.
