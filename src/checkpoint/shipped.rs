@@ -22,7 +22,7 @@ macro_rules! shipped {
 }
 
 /// All of them; the first one answers where nobody names weights.
-pub const SHIPPED: &[Shipped] = shipped!["cifar10-vit"];
+pub const SHIPPED: &[Shipped] = shipped!["cifar10-vit", "cifar10-cnn"];
 
 impl Shipped {
     /// Those of this name; a file or folder that happens to have it goes by `./NAME`, so that a

@@ -18,7 +18,7 @@ use crate::run::{self, EvaluateOptions, Evaluated};
 /// as files.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// Run directory, .safetensors file, or the name of weights that ship (cifar10-vit).
+    /// Run directory, .safetensors file, or the name of weights that ship (cifar10-vit, cifar10-cnn).
     #[arg(value_name = "RUN|WEIGHTS")]
     weights: PathBuf,
     /// Data set; without it, the one the run was trained on, split as it was then, and for a bare

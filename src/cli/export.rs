@@ -15,7 +15,7 @@ use crate::run::{self, Exported};
 /// compares both on 64 pictures: no probability may differ by more than 0.01.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Run directory, .safetensors file, or the name of weights that ship (cifar10-vit).
+    /// Run directory, .safetensors file, or the name of weights that ship (cifar10-vit, cifar10-cnn).
     #[arg(value_name = "RUN|WEIGHTS")]
     weights: PathBuf,
     /// The file to write; one that exists is refused.

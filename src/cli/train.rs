@@ -31,14 +31,14 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Recipe file, or the name of an embedded one: default, vit, cnn, photos, cifar10-vit-w1,
-    /// cifar10-resnet9 or cifar10-cnn.
+    /// cifar10-resnet9, cifar10-cnn or cifar10-vit-distilled.
     #[arg(long, value_name = "FILE")]
     recipe: Option<String>,
     /// Set any recipe key, as in optimizer.lr=0.001; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Start from a run's best weights, a file, or what ships (cifar10-vit): their layers, and a
-    /// fresh head for other classes.
+    /// Start from a run's best weights, a file, or what ships (cifar10-vit, cifar10-cnn):
+    /// their layers, and a fresh head for other classes.
     #[arg(long, value_name = "RUN|WEIGHTS")]
     init: Option<PathBuf>,
     /// What of --init does not learn: none, backbone, or the embedding and N blocks.
@@ -220,8 +220,8 @@ pub struct TrainArgs {
     /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     device: DeviceChoice,
-    /// Learn from a run's best weights, a file, or what ships (cifar10-vit), beside the labels: see
-    /// [distillation] in recipes.
+    /// Learn from a run's best weights, a file, or what ships (cifar10-vit, cifar10-cnn),
+    /// beside the labels: see [distillation] in recipes.
     #[arg(long, value_name = "RUN|WEIGHTS")]
     teacher: Option<PathBuf>,
     /// Where the teacher computes; without it, where the student does.

@@ -34,6 +34,7 @@ pub const EMBEDDED: &[Embedded] = embedded![
     "cifar10-vit-w1",
     "cifar10-resnet9",
     "cifar10-cnn",
+    "cifar10-vit-distilled",
     "photos"
 ];
 

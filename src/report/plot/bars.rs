@@ -34,6 +34,9 @@ fn percent(value: &f64) -> String {
     format!("{:.0} %", 100.0 * value)
 }
 
+/// A bin of fewer pictures says little, and is drawn pale.
+const FEW: u64 = 10;
+
 struct Reliability<'a>(&'a EvalReport);
 
 impl Figure for Reliability<'_> {
@@ -68,20 +71,23 @@ impl Figure for Reliability<'_> {
             .y_label_formatter(&percent)
             .draw()?;
         let filled = || self.0.reliability.iter().filter(|b| b.count > 0);
-        chart
-            .draw_series(filled().map(|b| {
-                Rectangle::new(
-                    [(b.lo, 0.0), (b.hi, b.accuracy)],
-                    PALETTE[0].mix(0.75).filled(),
-                )
-            }))?
-            .label("how often it is right")
-            .legend(|(x, y)| {
-                Rectangle::new(
-                    [(x, y - 10), (x + 40, y + 10)],
-                    PALETTE[0].mix(0.75).filled(),
-                )
-            });
+        for (few, strength, label) in [
+            (false, 0.75, "how often it is right".to_owned()),
+            (true, 0.2, format!("the same, of fewer than {FEW}")),
+        ] {
+            let fill = PALETTE[0].mix(strength).filled();
+            let bins: Vec<_> = filled().filter(|b| (b.count < FEW) == few).collect();
+            if bins.is_empty() {
+                continue;
+            }
+            chart
+                .draw_series(
+                    bins.iter()
+                        .map(|b| Rectangle::new([(b.lo, 0.0), (b.hi, b.accuracy)], fill)),
+                )?
+                .label(label)
+                .legend(move |(x, y)| Rectangle::new([(x, y - 10), (x + 40, y + 10)], fill));
+        }
         chart
             .draw_series(filled().map(|b| {
                 PathElement::new(
