@@ -289,7 +289,7 @@ fn recipes_are_read_with_care() {
     place.write("section.toml", "[trian]\nepochs = 3\n");
     place.write("type.toml", "[train]\nepochs = \"many\"\n");
     place.folder("folder");
-    let known = "known recipes are default, vit, cnn, cifar10-vit-w1, cifar10-resnet9, cifar10-cnn, cifar10-vit-distilled, photos";
+    let known = "known recipes are default, vit, cnn, cifar10-vit-w1, cifar10-resnet9, cifar10-cnn, cifar10-vit, cifar10-vit-distilled, fashion-mnist-vit, photos";
     for (line, message) in [
         ("--recipe misspelt.toml", "recipe misspelt.toml: unknown key `optimizer.learning_rte`; did you mean `optimizer.lr`?".to_owned()),
         ("--recipe section.toml", "recipe section.toml: unknown key `trian.epochs`; did you mean `train.epochs`?".to_owned()),

@@ -12,8 +12,9 @@ use crate::run::{self, Calibrated};
 
 /// Fit a model's confidence to the validation split, and keep it with the weights.
 ///
-/// Fits a temperature on the validation split, so that of the answers given with 80 % confidence
-/// 80 % are right, and stores it in the weights with what `classify --abstain` needs.
+/// Fits a temperature on the validation split, so that about 80 % of the answers
+/// given with 80 % confidence are right, and stores it in the weights with what `classify
+/// --abstain` needs.
 #[derive(Debug, Args)]
 pub struct CalibrateArgs {
     /// Run directory or .safetensors file.

@@ -31,7 +31,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Recipe file, or the name of an embedded one: default, vit, cnn, photos, cifar10-vit-w1,
-    /// cifar10-resnet9, cifar10-cnn or cifar10-vit-distilled.
+    /// cifar10-resnet9, cifar10-cnn, cifar10-vit, cifar10-vit-distilled or fashion-mnist-vit.
     #[arg(long, value_name = "FILE")]
     recipe: Option<String>,
     /// Set any recipe key, as in optimizer.lr=0.001; may be repeated.
@@ -186,7 +186,7 @@ pub struct TrainArgs {
         allow_negative_numbers = true
     )]
     test_fraction: Option<f64>,
-    /// Seed of weights, data order and augmentation; what is cut from train has data.split_seed.
+    /// Seed of weights, data order and augmentation; splits follow data.split_seed.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<u32>,
     /// Threads that make batches; 0 shares the process's own, one a core.

@@ -34,7 +34,9 @@ pub const EMBEDDED: &[Embedded] = embedded![
     "cifar10-vit-w1",
     "cifar10-resnet9",
     "cifar10-cnn",
+    "cifar10-vit",
     "cifar10-vit-distilled",
+    "fashion-mnist-vit",
     "photos"
 ];
 

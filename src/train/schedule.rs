@@ -49,7 +49,7 @@ impl Default for ScheduleConfig {
 /// A [`ScheduleConfig`] whose lengths are known.
 ///
 /// A time budget has no known number of updates: there the decay follows the share of the time
-/// that is spent, and the warm-up, counted in updates, multiplies it.
+/// that is spent, and the warm-up, counted in updates, multiplies it. It is over at half of the time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     base: f64,
@@ -81,11 +81,16 @@ impl Schedule {
 
     /// Learning rate of update `step` (from 0), at share `spent` of the budget (0 to 1).
     pub fn learning_rate(&self, step: u64, spent: f64) -> f64 {
-        let warm = if self.warmup > 0.0 {
-            ((step + 1) as f64 / self.warmup).min(1.0)
+        let mut warm = if self.warmup > 0.0 {
+            (step + 1) as f64 / self.warmup
         } else {
             1.0
         };
+        if self.total.is_none() {
+            // As in `new`; how many updates half of the time allows is not known beforehand.
+            warm = warm.max(2.0 * spent);
+        }
+        let warm = warm.min(1.0);
         let along = match self.total {
             Some(total) => {
                 let rest = (total as f64 - self.warmup).max(1.0);
@@ -147,5 +152,9 @@ mod tests {
     fn warm_up_never_outlasts_half_the_training() {
         let s = schedule(Decay::Linear, Some(6));
         assert!((s.learning_rate(2, 0.0) - 0.1).abs() < 1e-12);
+        let s = schedule(Decay::Constant, None);
+        assert!((s.learning_rate(1, 0.05) - 0.02).abs() < 1e-12);
+        assert!((s.learning_rate(1, 0.25) - 0.05).abs() < 1e-12);
+        assert!((s.learning_rate(2, 0.5) - 0.1).abs() < 1e-12);
     }
 }

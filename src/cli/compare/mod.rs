@@ -47,7 +47,7 @@ pub struct CompareArgs {
     /// train, val or test; without it test, or validation where there is none.
     #[arg(long, value_name = "SPLIT")]
     split: Option<SplitName>,
-    /// Recipe for all of them, over each family's own optimizer.
+    /// Recipe for all of them, over each family's own defaults.
     #[arg(long, value_name = "FILE")]
     recipe: Option<String>,
     /// Set any recipe key for all of them.

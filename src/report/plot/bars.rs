@@ -73,7 +73,7 @@ impl Figure for Reliability<'_> {
         let filled = || self.0.reliability.iter().filter(|b| b.count > 0);
         for (few, strength, label) in [
             (false, 0.75, "how often it is right".to_owned()),
-            (true, 0.2, format!("the same, of fewer than {FEW}")),
+            (true, 0.2, format!("the same, of fewer than {FEW} pictures")),
         ] {
             let fill = PALETTE[0].mix(strength).filled();
             let bins: Vec<_> = filled().filter(|b| (b.count < FEW) == few).collect();
