@@ -180,7 +180,7 @@ def table(levers, args):
         figures = found[lever]
         spread = f" ± {statistics.stdev(figures.top1):.1f}" if len(figures.top1) > 1 else ""
         name = lever.name if lever.settings else f"**{lever.name}**"
-        keys = " ".join(f"`{setting}`" for setting in lever.settings.split())
+        keys = " ".join(f"`{setting}`" for setting in lever.settings.split()) or "–"
         lines.append(
             f"| {name} | {keys} | {statistics.mean(figures.top1):.1f}{spread} % "
             f"| {len(figures.top1)} | {statistics.mean(figures.seconds):.0f} |"
