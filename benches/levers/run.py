@@ -106,6 +106,11 @@ def parse():
     args = parser.parse_args()
     if min(args.seeds, args.epochs) < 1:
         parser.error("--seeds and --epochs: expected 1 or more")
+    if shutil.which(args.vitrine) is None:
+        parser.error(f"--vitrine {args.vitrine}: no such program; cargo build --release makes target/release/vitrine")
+    last = len(FAMILIES[args.family][1]) - 1
+    if args.only and not args.only <= set(range(last + 1)):
+        parser.error(f"--only: found {max(args.only)}, expected 0 to {last}")
     return args
 
 

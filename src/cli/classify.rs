@@ -40,8 +40,8 @@ pub struct ClassifyArgs {
     /// Labels a picture.
     #[arg(long, default_value_t = 5, value_name = "K", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     topk: u32,
-    /// Say "not sure" below the confidence from which on at most this share of the answers is wrong,
-    /// as 5% or 0.05.
+    /// Say "not sure" below the confidence from which on, judged by validation pictures, at most this
+    /// share of the answers is wrong, as 5% or 0.05.
     #[arg(long, value_name = "P", value_parser = error_rate, allow_negative_numbers = true)]
     abstain: Option<f64>,
     /// Print JSON.

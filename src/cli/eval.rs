@@ -25,8 +25,8 @@ pub struct EvalArgs {
     /// weights file the bundled sample.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// train, val or test; without it test, or what there is instead: the run's validation split,
-    /// or the only split of other data, if that is not train and the weights a run's.
+    /// train, val or test; without it test, else the run's validation split or the only split of
+    /// other data; what a run may have learned from only if named.
     #[arg(long, value_name = "SPLIT")]
     split: Option<SplitName>,
     /// Pictures a batch.
