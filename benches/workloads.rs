@@ -3,8 +3,9 @@
 //! `cargo bench --bench workloads -- w1-train --precision bf16` prints one JSON object: workload,
 //! precision, batch, threads, images_per_s, ms_per_step, peak_rss_mb. Workloads: w1-train,
 //! w1-infer (vit-w1 on 32×32), w2-train, w2-infer (resnet18 on 32×32), w3-infer (vit-tiny on
-//! 224×224, 1000 classes). Options: --precision f32|bf16, --batch, --steps, --warmup, --threads;
-//! --save FILE writes the model's first weights for `vitrine classify` instead of timing it.
+//! 224×224, 1000 classes). Options: --device cpu|cuda:0|… as `vitrine train` has it, --precision
+//! f32|bf16, --batch, --steps, --warmup, --threads; --save FILE writes the model's first weights for
+//! `vitrine classify` instead of timing it.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,6 +14,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use vitrine::checkpoint::{WeightsMeta, save_weights};
 use vitrine::data::{Preprocess, Resize, Targets};
+use vitrine::device::{DeviceChoice, select};
 use vitrine::model::{Model, ModelConfig, Noise, Pass, parameters};
 use vitrine::ops::{Precision, Prepared};
 use vitrine::train::{GradientSum, Optimizer, OptimizerConfig, cross_entropy, soft_targets};
@@ -22,6 +24,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 struct Options {
     workload: String,
+    device: DeviceChoice,
     precision: Precision,
     batch: usize,
     steps: usize,
@@ -33,6 +36,7 @@ struct Options {
 fn options() -> Options {
     let mut options = Options {
         workload: String::new(),
+        device: "cpu".parse().expect("a device"),
         precision: Precision::F32,
         batch: 128,
         steps: 10,
@@ -52,6 +56,10 @@ fn options() -> Options {
             "--steps" => options.steps = number(),
             "--warmup" => options.warmup = number(),
             "--threads" => options.threads = number(),
+            "--device" => {
+                let name = arguments.next().unwrap_or_default();
+                options.device = name.parse().unwrap_or_else(|error| panic!("{error}"));
+            }
             "--precision" => {
                 options.precision = match arguments.next().as_deref() {
                     Some("f32") => Precision::F32,
@@ -94,29 +102,31 @@ fn main() {
         .map(|i| ((i * 2_654_435_761) % 1_000) as f32 / 500.0 - 1.0)
         .collect();
     let shape = [options.batch, 3, image_size, image_size];
+    let selected = select(options.device).unwrap_or_else(|error| panic!("{error}"));
+    let device = selected.device;
     let seconds = if options.workload.ends_with("-train") {
-        let device = Device::flex().autodiff();
-        let images = || Tensor::<4>::from_data(TensorData::new(pixels.clone(), shape), &device);
+        let device = device.autodiff();
+        let images = Tensor::<4>::from_data(TensorData::new(pixels, shape), &device);
         let labels = Targets::Hard((0..options.batch).map(|i| i % classes).collect());
         let mut model = config.init(0, &device);
         let mut optimizer = Optimizer::new(OptimizerConfig::default(), &model);
         let mut update = 0;
-        timed(&options, || {
+        timed(&options, &device, || {
             let mut noise = Noise::new(0, update);
             let targets = soft_targets(&labels, classes, 0.0, &device);
             let pass = &mut Pass::training(options.precision, &mut noise);
-            let loss = cross_entropy(model.forward(images(), pass), targets);
+            let loss = cross_entropy(model.forward(images.clone(), pass), targets);
             let mut gradients = GradientSum::default();
             gradients.add(parameters::take_gradients(&model, &mut loss.backward()));
+            optimizer.clip(&mut gradients);
             model = optimizer.step(model.clone(), gradients, 1e-3);
             update += 1;
         })
     } else {
-        let device = Device::flex();
         let images = Tensor::<4>::from_data(TensorData::new(pixels, shape), &device);
         let model: Model = config.init(0, &device).valid();
         let prepared = Prepared::default();
-        timed(&options, || {
+        timed(&options, &device, || {
             let logits = model
                 .infer(images.clone(), options.precision, &prepared)
                 .into_data();
@@ -126,6 +136,7 @@ fn main() {
     let peak = vitrine::device::peak_memory_bytes().unwrap_or(0) >> 20;
     let result = serde_json::json!({
         "workload": options.workload,
+        "device": selected.name,
         "precision": options.precision,
         "batch": options.batch,
         "threads": options.threads,
@@ -137,15 +148,18 @@ fn main() {
     vitrine::device::leave(0);
 }
 
-/// Seconds of a step.
-fn timed(options: &Options, mut step: impl FnMut()) -> f64 {
+/// Seconds of a step, to the end of all that it has given the device to do.
+fn timed(options: &Options, device: &Device, mut step: impl FnMut()) -> f64 {
+    let wait = || device.sync().expect("the device answers");
     for _ in 0..options.warmup {
         step();
     }
+    wait();
     let start = Instant::now();
     for _ in 0..options.steps {
         step();
     }
+    wait();
     start.elapsed().as_secs_f64() / options.steps as f64
 }
 

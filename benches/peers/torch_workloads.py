@@ -14,6 +14,8 @@ ms_per_step.
   cold                 imports, builds w3, decodes --image FILE, prints its top-5 and peak memory
 
 A training step is forward, cross-entropy, backward and AdamW. bf16 is autocast: weights stay f32.
+--device cuda times a GPU to the end of its work; --matmul high lets it round f32 products to TF32, convolutions
+included.
 """
 
 import argparse
@@ -32,6 +34,8 @@ def parse():
     )
     parser.add_argument("workload")
     parser.add_argument("--peer", choices=["eager", "compile", "onnx"], default="eager")
+    parser.add_argument("--device", default="cpu", help="as PyTorch names it; onnx and cold take cpu only")
+    parser.add_argument("--matmul", choices=["highest", "high"], default="highest")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=10)
@@ -128,15 +132,18 @@ def peak_rss_mb():
     return peak >> (20 if sys.platform == "darwin" else 10)
 
 
-def timed(args, step):
+def timed(args, step, wait=lambda: None):
     for _ in range(args.warmup):
         step()
+    wait()
     start = time.perf_counter()
     for _ in range(args.steps):
         step()
+    wait()
     seconds = (time.perf_counter() - start) / args.steps
     result = {
         "workload": args.workload,
+        "device": args.device,
         "precision": args.precision,
         "batch": args.batch,
         "threads": args.threads,
@@ -152,11 +159,14 @@ def in_torch(args):
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    torch.set_float32_matmul_precision(args.matmul)
+    torch.backends.cudnn.allow_tf32 = args.matmul == "high"
     name, kind = args.workload.split("-")
     model, size, classes = {"w1": (vit, 32, 10), "w2": (resnet, 32, 10), "w3": (vit_tiny, 224, 1000)}[name]
-    model, images = model(), torch.randn(args.batch, 3, size, size)
+    model = model().to(args.device)
+    images = torch.randn(args.batch, 3, size, size, device=args.device)
     if name == "w2":
-        # The layout in which PyTorch's convolutions are fastest on a processor.
+        # The layout in which PyTorch's convolutions are fastest on a processor and on tensor cores.
         model = model.to(memory_format=torch.channels_last)
         images = images.to(memory_format=torch.channels_last)
     model.train(kind == "train")
@@ -164,16 +174,20 @@ def in_torch(args):
 
     def autocast():
         if args.precision == "bf16":
-            return torch.autocast("cpu", torch.bfloat16)
+            return torch.autocast(torch.device(args.device).type, torch.bfloat16)
         return contextlib.nullcontext()
+
+    def wait():
+        if args.device != "cpu":
+            torch.cuda.synchronize(args.device)
 
     def infer():
         with torch.inference_mode(), autocast():
             forward(images)
 
     if kind == "infer":
-        return timed(args, infer)
-    labels = torch.randint(0, classes, (args.batch,))
+        return timed(args, infer, wait)
+    labels = torch.randint(0, classes, (args.batch,), device=args.device)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
 
     def train():
@@ -183,7 +197,7 @@ def in_torch(args):
         loss.backward()
         optimizer.step()
 
-    timed(args, train)
+    timed(args, train, wait)
 
 
 def export(args):

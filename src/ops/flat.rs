@@ -2,13 +2,23 @@
 
 use burn::tensor::Tensor;
 
-/// Σ g².
-pub fn square_sum(gradient: &Tensor<1>) -> f64 {
-    #[cfg(feature = "cpu")]
-    if super::on_cpu(gradient) {
-        return super::cpu::flat::square_sum(super::cpu::tape::values(gradient).get());
+/// Σ g² over all of them together.
+pub fn square_sum<'a>(gradients: impl Iterator<Item = &'a Tensor<1>>) -> f64 {
+    let mut sum = 0.0;
+    let mut elsewhere = Vec::new();
+    for gradient in gradients {
+        #[cfg(feature = "cpu")]
+        if super::on_cpu(gradient) {
+            sum += super::cpu::flat::square_sum(super::cpu::tape::values(gradient).get());
+            continue;
+        }
+        elsewhere.push(gradient.clone().square().sum());
     }
-    f64::from(gradient.clone().square().sum().into_scalar::<f32>())
+    // Read at once: each reading waits until a GPU has done all that it was given.
+    if !elsewhere.is_empty() {
+        sum += f64::from(Tensor::cat(elsewhere, 0).sum().into_scalar::<f32>());
+    }
+    sum
 }
 
 /// average·decay + value·(1 − decay): one step of an exponential moving average.

@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// 24 bits.
+    /// 24 bits; on CUDA Burn may take TF32, 11 bits.
     #[default]
     F32,
     /// 8 bits, with the range of f32.
@@ -249,7 +249,7 @@ fn prefers_bf16(device: &Device) -> bool {
     if *device == Device::flex() {
         return cpu::has_bf16();
     }
-    // Nobody has measured it on a GPU yet.
+    // Nobody has measured it on a GPU yet: on an H100 it had not compiled its kernels in three minutes.
     let _ = device;
     false
 }

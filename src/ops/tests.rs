@@ -753,7 +753,7 @@ fn passes_over_flat_parameters() {
     let values = numbers(50_001, 1);
     let tensor = |values: &[f32]| Tensor::<1>::from_floats(values, &Device::flex());
     let expected: f64 = values.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
-    let found = flat::square_sum(&tensor(&values));
+    let found = flat::square_sum([tensor(&values)].iter());
     assert!(
         (found / expected - 1.0).abs() < 1e-6,
         "{found}, not {expected}"

@@ -117,7 +117,7 @@ impl GradientSum {
 
     /// Euclidean norm over all gradients together.
     pub fn norm(&self) -> f64 {
-        self.0.iter().flatten().map(square_sum).sum::<f64>().sqrt()
+        square_sum(self.0.iter().flatten()).sqrt()
     }
 
     fn scale(&mut self, factor: f64) {
