@@ -454,6 +454,9 @@ mod tests {
         // Confidence 1/7, half of them right by the rule that the first of equals wins.
         assert!((r.ece - (0.5 - 1.0 / 7.0)).abs() < 1e-12);
         assert_eq!(r.top5, Some(1.0));
+        // Fifth and sixth of equals.
+        let r = evaluate(&[0.0; 14], &[4, 5], &names(2), &names(7));
+        assert_eq!(r.top5, Some(0.5));
     }
 
     #[test]

@@ -109,6 +109,17 @@ mod tests {
             assert_eq!(serde_json::to_value(tta).unwrap(), name);
             assert_eq!(tta.views().iter().map(|v| v.weight).sum::<f32>(), 1.0);
         }
+        let of = |tta: Tta| -> Vec<(bool, isize, f32)> {
+            let views = tta.views().into_iter();
+            views.map(|v| (v.mirrored, v.shift, v.weight)).collect()
+        };
+        assert_eq!(of(Tta::Mirror), [(false, 0, 0.5), (true, 0, 0.5)]);
+        let shifts = [(0, 0.25), (-1, 0.125), (1, 0.125)];
+        let six: Vec<_> = shifts
+            .iter()
+            .flat_map(|&(shift, weight)| [false, true].map(|m| (m, shift, weight)))
+            .collect();
+        assert_eq!(of(Tta::MirrorShift), six);
         assert!("flip".parse::<Tta>().unwrap_err().contains("mirror-shift"));
     }
 }

@@ -271,6 +271,7 @@ fn shifted<E: Stored>(x: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
 mod tests {
     use burn::tensor::{Device, Distribution, Tolerance};
 
+    use super::super::batch_norm::batch_norm_with;
     use super::*;
 
     #[test]
@@ -340,8 +341,8 @@ mod tests {
             Tail::ReluAdd(r),
         ] {
             for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 3e-2)] {
-                let run = |lift: fn(Tensor<4>) -> Tensor<4>, prepared| {
-                    // With autodiff it is composed.
+                let run = |lift: fn(Tensor<4>) -> Tensor<4>, apart: bool, prepared| {
+                    // With autodiff all is composed.
                     let lift1 = |x: &Tensor<1>| lift(x.clone().reshape([1, 1, 1, 6])).reshape([6]);
                     let layer = Conv {
                         weight: lift(w.clone()),
@@ -357,23 +358,21 @@ mod tests {
                         variance: lift1(&variance),
                     };
                     let tail = tail.clone().map(lift);
-                    let y = conv_norm(
-                        lift(x.clone()),
-                        &layer,
-                        &norm,
-                        &of,
-                        tail,
-                        precision,
-                        prepared,
-                    );
+                    let x = lift(x.clone());
+                    let y = if apart {
+                        batch_norm_with(conv(x, &layer, precision, None), &norm, &of, tail)
+                    } else {
+                        conv_norm(x, &layer, &norm, &of, tail, precision, prepared)
+                    };
                     let y = if y.is_autodiff() { y.inner() } else { y };
                     y.cast(FloatDType::F32).into_data()
                 };
-                let folded = run(|x| x, None);
-                let apart = run(Tensor::from_inner, None);
+                let folded = run(|x| x, false, None);
                 let tolerance = Tolerance::<f32>::rel_abs(tolerance, tolerance);
-                folded.assert_approx_eq(&apart, tolerance);
-                run(|x| x, Some(&prepared)).assert_eq(&folded, true);
+                folded.assert_approx_eq(&run(Tensor::from_inner, false, None), tolerance);
+                folded.assert_approx_eq(&run(Tensor::from_inner, true, None), tolerance);
+                folded.assert_approx_eq(&run(|x| x, true, None), tolerance);
+                run(|x| x, false, Some(&prepared)).assert_eq(&folded, true);
             }
         }
     }

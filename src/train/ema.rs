@@ -91,10 +91,15 @@ mod tests {
     use super::*;
     use crate::checkpoint::tests::tiny;
     use crate::checkpoint::{host, host_tensors};
+    use crate::model::ModelConfig;
 
     /// A model whose every value is `value`.
     fn model(value: f32) -> Model {
-        let model = tiny().init(0, &Device::flex().autodiff());
+        filled(&tiny(), value)
+    }
+
+    fn filled(config: &ModelConfig, value: f32) -> Model {
+        let model = config.init(0, &Device::flex().autodiff());
         parameters::replace(model, |_, shape| {
             let count = shape.iter().product::<usize>();
             Some(Tensor::full([count], value, &Device::flex()))
@@ -111,17 +116,21 @@ mod tests {
 
     #[test]
     fn early_updates_weigh_more_until_the_decay_is_reached() {
-        let start = model(0.0);
-        let mut ema = Ema::new(0.2, &start);
-        all_are(&ema.apply(&start), 0.0);
-        // Decays 2/11, then min(0.2, 3/12), then min(0.2, 4/13): worked out by hand.
-        for (value, want) in [(1.0, 0.818_181_8), (1.0, 0.963_636_4), (3.0, 2.592_727_3)] {
-            ema.update(&model(value));
-            all_are(&ema.apply(&start), want);
+        // Running statistics are averaged too.
+        let cnn = ModelConfig::preset("resnet9", 8, None, 3).expect("a preset");
+        for config in [tiny(), cnn] {
+            let start = filled(&config, 0.0);
+            let mut ema = Ema::new(0.2, &start);
+            all_are(&ema.apply(&start), 0.0);
+            // Decays 2/11, then min(0.2, 3/12), then min(0.2, 4/13): worked out by hand.
+            for (value, want) in [(1.0, 0.818_181_8), (1.0, 0.963_636_4), (3.0, 2.592_727_3)] {
+                ema.update(&filled(&config, value));
+                all_are(&ema.apply(&start), want);
+            }
+            assert_eq!(ema.updates(), 3);
+            // The model itself is untouched.
+            all_are(&start, 0.0);
         }
-        assert_eq!(ema.updates(), 3);
-        // The model itself is untouched.
-        all_are(&start, 0.0);
     }
 
     #[test]
@@ -159,7 +168,7 @@ mod tests {
 
     #[test]
     fn batch_norm_statistics_are_averaged_too() {
-        let config = crate::model::ModelConfig::preset("resnet9", 8, None, 3).expect("a preset");
+        let config = ModelConfig::preset("resnet9", 8, None, 3).expect("a preset");
         let model = config.init(0, &Device::flex().autodiff());
         let ema = Ema::new(0.9, &model);
         assert!(

@@ -135,6 +135,11 @@ mod tests {
             assert!(s.learning_rate(100, 0.0).abs() < 1e-12);
             assert!(s.learning_rate(1000, 0.0).abs() < 1e-12);
         }
+        // A third of the way, where they differ.
+        for (decay, rate) in [(Decay::Cosine, 0.075), (Decay::Linear, 0.2 / 3.0)] {
+            let got = schedule(decay, Some(100)).learning_rate(40, 0.0);
+            assert!((got - rate).abs() < 1e-12, "{decay:?}: {got}");
+        }
         let s = schedule(Decay::Constant, Some(100));
         assert_eq!(s.learning_rate(99, 1.0), 0.1);
     }

@@ -523,7 +523,7 @@ impl Trainer<'_> {
         progress.epoch_s = 0.0;
         progress.waited_s = 0.0;
         let best = match (&report, progress.best) {
-            (Some(r), Some(b)) => r.top1 > b.top1 || (r.top1 == b.top1 && r.loss < b.loss),
+            (Some(r), Some(b)) => beats(r.top1, r.loss, b),
             _ => true,
         };
         if best {
@@ -567,5 +567,33 @@ fn spent(budget: Budget, total: Option<u64>, closing_s: f64, update: u64, elapse
         (Budget::Time(time), _) => elapsed_s / (time.as_secs_f64() - closing_s).max(1e-3),
         (_, Some(total)) => update as f64 / total.max(1) as f64,
         (_, None) => 1.0,
+    }
+}
+
+/// Whether an epoch's validation is better than the best so far: by top-1, of equals by loss.
+fn beats(top1: f64, loss: f64, best: Best) -> bool {
+    top1 > best.top1 || (top1 == best.top1 && loss < best.loss)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn top_1_decides_and_loss_breaks_ties() {
+        let best = Best {
+            epoch: 3,
+            top1: 0.5,
+            loss: 1.0,
+        };
+        for (top1, loss, better) in [
+            (0.6, 2.0, true),
+            (0.4, 0.1, false),
+            (0.5, 0.9, true),
+            (0.5, 1.1, false),
+            (0.5, 1.0, false),
+        ] {
+            assert_eq!(beats(top1, loss, best), better, "{top1}, {loss}");
+        }
     }
 }

@@ -115,9 +115,11 @@ mod tests {
             (config(0.8, 1.0), 2),
         ] {
             let mut seen = std::collections::HashSet::new();
+            let mut with_others = 0;
             for batch in 0..100 {
                 let mix = draw_mix(&settings, 9, 0, batch, 7, 13).unwrap();
                 seen.insert(mix.cut.is_some());
+                with_others += (0..7).filter(|&i| mix.partner[i] != i).count();
                 let mut partners = mix.partner.clone();
                 partners.sort_unstable();
                 assert_eq!(partners, (0..7).collect::<Vec<_>>());
@@ -134,6 +136,8 @@ mod tests {
                 }
             }
             assert_eq!(seen.len(), kinds);
+            // By chance one of seven is its own partner.
+            assert!(with_others > 500, "{with_others} of 700");
         }
     }
 

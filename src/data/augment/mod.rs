@@ -297,6 +297,60 @@ mod tests {
     }
 
     #[test]
+    fn each_step_is_taken_where_it_is_asked_for() {
+        let none = AugmentConfig::default;
+        let shown = |config: &AugmentConfig, i| config.apply(&picture(), &preprocess(), 1, 2, i);
+        for config in [
+            AugmentConfig {
+                crop_padding: 3,
+                ..none()
+            },
+            AugmentConfig {
+                random_resized_crop: Some([0.2, 0.8]),
+                ..none()
+            },
+            AugmentConfig {
+                flip: Flip::Random,
+                ..none()
+            },
+            AugmentConfig {
+                policy: Policy::TrivialAugment,
+                // Not its own.
+                randaugment_ops: 0,
+                ..none()
+            },
+            AugmentConfig {
+                policy: Policy::RandAugment,
+                ..none()
+            },
+            AugmentConfig {
+                erasing: 1.0,
+                ..none()
+            },
+        ] {
+            let changed = (0..20).filter(|&i| shown(&config, i) != picture()).count();
+            assert!(changed >= 5, "{changed} of 20 under {config:?}");
+        }
+        let idle = AugmentConfig {
+            policy: Policy::RandAugment,
+            randaugment_ops: 0,
+            ..none()
+        };
+        let flip = AugmentConfig {
+            flip: Flip::Random,
+            ..none()
+        };
+        for i in 0..20 {
+            assert_eq!(shown(&idle, i), picture());
+            let mut expected = picture();
+            if flip.flips(1, 2, i) {
+                image::imageops::flip_horizontal_in_place(&mut expected);
+            }
+            assert_eq!(shown(&flip, i), expected);
+        }
+    }
+
+    #[test]
     fn alternating_flips_alternate() {
         let config = AugmentConfig {
             flip: Flip::Alternating,

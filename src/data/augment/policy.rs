@@ -70,7 +70,7 @@ pub(super) fn trivial_augment(picture: &mut RgbImage, fill: [u8; 3], rng: &mut X
         enhance: 0.99,
         posterize: 6.0,
     };
-    let op = OPS[rng.random_range(0..OPS.len())];
+    let op = draw(rng);
     let strength = f32::from(rng.random_range(0..=30u8)) / 30.0;
     apply(op, strength, &wide, picture, fill, rng);
 }
@@ -91,9 +91,13 @@ pub(super) fn rand_augment(
         posterize: 4.0,
     };
     for _ in 0..ops {
-        let op = OPS[rng.random_range(0..OPS.len())];
+        let op = draw(rng);
         apply(op, f32::from(magnitude) / 30.0, &space, picture, fill, rng);
     }
+}
+
+fn draw(rng: &mut Xoshiro256PlusPlus) -> Op {
+    OPS[rng.random_range(0..OPS.len())]
 }
 
 /// Applies one operation at `strength`, 0 to 1; those with two directions take either by a coin.
@@ -486,7 +490,35 @@ mod tests {
     }
 
     #[test]
-    fn policies_use_every_operation_and_bear_one_pixel() {
+    fn every_operation_is_drawn() {
+        let mut drawn = Vec::new();
+        for index in 0..300 {
+            let op = draw(&mut rng(index));
+            if !drawn.contains(&op) {
+                drawn.push(op);
+            }
+        }
+        assert_eq!(drawn.len(), 14, "{drawn:?}");
+    }
+
+    #[test]
+    fn randaugment_counts_and_measures_its_operations() {
+        let changed = |ops, magnitude| {
+            let shown = |index: &usize| {
+                let mut shown = picture();
+                rand_augment(&mut shown, ops, magnitude, FILL, &mut rng(*index));
+                shown != picture()
+            };
+            (0..300).filter(shown).count()
+        };
+        assert_eq!(changed(0, 30), 0);
+        // At no strength only what has none changes a picture; twice as many operations change more.
+        let (still, one, two) = (changed(1, 0), changed(1, 30), changed(2, 30));
+        assert!(2 * still < one && one < two, "{still}, {one}, {two}");
+    }
+
+    #[test]
+    fn policies_bear_one_pixel() {
         let mut results = std::collections::HashSet::new();
         for index in 0..300 {
             let mut changed = picture();

@@ -463,6 +463,59 @@ mod tests {
     }
 
     #[test]
+    fn what_is_mixed_into_a_picture_is_what_its_label_says() {
+        const BATCH: usize = 6;
+        const VALUES: usize = 3 * SIZE * SIZE;
+        let (_folder, pictures) = pictures(9, 64);
+        let batches = |mixup, cutmix| {
+            let augment = AugmentConfig {
+                mixup,
+                cutmix,
+                ..AugmentConfig::default()
+            };
+            all(train(&pictures, augment, BATCH, 1).epoch(0, 0))
+        };
+        let plain = batches(0.0, 0.0);
+        assert!(plain.len() > 1);
+        for mixed in [batches(0.4, 0.0), batches(0.0, 1.0)] {
+            assert_eq!(mixed.len(), plain.len());
+            let mut with_others = 0;
+            for (plain, mixed) in plain.iter().zip(&mixed) {
+                assert_eq!(plain.indices, mixed.indices);
+                let (Targets::Hard(labels), Targets::Mixed { a, b, lambda }) =
+                    (&plain.targets, &mixed.targets)
+                else {
+                    panic!("{:?}, {:?}", plain.targets, mixed.targets)
+                };
+                assert_eq!(a, labels);
+                let picture = |p: usize| &plain.images[p * VALUES..][..VALUES];
+                for i in 0..BATCH {
+                    let share = lambda[i];
+                    let seen = &mixed.images[i * VALUES..][..VALUES];
+                    // Each value a mean of both, or one of them, and of all of them the share of each.
+                    let explains = |p: usize| {
+                        let both = || picture(i).iter().zip(picture(p)).zip(seen);
+                        let mean = |((own, other), seen): ((&f32, &f32), &f32)| {
+                            (share * own + (1.0 - share) * other - seen).abs() < 1e-4
+                        };
+                        let own = both().filter(|((own, _), seen)| own == seen).count() as f32;
+                        let other = both().filter(|((_, other), seen)| other == seen).count();
+                        let either =
+                            both().all(|((own, other), seen)| own == seen || other == seen);
+                        let parts = own + 0.5 >= share * VALUES as f32
+                            && other as f32 + 0.5 >= (1.0 - share) * VALUES as f32;
+                        both().all(mean) || (either && parts)
+                    };
+                    let found = (0..BATCH).find(|&p| labels[p] == b[i] && explains(p));
+                    assert!(found.is_some(), "picture {i} of {:?}", mixed.indices);
+                    with_others += usize::from(found != Some(i));
+                }
+            }
+            assert!(with_others > 0);
+        }
+    }
+
+    #[test]
     fn a_view_decides_size_and_mixing_and_nothing_else() {
         let (_folder, pictures) = pictures(9, 64);
         let view = |step: usize| View {

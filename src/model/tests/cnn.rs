@@ -17,8 +17,21 @@ fn running_statistics_reach_inference() {
     let images = random([4, 3, 8, 8], &device) * 2.0 + 1.0;
     let before = values(model.valid().forward(images.clone().inner(), &mut still()));
     let _ = model.forward(images.clone(), &mut still());
-    let after = values(model.valid().forward(images.inner(), &mut still()));
+    let after = values(model.valid().forward(images.clone().inner(), &mut still()));
     assert_ne!(before, after);
+    // 0.9¹⁰⁰ is below 3·10⁻⁵: by then they are this batch's own, and both ways to norm are one.
+    for _ in 0..100 {
+        let _ = model.forward(images.clone(), &mut still());
+    }
+    let training = values(model.forward(images.clone(), &mut still()).inner());
+    let inference = values(model.valid().forward(images.inner(), &mut still()));
+    let off = |other: &[f32]| {
+        let pairs = other.iter().zip(&training);
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    assert_eq!(inference.len(), 4 * 3);
+    assert!(off(&inference) < 1e-3, "{inference:?}, not {training:?}");
+    assert!(off(&before) > 1e-2, "{before:?} and {training:?}");
     struct Frozen(usize);
     impl ModuleVisitor for Frozen {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

@@ -152,7 +152,13 @@ mod tests {
             let one = |info: &ParameterInfo| Some((info.path.clone(), Hidden::of(info)?));
             infos.iter().filter_map(one).collect()
         };
-        let vit = names(ModelConfig::preset("vit-micro", 8, None, 3).unwrap());
+        let config = ModelConfig::preset("vit-micro", 8, None, 3).unwrap();
+        let ModelConfig::Vit(sizes) = &config else {
+            unreachable!()
+        };
+        let widening = (sizes.mlp_dim as f64 / sizes.embed_dim as f64).sqrt();
+        assert!(widening > 1.0);
+        let vit = names(config);
         for (path, hidden) in &vit {
             let in_block = path.contains("Vit.blocks.") && path.ends_with(".weight");
             assert!(in_block || path.contains(".stem.1."), "{path}");
@@ -164,7 +170,8 @@ mod tests {
                 "{path}"
             );
             // Only the MLP's first layer has more outputs than inputs.
-            assert_eq!(hidden.gain > 1.0, path.contains("fc1"), "{path}");
+            let gain = if path.contains("fc1") { widening } else { 1.0 };
+            assert!((hidden.gain - gain).abs() < 1e-12, "{path}");
         }
         assert!(vit.iter().any(|(path, _)| path.contains("stem.1.conv")));
         assert!(vit.iter().any(|(path, _)| path.contains("fc2")));
