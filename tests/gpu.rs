@@ -132,7 +132,9 @@ fn numbers<const R: usize>(tensor: Tensor<R>) -> Vec<f32> {
 fn stirred(device: &Device) -> Model {
     parameters::replace(config().init(3, device), |path, shape| {
         let count: usize = shape.iter().product();
-        let wave = (0..count).map(|i| ((i * 7 + path.len()) as f32).sin() * 0.3);
+        // No two blocks alike.
+        let place: usize = path.bytes().map(usize::from).sum();
+        let wave = (0..count).map(|i| ((i * 7 + place) as f32).sin() * 0.3);
         let around = if path.ends_with("gamma") { 1.0 } else { 0.0 };
         let values: Vec<f32> = wave.map(|w| around + w).collect();
         let device = device.clone().without_autodiff();
