@@ -46,10 +46,14 @@ impl Default for ScheduleConfig {
     }
 }
 
+/// Largest share of a time budget that warms up.
+const TIMED_WARM_UP: f64 = 0.1;
+
 /// A [`ScheduleConfig`] whose lengths are known.
 ///
 /// A time budget has no known number of updates: there the decay follows the share of the time
-/// that is spent, and the warm-up, counted in updates, multiplies it. It is over at half of the time.
+/// that is spent, and the warm-up, counted in updates, multiplies it. It is over at a tenth of the
+/// time: a recipe's warm-up is meant for its own, mostly longer, training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     base: f64,
@@ -87,8 +91,8 @@ impl Schedule {
             1.0
         };
         if self.total.is_none() {
-            // As in `new`; how many updates half of the time allows is not known beforehand.
-            warm = warm.max(2.0 * spent);
+            // How many updates the time allows is not known beforehand.
+            warm = warm.max(spent / TIMED_WARM_UP);
         }
         let warm = warm.min(1.0);
         let along = match self.total {
@@ -154,12 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn warm_up_never_outlasts_half_the_training() {
+    fn warm_up_never_outlasts_half_the_updates_or_a_tenth_of_the_time() {
         let s = schedule(Decay::Linear, Some(6));
+        assert!((s.learning_rate(1, 0.0) - 0.2 / 3.0).abs() < 1e-12);
         assert!((s.learning_rate(2, 0.0) - 0.1).abs() < 1e-12);
         let s = schedule(Decay::Constant, None);
-        assert!((s.learning_rate(1, 0.05) - 0.02).abs() < 1e-12);
-        assert!((s.learning_rate(1, 0.25) - 0.05).abs() < 1e-12);
-        assert!((s.learning_rate(2, 0.5) - 0.1).abs() < 1e-12);
+        assert!((s.learning_rate(1, 0.01) - 0.02).abs() < 1e-12);
+        assert!((s.learning_rate(1, 0.05) - 0.05).abs() < 1e-12);
+        assert!((s.learning_rate(2, 0.1) - 0.1).abs() < 1e-12);
     }
 }
