@@ -1,12 +1,14 @@
 //! Models set side by side on the same pictures: figures, significance, curves.
 
-use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::checkpoint::WeightsMeta;
+use crate::data::{RawPicture, SplitName};
 use crate::device::Selected;
-use crate::eval;
+use crate::eval::{self, Predictions};
 use crate::metrics::{self, McNemar, MeanInterval};
 use crate::report::plot::{self, Curve};
 use crate::report::text::{self, Table};
@@ -85,22 +87,21 @@ pub fn compare(
     options: &EvaluateOptions,
     device: &Selected,
 ) -> Result<Comparison, RunError> {
-    let mut answers: BTreeMap<usize, Answers> = BTreeMap::new();
+    let mut answers: Vec<Measured> = Vec::with_capacity(entries.len());
     // Every run answers for the pictures of the first: the same files, in the same order.
     let mut options = options.clone();
-    for (i, entry) in entries.iter().enumerate() {
-        let answer = run::answer(entry.dir.root(), &options, device)?;
+    for entry in entries {
+        let answer = Measured::from(run::answer(entry.dir.root(), &options, device)?);
         options.split = Some(answer.split);
-        if let Some(first) = answers.get(&0)
-            && (first.predictions.names != answer.predictions.names
-                || first.meta.classes != answer.meta.classes)
+        if let Some(first) = answers.first()
+            && !first.is_of_the_pictures_of(&answer)
         {
             return Err(RunError::DifferentPictures {
                 a: entries[0].dir.root().to_owned(),
                 b: entry.dir.root().to_owned(),
             });
         }
-        answers.insert(i, answer);
+        answers.push(answer);
     }
     let mut models: Vec<String> = Vec::new();
     for entry in entries {
@@ -120,7 +121,7 @@ pub fn compare(
         .map(|model| row(model, &of(model), entries, &answers))
         .collect();
     let correct: Vec<Vec<bool>> = answers
-        .values()
+        .iter()
         .map(|a| metrics::correct(&a.predictions.logits, &a.predictions.labels))
         .collect();
     let mut pairs = Vec::new();
@@ -139,13 +140,55 @@ pub fn compare(
             });
         }
     }
-    let first = &answers[&0];
+    let first = &answers[0];
     Ok(Comparison {
         pictures: first.predictions.labels.len(),
         split: first.split.to_string(),
         rows,
         pairs,
     })
+}
+
+/// What is kept of a run's [`Answers`]: not the pictures, which take far more memory.
+struct Measured {
+    meta: WeightsMeta,
+    predictions: Predictions,
+    split: SplitName,
+    /// Of some of the pictures' bytes, since two data sets may call other pictures by the same names.
+    fingerprint: u64,
+}
+
+impl From<Answers> for Measured {
+    fn from(answers: Answers) -> Measured {
+        const PICTURES: usize = 64;
+        let samples = answers.pictures.samples();
+        let mut hasher = DefaultHasher::new();
+        for sample in samples
+            .iter()
+            .step_by(samples.len().div_ceil(PICTURES).max(1))
+        {
+            match answers.dataset.read(sample) {
+                Ok(RawPicture::Encoded(bytes)) => bytes.hash(&mut hasher),
+                Ok(RawPicture::Pixels { data, .. }) => data.hash(&mut hasher),
+                Err(_) => {}
+            }
+        }
+        Measured {
+            meta: answers.meta,
+            predictions: answers.predictions,
+            split: answers.split,
+            fingerprint: hasher.finish(),
+        }
+    }
+}
+
+impl Measured {
+    fn is_of_the_pictures_of(&self, other: &Measured) -> bool {
+        self.fingerprint == other.fingerprint
+            && self.predictions.names == other.predictions.names
+            && self.predictions.labels == other.predictions.labels
+            && self.meta.classes == other.meta.classes
+    }
 }
 
 /// Runs of two models that belong together: those of one seed, or else the first, the second, ….
@@ -161,10 +204,10 @@ fn by_seed(entries: &[Entry], a: &[usize], b: &[usize]) -> Vec<(usize, usize)> {
     shared
 }
 
-fn row(model: &str, of: &[usize], entries: &[Entry], answers: &BTreeMap<usize, Answers>) -> Row {
+fn row(model: &str, of: &[usize], entries: &[Entry], answers: &[Measured]) -> Row {
     let reports: Vec<_> = of
         .iter()
-        .map(|i| eval::report(&answers[i].predictions, &answers[i].meta.classes))
+        .map(|&i| eval::report(&answers[i].predictions, &answers[i].meta.classes))
         .collect();
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let histories: Vec<_> = of.iter().map(|&i| run::history(&entries[i].dir)).collect();
@@ -175,7 +218,7 @@ fn row(model: &str, of: &[usize], entries: &[Entry], answers: &BTreeMap<usize, A
         // Student's interval of a few seeds knows no bounds; a share has them.
         _ => (accuracy.interval.0.max(0.0), accuracy.interval.1.min(1.0)),
     };
-    let config = &answers[&of[0]].meta.model;
+    let config = &answers[of[0]].meta.model;
     Row {
         model: model.to_owned(),
         accuracy,
@@ -195,7 +238,7 @@ fn row(model: &str, of: &[usize], entries: &[Entry], answers: &BTreeMap<usize, A
         ),
         images_per_s: mean(
             of.iter()
-                .map(|i| answers[i].predictions.images_per_s)
+                .map(|&i| answers[i].predictions.images_per_s)
                 .collect(),
         ),
         peak_memory_bytes: of

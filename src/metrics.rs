@@ -201,7 +201,7 @@ pub fn evaluate(
         top5: (k > 5).then(|| share(top5)),
         top5_interval: (k > 5).then(|| wilson(top5, n as u64)),
         loss: loss / n.max(1) as f64,
-        macro_f1: per_class.iter().map(|c| c.f1).sum::<f64>() / k.max(1) as f64,
+        macro_f1: macro_f1(&per_class, &confusion),
         ece: reliability
             .iter()
             .map(|b| share(b.count) * (b.confidence - b.accuracy).abs())
@@ -221,6 +221,17 @@ pub fn evaluate(
         confusion,
         reliability,
     }
+}
+
+/// Mean F1 of the classes that occur, as a label or as an answer: of the others nothing was measured.
+fn macro_f1(per_class: &[ClassReport], confusion: &[Vec<u64>]) -> f64 {
+    let occurring: Vec<f64> = per_class
+        .iter()
+        .enumerate()
+        .filter(|(c, class)| class.support > 0 || confusion.iter().any(|row| row[*c] > 0))
+        .map(|(_, class)| class.f1)
+        .collect();
+    occurring.iter().sum::<f64>() / occurring.len().max(1) as f64
 }
 
 fn per_class(confusion: &[Vec<u64>], classes: &[String]) -> Vec<ClassReport> {
@@ -445,6 +456,17 @@ mod tests {
         assert_eq!(r.mistakes[0].name, "p4");
         assert_eq!(r.mistakes.len(), 2);
         assert_eq!(r.most_confused.len(), 2);
+    }
+
+    #[test]
+    fn macro_f1_is_over_the_classes_that_occur() {
+        let f1 = |logits: &[f32], labels: &[usize]| {
+            evaluate(logits, labels, &names(labels.len()), &names(3)).macro_f1
+        };
+        // Nothing is, or is taken for, the third.
+        assert_eq!(f1(&[5.0, 0.0, 0.0, 0.0, 5.0, 0.0], &[0, 1]), 1.0);
+        // The second picture is taken for the third: F1 of 1, 0 and 0.
+        assert!((f1(&[5.0, 0.0, 0.0, 0.0, 0.0, 5.0], &[0, 1]) - 1.0 / 3.0).abs() < 1e-12);
     }
 
     #[test]

@@ -681,6 +681,49 @@ fn a_mixed_folder_trains_and_its_bad_files_are_named() {
     assert!(said.err.contains("text.jpg: not a picture"), "{said:#?}");
     assert!(!place.path("late/results.csv").exists(), "{said:#?}");
 
+    // What the folders leave out is said, and refused, as well.
+    place.write("given/train/notes/a.txt", "no picture");
+    fs::remove_file(place.path("given/test/cat/text.jpg")).unwrap();
+    let left_out = "train/notes/: no picture among its 1 file";
+    let said = place
+        .run(&format!("train --data given --out told {TINY}"))
+        .ok();
+    assert!(
+        said.err.contains(&format!("skipped {left_out}")),
+        "{said:#?}"
+    );
+    let said = place.run("eval told --device cpu").ok();
+    assert!(
+        said.err.contains(&format!("skipped {left_out}")),
+        "{said:#?}"
+    );
+    for line in [
+        format!("train --data given --out refused --strict {TINY}"),
+        "eval told --strict --device cpu".to_owned(),
+    ] {
+        fails(
+            &place.run(&line),
+            &format!("{left_out}; without --strict it is skipped"),
+        );
+    }
+    assert!(!place.path("refused").exists());
+    // Test pictures of which none can be read cost neither the training nor validation's figures.
+    for name in ["cat/00.png", "cat/01.png", "dog/00.png", "dog/01.png"] {
+        place.write(&format!("given/test/{name}"), "a pointer to a picture\n");
+    }
+    let said = place
+        .run(&format!("train --data given --out bare {TINY}"))
+        .ok();
+    assert!(said.err.contains("skipped test: "), "{said:#?}");
+    let metrics: serde_json::Value =
+        serde_json::from_str(&place.read("bare/metrics.json")).unwrap();
+    assert!(
+        metrics["val"]["top1"].is_number() && metrics["test"].is_null(),
+        "{metrics}"
+    );
+    let ended: serde_json::Value = serde_json::from_str(&place.read("bare/run.json")).unwrap();
+    assert!(ended["ended"].is_number(), "{ended}");
+
     // 24×11 on its side is 11×24, or no picture were this narrow and high.
     let info = place.run("data info mixed --json").ok().json();
     assert_eq!(info["unreadable"], 3);
@@ -1295,6 +1338,23 @@ fn finished_runs_are_compared() {
         ["compare.json", "compare.md", "compare.png"]
     );
     assert!(place.read("both/compare.md").contains("| resnet9 |"));
+    // Other pictures under the same names are other pictures.
+    place.pictures("others", &["cat", "dog"], 10);
+    for class in ["cat", "dog"] {
+        for i in 0..10 {
+            place.write(
+                &format!("others/{class}/{i:02}.png"),
+                png(&picture(20, 20, 90 + i)),
+            );
+        }
+    }
+    place
+        .run(&format!("train --data others --out other --model vit-w1 --image-size 8 --steps 1 -b 8 --device cpu"))
+        .ok();
+    fails(
+        &place.run("compare vit other --device cpu"),
+        "vit and other were measured on different pictures or classes: name one data set for both with --data and --split",
+    );
     let text = place.run("compare vit cnn --out both --device cpu").ok();
     assert!(
         text.out.starts_with("2 pictures of the test split\nmodel "),

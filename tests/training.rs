@@ -750,6 +750,10 @@ fn epochs_may_grow_on_resume() {
     assert_eq!(read_results(&grown.join("results.csv")).unwrap().len(), 2);
     succeeds(&mut resume(&grown, &["--epochs", "4"]));
     assert_same(&left(&grown), &left(&whole), "grown");
+    assert_eq!(
+        fails(&mut resume(&grown, &["--epochs", "-5"])),
+        "error: train.epochs is -5: expected 0 or more"
+    );
     let recipe = Recipe::load(&grown.join("recipe.toml")).unwrap();
     assert_eq!(recipe.train.epochs, Some(4));
 

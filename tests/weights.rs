@@ -391,6 +391,11 @@ fn what_ships_goes_by_its_name_wherever_weights_are_read() {
     place
         .run("train --data pets --init cifar10-vit --steps 1 --out cifar10-vit --device cpu")
         .ok();
+    // Measured was the run, with its two classes, and not what ships.
+    let metrics: serde_json::Value =
+        serde_json::from_str(&place.read("cifar10-vit/metrics.json")).unwrap();
+    let measured = metrics["test"]["confusion"].as_array().unwrap();
+    assert_eq!(measured.len(), 2, "{metrics}");
     place.write("taught.toml", "[distillation]\nteacher = \"cifar10-vit\"\n");
     let train = "train --data ten --recipe taught.toml --device cpu --out";
     place.run(&format!("{train} taught --steps 1")).ok();

@@ -74,6 +74,7 @@ pub fn run(args: EvalArgs) -> anyhow::Result<Done> {
         workers: args.workers as usize,
         precision: args.precision,
         strict: args.strict,
+        cache_mb: None,
         out: args.out,
         tta: args.tta,
     };

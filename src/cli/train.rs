@@ -310,6 +310,9 @@ impl TrainArgs {
     fn resumed(&self, dir: &RunDir) -> anyhow::Result<Recipe> {
         let mut recipe = Recipe::load(&dir.recipe())?;
         for (key, value) in self.flags() {
+            if let Value::Integer(n @ ..0) = value {
+                bail!("{key} is {n}: expected 0 or more");
+            }
             match (key, value) {
                 ("train.epochs", Value::Integer(n)) => {
                     recipe.train.epochs = usize::try_from(n).ok();

@@ -7,11 +7,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use flate2::read::DeflateDecoder;
+use tar::EntryType;
 use zip::CompressionMethod;
 
 use super::DataError;
-use super::bytes::Bytes;
-use super::files::{Files, base_name, is_hidden};
+use super::bytes::{Bytes, UNPACKED_LIMIT_GIB};
+use super::files::{Files, base_name, folder_of, is_hidden};
+use super::folder::is_picture_name;
 
 /// The name of an archive without its folder and extension, or nothing when it does not end as one.
 pub(super) fn stem(name: &str) -> Option<&str> {
@@ -39,6 +41,21 @@ pub(super) fn is_tar(bytes: &[u8]) -> bool {
     block[0] != 0 && header.cksum().is_ok_and(|stated| stated == sum)
 }
 
+/// A path without `./`, and without `..` where what is above is known.
+fn plain(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match (part, parts.last()) {
+            (".", _) => {}
+            ("..", Some(above)) if *above != ".." => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
 /// A tar archive, indexed once.
 pub(super) struct TarFiles {
     path: PathBuf,
@@ -57,6 +74,7 @@ impl TarFiles {
             )
         };
         let mut by_name: HashMap<String, Range<usize>> = HashMap::new();
+        let mut links: Vec<(String, String)> = Vec::new();
         let mut end = 0;
         let mut last = String::from("its start");
         let mut archive = tar::Archive::new(Cursor::new(&*bytes));
@@ -65,9 +83,7 @@ impl TarFiles {
             .map_err(|error| damaged(&last, &error))?
         {
             let entry = entry.map_err(|error| damaged(&last, &error))?;
-            let name = String::from_utf8_lossy(&entry.path_bytes())
-                .trim_start_matches("./")
-                .to_string();
+            let name = plain(&String::from_utf8_lossy(&entry.path_bytes()));
             let start = usize::try_from(entry.raw_file_position()).unwrap_or(usize::MAX);
             let size = usize::try_from(entry.size()).unwrap_or(usize::MAX);
             let range = start..start.saturating_add(size);
@@ -82,10 +98,51 @@ impl TarFiles {
             }
             end = range.end.next_multiple_of(512);
             last.clone_from(&name);
-            if entry.header().entry_type().is_file() && !is_hidden(&name) {
-                // An archive that was appended to holds a file twice, and the later one counts.
-                by_name.insert(name, range);
+            if is_hidden(&name) {
+                continue;
             }
+            let target = || {
+                let link = entry.link_name_bytes().unwrap_or_default();
+                String::from_utf8_lossy(&link).into_owned()
+            };
+            match entry.header().entry_type() {
+                // An archive that was appended to holds a file twice, and the later one counts.
+                EntryType::Regular | EntryType::Continuous => {
+                    by_name.insert(name, range);
+                }
+                // From the archive's root, and to a file before it.
+                EntryType::Link => links.push((name, plain(&target()))),
+                EntryType::Symlink => {
+                    let target = plain(&format!("{}{}", folder_of(&name), target()));
+                    links.push((name, target));
+                }
+                EntryType::GNUSparse => {
+                    let reason = format!("{name} is stored sparse; pack it without --sparse");
+                    return Err(DataError::corrupt(path, reason));
+                }
+                _ => {}
+            }
+        }
+        // A link may lead to a later entry, or to another link.
+        let mut waiting = usize::MAX;
+        while links.len() < waiting {
+            waiting = links.len();
+            links.retain(|(name, target)| match by_name.get(target).cloned() {
+                Some(range) => {
+                    by_name.insert(name.clone(), range);
+                    false
+                }
+                None => true,
+            });
+        }
+        // A link without an extension may be to a folder of pictures.
+        let matters =
+            |name: &str| is_picture_name(Path::new(name)) || !base_name(name).contains('.');
+        if let Some((name, target)) = links.iter().find(|(name, _)| matters(name)) {
+            let reason = format!(
+                "{name} is a link to {target}, which is no file of the archive; pack what links lead to (tar --dereference)"
+            );
+            return Err(DataError::corrupt(path, reason));
         }
         // Every tar writer ends with blocks of zeros; without them, whole files may be missing.
         if bytes.get(end..).is_none_or(<[u8]>::is_empty) {
@@ -234,6 +291,12 @@ impl Files for ZipFiles {
                 format!("{reason}; fetch the archive again"),
             )
         };
+        if entry.size > UNPACKED_LIMIT_GIB << 30 {
+            return Err(DataError::TooLarge {
+                path: self.path(index),
+                limit_gib: UNPACKED_LIMIT_GIB,
+            });
+        }
         let unpacked = if entry.deflated {
             let mut unpacked = Vec::new();
             // One byte past the stated size shows a false statement without unpacking a bomb.
@@ -262,6 +325,18 @@ impl Files for ZipFiles {
             )));
         }
         Ok(unpacked)
+    }
+
+    fn head(&self, index: usize) -> Vec<u8> {
+        let entry = &self.entries[index];
+        let packed = &self.bytes[entry.packed.clone()];
+        let mut head = Vec::new();
+        // Whoever reads the file whole reports the error.
+        let _ = match entry.deflated {
+            true => DeflateDecoder::new(packed).take(16).read_to_end(&mut head),
+            false => packed.take(16).read_to_end(&mut head),
+        };
+        head
     }
 
     fn on_disk(&self, _index: usize) -> Option<PathBuf> {
@@ -353,6 +428,65 @@ mod tests {
                 .unwrap()
                 .name,
             "pets"
+        );
+    }
+
+    #[test]
+    fn links_in_a_tar_are_the_files_they_lead_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pets.tar");
+        let write = |links: &[(EntryType, &str, &str)]| {
+            let mut builder = tar::Builder::new(fs::File::create(&path).unwrap());
+            for (name, bytes) in [("./all/1.jpg", b"one"), ("./train/dog/2.jpg", b"two")] {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(3);
+                builder.append_data(&mut header, name, &bytes[..]).unwrap();
+            }
+            for (kind, name, target) in links {
+                let mut header = tar::Header::new_gnu();
+                header.set_entry_type(*kind);
+                header.set_size(0);
+                builder.append_link(&mut header, name, target).unwrap();
+            }
+            builder.finish().unwrap();
+        };
+        write(&[
+            (EntryType::Symlink, "./train/cat/b.jpg", "a.jpg"),
+            (EntryType::Symlink, "./train/cat/a.jpg", "../../all/1.jpg"),
+            (EntryType::Link, "./test/dog/2.jpg", "./train/dog/2.jpg"),
+            (EntryType::Symlink, "./notes.md", "elsewhere"),
+        ]);
+        let dataset = Dataset::open(&path).unwrap();
+        let read = |split, index: usize| {
+            let sample = &dataset.given(split)[index];
+            let RawPicture::Encoded(bytes) = dataset.read(sample).unwrap() else {
+                panic!("an archive holds encoded pictures")
+            };
+            (
+                sample.name.clone(),
+                String::from_utf8_lossy(&bytes).into_owned(),
+            )
+        };
+        assert_eq!(
+            read(SplitName::Train, 0),
+            ("train/cat/a.jpg".into(), "one".into())
+        );
+        assert_eq!(
+            read(SplitName::Train, 1),
+            ("train/cat/b.jpg".into(), "one".into())
+        );
+        assert_eq!(
+            read(SplitName::Test, 0),
+            ("test/dog/2.jpg".into(), "two".into())
+        );
+
+        write(&[(EntryType::Symlink, "./train/cat", "/data/cats")]);
+        let error = Dataset::open(&path).unwrap_err().to_string();
+        assert!(
+            error.ends_with(
+                "pets.tar: train/cat is a link to train//data/cats, which is no file of the archive; pack what links lead to (tar --dereference)"
+            ),
+            "{error}"
         );
     }
 

@@ -12,7 +12,7 @@ use memmap2::Mmap;
 use super::DataError;
 
 /// The most that a compressed file may unpack to in memory. Past it, a folder serves the user better than swapping.
-const UNPACKED_LIMIT_GIB: u64 = 8;
+pub(super) const UNPACKED_LIMIT_GIB: u64 = 8;
 
 /// A range of a mapped file or of memory; cloning and slicing share the storage.
 #[derive(Clone)]

@@ -18,6 +18,10 @@ pub(super) const EXTENSIONS: [&str; 21] = [
     "png", "pnm", "ppm", "qoi", "tga", "tif", "tiff", "webp",
 ];
 
+/// Files that end so are pictures too, of formats that are not read: whoever decodes them says so, where they would
+/// otherwise be overlooked among those that are.
+const UNREAD: [&str; 6] = ["avif", "heic", "heif", "jp2", "jxl", "psd"];
+
 /// Whether a file's name is that of a picture, by its extension.
 pub fn is_picture_name(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
@@ -30,12 +34,12 @@ const NOT_PICTURES: [&str; 12] = [
 ];
 
 /// Whether a file is to be read as a picture: by its extension, or else by an unmistakable beginning.
-fn is_candidate(files: &dyn Files, index: usize) -> bool {
+pub(super) fn is_candidate(files: &dyn Files, index: usize) -> bool {
     let extension = match base_name(&files.names()[index]).rsplit_once('.') {
         Some((_, extension)) => extension.to_ascii_lowercase(),
         None => String::new(),
     };
-    if EXTENSIONS.contains(&extension.as_str()) {
+    if EXTENSIONS.contains(&extension.as_str()) || UNREAD.contains(&extension.as_str()) {
         return true;
     }
     if NOT_PICTURES.contains(&extension.as_str()) {
@@ -413,6 +417,23 @@ mod tests {
         assert_eq!(
             names(&dataset, SplitName::Train),
             ["a/1.jpg", "b/picture", "b/text.jpg"]
+        );
+    }
+
+    #[test]
+    fn a_picture_of_a_format_that_is_not_read_is_named() {
+        let folder = folder(&["a/1.jpg", "b/2.jpg"]);
+        fs::write(folder.path().join("a/2.HEIC"), b"\0\0\0\x18ftypheic").unwrap();
+        let dataset = Dataset::open(folder.path()).unwrap();
+        assert_eq!(
+            names(&dataset, SplitName::Train),
+            ["a/1.jpg", "a/2.HEIC", "b/2.jpg"]
+        );
+        let picture = dataset.read(&dataset.given(SplitName::Train)[1]).unwrap();
+        let error = crate::data::decode(&picture, &crate::data::DecodeLimits::default());
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "HEIC is not read here; convert it to JPEG or PNG"
         );
     }
 

@@ -4,6 +4,7 @@
 //! 0x00000801 and one.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -74,6 +75,20 @@ pub(super) fn find(names: &[String]) -> Option<Vec<Pair>> {
     pairs.sort_by_key(|pair| (pair.split, names[pair.images].len()));
     pairs.dedup_by(|a, b| plain(&names[a.images]) == plain(&names[b.images]));
     (!pairs.is_empty()).then_some(pairs)
+}
+
+/// What a file of pictures is called apart from its split: `emnist-letters` of `emnist-letters-train-images-idx3-ubyte.gz`.
+fn stem(name: &str) -> String {
+    let rest = name.split("images").next().unwrap_or_default();
+    let words = rest.split(['-', '_', '.']).filter(|word| {
+        !word.is_empty() && *word != "t10k" && SplitName::from_folder(word).is_none()
+    });
+    let stem = words.collect::<Vec<_>>().join("-");
+    if stem.is_empty() {
+        "images".into()
+    } else {
+        stem
+    }
 }
 
 /// The pictures of one file.
@@ -182,6 +197,22 @@ pub(super) fn list(files: &dyn Files, pairs: &[Pair]) -> Result<Listing, DataErr
         }
         bytes::gunzip(&files.path(index), &bytes).map(Bytes::from)
     };
+    let stems: BTreeSet<String> = pairs
+        .iter()
+        .map(|pair| stem(base_name(&files.names()[pair.images])))
+        .collect();
+    if stems.len() > 1 {
+        let stems: Vec<String> = stems.into_iter().collect();
+        let reason = format!(
+            "its IDX files are of {} data sets: {}; expected one, so move each into a folder of its own",
+            stems.len(),
+            stems.join(", ")
+        );
+        return Err(DataError::Layout {
+            path: files.root().into(),
+            reason,
+        });
+    }
     let mut read = Vec::new();
     for pair in pairs {
         let images = Images::parse(&files.path(pair.images), unpacked(pair.images)?)?;
@@ -375,6 +406,32 @@ mod tests {
         let set = folder.path().join("Fashion-MNIST");
         write_set(&set);
         assert_eq!(Dataset::open(&set).unwrap().classes, FASHION);
+    }
+
+    #[test]
+    fn two_sets_in_one_folder_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let letters = |split: &str, payload| {
+            let named = |what: &str| folder.path().join(format!("emnist-letters-{split}-{what}"));
+            fs::write(
+                named("images-idx3-ubyte"),
+                idx(IMAGES, &[2, 5, 7], &[payload; 70]),
+            )
+            .unwrap();
+            fs::write(named("labels-idx1-ubyte"), idx(LABELS, &[2], &[0, 1])).unwrap();
+        };
+        letters("train", 1);
+        letters("test", 2);
+        let dataset = Dataset::open(folder.path()).unwrap();
+        assert_eq!(dataset.given(SplitName::Test).len(), 2);
+        write_set(folder.path());
+        let error = Dataset::open(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.ends_with(
+                ": its IDX files are of 2 data sets: emnist-letters, images; expected one, so move each into a folder of its own"
+            ),
+            "{error}"
+        );
     }
 
     fn message(name: &str, bytes: &[u8]) -> String {

@@ -20,6 +20,18 @@ pub(super) fn open_folder(path: &Path) -> Result<Vec<Listing>, DataError> {
     if archives.is_empty() {
         return Ok(vec![recognise(Box::new(files), SourceKind::Folder, None)?]);
     }
+    if let Some(index) = (0..files.names().len()).find(|&index| folder::is_candidate(&files, index))
+    {
+        let reason = format!(
+            "found {} beside pictures such as {}; keep one of the two, or name the one that is meant",
+            base_name(&archives[0].0.to_string_lossy()),
+            files.names()[index],
+        );
+        return Err(DataError::Layout {
+            path: path.into(),
+            reason,
+        });
+    }
     archives
         .iter()
         .map(|(path, part)| open_file(path, *part))
@@ -240,6 +252,21 @@ mod tests {
             assert_eq!(short_name(&set.join(file)), name);
         }
         assert_eq!(short_name(&set), "my-pets");
+    }
+
+    #[test]
+    fn an_archive_named_for_a_split_beside_pictures_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("train/cat")).unwrap();
+        fs::write(folder.path().join("train/cat/1.jpg"), b"abc").unwrap();
+        fs::write(folder.path().join("test.zip"), b"PK").unwrap();
+        assert_eq!(
+            message(folder.path()),
+            format!(
+                "{}: found test.zip beside pictures such as train/cat/1.jpg; keep one of the two, or name the one that is meant",
+                folder.path().display()
+            )
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct Calibrated {
     pub temperature: f32,
     /// What came of it.
     pub calibration: Calibration,
-    /// Validation pictures that could not be read.
+    /// What the data set's layout leaves out, and validation pictures that could not be read.
     pub skipped: Vec<Skipped>,
 }
 
@@ -87,7 +87,7 @@ pub fn calibrate(
                 path,
                 temperature,
                 calibration,
-                skipped: answers.pictures.skipped().to_vec(),
+                skipped: answers.skipped(),
             },
             [answers.meta, meta],
         ));

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RunDir, RunError, load_pictures, open_data, open_weights, write_evaluation};
+use super::{
+    RunDir, RunError, find_weights, load_pictures, open_data, open_weights, write_evaluation,
+};
 use crate::checkpoint::{self, TensorFile, WeightsMeta};
 use crate::data::{
     Dataset, EvalLoader, Pictures, PicturesOptions, Sample, Skipped, SplitName, Splits,
@@ -31,6 +33,8 @@ pub struct EvaluateOptions {
     pub workers: usize,
     /// Whether an unreadable picture is an error.
     pub strict: bool,
+    /// Memory for decoded pictures in MiB; without it 4096.
+    pub cache_mb: Option<usize>,
     /// Folder for the files.
     pub out: Option<PathBuf>,
     /// Views to average beside the plain pass.
@@ -65,7 +69,7 @@ pub struct Evaluated {
     pub split: SplitName,
     /// The data set that it is of.
     pub data: String,
-    /// Pictures that could not be read.
+    /// What the data set's layout leaves out, and pictures that could not be read.
     pub skipped: Vec<Skipped>,
     /// Where the files went.
     pub folder: Option<PathBuf>,
@@ -95,6 +99,11 @@ pub struct TtaReport {
 }
 
 impl Answers {
+    /// What the data set's layout leaves out, and the pictures of the split that could not be read.
+    pub fn skipped(&self) -> Vec<Skipped> {
+        [&self.dataset.skipped, self.pictures.skipped()].concat()
+    }
+
     /// The figures with test-time augmentation, where that was asked for.
     pub fn tta(&self) -> Option<TtaReport> {
         let (augmentation, predictions) = self.augmented.as_ref()?;
@@ -141,7 +150,7 @@ pub fn evaluate(
         tta: answers.tta(),
         split: answers.split,
         data: answers.dataset.origin.clone(),
-        skipped: answers.pictures.skipped().to_vec(),
+        skipped: answers.skipped(),
         folder,
         images_per_s: answers.predictions.images_per_s,
         temperature: (
@@ -162,10 +171,13 @@ pub fn answer(
     options: &EvaluateOptions,
     device: &Selected,
 ) -> Result<Answers, RunError> {
-    let file = open_weights(weights)?;
-    let run = match weights.is_dir() {
-        true => Some(RunDir::open(weights)?),
-        false => None,
+    // A run's folder is meant where one is given, whatever ships under its name.
+    let (file, run) = match weights.is_dir() {
+        true => (
+            TensorFile::open(&find_weights(weights)?)?,
+            Some(RunDir::open(weights)?),
+        ),
+        false => (open_weights(weights)?, None),
     };
     let mut answers = answer_raw(&file, run.as_ref(), options, device)?;
     let augmented = answers.augmented.iter_mut().map(|(_, augmented)| augmented);
@@ -192,6 +204,9 @@ pub(super) fn answer_raw(
         (None, None) => None,
     };
     let dataset = open_data(path.as_deref())?;
+    if let (true, Some(first)) = (options.strict, dataset.skipped.first()) {
+        return Err(super::strictly(first).into());
+    }
     let (split, samples) = choose(&dataset, options.split, run, options.data.is_some())?;
     let samples = relabel(&dataset, &meta.classes, samples)?;
     let pictures = load_pictures(
@@ -199,7 +214,7 @@ pub(super) fn answer_raw(
         &samples,
         &meta.preprocess,
         &PicturesOptions {
-            cache_mb: 4096,
+            cache_mb: options.cache_mb.unwrap_or(4096),
             strict: options.strict,
             keep_larger: false,
         },

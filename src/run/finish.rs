@@ -6,7 +6,7 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::{Answers, EvaluateOptions, Finished, Plan, RunDir, RunError, TtaReport, answer, write};
-use crate::data::{DecodeLimits, Preprocess, SplitName, TrainLoader, decode};
+use crate::data::{DecodeLimits, Preprocess, Skipped, SplitName, TrainLoader, decode};
 use crate::device::Selected;
 use crate::eval;
 use crate::metrics::{EvalReport, softmax};
@@ -209,16 +209,29 @@ pub(super) fn finish(
             batch_size: recipe.train.batch_size,
             workers: recipe.data.workers,
             strict: recipe.data.strict,
+            cache_mb: Some(recipe.data.cache_mb),
             out: None,
             tta: None,
         };
-        let answers = answer(dir.root(), &options, device)?;
+        // The pictures of one split at a time.
+        drop(last.take());
+        let answers = match answer(dir.root(), &options, device) {
+            // The training is done, and validation measured: that no test picture can be read is said, and costs neither.
+            Err(unreadable @ RunError::Unreadable { .. }) if split == SplitName::Test => {
+                skipped.push(Skipped {
+                    name: "test".into(),
+                    reason: unreadable.to_string(),
+                });
+                continue;
+            }
+            other => other?,
+        };
         let report = eval::report(&answers.predictions, &answers.meta.classes);
         match split {
             SplitName::Val => metrics.val = Some(report.clone()),
             _ => {
                 metrics.test = Some(report.clone());
-                skipped = answers.pictures.skipped().to_vec();
+                skipped.extend_from_slice(answers.pictures.skipped());
             }
         }
         last = Some((report, answers));

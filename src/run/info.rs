@@ -125,9 +125,9 @@ impl RunInfo {
     pub fn end(&mut self, finished: &Finished) {
         self.ended = Some(now());
         self.training_s = Some(finished.outcome.progress.elapsed_s);
-        let history = &finished.outcome.progress.history;
-        let rates = history.iter().map(|r| r.images_per_s).sum::<f64>();
-        self.training_images_per_s = Some(rates / history.len().max(1) as f64);
+        let progress = &finished.outcome.progress;
+        self.training_images_per_s =
+            (progress.training_s > 0.0).then(|| progress.images as f64 / progress.training_s);
         self.pause();
         self.best_epoch = finished.outcome.progress.best.map(|b| b.epoch);
     }

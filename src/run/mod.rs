@@ -75,7 +75,7 @@ pub struct Plan {
     pub curriculum: Curriculum,
     /// The teacher, if there is one.
     pub teacher: Option<PlannedTeacher>,
-    /// Unreadable pictures met so far.
+    /// What the data set's layout leaves out, and the unreadable pictures met so far.
     pub skipped: Vec<Skipped>,
 }
 
@@ -111,6 +111,9 @@ impl Plan {
 /// [`RunError`], before anything is written.
 pub fn plan(recipe: &Recipe, listed: Option<&Path>) -> Result<Plan, RunError> {
     let dataset = open_data(recipe.data.path.as_deref())?;
+    if let (true, Some(first)) = (recipe.data.strict, dataset.skipped.first()) {
+        return Err(strictly(first).into());
+    }
     let splits = match listed {
         Some(folder) => Splits::read(folder, &dataset)?,
         None => dataset
@@ -137,6 +140,7 @@ pub fn plan(recipe: &Recipe, listed: Option<&Path>) -> Result<Plan, RunError> {
         .resolve(&model)
         .map_err(RecipeError::from)?;
     let teacher = PlannedTeacher::find(recipe, &dataset)?;
+    let skipped = dataset.skipped.clone();
     Ok(Plan {
         dataset,
         splits,
@@ -144,8 +148,16 @@ pub fn plan(recipe: &Recipe, listed: Option<&Path>) -> Result<Plan, RunError> {
         model,
         curriculum,
         teacher,
-        skipped: Vec::new(),
+        skipped,
     })
+}
+
+/// What `--strict` says of what the layout of a data set leaves out.
+pub(super) fn strictly(skipped: &Skipped) -> crate::data::DataError {
+    crate::data::DataError::Unreadable {
+        name: skipped.name.clone(),
+        reason: format!("{}; without --strict it is skipped", skipped.reason),
+    }
 }
 
 /// Sizes past this are not taken from the data unasked: a CPU would train for days.
@@ -274,12 +286,15 @@ pub fn train<'a>(
     let precision = precision(recipe, device)?;
     let mut recipe = recipe.clone();
     recipe.train.precision = precision.into();
+    let mut held = None;
     let saved = if resume {
         if !dir.state_folder().join("state.safetensors").is_file() {
             return Err(RunError::NoState {
                 path: dir.root().to_owned(),
             });
         }
+        // Before it is read: another process may be about to write a newer one.
+        held = Some(dir.lock()?);
         Some(Saved::open(&dir.state_folder())?)
     } else {
         None
@@ -294,7 +309,10 @@ pub fn train<'a>(
     // So is the hash of the teacher, whom a resume must find unchanged.
     recipe.distillation.sha256 = plan.teacher.as_ref().map(|teacher| teacher.sha256.clone());
     let recipe = &recipe;
-    let _held = dir.lock()?;
+    let _held = match held {
+        Some(held) => held,
+        None => dir.lock()?,
+    };
     dir.sweep();
     write(dir.recipe(), recipe.to_toml().as_bytes())?;
     if !resume {

@@ -518,6 +518,8 @@ impl Trainer<'_> {
             images_per_s: (batches * batch_size) as f64 / progress.epoch_s.max(1e-9),
             waiting: progress.waited_s / progress.epoch_s.max(1e-9),
         };
+        progress.images += (batches * batch_size) as u64;
+        progress.training_s += progress.epoch_s;
         progress.batch = 0;
         progress.loss_sum = 0.0;
         progress.epoch_s = 0.0;

@@ -55,6 +55,12 @@ pub enum DecodeError {
         /// Text, or the first bytes.
         found: String,
     },
+    /// A picture of a format without a decoder here.
+    #[error("{format} is not read here; convert it to JPEG or PNG")]
+    Foreign {
+        /// Its format.
+        format: &'static str,
+    },
     /// A header that asks for too much.
     #[error(
         "{width}x{height} pixels are more than the {limit_megapixels} megapixels that are decoded; make it smaller"
@@ -146,14 +152,52 @@ pub fn decode(raw: &RawPicture<'_>, limits: &DecodeLimits) -> Result<RgbImage, D
 
 /// The format of encoded bytes by their content, as it is usually written: `JPEG`, `PNG`, ….
 pub fn format_name(bytes: &[u8]) -> Option<&'static str> {
-    image::guess_format(bytes).ok().map(written)
+    guess_format(bytes).map(written)
+}
+
+fn guess_format(bytes: &[u8]) -> Option<ImageFormat> {
+    match image::guess_format(bytes) {
+        Ok(format) => Some(format),
+        Err(_) => is_tga(bytes).then_some(ImageFormat::Tga),
+    }
+}
+
+/// Formats that phones and browsers write and nothing here decodes, by the brand of ISO/IEC 23008-12.
+fn foreign(bytes: &[u8]) -> Option<&'static str> {
+    let [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] = bytes.first_chunk::<12>()? else {
+        return None;
+    };
+    match brand {
+        b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"mif1" | b"msf1" => Some("HEIC"),
+        b"avif" | b"avis" => Some("AVIF"),
+        _ => None,
+    }
+}
+
+/// Whether these bytes begin with a plausible header of TGA, which has no magic number (Truevision 1991, TGA file format
+/// 2.0): kind of colour map, kind of picture, width, height, bits a pixel.
+fn is_tga(bytes: &[u8]) -> bool {
+    let Some(head) = bytes.first_chunk::<18>() else {
+        return false;
+    };
+    let (mapped, kind, bits) = (head[1], head[2], head[16]);
+    let is_sized = (head[12] | head[13] != 0) && (head[14] | head[15] != 0);
+    let is_known = match mapped {
+        0 => matches!(kind, 2 | 3 | 10 | 11),
+        1 => matches!(kind, 1 | 9),
+        _ => false,
+    };
+    is_known && is_sized && matches!(bits, 8 | 15 | 16 | 24 | 32)
 }
 
 fn decode_file(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }
-    let format = image::guess_format(bytes).map_err(|_| DecodeError::Unrecognised {
+    if let Some(format) = foreign(bytes) {
+        return Err(DecodeError::Foreign { format });
+    }
+    let format = guess_format(bytes).ok_or_else(|| DecodeError::Unrecognised {
         found: describe(bytes),
     })?;
     // A decoder that panics on foreign bytes is a bug in that decoder, and no reason to end a training.
@@ -289,6 +333,7 @@ fn written(format: ImageFormat) -> &'static str {
         ImageFormat::Dds => "DDS",
         ImageFormat::Farbfeld => "farbfeld",
         ImageFormat::Avif => "AVIF",
+        ImageFormat::Tga => "TGA",
         _ => "picture",
     }
 }
@@ -570,6 +615,31 @@ mod tests {
             error.to_string().contains("bytes 7f 45 4c 46 02 01 01 00"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_is_read_nowhere_says_what_to_do() {
+        for (brand, format) in [(b"heic", "HEIC"), (b"mif1", "HEIC"), (b"avif", "AVIF")] {
+            let bytes = [&b"\0\0\0\x18ftyp"[..], brand, b"\0\0\0\0"].concat();
+            assert_eq!(
+                read(&bytes).unwrap_err().to_string(),
+                format!("{format} is not read here; convert it to JPEG or PNG")
+            );
+        }
+    }
+
+    #[test]
+    fn a_targa_is_known_by_its_header() {
+        let picture = photo(9, 5);
+        let mut bytes = encode(&picture.clone().into(), ImageFormat::Tga);
+        assert_eq!(format_name(&bytes), Some("TGA"));
+        assert_eq!(read(&bytes).unwrap(), picture);
+        // No such kind of picture.
+        bytes[2] = 7;
+        assert!(matches!(
+            read(&bytes),
+            Err(DecodeError::Unrecognised { .. })
+        ));
     }
 
     #[test]
