@@ -207,6 +207,23 @@ fn build(
     meta: WeightsMeta,
     device: &Device,
 ) -> Result<Checkpoint, CheckpointError> {
+    check(file, &meta)?;
+    let model = file.fill(meta.model.init_constant(device), device)?.valid();
+    Ok(Checkpoint { meta, model })
+}
+
+/// What a weights file says of itself, checked, for whoever needs no tensors yet.
+///
+/// # Errors
+///
+/// What [`TensorFile`] says of a broken file, and [`CheckpointError::Mismatch`].
+pub fn meta(file: &TensorFile) -> Result<WeightsMeta, CheckpointError> {
+    let meta = file.meta()?;
+    check(file, &meta)?;
+    Ok(meta)
+}
+
+fn check(file: &TensorFile, meta: &WeightsMeta) -> Result<(), CheckpointError> {
     meta.model
         .validate()
         .map_err(|e| file.mismatch(e.to_string()))?;
@@ -226,8 +243,13 @@ fn build(
             meta.model.num_classes()
         )));
     }
-    let model = file.fill(meta.model.init_constant(device), device)?.valid();
-    Ok(Checkpoint { meta, model })
+    if !(meta.temperature.is_finite() && meta.temperature > 0.0) {
+        return Err(file.mismatch(format!(
+            "a temperature of {}, expected one above 0",
+            meta.temperature
+        )));
+    }
+    Ok(())
 }
 
 /// Replaces what a weights file says of itself, which must still be `known`; its tensors stay as

@@ -857,8 +857,9 @@ fn an_interrupt_saves_and_says_how_to_resume() {
     assert_eq!(
         lines[lines.len() - 1],
         format!(
-            "stopped after {} updates; continue with: vitrine train --resume {}",
+            "stopped after {} updates; continue with: {} train --resume {}",
             progress.update,
+            program(),
             run.display()
         )
     );
@@ -868,6 +869,65 @@ fn an_interrupt_saves_and_says_how_to_resume() {
     let rows = read_results(&run.join("results.csv")).unwrap();
     assert_eq!(rows.len(), epochs);
     assert!(rows.iter().enumerate().all(|(n, row)| row.epoch == n + 1));
+}
+
+/// How a training that cargo started says to start it again.
+#[cfg(unix)]
+fn program() -> String {
+    let path = Path::new(env!("CARGO_BIN_EXE_vitrine"));
+    let here = std::env::current_dir().unwrap();
+    let shown = path.strip_prefix(here).unwrap_or(path);
+    match std::env::var_os("CARGO") {
+        Some(_) => shown.display().to_string(),
+        None => "vitrine".to_owned(),
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn nohup_keeps_a_training_alive() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let (run, log) = (folder.path().join("run"), folder.path().join("log"));
+    let long = command(&data, &run, &["--epochs", "30"]);
+    let mut kept = Command::new("nohup");
+    kept.arg(long.get_program()).args(long.get_args());
+    let mut child = start(&mut kept, &log, |text| text.contains("epoch 1/"));
+    let hung_up = Command::new("kill")
+        .args(["-HUP", &child.id().to_string()])
+        .status();
+    assert!(hung_up.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(read_results(&run.join("results.csv")).unwrap().len(), 30);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_comparison_that_is_told_to_stop_stops_its_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let (out, log) = (folder.path().join("both"), folder.path().join("log"));
+    let mut compare = Command::new(env!("CARGO_BIN_EXE_vitrine"));
+    compare.args([
+        "compare",
+        "--models",
+        "vit-micro,resnet9",
+        "--device",
+        "cpu",
+    ]);
+    compare
+        .args(["--budget", "epochs=100000", "--data"])
+        .arg(&data);
+    compare.arg("--out").arg(&out);
+    let mut child = start(&mut compare, &log, |text| text.contains("epoch 2/"));
+    let told = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(told.unwrap().success());
+    let said = || fs::read_to_string(&log).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{}", said());
+    assert!(said().contains("stopped after "), "{}", said());
+    let run = out.join("vit-micro-seed0");
+    all_whole(&run);
+    assert!(progress(&run).epoch >= 2);
 }
 
 #[cfg(unix)]

@@ -228,6 +228,7 @@ fn weights_that_cannot_be_a_start_are_refused() {
         ("--init run --image-size 24 --patch-size 8", format!("recipe: model.patch_size is 8, and the weights run have 4: {end}")),
         ("--set distillation.guidance=1", "recipe: [distillation] has settings and no teacher: name one with --teacher, or leave them out".to_owned()),
         ("--init run --set init.layer_decay=1.5", "init.layer_decay is 1.5: expected more than 0, at most 1".to_owned()),
+        ("--init run --freeze backbone --teacher run --set distillation.through=token", "recipe: init.freeze is backbone, and the weights run/weights/best.safetensors have no distillation token: a new one would stay random; set distillation.through=pooled, or freeze nothing".to_owned()),
         ("--init run --freeze half", "recipe: \"half\" is nothing to freeze: expected \"none\", \"backbone\" or a number of blocks in `init`".to_owned()),
     ] {
         fails(&place.run(&format!("train --data pets --out new --device cpu {flags}")), &message);

@@ -77,7 +77,8 @@ impl TensorFile {
                 let positions = path.ends_with("position_embedding");
                 match (positions, &meta.model, config) {
                     (true, ModelConfig::Vit(old), ModelConfig::Vit(new))
-                        if view.shape().last() == shape.last() =>
+                        if view.shape().last() == shape.last()
+                            && values.len() >= old.grid() * old.grid() * new.embed_dim =>
                     {
                         values = positions_for(&values, old.grid(), new.grid(), new.embed_dim);
                     }
@@ -106,10 +107,10 @@ impl TensorFile {
     }
 }
 
-/// Learned positions for another grid; what comes before the patches' stays.
+/// Learned positions for another grid, at least `old`²; what comes before the patches' stays.
 fn positions_for(values: &[f32], old: usize, new: usize, width: usize) -> Vec<f32> {
     let patches = old * old * width;
-    let (first, grid) = values.split_at(values.len().saturating_sub(patches));
+    let (first, grid) = values.split_at(values.len() - patches);
     let mut positions = first.to_vec();
     positions.extend(bicubic::resample(grid, old, new, width));
     positions

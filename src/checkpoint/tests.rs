@@ -221,6 +221,25 @@ fn changed_metadata_is_noticed() {
 }
 
 #[test]
+fn a_temperature_that_would_turn_the_answers_round_is_refused() {
+    let (_folder, path, model) = saved();
+    for temperature in [-1.0, 0.0] {
+        let meta = WeightsMeta {
+            temperature,
+            ..meta()
+        };
+        save_weights(&path, &model, &meta).unwrap();
+        let said = message(&path);
+        assert!(
+            said.contains(&format!(
+                "a temperature of {temperature}, expected one above 0"
+            )),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn a_change_that_leaves_nothing_to_load_is_called_a_change() {
     let (_folder, path, _) = saved();
     let mut bytes = fs::read(&path).unwrap();

@@ -240,7 +240,8 @@ fn threshold(classifier: &Classifier, rate: f64, weights: &Path) -> anyhow::Resu
             "--abstain needs calibrated weights, and {weights} is not: run `vitrine calibrate {weights}` first"
         );
     };
-    let percent = 100.0 * rate;
+    // 0.07 × 100 is 7.000000000000001.
+    let percent = (1e10 * rate).round() / 1e8;
     let pictures = calibration.pictures;
     let Some(row) = calibration.threshold(rate) else {
         bail!(

@@ -160,6 +160,9 @@ fn show_info(source: &Source) -> anyhow::Result<Done> {
             report.unreadable
         ))?;
     }
+    for left in &report.skipped {
+        say(&format!("left out: {}: {}", left.name, left.reason))?;
+    }
     Ok(Done::Success)
 }
 

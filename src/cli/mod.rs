@@ -7,13 +7,13 @@ mod data;
 mod devices;
 mod eval;
 mod export;
+mod interrupt;
 mod plot;
 mod progress;
 mod train;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 
@@ -147,21 +147,18 @@ fn one_meaning(weights: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A path as a shell reads it back.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/\\._-+:@%,=~".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 /// Whether progress may redraw its line.
 fn interactive() -> bool {
     io::stderr().is_terminal()
-}
-
-/// Set by the first Ctrl-C.
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Makes the first Ctrl-C ask for a stop and the second one exit at once.
-fn on_interrupt(message: &'static str) -> anyhow::Result<&'static AtomicBool> {
-    ctrlc::set_handler(move || {
-        if STOP.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-        note(message);
-    })?;
-    Ok(&STOP)
 }

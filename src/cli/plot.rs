@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Done, say};
+use super::{Done, note, say};
 use crate::compare::{self, Entry};
 use crate::device::{self, DeviceChoice};
 use crate::run::{self, RunDir};
 
 /// Redraw the plots of runs.
 ///
-/// Draws the plots of each run again, save `train_batch`; `predictions` needs its data for that.
+/// Draws the plots of each run again, save `train_batch`; `predictions` needs its data for that, and is left out where they are gone.
 /// Several runs also get one plot together.
 #[derive(Debug, Args)]
 pub struct PlotArgs {
@@ -46,8 +46,14 @@ pub fn run(args: PlotArgs) -> anyhow::Result<Done> {
     // Only the prediction grid asks the model again.
     let device = device::select(DeviceChoice::Auto)?;
     let mut written = Vec::new();
+    let mut done = Done::Success;
     for dir in &dirs {
-        written.extend(run::redraw(dir, extension, &device)?);
+        let redrawn = run::redraw(dir, extension, &device)?;
+        written.extend(redrawn.written);
+        if let Some(why) = redrawn.without_predictions {
+            note(&format!("{}: no predictions: {why}", dir.root().display()));
+            done = Done::Partly;
+        }
     }
     if dirs.len() > 1 {
         let path = args.together.with_extension(extension);
@@ -65,5 +71,5 @@ pub fn run(args: PlotArgs) -> anyhow::Result<Done> {
     for path in written {
         say(&path.display().to_string())?;
     }
-    Ok(Done::Success)
+    Ok(done)
 }

@@ -1,15 +1,16 @@
 //! `vitrine train`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use toml::Value;
 
+use super::interrupt::on_interrupt;
 use super::progress::Progress;
-use super::{Done, note, on_interrupt, one_meaning, say};
+use super::{Done, note, one_meaning, quoted, say};
 use crate::device::{self, DeviceChoice, Selected};
 use crate::metrics::EvalReport;
 use crate::ops::PrecisionChoice;
@@ -439,9 +440,10 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
     progress.warn(&finished.skipped);
     if finished.outcome.ending == Ending::Interrupted {
         note(&format!(
-            "stopped after {} updates; continue with: vitrine train --resume {}",
+            "stopped after {} updates; continue with: {} train --resume {}",
             text::count(finished.outcome.progress.update),
-            dir.root().display()
+            program(),
+            quoted(dir.root())
         ));
         return Ok(Done::Interrupted);
     }
@@ -505,16 +507,24 @@ fn summary(dir: &RunDir, finished: &Finished) -> String {
     out += &format!("plots:    {root}/results.png, confusion_matrix.png, predictions.png\n");
     out += &format!("weights:  {root}/weights/best.safetensors\n");
     let example = finished.example.as_deref().unwrap_or("PICTURE");
-    out + &format!("classify: {} classify {root} {example}\n", program())
+    out + &format!(
+        "classify: {} classify {} {}\n",
+        program(),
+        quoted(dir.root()),
+        quoted(Path::new(example))
+    )
 }
 
-/// How the user can start us again: a newcomer has no `vitrine` on the path, only cargo.
-fn program() -> &'static str {
-    if std::env::var_os("CARGO").is_some() {
-        "cargo run --release --"
-    } else {
-        "vitrine"
-    }
+/// How the user can start us again: a newcomer has no `vitrine` on the path, and `cargo run` would build another one
+/// where features were given.
+fn program() -> String {
+    let by_cargo = std::env::var_os("CARGO").and_then(|_| std::env::current_exe().ok());
+    let Some(path) = by_cargo else {
+        return "vitrine".to_owned();
+    };
+    let here = std::env::current_dir().ok();
+    let shown = here.and_then(|here| Some(path.strip_prefix(here).ok()?.to_owned()));
+    quoted(&shown.unwrap_or(path))
 }
 
 fn summary_json(dir: &RunDir, finished: &Finished) -> serde_json::Value {
@@ -567,9 +577,11 @@ fn dry_run(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Done> {
     };
     let step_flops =
         (plan.training_flops(work) * (batch * recipe.train.accumulate) as f64).round() as u64;
-    let pixels = (plan.preprocess.image_size * plan.preprocess.image_size * 3) as u64;
-    let pictures = (plan.splits.train.len() + plan.splits.val.len()) as u64 * pixels;
-    let cached = pictures.min(recipe.data.cache_mb as u64 * 1024 * 1024);
+    let most = recipe.data.cache_mb as u64 * 1024 * 1024;
+    let cached = run::kept_bytes(recipe, &plan)
+        .map(|bytes| bytes.min(most))
+        .iter()
+        .sum::<u64>();
     if args.json {
         say(&serde_json::json!({
             "recipe": recipe,

@@ -92,7 +92,15 @@ impl Preprocess {
         let (width, height) = picture.dimensions();
         match self.resize {
             _ if (width, height) == (size, size) => picture.clone(),
-            Resize::Squash => imageops::resize(picture, size, size, FilterType::Triangle),
+            Resize::Squash => {
+                let all = (0, 0, width, height);
+                // The filter makes every column of the new height first: of a long strip, far more than the picture.
+                if u64::from(width) * u64::from(size) > LARGEST_STEP {
+                    let narrow = resample(picture, all, (size, height));
+                    return resample(&narrow, (0, 0, size, height), (size, size));
+                }
+                resample(picture, all, (size, size))
+            }
             Resize::Crop => {
                 let side = width.min(height);
                 let (x, y) = ((width - side) / 2, (height - side) / 2);
@@ -155,6 +163,9 @@ impl Preprocess {
     }
 }
 
+/// Pixels in f32 that a resize may make on its way: 1 GiB.
+const LARGEST_STEP: u64 = 1 << 26;
+
 /// Resamples the box `(x, y, width, height)` of a picture to `(width, height)`, by triangle filter.
 pub(super) fn resample(
     picture: &RgbImage,
@@ -183,6 +194,16 @@ mod tests {
             resize,
             mean: [0.25, 0.5, 0.75],
             std: [0.5, 0.25, 0.125],
+        }
+    }
+
+    #[test]
+    fn a_long_strip_is_squashed_in_two_steps() {
+        let strip = halves(300_000, 2);
+        let squashed = preprocess(256, Resize::Squash).resize(&strip);
+        assert_eq!(squashed.dimensions(), (256, 256));
+        for (x, colour) in [(0, [200, 0, 0]), (255, [0, 0, 200])] {
+            assert_eq!(squashed.get_pixel(x, 128).0, colour);
         }
     }
 

@@ -132,6 +132,18 @@ impl ModelConfig {
         patch_size: Option<usize>,
         num_classes: usize,
     ) -> Result<Self, ModelError> {
+        let config = Self::unchecked_preset(name, image_size, patch_size, num_classes)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// [`ModelConfig::preset`] before validation, for whoever changes it first.
+    pub(crate) fn unchecked_preset(
+        name: &str,
+        image_size: usize,
+        patch_size: Option<usize>,
+        num_classes: usize,
+    ) -> Result<Self, ModelError> {
         let preset = presets()
             .iter()
             .find(|preset| preset.name == name)
@@ -189,7 +201,6 @@ impl ModelConfig {
                 return Err(ModelError::NoPatches { name: name.into() });
             }
         };
-        config.validate()?;
         Ok(config)
     }
 

@@ -6,7 +6,7 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::{Answers, EvaluateOptions, Finished, Plan, RunDir, RunError, TtaReport, answer, write};
-use crate::data::{DecodeLimits, Preprocess, Skipped, SplitName, TrainLoader, decode};
+use crate::data::{DecodeLimits, Preprocess, Skipped, SplitName, Targets, TrainLoader, decode};
 use crate::device::Selected;
 use crate::eval;
 use crate::metrics::{EvalReport, softmax};
@@ -39,14 +39,11 @@ pub(super) fn write_train_batch(
     let cells: Vec<Cell> = batch
         .images
         .chunks(3 * side * side)
-        .zip(&batch.indices)
         .take(30)
-        .map(|(values, &index)| Cell {
+        .enumerate()
+        .map(|(i, values)| Cell {
             picture: denormalise(values, side, &plan.preprocess),
-            caption: [
-                classes[loader.pictures().labels()[index]].clone(),
-                String::new(),
-            ],
+            caption: caption(&batch.targets, i, classes),
             mark: Mark::Plain,
         })
         .collect();
@@ -56,6 +53,21 @@ pub(super) fn write_train_batch(
         &dir.file("train_batch.png"),
     )?;
     Ok(())
+}
+
+/// What the `i`th picture of a batch counts as: its class, or the two that were mixed.
+fn caption(targets: &Targets, i: usize, classes: &[String]) -> [String; 2] {
+    match targets {
+        Targets::Mixed { a, b, lambda } if a[i] != b[i] && lambda[i] < 1.0 => {
+            let share = |class: usize, share: f32| {
+                format!("{} {}", classes[class], text::percent(f64::from(share)))
+            };
+            [share(a[i], lambda[i]), share(b[i], 1.0 - lambda[i])]
+        }
+        Targets::Hard(labels) | Targets::Mixed { a: labels, .. } => {
+            [classes[labels[i]].clone(), String::new()]
+        }
+    }
 }
 
 fn denormalise(values: &[f32], side: usize, preprocess: &Preprocess) -> RgbImage {
@@ -277,12 +289,25 @@ pub fn history(dir: &RunDir) -> Vec<EpochRecord> {
     csv::read_results(&dir.file("results.csv")).unwrap_or_default()
 }
 
-/// Redraws everything that a run's files allow; returns what was written.
+/// What [`redraw`] wrote, and why it could not ask the model again, which `predictions` needs.
+#[derive(Debug)]
+pub struct Redrawn {
+    /// The plots.
+    pub written: Vec<PathBuf>,
+    /// Why `predictions` is not among them.
+    pub without_predictions: Option<RunError>,
+}
+
+/// Redraws everything that a run's files allow, and its data, where they still are.
 ///
 /// # Errors
 ///
 /// [`RunError`], which names the file.
-pub fn redraw(dir: &RunDir, extension: &str, device: &Selected) -> Result<Vec<PathBuf>, RunError> {
+pub fn redraw(dir: &RunDir, extension: &str, device: &Selected) -> Result<Redrawn, RunError> {
+    let whole = |written| Redrawn {
+        written,
+        without_predictions: None,
+    };
     let at = |stem: &str| dir.file(&format!("{stem}.{extension}"));
     let mut written = vec![at("results")];
     plot::results(
@@ -291,7 +316,7 @@ pub fn redraw(dir: &RunDir, extension: &str, device: &Selected) -> Result<Vec<Pa
     )?;
     let path = dir.file("metrics.json");
     if !path.is_file() {
-        return Ok(written);
+        return Ok(whole(written));
     }
     let broken = |reason: String| RunError::Broken {
         path: path.clone(),
@@ -302,7 +327,7 @@ pub fn redraw(dir: &RunDir, extension: &str, device: &Selected) -> Result<Vec<Pa
     let (split, report) = match (metrics.test, metrics.val) {
         (Some(test), _) => (SplitName::Test, test),
         (None, Some(val)) => (SplitName::Val, val),
-        (None, None) => return Ok(written),
+        (None, None) => return Ok(whole(written)),
     };
     draw_report(dir.root(), &report, extension)?;
     written.extend(["confusion_matrix", "reliability", "per_class"].map(at));
@@ -312,10 +337,18 @@ pub fn redraw(dir: &RunDir, extension: &str, device: &Selected) -> Result<Vec<Pa
         batch_size: 128,
         ..EvaluateOptions::default()
     };
-    let answers = answer(dir.root(), &options, device)?;
+    let answers = match answer(dir.root(), &options, device) {
+        Ok(answers) => answers,
+        Err(why) => {
+            return Ok(Redrawn {
+                written,
+                without_predictions: Some(why),
+            });
+        }
+    };
     draw_predictions(dir.root(), &report, &answers, extension)?;
     written.push(at("predictions"));
-    Ok(written)
+    Ok(whole(written))
 }
 
 /// One line about a report, for humans.

@@ -3,9 +3,10 @@
 use burn::tensor::Device;
 
 use super::{Plan, RunError, open_weights};
-use crate::checkpoint::WeightsMeta;
+use crate::checkpoint;
+use crate::model::ModelConfig;
 use crate::recipe::{Layers, Recipe, RecipeError};
-use crate::train::Start;
+use crate::train::{Freeze, Start};
 
 /// Resolves a recipe whose architecture and preprocessing are, unless stated, those of the weights
 /// that it starts from, if it does. Its paths hold from wherever the run is continued.
@@ -17,7 +18,7 @@ pub fn resolve(layers: &Layers) -> Result<Recipe, RunError> {
     let mut recipe = match layers.init_weights()? {
         None => layers.resolve()?,
         Some(path) => {
-            let meta: WeightsMeta = open_weights(&path)?.meta()?;
+            let meta = checkpoint::meta(&open_weights(&path)?)?;
             layers.resolve_from(Some((&path, &meta)))?
         }
     };
@@ -36,6 +37,21 @@ pub fn check(recipe: &Recipe, plan: &Plan, device: &Device) -> Result<(), RunErr
         return Ok(());
     };
     start.check(&plan.model, &plan.dataset.classes, device)?;
+    let has_token =
+        |model: &ModelConfig| matches!(model, ModelConfig::Vit(vit) if vit.distillation_token);
+    if recipe.init.finetune.freeze != Freeze::None
+        && has_token(&plan.model)
+        && !has_token(&start.meta.model)
+    {
+        return Err(RecipeError::Value {
+            reason: format!(
+                "init.freeze is {}, and the weights {} have no distillation token: a new one would stay random; set distillation.through=pooled, or freeze nothing",
+                recipe.init.finetune.freeze,
+                start.file.path().display()
+            ),
+        }
+        .into());
+    }
     let undrawn = plan.model.init_constant(device);
     match recipe.init.finetune.too_many(&undrawn) {
         None => Ok(()),
@@ -54,7 +70,7 @@ pub(super) fn open(recipe: &mut Recipe) -> Result<Option<Start>, RunError> {
         return Ok(None);
     };
     let file = open_weights(path)?;
-    let meta = file.meta()?;
+    let meta = checkpoint::meta(&file)?;
     let found = file.sha256();
     match &recipe.init.sha256 {
         Some(expected) if *expected != found => Err(RunError::OtherStart {

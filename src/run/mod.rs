@@ -35,7 +35,7 @@ pub use dir::{RunDir, find_weights, next_free, open_weights};
 pub use error::RunError;
 pub use evaluate::{Answers, EvaluateOptions, Evaluated, TtaReport, answer, evaluate};
 pub use export::{Exported, PICTURES as EXPORT_PICTURES, export};
-pub use finish::{accuracy_line, history, redraw, write_evaluation};
+pub use finish::{Redrawn, accuracy_line, history, redraw, write_evaluation};
 pub use info::{COMMIT, RunInfo, recorded};
 pub use init::{check as check_init, resolve};
 pub use teacher::{PlannedTeacher, TeacherInfo};
@@ -158,6 +158,30 @@ pub(super) fn strictly(skipped: &Skipped) -> crate::data::DataError {
         name: skipped.name.clone(),
         reason: format!("{}; without --strict it is skipped", skipped.reason),
     }
+}
+
+/// About how many bytes decoded pictures take, those of train and those of val, judged by a few of them.
+pub fn kept_bytes(recipe: &Recipe, plan: &Plan) -> [u64; 2] {
+    const LOOKED_AT: usize = 16;
+    let fixed = (3 * plan.preprocess.image_size * plan.preprocess.image_size) as u64;
+    let train = &plan.splits.train;
+    let mut sizes = Vec::new();
+    if recipe.augment.random_resized_crop.is_some() {
+        for sample in train.iter().step_by(train.len().div_ceil(LOOKED_AT).max(1)) {
+            let raw = plan.dataset.read(sample).ok();
+            let picture = raw.and_then(|raw| decode(&raw, &DecodeLimits::default()).ok());
+            sizes
+                .extend(picture.map(|p| plan.preprocess.shrink_for_crops(p).as_raw().len() as u64));
+        }
+    }
+    let mean = match sizes.len() as u64 {
+        0 => fixed,
+        n => sizes.iter().sum::<u64>() / n,
+    };
+    [
+        train.len() as u64 * mean,
+        plan.splits.val.len() as u64 * fixed,
+    ]
 }
 
 /// Sizes past this are not taken from the data unasked: a CPU would train for days.

@@ -47,7 +47,7 @@ impl PlannedTeacher {
         };
         let file = open_weights(path)?;
         let weights = file.path().to_owned();
-        let meta: WeightsMeta = file.meta()?;
+        let meta = checkpoint::meta(&file)?;
         let sha256 = file.sha256();
         if let Some(expected) = &recipe.distillation.sha256
             && *expected != sha256

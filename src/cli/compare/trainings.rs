@@ -7,7 +7,8 @@ use anyhow::{Context, bail};
 use toml::Value;
 
 use super::{CompareArgs, difference};
-use crate::cli::{note, on_interrupt};
+use crate::cli::interrupt::{self, on_interrupt};
+use crate::cli::note;
 use crate::compare::Entry;
 use crate::ops::PrecisionChoice;
 use crate::recipe::{Layers, Recipe, parse_duration};
@@ -48,7 +49,8 @@ pub(super) fn train_all(
     for (seed, training, out) in runs {
         let model = &training.model;
         note(&format!("— {model}, seed {seed}: {}", out.display()));
-        let status = child(args, training, seed, &out, threads, precision.as_deref())?.status()?;
+        let mut child = child(args, training, seed, &out, threads, precision.as_deref())?;
+        let status = interrupt::wait(&mut child, stop)?;
         if stop.load(std::sync::atomic::Ordering::Relaxed) || status.code() == Some(130) {
             note(&format!(
                 "continue with the same command and --out {}",

@@ -241,11 +241,11 @@ fn exp(x: f32) -> f32 {
 
 /// 1/x for x from 1 to 10³⁰, to the last place or two.
 ///
-/// A division takes as long as all the rest of a GELU; this is a guess from the exponent's bits and
+/// A NaN, whose bits are past the constant, stays one. A division takes as long as all the rest of a GELU; this is a guess from the exponent's bits and
 /// three steps of Newton's, which each square the error.
 #[inline(always)]
 fn reciprocal(x: f32) -> f32 {
-    let mut y = f32::from_bits(0x7EF3_11C7 - x.to_bits());
+    let mut y = f32::from_bits(0x7EF3_11C7_u32.wrapping_sub(x.to_bits()));
     for _ in 0..3 {
         y *= (-x).mul_add(y, 2.0);
     }
