@@ -34,7 +34,7 @@ pub(super) fn write_train_batch(
     let Some(batch) = loader.epoch_seen(0, 0, first_view).next().transpose()? else {
         return Ok(());
     };
-    let classes = &plan.dataset.classes;
+    let classes = plot::class_names(&plan.dataset.classes, "png");
     let side = batch.image_size;
     let cells: Vec<Cell> = batch
         .images
@@ -43,7 +43,7 @@ pub(super) fn write_train_batch(
         .enumerate()
         .map(|(i, values)| Cell {
             picture: denormalise(values, side, &plan.preprocess),
-            caption: caption(&batch.targets, i, classes),
+            caption: caption(&batch.targets, i, &classes),
             mark: Mark::Plain,
         })
         .collect();
@@ -128,9 +128,18 @@ fn write_metrics(path: &Path, metrics: &Metrics) -> Result<(), RunError> {
 
 fn draw_report(folder: &Path, report: &EvalReport, extension: &str) -> Result<(), RunError> {
     let at = |stem: &str| folder.join(format!("{stem}.{extension}"));
-    plot::confusion_matrix(report, &at("confusion_matrix"))?;
-    plot::reliability(report, &at("reliability"))?;
-    plot::per_class(report, &at("per_class"))?;
+    let mut shown = report.clone();
+    let classes: Vec<String> = report.per_class.iter().map(|c| c.label.clone()).collect();
+    for (class, name) in shown
+        .per_class
+        .iter_mut()
+        .zip(plot::class_names(&classes, extension))
+    {
+        class.label = name;
+    }
+    plot::confusion_matrix(&shown, &at("confusion_matrix"))?;
+    plot::reliability(&shown, &at("reliability"))?;
+    plot::per_class(&shown, &at("per_class"))?;
     Ok(())
 }
 
@@ -157,7 +166,7 @@ fn draw_predictions(
                 .position(|name| *name == mistake.name),
         );
     }
-    let classes = &answers.meta.classes;
+    let classes = plot::class_names(&answers.meta.classes, extension);
     let mut cells = Vec::new();
     for index in chosen {
         let row = &predictions.logits[index * classes.len()..][..classes.len()];

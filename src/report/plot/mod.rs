@@ -9,6 +9,7 @@ mod panel;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use ab_glyph::Font;
 use image::{ImageError, RgbImage, imageops};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -78,13 +79,35 @@ fn bold(size: u32) -> TextStyle<'static> {
     FontDesc::new(FontFamily::SansSerif, f64::from(size), FontStyle::Bold).color(&INK)
 }
 
+const REGULAR: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Regular.ttf");
+const BOLD: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Bold.ttf");
+
+/// Classes as a plot of this format names them. An SVG's reader has fonts for every script; ours for PNG has Latin,
+/// Greek and Cyrillic letters, and a name it lacks a letter of, which would be a row of boxes, becomes `class 3`.
+pub fn class_names(classes: &[String], extension: &str) -> Vec<String> {
+    let font = match extension {
+        "png" => ab_glyph::FontRef::try_from_slice(REGULAR).ok(),
+        _ => None,
+    };
+    let is_drawn = |name: &str| {
+        let has = |font: &ab_glyph::FontRef<'_>| {
+            name.chars()
+                .all(|letter| letter.is_whitespace() || font.glyph_id(letter).0 != 0)
+        };
+        font.as_ref().is_none_or(has)
+    };
+    let named = |(class, name): (usize, &String)| match is_drawn(name) {
+        true => name.clone(),
+        false => format!("class {class}"),
+    };
+    classes.iter().enumerate().map(named).collect()
+}
+
 fn register() -> Result<(), String> {
     static DONE: OnceLock<Result<(), String>> = OnceLock::new();
     DONE.get_or_init(|| {
-        let regular = include_bytes!("../../../assets/fonts/OpenSans-Regular.ttf");
-        let bold = include_bytes!("../../../assets/fonts/OpenSans-Bold.ttf");
-        register_font(FONT, FontStyle::Normal, regular).map_err(|_| "the font is damaged")?;
-        register_font(FONT, FontStyle::Bold, bold).map_err(|_| "the font is damaged")?;
+        register_font(FONT, FontStyle::Normal, REGULAR).map_err(|_| "the font is damaged")?;
+        register_font(FONT, FontStyle::Bold, BOLD).map_err(|_| "the font is damaged")?;
         Ok(())
     })
     .clone()
@@ -247,6 +270,16 @@ mod tests {
         assert!(picture.pixels().any(|p| p.0 != [255; 3]), "an empty sheet");
         let text = std::fs::read_to_string(&svg).unwrap();
         assert!(text.starts_with("<svg") && text.ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn a_class_that_the_font_cannot_name_goes_by_its_number() {
+        let classes = ["chat noir", "猫", "Σκύλος", "dog 🐕", "Ёж"].map(str::to_owned);
+        assert_eq!(
+            class_names(&classes, "png"),
+            ["chat noir", "class 1", "Σκύλος", "class 3", "Ёж"]
+        );
+        assert_eq!(class_names(&classes, "svg"), classes);
     }
 
     #[test]
