@@ -1349,7 +1349,7 @@ fn finished_runs_are_compared() {
         }
     }
     place
-        .run(&format!("train --data others --out other --model vit-w1 --image-size 8 --steps 1 -b 8 --device cpu"))
+        .run("train --data others --out other --model vit-w1 --image-size 8 --steps 1 -b 8 --device cpu")
         .ok();
     fails(
         &place.run("compare vit other --device cpu"),
