@@ -739,6 +739,37 @@ fn the_same_command_gives_the_same_bits() {
 }
 
 #[test]
+fn the_memory_of_pictures_is_that_of_what_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    for class in ["ant", "bee"] {
+        fs::create_dir_all(folder.path().join(class)).unwrap();
+        for n in 0..20 {
+            let path = folder.path().join(format!("{class}/{n:02}.png"));
+            RgbImage::new(64, 48).save(path).unwrap();
+        }
+    }
+    let kept = |set: &[&str]| {
+        let path = format!("data.path={}", folder.path().display());
+        let set = [&[&*path, "preprocess.image_size=16"], set].concat();
+        let recipe = Layers {
+            recipe: None,
+            set: set.iter().map(|s| (*s).to_owned()).collect(),
+            flags: Vec::new(),
+        };
+        let recipe = recipe.resolve().unwrap();
+        run::kept_bytes(&recipe, &run::plan(&recipe, None).unwrap())
+    };
+    // A fifth is held out, half of it for validation.
+    assert_eq!(kept(&[]), [32 * 3 * 16 * 16, 4 * 3 * 16 * 16]);
+    // Random crops keep a shorter side of twice the size: 43x32.
+    let crops = [
+        "augment.random_resized_crop=[0.35, 1.0]",
+        "augment.crop_padding=0",
+    ];
+    assert_eq!(kept(&crops), [32 * 3 * 43 * 32, 4 * 3 * 16 * 16]);
+}
+
+#[test]
 fn epochs_may_grow_on_resume() {
     let folder = tempfile::tempdir().unwrap();
     let data = pictures(folder.path());
