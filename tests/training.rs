@@ -862,9 +862,9 @@ fn start(command: &mut Command, log: &Path, ready: impl Fn(&str) -> bool) -> std
 }
 
 #[cfg(unix)]
-fn interrupt(child: &std::process::Child) {
+fn signal(child: &std::process::Child, name: &str) {
     let kill = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
+        .args([name, &child.id().to_string()])
         .status();
     assert!(kill.unwrap().success());
 }
@@ -877,7 +877,7 @@ fn an_interrupt_saves_and_says_how_to_resume() {
     let (run, log) = (folder.path().join("run"), folder.path().join("log"));
     let mut long = command(&data, &run, &["--epochs", "100000"]);
     let mut child = start(&mut long, &log, |text| text.contains("epoch 2/"));
-    interrupt(&child);
+    signal(&child, "-INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     all_whole(&run);
     let progress = progress(&run);
@@ -924,10 +924,7 @@ fn nohup_keeps_a_training_alive() {
     let mut kept = Command::new("nohup");
     kept.arg(long.get_program()).args(long.get_args());
     let mut child = start(&mut kept, &log, |text| text.contains("epoch 1/"));
-    let hung_up = Command::new("kill")
-        .args(["-HUP", &child.id().to_string()])
-        .status();
-    assert!(hung_up.unwrap().success());
+    signal(&child, "-HUP");
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(read_results(&run.join("results.csv")).unwrap().len(), 30);
 }
@@ -951,8 +948,7 @@ fn a_comparison_that_is_told_to_stop_stops_its_training() {
         .arg(&data);
     compare.arg("--out").arg(&out);
     let mut child = start(&mut compare, &log, |text| text.contains("epoch 2/"));
-    let told = Command::new("kill").arg(child.id().to_string()).status();
-    assert!(told.unwrap().success());
+    signal(&child, "-TERM");
     let said = || fs::read_to_string(&log).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{}", said());
     assert!(said().contains("stopped after "), "{}", said());
@@ -973,13 +969,13 @@ fn a_second_interrupt_exits_at_once() {
     long.args(["--model", "vit-w1", "--epochs", "2", "--out"])
         .arg(&run);
     let mut child = start(&mut long, &log, |text| text.contains("a training image"));
-    interrupt(&child);
+    signal(&child, "-INT");
     let begin = Instant::now();
     while !fs::read_to_string(&log).unwrap().contains("stopping: ") {
         assert!(begin.elapsed() < Duration::from_secs(20), "no answer");
         std::thread::sleep(Duration::from_millis(10));
     }
-    interrupt(&child);
+    signal(&child, "-INT");
     let second = Instant::now();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(

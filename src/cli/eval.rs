@@ -48,7 +48,7 @@ pub struct EvalArgs {
     /// mirror image), or mirror-shift (both, and both moved by a pixel).
     #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
     tta: Option<Tta>,
-    /// Refuse unreadable pictures instead of skipping them.
+    /// Refuse unreadable pictures, and what the data set's layout leaves out, instead of skipping them.
     #[arg(long)]
     strict: bool,
     /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].

@@ -150,7 +150,8 @@ fn one_meaning(weights: &Path) -> anyhow::Result<()> {
 /// A path as a shell reads it back.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
-    let is_plain = |c: char| c.is_alphanumeric() || "/\\._-+:@%,=~".contains(c);
+    let is_plain =
+        |c: char| c.is_alphanumeric() || c == std::path::MAIN_SEPARATOR || "/._-+:@%,=".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         text
     } else {
@@ -161,4 +162,23 @@ fn quoted(path: &Path) -> String {
 /// Whether progress may redraw its line.
 fn interactive() -> bool {
     io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_quoted_where_a_shell_would_read_another() {
+        for (path, shown) in [
+            ("runs/pets-vit_1.2/猫.png", "runs/pets-vit_1.2/猫.png"),
+            ("my pets", "'my pets'"),
+            ("~/pets", "'~/pets'"),
+            ("a$b", "'a$b'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), shown);
+        }
+    }
 }

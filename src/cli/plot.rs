@@ -11,8 +11,8 @@ use crate::run::{self, RunDir};
 
 /// Redraw the plots of runs.
 ///
-/// Draws the plots of each run again, save `train_batch`; `predictions` needs its data for that, and is left out where they are gone.
-/// Several runs also get one plot together.
+/// Draws the plots of each run again, save `train_batch`; `predictions` needs its data for that, and is
+/// left out where they are gone. Several runs also get one plot together.
 #[derive(Debug, Args)]
 pub struct PlotArgs {
     /// Run directories.

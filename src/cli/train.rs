@@ -215,7 +215,7 @@ pub struct TrainArgs {
         allow_negative_numbers = true
     )]
     checkpoint_minutes: Option<f64>,
-    /// Refuse unreadable pictures instead of skipping them.
+    /// Refuse unreadable pictures, and what the data set's layout leaves out, instead of skipping them.
     #[arg(long, hide_short_help = true)]
     strict: bool,
     /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
