@@ -498,10 +498,10 @@ fn summary(dir: &RunDir, finished: &Finished) -> String {
         progress.best.map_or(progress.epoch, |b| b.epoch),
     );
     if let Some(val) = &finished.val {
-        out += &(run::accuracy_line("val", val) + "\n");
+        out += &(text::accuracy_line("val", val) + "\n");
     }
     if let Some(test) = &finished.test {
-        out += &(run::accuracy_line("test", test) + "\n");
+        out += &(text::accuracy_line("test", test) + "\n");
     }
     let root = dir.root().display();
     out += &format!("plots:    {root}/results.png, confusion_matrix.png, predictions.png\n");

@@ -180,6 +180,17 @@ impl Table {
     }
 }
 
+/// The figures of one split on one line: `val top-1: 84.3 % [82.6, 85.8] on 2,000 pictures, …`.
+pub fn accuracy_line(split: &str, report: &EvalReport) -> String {
+    format!(
+        "{split} top-1: {} on {} pictures, loss {:.4}, calibration error {:.3}",
+        percent_interval(report.top1, report.top1_interval),
+        count(report.n as u64),
+        report.loss,
+        report.ece,
+    )
+}
+
 /// A whole evaluation, but for the pictures that it is of.
 pub fn evaluation(report: &EvalReport) -> String {
     let mut out = format!(

@@ -359,14 +359,3 @@ pub fn redraw(dir: &RunDir, extension: &str, device: &Selected) -> Result<Redraw
     written.push(at("predictions"));
     Ok(whole(written))
 }
-
-/// One line about a report, for humans.
-pub fn accuracy_line(name: &str, report: &EvalReport) -> String {
-    format!(
-        "{name} top-1: {} on {} pictures, loss {:.4}, calibration error {:.3}",
-        text::percent_interval(report.top1, report.top1_interval),
-        text::count(report.n as u64),
-        report.loss,
-        report.ece,
-    )
-}

@@ -35,7 +35,7 @@ pub use dir::{RunDir, find_weights, next_free, open_weights};
 pub use error::RunError;
 pub use evaluate::{Answers, EvaluateOptions, Evaluated, TtaReport, answer, evaluate};
 pub use export::{Exported, PICTURES as EXPORT_PICTURES, export};
-pub use finish::{Redrawn, accuracy_line, history, redraw, write_evaluation};
+pub use finish::{Redrawn, history, redraw, write_evaluation};
 pub use info::{COMMIT, RunInfo, recorded};
 pub use init::{check as check_init, resolve};
 pub use teacher::{PlannedTeacher, TeacherInfo};
