@@ -10,10 +10,10 @@ use flate2::read::DeflateDecoder;
 use tar::EntryType;
 use zip::CompressionMethod;
 
-use super::DataError;
 use super::bytes::{Bytes, UNPACKED_LIMIT_GIB};
+use super::error::DataError;
+use super::extensions::is_picture_name;
 use super::files::{Files, base_name, folder_of, is_hidden};
-use super::folder::is_picture_name;
 
 /// The name of an archive without its folder and extension, or nothing when it does not end as one.
 pub(super) fn stem(name: &str) -> Option<&str> {
@@ -353,7 +353,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::data::{Dataset, RawPicture, SourceKind, SplitName};
+    use crate::data::listing::SourceKind;
+    use crate::data::sample::{RawPicture, SplitName};
+    use crate::data::source::Dataset;
 
     fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());

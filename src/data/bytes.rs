@@ -9,7 +9,7 @@ use std::sync::Arc;
 use flate2::read::MultiGzDecoder;
 use memmap2::Mmap;
 
-use super::DataError;
+use super::error::DataError;
 
 /// The most that a compressed file may unpack to in memory. Past it, a folder serves the user better than swapping.
 pub(super) const UNPACKED_LIMIT_GIB: u64 = 8;

@@ -7,9 +7,10 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use super::bytes::Bytes;
+use super::error::DataError;
 use super::files::{Files, base_name, folder_of};
-use super::source::{Container, Entry, Listing, SourceKind};
-use super::{DataError, RawPicture, SplitName};
+use super::listing::{Container, Entry, Listing, SourceKind};
+use super::sample::{RawPicture, SplitName};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
@@ -53,7 +54,7 @@ impl Layout {
 }
 
 /// Finds CIFAR's files by their names, in whichever folder they lie.
-pub(super) fn find(names: &[String]) -> Option<Layout> {
+pub(super) fn find_batches(names: &[String]) -> Option<Layout> {
     let is_batch =
         |name: &str| base_name(name).starts_with("data_batch_") && name.ends_with(".bin");
     let ten = names
@@ -134,7 +135,7 @@ impl Container for Cifar {
 }
 
 /// Lists the records of every file.
-pub(super) fn list(files: &dyn Files, layout: &Layout) -> Result<Listing, DataError> {
+pub(super) fn list_records(files: &dyn Files, layout: &Layout) -> Result<Listing, DataError> {
     let classes = class_names(files, layout)?;
     let label_bytes = layout.label_bytes();
     let mut batches = Vec::new();
@@ -222,7 +223,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::data::Dataset;
+    use crate::data::source::Dataset;
 
     /// Records whose planes hold the label, the label + 100 and 200.
     fn records(labels: &[u8], coarse: bool) -> Vec<u8> {

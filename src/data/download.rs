@@ -11,7 +11,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use ureq::http::{StatusCode, header};
 
-use super::DataError;
+use super::error::DataError;
 
 /// A data set that can be fetched.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +117,7 @@ const KNOWN: [Known; 4] = [
 ];
 
 /// The data sets that [`download`] knows.
-pub fn list() -> &'static [Known] {
+pub fn known_datasets() -> &'static [Known] {
     &KNOWN
 }
 
@@ -479,7 +479,7 @@ mod tests {
             sum.len() == 64 && sum.bytes().all(|byte| b"0123456789abcdef".contains(&byte))
         };
         assert!(
-            list()
+            known_datasets()
                 .iter()
                 .flat_map(|known| known.files)
                 .all(|file| is_sum(file.sha256))

@@ -5,8 +5,9 @@
 use std::path::Path;
 
 use super::bytes::gunzip;
-use super::source::Listing;
-use super::{SplitName, idx};
+use super::idx;
+use super::listing::Listing;
+use super::sample::SplitName;
 
 macro_rules! bundled {
     ($name:literal) => {
@@ -19,7 +20,7 @@ macro_rules! bundled {
 }
 
 /// Lists the bundled pictures.
-pub(super) fn list() -> Listing {
+pub(super) fn fashion_mnist_sample() -> Listing {
     let unpack =
         |packed: &[u8]| gunzip(Path::new("embedded"), packed).expect("the bundled files are sound");
     let parts = [
@@ -36,12 +37,13 @@ pub(super) fn list() -> Listing {
             unpack(bundled!("t10k-labels-idx1-ubyte.gz")),
         ),
     ];
-    idx::list_fashion(parts).expect("the bundled files are sound")
+    idx::fashion_mnist(parts).expect("the bundled files are sound")
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::data::{Dataset, SplitName};
+    use crate::data::sample::SplitName;
+    use crate::data::source::Dataset;
 
     #[test]
     fn the_sample_is_stratified() {

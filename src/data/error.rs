@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::SplitName;
-use super::folder::EXTENSIONS;
+use super::extensions::EXTENSIONS;
+use super::sample::SplitName;
 
 /// Why a data set, or one picture of it, cannot be used.
 #[derive(Debug, thiserror::Error)]

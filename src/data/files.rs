@@ -6,8 +6,8 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::DataError;
 use super::bytes::Bytes;
+use super::error::DataError;
 
 /// A folder or an archive as a list of named files. Hidden files and folders are not in it.
 pub(super) trait Files: Send + Sync {

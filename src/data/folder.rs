@@ -8,30 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::error::DataError;
+use super::extensions::{EXTENSIONS, NOT_PICTURES, UNREAD};
 use super::files::{Files, FolderFiles, base_name, folder_of};
-use super::source::{Container, Entry, Listing, SourceKind};
-use super::{DataError, RawPicture, Skipped, SplitName};
-
-/// Files that end so are pictures; what they hold is judged when they are decoded.
-pub(super) const EXTENSIONS: [&str; 21] = [
-    "bmp", "dds", "exr", "ff", "gif", "hdr", "ico", "jfif", "jpeg", "jpg", "pam", "pbm", "pgm",
-    "png", "pnm", "ppm", "qoi", "tga", "tif", "tiff", "webp",
-];
-
-/// Files that end so are pictures too, of formats that are not read: whoever decodes them says so, where they would
-/// otherwise be overlooked among those that are.
-const UNREAD: [&str; 6] = ["avif", "heic", "heif", "jp2", "jxl", "psd"];
-
-/// Whether a file's name is that of a picture, by its extension.
-pub fn is_picture_name(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
-}
-
-/// Files that end so are not looked into. Purely to spare reads: their first bytes would say the same.
-const NOT_PICTURES: [&str; 12] = [
-    "csv", "db", "htm", "html", "ini", "json", "md", "py", "txt", "xml", "yaml", "yml",
-];
+use super::listing::{Container, Entry, Listing, SourceKind};
+use super::sample::{RawPicture, Skipped, SplitName};
 
 /// Whether a file is to be read as a picture: by its extension, or else by an unmistakable beginning.
 pub(super) fn is_candidate(files: &dyn Files, index: usize) -> bool {
@@ -91,7 +72,7 @@ impl Container for ClassFolders {
 }
 
 /// Lists class folders. `part` is the split that an archive is named for; it holds where no split folder says otherwise.
-pub(super) fn list(
+pub(super) fn list_class_folders(
     files: Box<dyn Files>,
     kind: SourceKind,
     part: Option<SplitName>,
@@ -294,7 +275,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::data::Dataset;
+    use crate::data::decode::{DecodeLimits, decode};
+    use crate::data::source::Dataset;
 
     /// A folder of files, each with its own name as its bytes.
     fn folder(names: &[&str]) -> tempfile::TempDir {
@@ -430,7 +412,7 @@ mod tests {
             ["a/1.jpg", "a/2.HEIC", "b/2.jpg"]
         );
         let picture = dataset.read(&dataset.given(SplitName::Train)[1]).unwrap();
-        let error = crate::data::decode(&picture, &crate::data::DecodeLimits::default());
+        let error = decode(&picture, &DecodeLimits::default());
         assert_eq!(
             error.unwrap_err().to_string(),
             "HEIC is not read here; convert it to JPEG or PNG"

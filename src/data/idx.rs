@@ -9,9 +9,10 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::bytes::{self, Bytes};
+use super::error::DataError;
 use super::files::{Files, base_name, folder_of};
-use super::source::{Container, Entry, Listing, SourceKind};
-use super::{DataError, RawPicture, SplitName};
+use super::listing::{Container, Entry, Listing, SourceKind};
+use super::sample::{RawPicture, SplitName};
 
 const IMAGES: u32 = 0x0803;
 const LABELS: u32 = 0x0801;
@@ -43,7 +44,7 @@ pub(super) fn is_idx(bytes: &[u8]) -> bool {
 }
 
 /// Finds pairs by their usual names: `train-images-idx3-ubyte.gz` beside `train-labels-idx1-ubyte.gz`, and so on.
-pub(super) fn find(names: &[String]) -> Option<Vec<Pair>> {
+pub(super) fn find_pairs(names: &[String]) -> Option<Vec<Pair>> {
     let plain = |name: &str| name.strip_suffix(".gz").unwrap_or(name).to_string();
     let is_images =
         |name: &str| base_name(name).contains("images") && base_name(name).contains("idx3");
@@ -189,7 +190,7 @@ impl Container for Idx {
 }
 
 /// Lists the pictures of every pair.
-pub(super) fn list(files: &dyn Files, pairs: &[Pair]) -> Result<Listing, DataError> {
+pub(super) fn list_images(files: &dyn Files, pairs: &[Pair]) -> Result<Listing, DataError> {
     let unpacked = |index: usize| {
         let bytes = files.bytes(index)?;
         if !bytes::is_gzip(&bytes) {
@@ -245,7 +246,7 @@ pub(super) fn list(files: &dyn Files, pairs: &[Pair]) -> Result<Listing, DataErr
 }
 
 /// The embedded pictures: the same, from bytes that are known to be sound.
-pub(super) fn list_fashion(
+pub(super) fn fashion_mnist(
     parts: [(SplitName, &str, Vec<u8>, Vec<u8>); 2],
 ) -> Result<Listing, DataError> {
     let mut read = Vec::new();
@@ -331,7 +332,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::data::Dataset;
+    use crate::data::source::Dataset;
 
     fn idx(magic: u32, sizes: &[u32], payload: &[u8]) -> Vec<u8> {
         let mut bytes = magic.to_be_bytes().to_vec();

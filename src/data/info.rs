@@ -6,8 +6,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::decode::{DecodeLimits, decode};
+use super::sample::{RawPicture, Sample, Skipped, SplitName};
+use super::source::Dataset;
 use super::verify::{SplitCounts, counts_of};
-use super::{Dataset, RawPicture, Sample, Skipped, SplitName};
 
 /// The least, the middle and the most of something counted in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,9 +17,10 @@ use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::Value;
 
+use super::error::DataError;
 use super::files::{Files, base_name, folder_of};
-use super::source::{Container, Entry, Listing, SourceKind};
-use super::{DataError, RawPicture, Skipped, SplitName};
+use super::listing::{Container, Entry, Listing, SourceKind};
+use super::sample::{RawPicture, Skipped, SplitName};
 
 /// Row groups are kept up to this many bytes. A data set below it is read once; above it, in order, nearly so.
 const CACHE_BYTES: usize = 1 << 30;
@@ -28,7 +29,7 @@ const IMAGE_COLUMNS: [&str; 2] = ["image", "img"];
 const LABEL_COLUMNS: [&str; 3] = ["label", "labels", "fine_label"];
 
 /// Finds Parquet files; nothing when there are none. Each comes with the name its samples begin with.
-pub(super) fn find(files: &dyn Files) -> Result<Option<Vec<(PathBuf, String)>>, DataError> {
+pub(super) fn find_shards(files: &dyn Files) -> Result<Option<Vec<(PathBuf, String)>>, DataError> {
     let mut shards = Vec::new();
     for (index, name) in files
         .names()
@@ -154,7 +155,7 @@ impl Container for Parquet {
 }
 
 /// Lists the rows of every file, given as paths and the names that their samples begin with.
-pub(super) fn list(files: &[(PathBuf, String)]) -> Result<Listing, DataError> {
+pub(super) fn list_rows(files: &[(PathBuf, String)]) -> Result<Listing, DataError> {
     let mut shards = Vec::new();
     let mut rows = Vec::new();
     let mut entries = Vec::new();
@@ -445,7 +446,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::data::Dataset;
+    use crate::data::source::Dataset;
 
     const HUB: &str = r#"{"info": {"features": {"img": {"_type": "Image"}, "label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}"#;
 

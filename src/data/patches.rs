@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::DataError;
+use super::error::DataError;
 use super::pictures::Pictures;
 use super::preprocess::Preprocess;
 

@@ -9,8 +9,10 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::decode::{DecodeLimits, decode};
+use super::error::DataError;
 use super::preprocess::Preprocess;
-use super::{DataError, Dataset, Sample, Skipped};
+use super::sample::{Sample, Skipped};
+use super::source::Dataset;
 
 /// How pictures are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,8 +240,8 @@ pub(super) mod tests {
 
     use image::{DynamicImage, ImageFormat, Rgb, Rgba, RgbaImage};
 
-    use super::super::SplitName;
     use super::super::preprocess::Resize;
+    use super::super::sample::SplitName;
     use super::*;
 
     pub fn preprocess(image_size: usize) -> Preprocess {

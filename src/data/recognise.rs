@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use super::archive::{self, TarFiles, ZipFiles};
 use super::bytes::{self, Bytes};
+use super::error::DataError;
 use super::files::{Files, FolderFiles, base_name};
-use super::source::{Listing, SourceKind};
-use super::{DataError, SplitName, cifar, folder, idx, parquet};
+use super::listing::{Listing, SourceKind};
+use super::sample::SplitName;
+use super::{cifar, folder, idx, parquet};
 
 /// A data set in a folder: what the folder's files are, or the archives that lie there.
 pub(super) fn open_folder(path: &Path) -> Result<Vec<Listing>, DataError> {
@@ -94,7 +96,7 @@ pub(super) fn open_file(path: &Path, part: Option<SplitName>) -> Result<Listing,
         );
     }
     if bytes.starts_with(b"PAR1") {
-        return parquet::list(&[(path.into(), base_name(&path.to_string_lossy()).into())]);
+        return parquet::list_rows(&[(path.into(), base_name(&path.to_string_lossy()).into())]);
     }
     Err(unrecognised(path, &bytes))
 }
@@ -105,14 +107,14 @@ fn recognise(
     kind: SourceKind,
     part: Option<SplitName>,
 ) -> Result<Listing, DataError> {
-    if let Some(layout) = cifar::find(files.names()) {
-        cifar::list(&*files, &layout)
-    } else if let Some(pairs) = idx::find(files.names()) {
-        idx::list(&*files, &pairs)
-    } else if let Some(shards) = parquet::find(&*files)? {
-        parquet::list(&shards)
+    if let Some(layout) = cifar::find_batches(files.names()) {
+        cifar::list_records(&*files, &layout)
+    } else if let Some(pairs) = idx::find_pairs(files.names()) {
+        idx::list_images(&*files, &pairs)
+    } else if let Some(shards) = parquet::find_shards(&*files)? {
+        parquet::list_rows(&shards)
     } else {
-        folder::list(files, kind, part)
+        folder::list_class_folders(files, kind, part)
     }
 }
 
@@ -190,7 +192,7 @@ pub(super) fn short_name(path: &Path) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::data::Dataset;
+    use crate::data::source::Dataset;
 
     fn message(path: &Path) -> String {
         Dataset::open(path).unwrap_err().to_string()

@@ -5,7 +5,11 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use super::{DataError, Dataset, Sample, SplitName};
+use super::error::DataError;
+
+use super::sample::{Sample, SplitName};
+
+use super::source::Dataset;
 
 /// The three parts of a data set, with nothing in two of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

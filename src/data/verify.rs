@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::decode::{DecodeLimits, decode};
-use super::{DataError, Dataset, Sample, Skipped, SplitName};
+use super::error::DataError;
+use super::sample::{Sample, Skipped, SplitName};
+use super::source::Dataset;
 
 /// A class that has more than this many times the pictures of another is worth a warning.
 pub const IMBALANCE_WARNING: f64 = 10.0;

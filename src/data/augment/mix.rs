@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::AugmentConfig;
+use super::config::AugmentConfig;
 use super::seeded::{Purpose, beta, coin, generator};
 
 /// How the pictures of one batch are mixed: each with its partner, all in the same way.

@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::Batch;
-use crate::data::DataError;
+use super::batch::Batch;
+use crate::data::error::DataError;
 
 /// Batches, made ahead on a thread of their own: while one is used, the next two are being made.
 ///
@@ -89,7 +89,7 @@ fn said(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::Targets;
+    use super::super::batch::Targets;
     use super::*;
 
     #[test]

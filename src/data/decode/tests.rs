@@ -1,0 +1,396 @@
+use std::borrow::Cow;
+use std::io::Cursor;
+
+use image::{ColorType, DynamicImage, ImageBuffer, ImageFormat, Rgb, RgbImage, Rgba};
+use proptest::prelude::*;
+
+use super::*;
+use crate::data::sample::RawPicture;
+
+fn photo(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        Rgb([(x * 7) as u8, (y * 5) as u8, ((x + y) * 3) as u8])
+    })
+}
+
+fn encode(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    picture
+        .write_to(&mut Cursor::new(&mut bytes), format)
+        .unwrap();
+    bytes
+}
+
+fn read(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
+    decode(
+        &RawPicture::Encoded(Cow::Borrowed(bytes)),
+        &DecodeLimits::default(),
+    )
+}
+
+fn furthest(a: &RgbImage, b: &RgbImage) -> u8 {
+    assert_eq!(a.dimensions(), b.dimensions());
+    a.iter()
+        .zip(b.iter())
+        .map(|(a, b)| a.abs_diff(*b))
+        .max()
+        .unwrap()
+}
+
+/// EXIF with nothing but an orientation, as a JPEG segment.
+fn exif_segment(orientation: u8) -> Vec<u8> {
+    let mut tiff = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+    tiff.extend([orientation, 0, 0, 0, 0, 0, 0]);
+    let mut segment = vec![0xff, 0xe1];
+    segment.extend((tiff.len() as u16 + 2).to_be_bytes());
+    segment.extend(tiff);
+    segment
+}
+
+fn png_header(width: u32, height: u32) -> Vec<u8> {
+    let mut png = encode(&photo(1, 1).into(), ImageFormat::Png);
+    png[16..20].copy_from_slice(&width.to_be_bytes());
+    png[20..24].copy_from_slice(&height.to_be_bytes());
+    let mut crc = flate2::Crc::new();
+    crc.update(&png[12..29]);
+    png[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+    png
+}
+
+#[test]
+fn lossless_formats_give_the_pixels_back() {
+    let picture = photo(13, 7);
+    for format in [
+        ImageFormat::Png,
+        ImageFormat::Bmp,
+        ImageFormat::WebP,
+        ImageFormat::Tiff,
+        ImageFormat::Pnm,
+        ImageFormat::Qoi,
+        ImageFormat::Ico,
+        ImageFormat::Gif,
+    ] {
+        // Their encoders take alpha only; 91 colours fit into GIF's palette.
+        let source = match format {
+            ImageFormat::Ico | ImageFormat::Gif => {
+                DynamicImage::from(picture.clone()).into_rgba8().into()
+            }
+            _ => DynamicImage::from(picture.clone()),
+        };
+        assert_eq!(
+            read(&encode(&source, format)).unwrap(),
+            picture,
+            "{format:?}"
+        );
+    }
+}
+
+#[test]
+fn jpeg_comes_close() {
+    let picture = RgbImage::from_fn(24, 13, |x, y| {
+        Rgb([(x * 2 + 90) as u8, (y * 2 + 90) as u8, 120])
+    });
+    let jpeg = encode(&picture.clone().into(), ImageFormat::Jpeg);
+    assert!(furthest(&read(&jpeg).unwrap(), &picture) < 16);
+}
+
+#[test]
+fn grey_becomes_three_equal_channels() {
+    let grey = image::GrayImage::from_fn(5, 3, |x, y| image::Luma([(x * 40 + y) as u8]));
+    let rgb = read(&encode(&grey.clone().into(), ImageFormat::Png)).unwrap();
+    for (grey, rgb) in grey.pixels().zip(rgb.pixels()) {
+        assert_eq!(rgb.0, [grey.0[0]; 3]);
+    }
+    let jpeg = read(&encode(&grey.into(), ImageFormat::Jpeg)).unwrap();
+    assert!(jpeg.pixels().all(|p| p.0[0] == p.0[1] && p.0[1] == p.0[2]));
+}
+
+#[test]
+fn alpha_lies_over_white() {
+    let rgba = ImageBuffer::from_fn(3, 1, |x, _| match x {
+        0 => Rgba([10u8, 20, 30, 255]),
+        1 => Rgba([10, 20, 30, 0]),
+        _ => Rgba([0, 255, 100, 51]),
+    });
+    let rgb = read(&encode(&rgba.into(), ImageFormat::Png)).unwrap();
+    let pixels: Vec<[u8; 3]> = rgb.pixels().map(|p| p.0).collect();
+    assert_eq!(pixels, [[10, 20, 30], [255, 255, 255], [204, 255, 224]]);
+    let grey = ImageBuffer::from_fn(2, 1, |x, _| {
+        image::LumaA([0u8, if x == 0 { 0 } else { 255 }])
+    });
+    let rgb = read(&encode(&grey.into(), ImageFormat::Png)).unwrap();
+    assert_eq!(rgb.as_raw(), &[255, 255, 255, 0, 0, 0]);
+}
+
+#[test]
+fn sixteen_bits_are_rounded_to_eight() {
+    let deep = ImageBuffer::from_fn(4, 1, |x, _| {
+        Rgb([[0u16, 257, 32_768, 65_535][x as usize]; 3])
+    });
+    let rgb = read(&encode(&deep.into(), ImageFormat::Png)).unwrap();
+    let red: Vec<u8> = rgb.pixels().map(|p| p.0[0]).collect();
+    assert_eq!(red, [0, 1, 128, 255]);
+}
+
+#[test]
+fn palette_is_looked_up() {
+    // A two-colour PNG, written by hand: bit depth 1, colour type 3.
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut chunk = |kind: &[u8], data: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(kind);
+        crc.update(data);
+        png.extend((data.len() as u32).to_be_bytes());
+        png.extend(kind);
+        png.extend(data);
+        png.extend(crc.sum().to_be_bytes());
+    };
+    chunk(b"IHDR", &[0, 0, 0, 3, 0, 0, 0, 1, 1, 3, 0, 0, 0]);
+    chunk(b"PLTE", &[1, 2, 3, 200, 100, 50]);
+    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut zlib, &[0, 0b0100_0000]).unwrap();
+    chunk(b"IDAT", &zlib.finish().unwrap());
+    chunk(b"IEND", &[]);
+    assert_eq!(
+        read(&png).unwrap().as_raw(),
+        &[1, 2, 3, 200, 100, 50, 1, 2, 3]
+    );
+}
+
+#[test]
+fn exif_orientation_is_applied() {
+    let mut picture = RgbImage::from_pixel(16, 8, Rgb([20, 20, 20]));
+    for y in 0..8 {
+        for x in 0..8 {
+            picture.put_pixel(x, y, Rgb([230, 230, 230]));
+        }
+    }
+    let plain = encode(&picture.into(), ImageFormat::Jpeg);
+    for (orientation, size, bright) in [
+        (1, (16, 8), (2, 2)),
+        (3, (16, 8), (13, 5)),
+        (6, (8, 16), (2, 2)),
+        (8, (8, 16), (2, 13)),
+    ] {
+        let mut turned = plain[..2].to_vec();
+        turned.extend(exif_segment(orientation));
+        turned.extend(&plain[2..]);
+        let picture = read(&turned).unwrap();
+        assert_eq!(picture.dimensions(), size, "orientation {orientation}");
+        assert!(
+            picture.get_pixel(bright.0, bright.1).0[0] > 200,
+            "orientation {orientation}"
+        );
+    }
+    // EXIF that makes no sense is not obeyed, and not an error.
+    let mut nonsense = plain[..2].to_vec();
+    nonsense.extend(exif_segment(99));
+    nonsense.extend(&plain[2..]);
+    assert_eq!(read(&nonsense).unwrap().dimensions(), (16, 8));
+}
+
+#[test]
+fn truncated_files_are_refused() {
+    let picture = photo(40, 32);
+    for format in [
+        ImageFormat::Jpeg,
+        ImageFormat::Png,
+        ImageFormat::Bmp,
+        ImageFormat::WebP,
+        ImageFormat::Gif,
+        ImageFormat::Tiff,
+        ImageFormat::Qoi,
+    ] {
+        let source = DynamicImage::from(picture.clone());
+        let whole = encode(&source, format);
+        assert!(read(&whole).is_ok());
+        for part in [whole.len() / 2, whole.len() * 9 / 10] {
+            let error = read(&whole[..part]).unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    DecodeError::Truncated { .. } | DecodeError::Damaged { .. }
+                ),
+                "{format:?}: {error}"
+            );
+        }
+    }
+    let jpeg = encode(&picture.into(), ImageFormat::Jpeg);
+    assert_eq!(
+        read(&jpeg[..jpeg.len() / 2]).unwrap_err().to_string(),
+        "truncated JPEG: the file ends before the picture does"
+    );
+}
+
+#[test]
+fn a_whole_thumbnail_does_not_make_a_whole_jpeg() {
+    let jpeg = encode(&photo(40, 32).into(), ImageFormat::Jpeg);
+    let thumbnail = encode(&photo(8, 8).into(), ImageFormat::Jpeg);
+    let mut bytes = jpeg[..2].to_vec();
+    bytes.extend([0xff, 0xe1]);
+    bytes.extend((thumbnail.len() as u16 + 2).to_be_bytes());
+    bytes.extend(&thumbnail);
+    bytes.extend(&jpeg[2..]);
+    assert!(read(&bytes).is_ok());
+    bytes.truncate(bytes.len() - 40);
+    assert_eq!(
+        read(&bytes).unwrap_err(),
+        DecodeError::Truncated { format: "JPEG" }
+    );
+}
+
+#[test]
+fn what_is_no_picture_is_named() {
+    assert_eq!(read(b"").unwrap_err().to_string(), "empty file (0 bytes)");
+    assert_eq!(
+        read("hello, I am a té".as_bytes()).unwrap_err().to_string(),
+        "not a picture: found text, expected JPEG, PNG, GIF, BMP, WebP, TIFF or another known format"
+    );
+    let error = read(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0]).unwrap_err();
+    assert!(
+        error.to_string().contains("bytes 7f 45 4c 46 02 01 01 00"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_read_nowhere_says_what_to_do() {
+    for (brand, format) in [(b"heic", "HEIC"), (b"mif1", "HEIC"), (b"avif", "AVIF")] {
+        let bytes = [&b"\0\0\0\x18ftyp"[..], brand, b"\0\0\0\0"].concat();
+        assert_eq!(
+            read(&bytes).unwrap_err().to_string(),
+            format!("{format} is not read here; convert it to JPEG or PNG")
+        );
+    }
+}
+
+#[test]
+fn a_targa_is_known_by_its_header() {
+    let picture = photo(9, 5);
+    let mut bytes = encode(&picture.clone().into(), ImageFormat::Tga);
+    assert_eq!(format_name(&bytes), Some("TGA"));
+    assert_eq!(read(&bytes).unwrap(), picture);
+    // No such kind of picture.
+    bytes[2] = 7;
+    assert!(matches!(
+        read(&bytes),
+        Err(DecodeError::Unrecognised { .. })
+    ));
+}
+
+#[test]
+fn one_pixel_is_a_picture() {
+    for format in [
+        ImageFormat::Png,
+        ImageFormat::Jpeg,
+        ImageFormat::Bmp,
+        ImageFormat::WebP,
+    ] {
+        let bytes = encode(&photo(1, 1).into(), format);
+        assert_eq!(read(&bytes).unwrap().dimensions(), (1, 1), "{format:?}");
+    }
+}
+
+#[test]
+fn a_bomb_is_refused_by_its_header() {
+    let expected =
+        "20000x20000 pixels are more than the 100 megapixels that are decoded; make it smaller";
+    let begin = std::time::Instant::now();
+    assert_eq!(
+        read(&png_header(20_000, 20_000)).unwrap_err().to_string(),
+        expected
+    );
+
+    let mut bmp = encode(&photo(1, 1).into(), ImageFormat::Bmp);
+    bmp[18..22].copy_from_slice(&20_000u32.to_le_bytes());
+    bmp[22..26].copy_from_slice(&20_000u32.to_le_bytes());
+    assert_eq!(read(&bmp).unwrap_err().to_string(), expected);
+
+    let mut gif = encode(&photo(1, 1).into(), ImageFormat::Gif);
+    gif[6..10].copy_from_slice(&[0x20, 0x4e, 0x20, 0x4e]);
+    assert_eq!(read(&gif).unwrap_err().to_string(), expected);
+
+    let mut jpeg = encode(&photo(8, 8).into(), ImageFormat::Jpeg);
+    let frame = jpeg
+        .windows(2)
+        .position(|pair| pair == [0xff, 0xc0])
+        .unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0x4e, 0x20, 0x4e, 0x20]);
+    assert_eq!(read(&jpeg).unwrap_err().to_string(), expected);
+
+    // None of them was decoded: 400 megapixels take seconds.
+    assert!(begin.elapsed().as_secs_f64() < 1.0);
+    // The PNG decoder itself refuses one that no memory holds.
+    assert!(matches!(
+        read(&png_header(u32::MAX >> 1, u32::MAX >> 1)),
+        Err(DecodeError::TooManyPixels { .. } | DecodeError::TooMuchMemory { .. })
+    ));
+}
+
+#[test]
+fn memory_is_limited() {
+    let limits = DecodeLimits {
+        max_pixels: 1_000_000,
+        max_bytes: 1 << 20,
+    };
+    let png = encode(
+        &DynamicImage::new(700, 700, ColorType::Rgb8),
+        ImageFormat::Png,
+    );
+    let error = decode(&RawPicture::Encoded(png.into()), &limits).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "decoding needs more than 1 MiB of memory, the most that is allowed; make it smaller"
+    );
+}
+
+#[test]
+fn raw_pixels_are_checked() {
+    let raw = |width, height, channels, data: &[u8]| {
+        let data = Cow::Owned(data.to_vec());
+        decode(
+            &RawPicture::Pixels {
+                width,
+                height,
+                channels,
+                data,
+            },
+            &DecodeLimits::default(),
+        )
+    };
+    assert_eq!(raw(2, 1, 1, &[3, 9]).unwrap().as_raw(), &[3, 3, 3, 9, 9, 9]);
+    assert_eq!(raw(1, 1, 3, &[1, 2, 3]).unwrap().as_raw(), &[1, 2, 3]);
+    assert_eq!(
+        raw(2, 2, 3, &[1, 2, 3]).unwrap_err().to_string(),
+        "found 3 bytes of pixels, expected 2x2x3"
+    );
+    assert!(raw(0, 0, 3, &[]).is_err());
+    assert!(raw(1, 1, 2, &[1, 2]).is_err());
+    assert!(matches!(
+        raw(20_000, 20_000, 3, &[]),
+        Err(DecodeError::TooManyPixels { .. })
+    ));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is done to a file's bytes, decoding returns.
+    #[test]
+    fn damaged_bytes_never_panic(
+        kind in 0usize..6,
+        hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        keep in any::<prop::sample::Index>(),
+    ) {
+        let format = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::WebP, ImageFormat::Tiff][kind];
+        let mut bytes = encode(&photo(11, 9).into(), format);
+        for (index, value) in &hits {
+            let at = index.index(bytes.len());
+            bytes[at] = *value;
+        }
+        let limits = DecodeLimits { max_pixels: 1 << 20, max_bytes: 1 << 24 };
+        let _ = decode(&RawPicture::Encoded(bytes.clone().into()), &limits);
+        bytes.truncate(keep.index(bytes.len()));
+        let _ = decode(&RawPicture::Encoded(bytes.into()), &limits);
+    }
+}
