@@ -7,6 +7,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use divan::Bencher;
+use vitrine::ops::branch::Branch;
 use vitrine::ops::{Affine, Precision, Prepared, Scale};
 
 #[global_allocator]
@@ -86,6 +87,24 @@ fn scale(device: &Device) -> Scale {
     }
 }
 
+/// All of a branch, and no layer scale.
+fn branch<'a>(
+    norm: &Scale,
+    first: &Affine,
+    second: &Affine,
+    precision: Precision,
+    prepared: Option<&'a Prepared>,
+) -> Branch<'a> {
+    Branch {
+        norm: norm.clone(),
+        first: first.clone(),
+        second: second.clone(),
+        keep: None,
+        precision,
+        prepared,
+    }
+}
+
 /// Where inference keeps packed weights; training packs anew, as they change.
 fn prepared(device: &Device) -> Option<Prepared> {
     (!device.is_autodiff()).then(Prepared::default)
@@ -95,7 +114,7 @@ fn prepared(device: &Device) -> Option<Prepared> {
 /// 64 is W1.
 mod attention {
     use super::*;
-    use vitrine::ops::attention::{Heads, QueryKey, attention};
+    use vitrine::ops::attention::{Heads, QueryKey, add_attention};
 
     const COUNTS: [usize; 4] = [TOKENS, 256, 1024, 4096];
 
@@ -106,24 +125,13 @@ mod attention {
             heads: HEADS,
             queries: None,
         };
-        let scale = scale(device);
+        let norm = scale(device);
         let qkv = affine(WIDTH, 3 * WIDTH, device);
         let projection = affine(WIDTH, WIDTH, device);
         let prepared = prepared(device);
         move || {
-            let (x, prepared) = (x.clone(), prepared.as_ref());
-            attention(
-                x,
-                heads,
-                &scale,
-                &qkv,
-                &QueryKey::default(),
-                &projection,
-                None,
-                None,
-                precision,
-                prepared,
-            )
+            let branch = branch(&norm, &qkv, &projection, precision, prepared.as_ref());
+            add_attention(x.clone(), &branch, heads, &QueryKey::default(), None)
         }
     }
 
@@ -140,17 +148,17 @@ mod attention {
 
 mod mlp {
     use super::*;
-    use vitrine::ops::mlp::mlp;
+    use vitrine::ops::mlp::add_mlp;
 
     fn operation(precision: Precision, device: &Device) -> impl Fn() -> Tensor<2> {
         let x = leaf([ROWS, WIDTH], 1.0, device);
-        let scale = scale(device);
+        let norm = scale(device);
         let fc1 = affine(WIDTH, MLP_DIM, device);
         let fc2 = affine(MLP_DIM, WIDTH, device);
         let prepared = prepared(device);
         move || {
-            let (x, prepared) = (x.clone(), prepared.as_ref());
-            mlp(x, &scale, &fc1, &fc2, None, precision, prepared)
+            let branch = branch(&norm, &fc1, &fc2, precision, prepared.as_ref());
+            add_mlp(x.clone(), &branch)
         }
     }
 

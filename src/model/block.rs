@@ -9,8 +9,10 @@ use super::attention::Attention;
 use super::norm::LayerNorm;
 use super::patch::{affine, undrawn_linear};
 use super::vit::VitConfig;
-use crate::ops;
+use crate::ops::attention::{Heads, QueryKey, add_attention};
+use crate::ops::branch::Branch;
 use crate::ops::layer_scale::scaled;
+use crate::ops::mlp::add_mlp;
 
 /// A pre-norm encoder block (Dosovitskiy et al. 2021, eq. 2 and 3):
 /// x ← x + attention(norm₁(x)), x ← x + MLP(norm₂(x)), each branch times its layer scale.
@@ -62,8 +64,8 @@ impl EncoderBlock {
         }
     }
 
-    /// Tokens one layer on; `rotation` as in [`ops::attention::QueryKey`], `mask` as in
-    /// [`ops::attention::attention`], `queries` as in [`ops::attention::Heads`].
+    /// Tokens one layer on; `rotation` as in [`QueryKey`], `mask` as in [`add_attention`],
+    /// `queries` as in [`Heads`].
     ///
     /// # Shapes
     ///
@@ -77,32 +79,27 @@ impl EncoderBlock {
         queries: Option<usize>,
         pass: &mut Pass,
     ) -> Tensor<2> {
-        let layer_scale = |layer: &Linear, scale: &Option<Param<Tensor<1>>>, pass: &Pass| {
+        let mut branch = |norm: &LayerNorm, first, second, scale: &Option<Param<Tensor<1>>>| {
             let scale = scale.as_ref().map(|scale| scale.val());
-            scaled(affine(layer), scale, pass.prepared)
+            Branch {
+                norm: norm.scale(),
+                first: affine(first),
+                second: scaled(affine(second), scale, pass.prepared),
+                keep: pass.keep(batch, self.drop_path),
+                precision: pass.precision,
+                prepared: pass.prepared,
+            }
         };
-        let keep = pass.keep(batch, self.drop_path);
-        let x = ops::attention::attention(
-            x,
-            self.attention.heads(batch, queries),
-            &self.norm1.scale(),
-            &affine(&self.attention.qkv),
-            &self.attention.query_key(rotation),
-            &layer_scale(&self.attention.projection, &self.layer_scale1, pass),
-            mask,
-            keep.as_deref(),
-            pass.precision,
-            pass.prepared,
-        );
-        let keep = pass.keep(batch, self.drop_path);
-        ops::mlp::mlp(
-            x,
-            &self.norm2.scale(),
-            &affine(&self.mlp.fc1),
-            &layer_scale(&self.mlp.fc2, &self.layer_scale2, pass),
-            keep.as_deref(),
-            pass.precision,
-            pass.prepared,
-        )
+        let Attention {
+            qkv, projection, ..
+        } = &self.attention;
+        let Mlp { fc1, fc2 } = &self.mlp;
+        let attention = branch(&self.norm1, qkv, projection, &self.layer_scale1);
+        let mlp = branch(&self.norm2, fc1, fc2, &self.layer_scale2);
+
+        let heads: Heads = self.attention.heads(batch, queries);
+        let query_key: QueryKey = self.attention.query_key(rotation);
+        let x = add_attention(x, &attention, heads, &query_key, mask);
+        add_mlp(x, &mlp)
     }
 }

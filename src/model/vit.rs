@@ -412,7 +412,7 @@ impl Vit {
         self.class_token.is_some().then_some(1 + distillation)
     }
 
-    /// The encoder; `mask` as in [`attention`](crate::ops::attention::attention). With `read`, the
+    /// The encoder; `mask` as in [`add_attention`](crate::ops::attention::add_attention). With `read`, the
     /// last block works out that many tokens of each picture, from the first: the others' values
     /// there would go nowhere.
     ///

@@ -5,9 +5,10 @@ use burn::tensor::activation::softmax;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Tensor};
 
+use super::branch::Branch;
 #[cfg(feature = "cpu")]
 use super::profile;
-use super::{Affine, EPSILON, Precision, Prepared, Scale, norm, product, scale_pictures};
+use super::{Affine, EPSILON, Precision, Scale, norm, product};
 
 /// Score of a pair that the mask forbids: its exponential is 0, yet a row that forbids everything
 /// stays finite, and the number exists on GPUs that know no infinity.
@@ -48,65 +49,51 @@ pub struct QueryKey {
 /// x + keep·(softmax(QKᵀ/√d)·V, heads joined, ·Wp + bp), Q, K and V being norm(x)·Wqkv + b
 /// (Dosovitskiy et al. 2021, eq. 2), Q and K after `query_key`.
 ///
-/// `mask` is true where a query (row) may look at a key (column); `keep` holds one number a
-/// picture: drop path.
+/// The branch's first layer is Wqkv, `[D, 3·D]`, its second Wp, `[D, D]`. `mask` is true where a
+/// query (row) may look at a key (column).
 ///
 /// # Shapes
 ///
-/// `x` `[B·N, D]`, `mask` any of `[B or 1, h or 1, N, N]` → `[B·Q, D]`, Q being N unless `shape`
+/// `x` `[B·N, D]`, `mask` any of `[B or 1, h or 1, N, N]` → `[B·Q, D]`, Q being N unless `heads`
 /// says otherwise.
-#[allow(clippy::too_many_arguments)]
-pub fn attention(
+pub fn add_attention(
     x: Tensor<2>,
-    shape: Heads,
-    scale: &Scale,
-    qkv: &Affine,
+    branch: &Branch,
+    heads: Heads,
     query_key: &QueryKey,
-    projection: &Affine,
     mask: Option<&Tensor<4, Bool>>,
-    keep: Option<&[f32]>,
-    precision: Precision,
-    prepared: Option<&Prepared>,
 ) -> Tensor<2> {
     #[cfg(feature = "cpu")]
     if super::on_cpu(&x) {
-        let run = match precision {
-            Precision::F32 => on_cpu::<f32>,
-            Precision::Bf16 => on_cpu::<half::bf16>,
+        return match branch.precision {
+            Precision::F32 => on_cpu::<f32>(x, branch, heads, query_key, mask),
+            Precision::Bf16 => on_cpu::<half::bf16>(x, branch, heads, query_key, mask),
         };
-        return run(
-            x, shape, scale, qkv, query_key, projection, mask, keep, prepared,
-        );
     }
-    let _ = prepared;
-    composed(
-        x, shape, scale, qkv, query_key, projection, mask, keep, precision,
-    )
+    composed(x, branch, heads, query_key, mask)
 }
 
-/// [`attention`] of Burn's own operations.
-#[allow(clippy::too_many_arguments)]
+/// [`add_attention`] of Burn's own operations.
 pub(super) fn composed(
     x: Tensor<2>,
-    shape: Heads,
-    scale: &Scale,
-    qkv: &Affine,
+    branch: &Branch,
+    heads: Heads,
     query_key: &QueryKey,
-    projection: &Affine,
     mask: Option<&Tensor<4, Bool>>,
-    keep: Option<&[f32]>,
-    precision: Precision,
 ) -> Tensor<2> {
     let [rows, width] = x.dims();
-    let [tokens, queries] = shape.counts(rows);
-    let [query, key, value] = heads(x.clone(), shape, scale, qkv, query_key, precision);
+    let [tokens, queries] = heads.counts(rows);
+    let precision = branch.precision;
+    let qkv = &branch.first;
+    let [query, key, value] =
+        queries_keys_values(x.clone(), heads, &branch.norm, qkv, query_key, precision);
     let (query, x, mask) = if queries == tokens {
         (query, x, mask.cloned())
     } else {
-        let x = x.reshape([shape.batch, tokens, width]);
+        let x = x.reshape([heads.batch, tokens, width]);
         let x = x
             .narrow(1, 0, queries)
-            .reshape([shape.batch * queries, width]);
+            .reshape([heads.batch * queries, width]);
         let mask = mask.map(|mask| mask.clone().narrow(2, 0, queries));
         (query.narrow(2, 0, queries), x, mask)
     };
@@ -122,41 +109,41 @@ pub(super) fn composed(
         burn::tensor::module::attention(query, key, value, None, None, scaled)
     };
     let mixed = mixed.swap_dims(1, 2).reshape(x.dims());
-    x + scale_pictures(super::affine(mixed, projection, precision), keep)
+    branch.add_to(x, mixed)
 }
 
 /// How much each token looks at each: rows sum to one. Composed on every backend.
 ///
 /// # Shapes
 ///
-/// As [`attention`] → `[B, h, N, N]`; all tokens ask.
+/// As [`add_attention`] → `[B, h, N, N]`; all tokens ask.
 pub fn attention_weights(
     x: Tensor<2>,
-    shape: Heads,
+    heads: Heads,
     scale: &Scale,
     qkv: &Affine,
     query_key: &QueryKey,
     mask: Option<&Tensor<4, Bool>>,
 ) -> Tensor<4> {
-    let [query, key, _] = heads(x, shape, scale, qkv, query_key, Precision::F32);
+    let [query, key, _] = queries_keys_values(x, heads, scale, qkv, query_key, Precision::F32);
     scores(query, key, mask, Precision::F32)
 }
 
 /// Queries (already divided by √d), keys and values, each `[B, h, N, d]`.
-fn heads(
+fn queries_keys_values(
     x: Tensor<2>,
-    shape: Heads,
+    heads: Heads,
     scale: &Scale,
     qkv: &Affine,
     query_key: &QueryKey,
     precision: Precision,
 ) -> [Tensor<4>; 3] {
     let [rows, width] = x.dims();
-    let head_dim = width / shape.heads;
+    let head_dim = width / heads.heads;
     let qkv = super::affine(norm::composed(x, scale), qkv, precision);
     let part = |i: usize| {
         let part = qkv.clone().narrow(1, i * width, width);
-        let shape = [shape.batch, rows / shape.batch, shape.heads, head_dim];
+        let shape = [heads.batch, rows / heads.batch, heads.heads, head_dim];
         part.reshape(shape).swap_dims(1, 2)
     };
     let [query, key] = [0, 1].map(|i| {
@@ -206,31 +193,26 @@ fn scores(
 }
 
 #[cfg(feature = "cpu")]
-#[allow(clippy::too_many_arguments)]
 fn on_cpu<E: super::cpu::matrix::Operand>(
     x: Tensor<2>,
+    branch: &Branch,
     heads: Heads,
-    scale: &Scale,
-    qkv: &Affine,
     query_key: &QueryKey,
-    projection: &Affine,
     mask: Option<&Tensor<4, Bool>>,
-    keep: Option<&[f32]>,
-    prepared: Option<&Prepared>,
 ) -> Tensor<2> {
     let _span = profile::span("attention");
     use super::cpu::attention::{self, Weights};
     use super::cpu::{Keep, tape};
-    let dims = x.dims();
+    let [rows, width] = x.dims();
     let before = Before::new(query_key);
-    let [tokens, queries] = heads.counts(dims[0]);
-    let result = [heads.batch * queries, dims[1]];
+    let [tokens, queries] = heads.counts(rows);
+    let result = [heads.batch * queries, width];
     let plain = attention::Shape {
         batch: heads.batch,
         tokens,
         queries,
         heads: heads.heads,
-        width: dims[1],
+        width,
         query_key: super::cpu::query_key::QueryKey::default(),
     };
     let shape = attention::Shape {
@@ -238,25 +220,11 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
         ..plain
     };
     let values = tape::values(&x);
-    let weights = [
-        tape::values(&scale.gamma),
-        tape::values(&scale.beta),
-        tape::values(&qkv.weight),
-        tape::values(&qkv.bias),
-        tape::values(&projection.weight),
-        tape::values(&projection.bias),
-    ];
-    let [gamma, beta, weight, bias, weight2, bias2] = &weights;
-    let packed = Prepared::packed(
-        prepared,
-        [weight, gamma, beta, bias, weight2, bias2],
-        |[weight, gamma, beta, bias, weight2, bias2]| {
-            Weights::new([gamma, beta, weight, bias, weight2, bias2]).packed::<E>()
-        },
-    );
+    let weights = branch.values();
+    let packed = branch.packed(&weights, |all| Weights::new(all).packed::<E>());
     let mask = mask.map(Allowed::new);
     let allowed = mask.as_ref().map(Allowed::get);
-    let pictures = Keep::new(keep, queries);
+    let pictures = Keep::new(branch.keep.as_deref(), queries);
     if !x.is_autodiff() {
         let y = attention::infer(values.get(), &packed, shape, allowed, pictures);
         return tape::tensor(y, result);
@@ -264,18 +232,19 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     let (y, saved) = attention::forward(values.get(), &packed, shape, allowed, pictures);
     let none = [(); 2].map(|()| Tensor::zeros([1], &x.device()));
     let [query_norm, key_norm] = query_key.norm.as_ref().unwrap_or(&none);
+    let [x, gamma, beta, qkv, qkv_bias, projection, projection_bias] = branch.inputs(&x);
     let inputs = [
-        (&x).into(),
-        (&scale.gamma).into(),
-        (&scale.beta).into(),
-        (&qkv.weight).into(),
-        (&qkv.bias).into(),
-        (&projection.weight).into(),
-        (&projection.bias).into(),
+        x,
+        gamma,
+        beta,
+        qkv,
+        qkv_bias,
+        projection,
+        projection_bias,
         query_norm.into(),
         key_norm.into(),
     ];
-    let keep = keep.map(<[f32]>::to_vec);
+    let keep = branch.keep.clone();
     tape::record(inputs, y, result, move |dy| {
         let _span = profile::span("attention, backward");
         let shape = attention::Shape {

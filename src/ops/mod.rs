@@ -9,6 +9,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod batch_norm;
+pub mod branch;
 pub mod conv;
 #[cfg(feature = "cpu")]
 pub mod cpu;

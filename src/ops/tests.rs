@@ -5,6 +5,7 @@
 use burn::tensor::{Bool, Device, Tensor, TensorData, Tolerance};
 
 use super::attention::{Heads, QueryKey};
+use super::branch::Branch;
 use super::*;
 
 mod query_key;
@@ -184,50 +185,36 @@ fn run(
     let middle = if attention { 3 * w } else { reference.hidden };
     let inner = if attention { w } else { reference.hidden };
     let x = leaf(&inputs[0], [rows, w]);
-    let scale = Scale {
-        gamma: leaf(&inputs[1], [w]),
-        beta: leaf(&inputs[2], [w]),
-    };
-    let first = Affine {
-        weight: leaf(&inputs[3], [w, middle]),
-        bias: leaf(&inputs[4], [middle]),
-    };
-    let second = Affine {
-        weight: leaf(&inputs[5], [inner, w]),
-        bias: leaf(&inputs[6], [w]),
+    let branch = Branch {
+        norm: Scale {
+            gamma: leaf(&inputs[1], [w]),
+            beta: leaf(&inputs[2], [w]),
+        },
+        first: Affine {
+            weight: leaf(&inputs[3], [w, middle]),
+            bias: leaf(&inputs[4], [middle]),
+        },
+        second: Affine {
+            weight: leaf(&inputs[5], [inner, w]),
+            bias: leaf(&inputs[6], [w]),
+        },
+        keep: Some(keep.to_vec()),
+        precision,
+        prepared: None,
     };
     let heads = Heads {
         batch: reference.batch,
         heads: reference.heads,
         queries: reference.queries,
     };
-    let keep = Some(keep);
+    let run = match composed {
+        true => attention::composed,
+        false => attention::add_attention,
+    };
     let y = match (attention, composed) {
-        (true, false) => attention::attention(
-            x.clone(),
-            heads,
-            &scale,
-            &first,
-            &QueryKey::default(),
-            &second,
-            mask,
-            keep,
-            precision,
-            None,
-        ),
-        (true, true) => attention::composed(
-            x.clone(),
-            heads,
-            &scale,
-            &first,
-            &QueryKey::default(),
-            &second,
-            mask,
-            keep,
-            precision,
-        ),
-        (false, false) => mlp::mlp(x.clone(), &scale, &first, &second, keep, precision, None),
-        (false, true) => mlp::composed(x.clone(), &scale, &first, &second, keep, precision),
+        (true, _) => run(x.clone(), &branch, heads, &QueryKey::default(), mask),
+        (false, false) => mlp::add_mlp(x.clone(), &branch),
+        (false, true) => mlp::composed(x.clone(), &branch),
     };
     let weight = TensorData::new(numbers(y.shape().num_elements(), 5), y.dims());
     let gradients = (y.clone() * Tensor::from_data(weight, &device()))
@@ -235,12 +222,12 @@ fn run(
         .backward();
     let gradients = vec![
         host(x.grad(&gradients).unwrap()),
-        host(scale.gamma.grad(&gradients).unwrap()),
-        host(scale.beta.grad(&gradients).unwrap()),
-        host(first.weight.grad(&gradients).unwrap()),
-        host(first.bias.grad(&gradients).unwrap()),
-        host(second.weight.grad(&gradients).unwrap()),
-        host(second.bias.grad(&gradients).unwrap()),
+        host(branch.norm.gamma.grad(&gradients).unwrap()),
+        host(branch.norm.beta.grad(&gradients).unwrap()),
+        host(branch.first.weight.grad(&gradients).unwrap()),
+        host(branch.first.bias.grad(&gradients).unwrap()),
+        host(branch.second.weight.grad(&gradients).unwrap()),
+        host(branch.second.bias.grad(&gradients).unwrap()),
     ];
     (host(y.inner()), gradients)
 }
@@ -455,15 +442,15 @@ fn inference_gives_the_bits_of_training() {
                 bias: vector(6),
             };
             let pass = |&prepared: &Option<&Prepared>| {
-                host(mlp::mlp(
-                    matrix(0, [rows, w]),
-                    &scale,
-                    &first,
-                    &second,
-                    None,
-                    Precision::Bf16,
+                let branch = Branch {
+                    norm: scale.clone(),
+                    first: first.clone(),
+                    second: second.clone(),
+                    keep: None,
+                    precision: Precision::Bf16,
                     prepared,
-                ))
+                };
+                host(mlp::add_mlp(matrix(0, [rows, w]), &branch))
             };
             passes.iter().map(pass).collect()
         };
@@ -499,50 +486,34 @@ fn attention_in_inference_equals_its_composed_form_and_training() {
                 Tensor::<2>::from_data(TensorData::new(inputs[i].clone(), shape), device)
             };
             let vector = |i: usize| Tensor::<1>::from_floats(inputs[i].as_slice(), device);
-            let scale = Scale {
-                gamma: vector(1),
-                beta: vector(2),
-            };
-            let qkv = Affine {
-                weight: matrix(3, [w, 3 * w]),
-                bias: vector(4),
-            };
-            let projection = Affine {
-                weight: matrix(5, [w, w]),
-                bias: vector(6),
+            let branch = Branch {
+                norm: Scale {
+                    gamma: vector(1),
+                    beta: vector(2),
+                },
+                first: Affine {
+                    weight: matrix(3, [w, 3 * w]),
+                    bias: vector(4),
+                },
+                second: Affine {
+                    weight: matrix(5, [w, w]),
+                    bias: vector(6),
+                },
+                keep: None,
+                precision: Precision::F32,
+                prepared: None,
             };
             let heads = Heads {
                 batch,
                 heads: shape.heads,
                 queries,
             };
+            let run = match composed {
+                true => attention::composed,
+                false => attention::add_attention,
+            };
             let x = matrix(0, [rows, w]);
-            host(if composed {
-                attention::composed(
-                    x,
-                    heads,
-                    &scale,
-                    &qkv,
-                    &QueryKey::default(),
-                    &projection,
-                    None,
-                    None,
-                    Precision::F32,
-                )
-            } else {
-                attention::attention(
-                    x,
-                    heads,
-                    &scale,
-                    &qkv,
-                    &QueryKey::default(),
-                    &projection,
-                    None,
-                    None,
-                    Precision::F32,
-                    None,
-                )
-            })
+            host(run(x, &branch, heads, &QueryKey::default(), None))
         };
         let found = out(&Device::flex(), false);
         assert_eq!(found, out(&device(), false), "the bits of training");

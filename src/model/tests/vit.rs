@@ -5,6 +5,8 @@ use burn::tensor::Bool;
 use super::*;
 use crate::model::attention::Attention;
 use crate::model::norm::LayerNorm;
+use crate::ops::attention::add_attention;
+use crate::ops::branch::Branch;
 
 #[test]
 fn levers_count_as_they_are_built() {
@@ -245,18 +247,16 @@ fn a_masked_token_is_not_looked_at() {
         .slice_assign([0..batch, 4..5], last)
         .reshape([batch * tokens, 12]);
     let others = |x| {
-        let y = crate::ops::attention::attention(
-            x,
-            attention.heads(batch, None),
-            &norm.scale(),
-            &patch::affine(&attention.qkv),
-            &attention.query_key(None),
-            &patch::affine(&attention.projection),
-            Some(&mask),
-            None,
-            Precision::F32,
-            None,
-        );
+        let branch = Branch {
+            norm: norm.scale(),
+            first: patch::affine(&attention.qkv),
+            second: patch::affine(&attention.projection),
+            keep: None,
+            precision: Precision::F32,
+            prepared: None,
+        };
+        let heads = attention.heads(batch, None);
+        let y = add_attention(x, &branch, heads, &attention.query_key(None), Some(&mask));
         values(y.reshape([batch, tokens, 12]).narrow(1, 0, 4))
     };
     assert_eq!(others(x), others(other));

@@ -95,17 +95,22 @@ impl Case {
         let v: Vec<Tensor<1>> = (0..9).map(tensor).collect();
         let matrix = |i: usize, shape: [usize; 2]| v[i].clone().reshape(shape);
         let x = matrix(0, [rows, w]);
-        let scale = Scale {
-            gamma: v[1].clone(),
-            beta: v[2].clone(),
-        };
-        let qkv = Affine {
-            weight: matrix(3, [w, 3 * w]),
-            bias: v[4].clone(),
-        };
-        let projection = Affine {
-            weight: matrix(5, [w, w]),
-            bias: v[6].clone(),
+        let branch = Branch {
+            norm: Scale {
+                gamma: v[1].clone(),
+                beta: v[2].clone(),
+            },
+            first: Affine {
+                weight: matrix(3, [w, 3 * w]),
+                bias: v[4].clone(),
+            },
+            second: Affine {
+                weight: matrix(5, [w, w]),
+                bias: v[6].clone(),
+            },
+            keep: keep.map(<[f32]>::to_vec),
+            precision,
+            prepared: None,
         };
         let table = TensorData::new(self.table(), [self.shape.tokens, self.head_dim()]);
         let query_key = QueryKey {
@@ -117,32 +122,11 @@ impl Case {
             heads: self.shape.heads,
             queries: self.shape.queries,
         };
-        let y = if composed {
-            attention::composed(
-                x,
-                heads,
-                &scale,
-                &qkv,
-                &query_key,
-                &projection,
-                None,
-                keep,
-                precision,
-            )
-        } else {
-            attention::attention(
-                x,
-                heads,
-                &scale,
-                &qkv,
-                &query_key,
-                &projection,
-                None,
-                keep,
-                precision,
-                None,
-            )
+        let run = match composed {
+            true => attention::composed,
+            false => attention::add_attention,
         };
+        let y = run(x, &branch, heads, &query_key, None);
         if !device.is_autodiff() {
             return (host(y), Vec::new());
         }
