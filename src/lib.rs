@@ -14,11 +14,12 @@
 //! Imports go down only (`tests/floors.rs` holds this):
 //!
 //! ```text
-//! 4  main → cli
-//! 3  compare → run → recipe, report
-//! 2  train → eval;  classify
-//! 1  checkpoint
-//! 0  model → ops;  data, metrics, device
+//! 5  main → cli
+//! 4  compare → run → recipe, report
+//! 3  train → eval;  classify
+//! 2  checkpoint
+//! 1  model → ops;  data, metrics, device
+//! 0  setting
 //! ```
 
 pub mod checkpoint;
@@ -34,4 +35,5 @@ pub mod ops;
 pub mod recipe;
 pub mod report;
 pub mod run;
+pub mod setting;
 pub mod train;

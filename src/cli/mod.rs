@@ -1,5 +1,6 @@
 //! The command line: arguments in, library calls, text out. The only floor that prints or exits.
 
+mod advice;
 mod calibrate;
 mod classify;
 mod compare;
@@ -96,21 +97,10 @@ pub fn main() -> u8 {
         Ok(Done::Interrupted) => 130,
         Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
-            note(&format!("error: {}", message(&error)));
+            note(&format!("error: {}", advice::message(&error)));
             1
         }
     }
-}
-
-/// The error and its causes; a cause that is quoted already is not said twice.
-fn message(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text += &format!(": {cause}");
-        }
-    }
-    text
 }
 
 /// A reader that went away, as `head` does, is no failure of ours.

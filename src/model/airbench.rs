@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use super::cnn::{ConvNorm, channels_last, conv_pool_norm, pixels};
 use super::patch::{affine, undrawn_linear};
-use super::{ModelError, Outputs, Pass, check};
+use super::{Outputs, Pass};
 use crate::ops::batch_norm::Tail;
 use crate::ops::conv::{Conv, Window, conv_gelu};
 use crate::ops::linear::linear;
 use crate::ops::pool::max_pool;
+use crate::setting::{Invalid, within};
 
 /// The architecture of an [`Airbench`]; the preset is airbench94.
 ///
@@ -42,16 +43,16 @@ pub struct AirbenchConfig {
 }
 
 impl AirbenchConfig {
-    pub(super) fn validate(&self) -> Result<(), ModelError> {
-        check("stem_kernel", self.stem_kernel, 1..=4)?;
+    pub(super) fn validate(&self) -> Result<(), Invalid> {
+        within("stem_kernel", self.stem_kernel, 1..=4)?;
         // Three halvings must leave a pixel.
-        check("image_size", self.image_size, self.stem_kernel + 7..=4096)?;
-        check("num_classes", self.num_classes, 1..=1_000_000)?;
+        within("image_size", self.image_size, self.stem_kernel + 7..=4096)?;
+        within("num_classes", self.num_classes, 1..=1_000_000)?;
         for width in self.widths {
-            check("widths", width, 1..=4096)?;
+            within("widths", width, 1..=4096)?;
         }
         let least = if self.residual { 2 } else { 1 };
-        check("depth", self.depth, least..=64)
+        within("depth", self.depth, least..=64)
     }
 
     /// Filters of the first convolution: each principal component of a patch, with both signs.

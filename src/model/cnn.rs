@@ -7,12 +7,13 @@ use burn::tensor::{Device, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::patch::{affine, undrawn_conv, undrawn_linear};
-use super::{ModelError, Outputs, Pass, check};
+use super::{Outputs, Pass};
 use crate::ops;
 use crate::ops::batch_norm::{Norm, Statistics, Tail, batch_norm, batch_norm_with};
 use crate::ops::conv::{Conv, Window, conv};
 use crate::ops::linear::linear;
 use crate::ops::pool::max_pool;
+use crate::setting::{Invalid, within};
 
 /// Which baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,11 +49,11 @@ const IMAGENET_POOL: Window = Window {
 const IMAGENET_FROM: usize = 96;
 
 impl ResnetConfig {
-    pub(super) fn validate(&self) -> Result<(), ModelError> {
+    pub(super) fn validate(&self) -> Result<(), Invalid> {
         // Three halvings must leave a pixel.
-        check("image_size", self.image_size, 8..=4096)?;
-        check("num_classes", self.num_classes, 1..=1_000_000)?;
-        check("width", self.width, 1..=2048)
+        within("image_size", self.image_size, 8..=4096)?;
+        within("num_classes", self.num_classes, 1..=1_000_000)?;
+        within("width", self.width, 1..=2048)
     }
 
     /// Whether ResNet-18 takes the ImageNet stem, 7×7 with pooling, over CIFAR's 3×3.

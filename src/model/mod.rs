@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::ops::{Precision, Prepared};
+use crate::setting::Invalid;
 
 pub use airbench::{Airbench, AirbenchConfig};
 pub use cnn::{Resnet9, Resnet18, ResnetConfig, ResnetVariant};
@@ -52,7 +53,7 @@ pub use vit::{Init, Pooling, Position, Stem, Vit, VitConfig};
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum ModelError {
     /// No preset has this name.
-    #[error("--model {name:?} is not a model{hint}; known models are {known}")]
+    #[error("{name:?} is not a model{hint}; known models are {known}")]
     UnknownPreset {
         /// As asked for.
         name: String,
@@ -63,7 +64,7 @@ pub enum ModelError {
     },
     /// The patches do not tile the picture.
     #[error(
-        "--patch-size {patch_size} does not divide --image-size {image_size}: expected one of {divisors}"
+        "patch_size {patch_size} does not divide image_size {image_size}: expected one of {divisors}"
     )]
     PatchSize {
         /// Side of a patch.
@@ -74,7 +75,7 @@ pub enum ModelError {
         divisors: String,
     },
     /// A patch size was asked of a model without patches.
-    #[error("--patch-size does not apply to {name}, which has no patches: leave it out")]
+    #[error("patch_size does not apply to {name}, which has no patches")]
     NoPatches {
         /// The model.
         name: String,
@@ -112,16 +113,9 @@ pub enum ModelError {
         /// Token width.
         embed_dim: usize,
     },
-    /// A number is outside its range.
-    #[error("{field} is {found}: expected {expected}")]
-    Range {
-        /// The field.
-        field: &'static str,
-        /// Its value.
-        found: String,
-        /// Its range.
-        expected: String,
-    },
+    /// A field is outside its range.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
 }
 
 /// A model's whole architecture, as it stands in recipes and in a weights file's metadata.
@@ -153,11 +147,8 @@ impl ModelConfig {
         }
         let parameters = self.parameters();
         if parameters > MAX_PARAMETERS {
-            return Err(ModelError::Range {
-                field: "the number of parameters",
-                found: parameters.to_string(),
-                expected: format!("at most {MAX_PARAMETERS}"),
-            });
+            let expected = format!("at most {MAX_PARAMETERS}");
+            return Err(Invalid::new("the number of parameters", parameters, expected).into());
         }
         Ok(())
     }
@@ -395,22 +386,6 @@ pub fn hidden(path: &str, shape: &[usize]) -> bool {
         [_, channels, _, _] => *channels != 3,
         _ => false,
     }
-}
-
-/// The error for a number outside its range, if it is.
-fn check(
-    field: &'static str,
-    found: usize,
-    range: std::ops::RangeInclusive<usize>,
-) -> Result<(), ModelError> {
-    if range.contains(&found) {
-        return Ok(());
-    }
-    Err(ModelError::Range {
-        field,
-        found: found.to_string(),
-        expected: format!("{} to {}", range.start(), range.end()),
-    })
 }
 
 #[cfg(test)]

@@ -396,20 +396,20 @@ fn errors_say_what_to_do() {
     };
     assert_eq!(
         message("vit-tinny", 224, None, 10),
-        "--model \"vit-tinny\" is not a model, did you mean \"vit-tiny\"?; known models are \
+        "\"vit-tinny\" is not a model, did you mean \"vit-tiny\"?; known models are \
          vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, airbench, resnet18"
     );
     assert_eq!(
         message("vit-w1", 32, Some(5), 10),
-        "--patch-size 5 does not divide --image-size 32: expected one of 2, 4, 8, 16, 32"
+        "patch_size 5 does not divide image_size 32: expected one of 2, 4, 8, 16, 32"
     );
     assert_eq!(
         message("vit-w1", 31, None, 10),
-        "--patch-size 4 does not divide --image-size 31: expected one of 31"
+        "patch_size 4 does not divide image_size 31: expected one of 31"
     );
     assert_eq!(
         message("resnet9", 32, Some(4), 10),
-        "--patch-size does not apply to resnet9, which has no patches: leave it out"
+        "patch_size does not apply to resnet9, which has no patches"
     );
     assert_eq!(
         message("vit-w1", 32, Some(0), 10),

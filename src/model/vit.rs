@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::block::EncoderBlock;
 use super::norm::LayerNorm;
 use super::patch::{PatchEmbedding, affine, undrawn_linear};
-use super::{ModelError, Outputs, Pass, check, position};
+use super::{ModelError, Outputs, Pass, position};
 use crate::ops::gather::gather_rows;
 use crate::ops::linear::linear;
 use crate::ops::norm::mean_of_normed;
+use crate::setting::{Invalid, within};
 
 /// What of the last tokens the head sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,27 +135,19 @@ impl VitConfig {
     }
 
     pub(super) fn validate(&self) -> Result<(), ModelError> {
-        check("image_size", self.image_size, 2..=4096)?;
-        check("patch_size", self.patch_size, 1..=self.image_size)?;
-        check("embed_dim", self.embed_dim, 2..=16_384)?;
-        check("depth", self.depth, 1..=256)?;
-        check("num_heads", self.num_heads, 1..=self.embed_dim)?;
-        check("mlp_dim", self.mlp_dim, 1..=65_536)?;
-        check("num_classes", self.num_classes, 1..=1_000_000)?;
-        check("registers", self.registers, 0..=256)?;
+        within("image_size", self.image_size, 2..=4096)?;
+        within("patch_size", self.patch_size, 1..=self.image_size)?;
+        within("embed_dim", self.embed_dim, 2..=16_384)?;
+        within("depth", self.depth, 1..=256)?;
+        within("num_heads", self.num_heads, 1..=self.embed_dim)?;
+        within("mlp_dim", self.mlp_dim, 1..=65_536)?;
+        within("num_classes", self.num_classes, 1..=1_000_000)?;
+        within("registers", self.registers, 0..=256)?;
         if !(0.0..1.0).contains(&self.drop_path) {
-            return Err(ModelError::Range {
-                field: "drop_path",
-                found: self.drop_path.to_string(),
-                expected: "from 0 to below 1".into(),
-            });
+            return Err(Invalid::new("drop_path", self.drop_path, "from 0 to below 1").into());
         }
         if !(0.0..=1.0).contains(&self.layer_scale) {
-            return Err(ModelError::Range {
-                field: "layer_scale",
-                found: self.layer_scale.to_string(),
-                expected: "from 0 to 1".into(),
-            });
+            return Err(Invalid::new("layer_scale", self.layer_scale, "from 0 to 1").into());
         }
         if !self.image_size.is_multiple_of(self.patch_size) {
             let divisors: Vec<String> = (2..=self.image_size)
@@ -167,7 +160,7 @@ impl VitConfig {
                 divisors: divisors.join(", "),
             });
         }
-        check("the number of tokens", self.tokens(), 1..=16_384)?;
+        within("the number of tokens", self.tokens(), 1..=16_384)?;
         if !self.embed_dim.is_multiple_of(self.num_heads) {
             return Err(ModelError::Heads {
                 num_heads: self.num_heads,
@@ -192,17 +185,16 @@ impl VitConfig {
         let halves = self.patch_size >= 2
             && self.patch_size.is_power_of_two()
             && self.embed_dim.is_multiple_of(self.patch_size / 2);
-        check("stem_depth", self.stem_depth, 0..=8)?;
+        within("stem_depth", self.stem_depth, 0..=8)?;
         let deep =
             self.stem == Stem::Convolutional && self.embed_dim.is_multiple_of(self.patch_size);
         if self.stem_depth > 0 && !deep {
-            return Err(ModelError::Range {
-                field: "stem_depth",
-                found: self.stem_depth.to_string(),
-                expected:
-                    "0, or stem = \"convolutional\" with an embed_dim that patch_size divides"
-                        .into(),
-            });
+            return Err(Invalid::new(
+                "stem_depth",
+                self.stem_depth,
+                "0, or stem = \"convolutional\" with an embed_dim that patch_size divides",
+            )
+            .into());
         }
         if self.stem == Stem::Convolutional && !halves {
             return Err(ModelError::Stem {

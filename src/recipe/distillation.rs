@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::validate::{range, within};
+use super::validate::range;
 use super::{Recipe, RecipeError};
+use crate::setting::{positive, within};
 use crate::train::{DistillationConfig, Through};
 
 /// Who teaches, and how; without a teacher nothing of this section counts.
@@ -25,16 +26,10 @@ impl DistillationRecipe {
     /// Checks every number against its range.
     pub(super) fn validate(&self) -> Result<(), RecipeError> {
         let d = &self.config;
-        if !(d.temperature > 0.0 && d.temperature <= 1000.0) {
-            return Err(range(
-                "distillation.temperature",
-                d.temperature,
-                "more than 0, at most 1000",
-            ));
-        }
-        within("distillation.weight", d.weight, 0.0, 1.0)?;
-        within("distillation.guidance", d.guidance, 0.0, 1e3)?;
-        within("distillation.guidance_until", d.guidance_until, 0.0, 1.0)?;
+        positive("distillation.temperature", d.temperature, 1000.0)?;
+        within("distillation.weight", d.weight, 0.0..=1.0)?;
+        within("distillation.guidance", d.guidance, 0.0..=1e3)?;
+        within("distillation.guidance_until", d.guidance_until, 0.0..=1.0)?;
         if self.teacher.is_none() {
             if self.config != DistillationConfig::default() {
                 return Err(RecipeError::Value {

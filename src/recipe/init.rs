@@ -9,6 +9,7 @@ use super::layers::merge;
 use super::validate::range;
 use super::{Recipe, RecipeError};
 use crate::checkpoint::WeightsMeta;
+use crate::setting::positive;
 use crate::train::{FinetuneConfig, Freeze};
 
 /// Weights of another data set to start from, and how their layers are treated.
@@ -30,13 +31,7 @@ impl InitRecipe {
             layer_decay,
             freeze,
         } = self.finetune;
-        if !(layer_decay > 0.0 && layer_decay <= 1.0) {
-            return Err(range(
-                "init.layer_decay",
-                layer_decay,
-                "more than 0, at most 1",
-            ));
-        }
+        positive("init.layer_decay", layer_decay, 1.0)?;
         if self.weights.is_none() && freeze != Freeze::None {
             return Err(range(
                 "init.freeze",

@@ -20,9 +20,8 @@ use crate::checkpoint::Shipped;
 use crate::data::{AugmentConfig, Resize};
 use crate::model::{ModelConfig, ModelError};
 use crate::ops::{Precision, PrecisionChoice};
-use crate::train::{
-    Budget, CurriculumConfig, CurriculumError, OptimizerConfig, ScheduleConfig, TrainConfig,
-};
+use crate::setting::Invalid;
+use crate::train::{Budget, CurriculumConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
 
 use layers::{BUDGET_KEYS, check_keys, known_keys, names, parse};
 
@@ -74,16 +73,9 @@ pub enum RecipeError {
         /// What was found and expected.
         reason: String,
     },
-    /// The number is outside its range.
-    #[error("{key} is {found}: expected {expected}")]
-    Range {
-        /// The key, dotted.
-        key: String,
-        /// Its value.
-        found: String,
-        /// Its range.
-        expected: String,
-    },
+    /// A setting is outside its range.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
     /// The model cannot be built.
     #[error(transparent)]
     Model(ModelError),
@@ -93,26 +85,8 @@ impl From<ModelError> for RecipeError {
     /// The model knows its fields; a recipe has them under `model.`.
     fn from(error: ModelError) -> Self {
         match error {
-            ModelError::Range {
-                field,
-                found,
-                expected,
-            } if !field.contains(' ') => Self::Range {
-                key: format!("model.{field}"),
-                found,
-                expected,
-            },
+            ModelError::Invalid(invalid) => Self::Invalid(invalid.of_section("model")),
             other => Self::Model(other),
-        }
-    }
-}
-
-impl From<CurriculumError> for RecipeError {
-    fn from(error: CurriculumError) -> Self {
-        Self::Range {
-            key: format!("curriculum.{}", error.key),
-            found: error.found,
-            expected: error.expected,
         }
     }
 }
@@ -385,7 +359,7 @@ impl Recipe {
     ///
     /// # Errors
     ///
-    /// [`RecipeError::Range`] where `train.time` is no duration.
+    /// [`RecipeError::Invalid`] where `train.time` is no duration.
     pub fn budget(&self) -> Result<Budget, RecipeError> {
         let t = &self.train;
         if let Some(text) = &t.time {

@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use super::{Recipe, RecipeError};
+use crate::setting::{Invalid, below, positive, within};
 
 impl Recipe {
     /// Checks every number against its range.
     ///
     /// # Errors
     ///
-    /// [`RecipeError::Range`], which names the key.
+    /// [`RecipeError::Invalid`], which names the key.
     pub fn validate(&self) -> Result<(), RecipeError> {
         let t = &self.train;
         let o = &self.optimizer;
         let d = &self.data;
-        within("data.val_fraction", d.val_fraction, 0.0, 0.9)?;
-        within("data.test_fraction", d.test_fraction, 0.0, 0.9)?;
+        within("data.val_fraction", d.val_fraction, 0.0..=0.9)?;
+        within("data.test_fraction", d.test_fraction, 0.0..=0.9)?;
         if d.val_fraction + d.test_fraction > 0.95 {
             return Err(range(
                 "data.val_fraction + data.test_fraction",
@@ -23,33 +24,31 @@ impl Recipe {
                 "at most 0.95",
             ));
         }
-        if !(d.fraction > 0.0 && d.fraction <= 1.0) {
-            return Err(range("data.fraction", d.fraction, "more than 0, at most 1"));
-        }
-        within("data.cache_mb", d.cache_mb as f64, 0.0, 16_777_216.0)?;
-        within("data.workers", d.workers as f64, 0.0, 1024.0)?;
+        positive("data.fraction", d.fraction, 1.0)?;
+        within("data.cache_mb", d.cache_mb as f64, 0.0..=16_777_216.0)?;
+        within("data.workers", d.workers as f64, 0.0..=1024.0)?;
         if let Some(size) = self.preprocess.image_size {
-            within("preprocess.image_size", size as f64, 8.0, 2048.0)?;
+            within("preprocess.image_size", size as f64, 8.0..=2048.0)?;
         }
         for (key, values, low) in [
             ("preprocess.mean", self.preprocess.mean, 0.0),
             ("preprocess.std", self.preprocess.std, 1e-3),
         ] {
             for value in values.into_iter().flatten() {
-                within(key, f64::from(value), low, 1.0)?;
+                within(key, f64::from(value), low..=1.0)?;
             }
         }
         if let Some(epochs) = t.epochs {
-            within("train.epochs", epochs as f64, 1.0, 1e6)?;
+            within("train.epochs", epochs as f64, 1.0..=1e6)?;
         }
         if let Some(steps) = t.steps {
-            within("train.steps", steps as f64, 1.0, 1e9)?;
+            within("train.steps", steps as f64, 1.0..=1e9)?;
         }
-        within("train.batch_size", t.batch_size as f64, 1.0, 65_536.0)?;
-        within("train.accumulate", t.accumulate as f64, 1.0, 65_536.0)?;
+        within("train.batch_size", t.batch_size as f64, 1.0..=65_536.0)?;
+        within("train.accumulate", t.accumulate as f64, 1.0..=65_536.0)?;
         below("train.label_smoothing", f64::from(t.label_smoothing), 1.0)?;
         below("train.ema", t.ema, 1.0)?;
-        within("train.ema_epochs", t.ema_epochs, 0.0, 1e6)?;
+        within("train.ema_epochs", t.ema_epochs, 0.0..=1e6)?;
         if t.ema > 0.0 && t.ema_epochs > 0.0 {
             return Err(range(
                 "train.ema_epochs",
@@ -57,36 +56,21 @@ impl Recipe {
                 "one of the two, the other 0",
             ));
         }
-        within("train.patience", t.patience as f64, 0.0, 1e6)?;
-        within("train.checkpoint_minutes", t.checkpoint_minutes, 0.0, 1e5)?;
-        if !(o.lr > 0.0 && o.lr <= 100.0) {
-            return Err(range("optimizer.lr", o.lr, "more than 0, at most 100"));
-        }
-        within("optimizer.weight_decay", o.weight_decay, 0.0, 10.0)?;
+        within("train.patience", t.patience as f64, 0.0..=1e6)?;
+        within("train.checkpoint_minutes", t.checkpoint_minutes, 0.0..=1e5)?;
+        positive("optimizer.lr", o.lr, 100.0)?;
+        within("optimizer.weight_decay", o.weight_decay, 0.0..=10.0)?;
         below("optimizer.beta1", o.beta1, 1.0)?;
         below("optimizer.beta2", o.beta2, 1.0)?;
         below("optimizer.momentum", o.momentum, 1.0)?;
-        if !(o.muon_lr > 0.0 && o.muon_lr <= 100.0) {
-            return Err(range(
-                "optimizer.muon_lr",
-                o.muon_lr,
-                "more than 0, at most 100",
-            ));
-        }
+        positive("optimizer.muon_lr", o.muon_lr, 100.0)?;
         below("optimizer.muon_momentum", o.muon_momentum, 1.0)?;
-        if !(o.epsilon > 0.0 && o.epsilon <= 1.0) {
-            return Err(range(
-                "optimizer.epsilon",
-                o.epsilon,
-                "more than 0, at most 1",
-            ));
-        }
-        within("optimizer.clip_grad", o.clip_grad, 0.0, 1e6)?;
+        positive("optimizer.epsilon", o.epsilon, 1.0)?;
+        within("optimizer.clip_grad", o.clip_grad, 0.0..=1e6)?;
         within(
             "schedule.warmup_epochs",
             self.schedule.warmup_epochs,
-            0.0,
-            1e4,
+            0.0..=1e4,
         )?;
         self.distillation.validate()?;
         let (guided, curriculum) = (&self.distillation.config, &self.curriculum);
@@ -100,9 +84,7 @@ impl Recipe {
                 "more than curriculum.token_drop_until: while tokens are dropped there is no map to guide",
             ));
         }
-        self.augment.validate().map_err(|e| RecipeError::Value {
-            reason: e.to_string(),
-        })?;
+        self.augment.validate()?;
         self.curriculum.validate()?;
         self.init.validate()?;
         self.budget()?;
@@ -111,34 +93,14 @@ impl Recipe {
 }
 
 pub(super) fn range(key: &str, found: impl ToString, expected: &str) -> RecipeError {
-    RecipeError::Range {
-        key: key.to_owned(),
-        found: found.to_string(),
-        expected: expected.to_owned(),
-    }
-}
-
-pub(super) fn within(key: &str, value: f64, low: f64, high: f64) -> Result<(), RecipeError> {
-    if (low..=high).contains(&value) {
-        Ok(())
-    } else {
-        Err(range(key, value, &format!("{low} to {high}")))
-    }
-}
-
-fn below(key: &str, value: f64, limit: f64) -> Result<(), RecipeError> {
-    if (0.0..limit).contains(&value) {
-        Ok(())
-    } else {
-        Err(range(key, value, &format!("0 to below {limit}")))
-    }
+    Invalid::new(key, found.to_string(), expected).into()
 }
 
 /// Reads `30m`, `1h30m`, `90s` or `45` (seconds).
 ///
 /// # Errors
 ///
-/// [`RecipeError::Range`], which names `key`.
+/// [`RecipeError::Invalid`], which names `key`.
 pub fn parse_duration(key: &str, text: &str) -> Result<Duration, RecipeError> {
     let wrong = || {
         range(

@@ -6,6 +6,7 @@ use super::{Plan, RunError, open_weights};
 use crate::checkpoint;
 use crate::model::ModelConfig;
 use crate::recipe::{Layers, Recipe, RecipeError};
+use crate::setting::Invalid;
 use crate::train::{Freeze, Start};
 
 /// Resolves a recipe whose architecture and preprocessing are, unless stated, those of the weights
@@ -55,12 +56,11 @@ pub fn check(recipe: &Recipe, plan: &Plan, device: &Device) -> Result<(), RunErr
     let undrawn = plan.model.init_constant(device);
     match recipe.init.finetune.too_many(&undrawn) {
         None => Ok(()),
-        Some(blocks) => Err(RecipeError::Range {
-            key: "init.freeze".to_owned(),
-            found: recipe.init.finetune.freeze.to_string(),
-            expected: format!("at most the {blocks} blocks of the model, or backbone"),
+        Some(blocks) => {
+            let expected = format!("at most the {blocks} blocks of the model, or backbone");
+            let freeze = recipe.init.finetune.freeze;
+            Err(RecipeError::from(Invalid::new("init.freeze", freeze, expected)).into())
         }
-        .into()),
     }
 }
 

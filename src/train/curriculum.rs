@@ -9,10 +9,10 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::data::View;
 use crate::model::{ModelConfig, Position};
+use crate::setting::{Invalid, within};
 
 /// The course of a training; the default leaves every picture whole and mixed to the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,38 +51,25 @@ impl Default for CurriculumConfig {
 /// will see.
 const LATEST: f64 = 0.95;
 
-/// A setting out of its range.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("curriculum.{key} is {found}: expected {expected}")]
-pub struct CurriculumError {
-    /// The field.
-    pub key: &'static str,
-    /// As given.
-    pub found: String,
-    /// What would be right.
-    pub expected: String,
-}
-
 impl CurriculumConfig {
     /// Checks every number's range.
     ///
     /// # Errors
     ///
-    /// [`CurriculumError`] for the first that is outside.
-    pub fn validate(&self) -> Result<(), CurriculumError> {
+    /// [`Invalid`] for the first that is outside.
+    pub fn validate(&self) -> Result<(), Invalid> {
         for (key, value, low, high) in [
-            ("mix_until", self.mix_until, 0.0, 1.0),
-            ("full_size_at", self.full_size_at, 0.0, LATEST),
-            ("token_drop", self.token_drop, 0.0, 0.9),
-            ("token_drop_until", self.token_drop_until, 0.0, LATEST),
+            ("curriculum.mix_until", self.mix_until, 0.0, 1.0),
+            ("curriculum.full_size_at", self.full_size_at, 0.0, LATEST),
+            ("curriculum.token_drop", self.token_drop, 0.0, 0.9),
+            (
+                "curriculum.token_drop_until",
+                self.token_drop_until,
+                0.0,
+                LATEST,
+            ),
         ] {
-            if !(low..=high).contains(&value) {
-                return Err(CurriculumError {
-                    key,
-                    found: value.to_string(),
-                    expected: format!("{low} to {high}"),
-                });
-            }
+            within(key, value, low..=high)?;
         }
         Ok(())
     }
@@ -91,41 +78,40 @@ impl CurriculumConfig {
     ///
     /// # Errors
     ///
-    /// [`CurriculumError`] where a number is outside its range or does not fit the model.
-    pub fn resolve(&self, model: &ModelConfig) -> Result<Curriculum, CurriculumError> {
+    /// [`Invalid`] where a number is outside its range or does not fit the model.
+    pub fn resolve(&self, model: &ModelConfig) -> Result<Curriculum, Invalid> {
         self.validate()?;
         let (full, step) = (model.image_size(), model.size_step());
         let start = self.start_size.unwrap_or(full);
         if start < step || start > full || !(full - start).is_multiple_of(step) {
             let smallest = full - (full - step.min(full)) / step * step;
-            return Err(CurriculumError {
-                key: "start_size",
-                found: start.to_string(),
-                expected: format!("{smallest} to {full} in steps of {step}"),
-            });
+            let expected = format!("{smallest} to {full} in steps of {step}");
+            return Err(Invalid::new("curriculum.start_size", start, expected));
         }
         if self.token_drop > 0.0 && !matches!(model, ModelConfig::Vit(_)) {
-            return Err(CurriculumError {
-                key: "token_drop",
-                found: self.token_drop.to_string(),
-                expected: format!("0, for {} has no tokens", model.name()),
-            });
+            let expected = format!("0, for {} has no tokens", model.name());
+            return Err(Invalid::new(
+                "curriculum.token_drop",
+                self.token_drop,
+                expected,
+            ));
         }
         if matches!(model, ModelConfig::Vit(vit) if vit.position == Position::Rope2d) {
-            let refuse = |key, found, neutral: String| {
-                Err(CurriculumError {
-                    key,
-                    found,
-                    expected: format!(
-                        "{neutral} with model.position = \"rope-2d\", which turns whole pictures of full size"
-                    ),
-                })
+            let refuse = |key, found: String, neutral: String| {
+                let expected = format!(
+                    "{neutral} with model.position = \"rope-2d\", which turns whole pictures of full size"
+                );
+                Err(Invalid::new(key, found, expected))
             };
             if start < full {
-                return refuse("start_size", start.to_string(), full.to_string());
+                return refuse("curriculum.start_size", start.to_string(), full.to_string());
             }
             if self.token_drop > 0.0 {
-                return refuse("token_drop", self.token_drop.to_string(), "0".to_owned());
+                return refuse(
+                    "curriculum.token_drop",
+                    self.token_drop.to_string(),
+                    "0".to_owned(),
+                );
             }
         }
         Ok(Curriculum {

@@ -17,7 +17,7 @@ mod state;
 mod trainer;
 
 pub use classification::{cross_entropy, soft_targets};
-pub use curriculum::{Curriculum, CurriculumConfig, CurriculumError, Moment};
+pub use curriculum::{Curriculum, CurriculumConfig, Moment};
 pub use distillation::{Distillation, DistillationConfig, Teacher, TeacherTargets, Through};
 pub use finetune::{FinetuneConfig, Freeze, Start};
 pub use measure::seconds_per_update;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use thiserror::Error;
 
-use super::curriculum::{Curriculum, CurriculumConfig, CurriculumError};
+use super::curriculum::{Curriculum, CurriculumConfig};
 use super::distillation::Distillation;
 use super::ema::{self, Ema};
 use super::finetune::{FinetuneConfig, Start};
@@ -20,6 +20,7 @@ use crate::data::{Batch, Batches, DataError, EvalLoader, TrainLoader, View, patc
 use crate::eval;
 use crate::model::{Model, Noise, Pass, parameters};
 use crate::ops::{Precision, profile};
+use crate::setting::Invalid;
 
 /// Names of the spans that a step consists of, for [`profile`].
 pub const STEP: [&str; 5] = [DATA, TEACHER, FORWARD, BACKWARD, OPTIMIZER];
@@ -98,7 +99,7 @@ pub enum TrainEvent {
 pub enum TrainError {
     /// The loss, the gradient or a weight is not a number.
     #[error(
-        "the {what} became {value} at update {update} (epoch {epoch}) with learning rate {lr:.3e}; the last good checkpoint is kept: lower --lr, lengthen --warmup-epochs or set --clip-grad, then train again"
+        "the {what} became {value} at update {update} (epoch {epoch}) with learning rate {lr:.3e}; the last good checkpoint is kept"
     )]
     NotFinite {
         /// `loss`, `gradient norm`, `validation loss` or `weights`.
@@ -114,7 +115,7 @@ pub enum TrainError {
     },
     /// The curriculum does not fit the model.
     #[error(transparent)]
-    Curriculum(#[from] CurriculumError),
+    Curriculum(#[from] Invalid),
     /// The training split gives no batch.
     #[error("the training split is empty: nothing to train on")]
     Empty,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::setting::Invalid;
+
 /// Horizontal flips.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -72,32 +74,16 @@ impl Default for AugmentConfig {
     }
 }
 
-/// A setting out of its range.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("augment.{key}: found {found}, expected {expected}")]
-pub struct AugmentError {
-    /// The field.
-    pub key: &'static str,
-    /// As given.
-    pub found: String,
-    /// What would be right.
-    pub expected: &'static str,
-}
-
 impl AugmentConfig {
     /// Checks every field's range.
     ///
     /// # Errors
     ///
-    /// [`AugmentError`] for the first field that is out of range.
-    pub fn validate(&self) -> Result<(), AugmentError> {
+    /// [`Invalid`] for the first field that is out of range.
+    pub fn validate(&self) -> Result<(), Invalid> {
         let check = |right: bool, key, found: String, expected| {
-            let error = AugmentError {
-                key,
-                found,
-                expected,
-            };
-            if right { Ok(()) } else { Err(error) }
+            let error = || Invalid::new(key, found, expected).of_section("augment");
+            if right { Ok(()) } else { Err(error()) }
         };
         let c = self;
         check(
@@ -167,15 +153,15 @@ mod tests {
         };
         assert_eq!(
             found(|c| c.mixup = -1.0),
-            "augment.mixup: found -1, expected an alpha, 0 to 100"
+            "augment.mixup is -1: expected an alpha, 0 to 100"
         );
         assert_eq!(
             found(|c| c.cutmix = f32::NAN),
-            "augment.cutmix: found NaN, expected an alpha, 0 to 100"
+            "augment.cutmix is NaN: expected an alpha, 0 to 100"
         );
         assert_eq!(
             found(|c| c.erasing = 1.5),
-            "augment.erasing: found 1.5, expected a probability, 0 to 1"
+            "augment.erasing is 1.5: expected a probability, 0 to 1"
         );
         assert_eq!(
             found(|c| c.randaugment_ops = 0),

@@ -19,6 +19,6 @@ mod mix;
 mod policy;
 mod seeded;
 
-pub use config::{AugmentConfig, AugmentError, Flip, Policy};
+pub use config::{AugmentConfig, Flip, Policy};
 pub(super) use mix::draw_mix;
 pub(super) use seeded::{Purpose, generator};
