@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{argmax, correct, evaluate, softmax};
+use super::logits::{argmax, correct, softmax};
+use super::report::evaluate;
 
 /// Bounds of the temperature. Outside of them logits say nothing that a model could have meant.
 const TEMPERATURES: (f64, f64) = (0.05, 20.0);

@@ -1,0 +1,218 @@
+//! One pass of a model over a split.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::data::{Batch, DataError, EvalLoader, Targets};
+use crate::metrics::{self, EvalReport};
+use crate::model::Model;
+use crate::ops::{Precision, Prepared};
+
+use super::tta::Tta;
+
+/// A model's answers to one pass.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predictions {
+    /// Row-major `[n, K]`.
+    pub logits: Vec<f32>,
+    /// K.
+    pub num_classes: usize,
+    /// True classes, in the same order.
+    pub labels: Vec<usize>,
+    /// Names of the pictures, in the same order.
+    pub names: Vec<String>,
+    /// Pictures a second, decoding included.
+    pub images_per_s: f64,
+}
+
+/// A batch's pictures as a tensor `[B, 3, H, W]`.
+pub fn input(batch: Batch, device: &Device) -> Tensor<4> {
+    let shape = [batch.len, 3, batch.image_size, batch.image_size];
+    Tensor::from_data(TensorData::new(batch.images, shape), device)
+}
+
+/// Runs `model` over every picture of `loader`.
+///
+/// The model must be without autodiff, on `device`. `seen` is told of each batch's pictures.
+///
+/// # Errors
+///
+/// [`DataError`] where a picture can no longer be read.
+pub fn predict(
+    model: &Model,
+    loader: &EvalLoader,
+    device: &Device,
+    precision: Precision,
+    seen: &mut dyn FnMut(usize),
+) -> Result<Predictions, DataError> {
+    let prepared = Prepared::default();
+    pass(loader, seen, |batch| {
+        model.infer(input(batch, device), precision, &prepared)
+    })
+}
+
+/// [`predict`] with the mean of the logits of several views of each picture.
+///
+/// # Errors
+///
+/// As for [`predict`].
+pub fn predict_augmented(
+    model: &Model,
+    loader: &EvalLoader,
+    device: &Device,
+    precision: Precision,
+    tta: Tta,
+) -> Result<Predictions, DataError> {
+    let prepared = Prepared::default();
+    pass(loader, &mut |_| {}, |batch| {
+        views(tta, batch, |batch| {
+            model.infer(input(batch, device), precision, &prepared)
+        })
+    })
+}
+
+/// The mean of `answer` over the views of a batch.
+fn views(tta: Tta, batch: Batch, answer: impl Fn(Batch) -> Tensor<2>) -> Tensor<2> {
+    let answers = tta.views().into_iter().map(|view| {
+        let seen = Batch {
+            images: view.of(&batch.images, batch.image_size),
+            ..batch.clone()
+        };
+        answer(seen) * view.weight
+    });
+    answers
+        .reduce(|sum, logits| sum + logits)
+        .expect("there is at least one view")
+}
+
+/// Every picture of `loader`, a batch's logits from `answer`.
+fn pass(
+    loader: &EvalLoader,
+    seen: &mut dyn FnMut(usize),
+    answer: impl Fn(Batch) -> Tensor<2>,
+) -> Result<Predictions, DataError> {
+    let start = Instant::now();
+    let mut logits = Vec::new();
+    let mut labels = Vec::new();
+    let mut names = Vec::new();
+    let mut num_classes = 0;
+    for batch in loader.pass() {
+        let batch = batch?;
+        let count = batch.len;
+        match &batch.targets {
+            Targets::Hard(hard) => labels.extend_from_slice(hard),
+            Targets::Mixed { a, .. } => labels.extend_from_slice(a),
+        }
+        for &index in &batch.indices {
+            names.push(loader.pictures().names()[index].clone());
+        }
+        let output = answer(batch);
+        num_classes = output.dims()[1];
+        logits.extend(
+            output
+                .try_into_vec_as::<f32>()
+                .expect("logits read back as f32"),
+        );
+        seen(count);
+    }
+    let images_per_s = labels.len() as f64 / start.elapsed().as_secs_f64().max(1e-9);
+    Ok(Predictions {
+        logits,
+        num_classes,
+        labels,
+        names,
+        images_per_s,
+    })
+}
+
+/// [`predict`], and the report on it.
+///
+/// # Errors
+///
+/// As for [`predict`].
+pub fn evaluate(
+    model: &Model,
+    loader: &EvalLoader,
+    device: &Device,
+    precision: Precision,
+    classes: &[String],
+) -> Result<EvalReport, DataError> {
+    let predictions = predict(model, loader, device, precision, &mut |_| {})?;
+    Ok(report(&predictions, classes))
+}
+
+/// The figures of a pass.
+pub fn report(predictions: &Predictions, classes: &[String]) -> EvalReport {
+    metrics::evaluate(
+        &predictions.logits,
+        &predictions.labels,
+        &predictions.names,
+        classes,
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{AirbenchConfig, ModelConfig, parameters};
+
+    const SIDE: usize = 11;
+
+    /// A model whose answers depend on where things stand.
+    fn model() -> Model {
+        let config = ModelConfig::Airbench(AirbenchConfig {
+            image_size: SIDE,
+            num_classes: 3,
+            widths: [3, 4, 5],
+            depth: 1,
+            residual: false,
+            stem_kernel: 2,
+            whiten: true,
+        });
+        let model = config.init(1, &Device::flex());
+        parameters::replace(model, |path, shape| {
+            let count = shape.iter().product::<usize>();
+            let values: Vec<f32> = (0..count).map(|i| ((i * 37) % 19) as f32 - 9.0).collect();
+            let head = path.ends_with("head.weight");
+            head.then(|| Tensor::from_floats(values.as_slice(), &Device::flex()))
+        })
+    }
+
+    fn batch(mirrored: bool) -> Batch {
+        let value = |i: usize| ((i * 7919) % 211) as f32 / 100.0 - 1.0;
+        let place = |i: usize| match mirrored {
+            true => i / SIDE * SIDE + SIDE - 1 - i % SIDE,
+            false => i,
+        };
+        Batch {
+            images: (0..2 * 3 * SIDE * SIDE).map(|i| value(place(i))).collect(),
+            image_size: SIDE,
+            len: 2,
+            targets: Targets::Hard(vec![0, 1]),
+            indices: vec![0, 1],
+        }
+    }
+
+    #[test]
+    fn a_picture_and_its_mirror_image_get_their_mean() {
+        let model = model();
+        let answer = |batch| {
+            let images = input(batch, &Device::flex());
+            model.infer(images, Precision::F32, &Prepared::default())
+        };
+        let values = |logits: Tensor<2>| logits.try_into_vec_as::<f32>().unwrap();
+        let [plain, mirrored] = [false, true].map(|side| values(answer(batch(side))));
+        assert_ne!(plain, mirrored);
+        let augmented = |side| values(views(Tta::Mirror, batch(side), answer));
+        for ((mean, a), b) in augmented(false).iter().zip(&plain).zip(&mirrored) {
+            assert!((mean - (a + b) / 2.0).abs() < 1e-6, "{mean} {a} {b}");
+        }
+        assert_eq!(augmented(false), augmented(true));
+        assert_ne!(
+            values(views(Tta::MirrorShift, batch(false), answer)),
+            augmented(false)
+        );
+    }
+}

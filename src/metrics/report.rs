@@ -1,0 +1,373 @@
+//! The figures of one pass over a split.
+
+use serde::{Deserialize, Serialize};
+
+use super::logits::{argmax, softmax};
+use super::statistics::wilson;
+
+/// Bins of the reliability diagram (Guo et al. 2017 use 15).
+const BINS: usize = 15;
+
+/// How many confused pairs and mistakes a report lists.
+const CONFUSED: usize = 10;
+const MISTAKES: usize = 25;
+
+/// The figures of one pass over a split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalReport {
+    /// Pictures.
+    pub n: usize,
+    /// Share whose most probable class is right.
+    pub top1: f64,
+    /// Its 95 % interval after Wilson 1927.
+    pub top1_interval: (f64, f64),
+    /// Share whose five most probable classes hold the right one; `None` below six classes.
+    pub top5: Option<f64>,
+    /// Its 95 % interval.
+    pub top5_interval: Option<(f64, f64)>,
+    /// Mean cross-entropy in nats; NaN where a logit is not finite.
+    #[serde(deserialize_with = "null_is_nan")]
+    pub loss: f64,
+    /// Mean of the classes' F1.
+    pub macro_f1: f64,
+    /// Expected calibration error (Guo et al. 2017, eq. 3), 0 to 1.
+    pub ece: f64,
+    /// Each class.
+    pub per_class: Vec<ClassReport>,
+    /// Row: true class; column: predicted class.
+    pub confusion: Vec<Vec<u64>>,
+    /// The reliability diagram's bins.
+    pub reliability: Vec<ReliabilityBin>,
+    /// The pairs most often taken for each other, most often first.
+    pub most_confused: Vec<ConfusedPair>,
+    /// The wrong answers given with the most confidence.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// One class's figures; a class that is never predicted has precision 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassReport {
+    /// Its name.
+    pub label: String,
+    /// Pictures of it.
+    pub support: u64,
+    /// Share of the answers "this class" that are right.
+    pub precision: f64,
+    /// Share of its pictures that are found.
+    pub recall: f64,
+    /// Harmonic mean of both.
+    pub f1: f64,
+}
+
+/// Answers of about the same confidence.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ReliabilityBin {
+    /// Lower end of the confidence.
+    pub lo: f64,
+    /// Upper end.
+    pub hi: f64,
+    /// Answers in it.
+    pub count: u64,
+    /// Their mean confidence.
+    pub confidence: f64,
+    /// Share of them that is right.
+    pub accuracy: f64,
+}
+
+/// A class taken for another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConfusedPair {
+    /// What it was.
+    pub label: String,
+    /// What it was taken for.
+    pub predicted: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// A wrong answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mistake {
+    /// The picture.
+    pub name: String,
+    /// What it was.
+    pub label: String,
+    /// What it was taken for.
+    pub predicted: String,
+    /// With what probability.
+    pub confidence: f64,
+}
+
+/// JSON has no NaN: `serde_json` writes `null` for it, and would refuse to read that back.
+fn null_is_nan<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+/// All figures of one pass.
+///
+/// # Shapes
+///
+/// `logits`: row-major `[n, K]`; `labels`, `names`: `[n]`; `classes`: `[K]`.
+pub fn evaluate(
+    logits: &[f32],
+    labels: &[usize],
+    names: &[String],
+    classes: &[String],
+) -> EvalReport {
+    let (n, k) = (labels.len(), classes.len());
+    let mut tally = Tally::new(k);
+    for (i, (row, &label)) in logits.chunks(k.max(1)).zip(labels).enumerate() {
+        tally.add(i, row, label);
+    }
+    tally
+        .mistakes
+        .sort_by(|a, b| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
+    let share = |count: u64| count as f64 / n.max(1) as f64;
+    let per_class = per_class(&tally.confusion, classes);
+    let reliability: Vec<ReliabilityBin> = tally
+        .bins
+        .iter()
+        .enumerate()
+        .map(|(i, bin)| ReliabilityBin {
+            lo: i as f64 / BINS as f64,
+            hi: (i + 1) as f64 / BINS as f64,
+            count: bin.count,
+            confidence: bin.confidence / bin.count.max(1) as f64,
+            accuracy: bin.hits as f64 / bin.count.max(1) as f64,
+        })
+        .collect();
+    EvalReport {
+        n,
+        top1: share(tally.top1),
+        top1_interval: wilson(tally.top1, n as u64),
+        top5: (k > 5).then(|| share(tally.top5)),
+        top5_interval: (k > 5).then(|| wilson(tally.top5, n as u64)),
+        loss: tally.loss / n.max(1) as f64,
+        macro_f1: macro_f1(&per_class, &tally.confusion),
+        ece: reliability
+            .iter()
+            .map(|b| share(b.count) * (b.confidence - b.accuracy).abs())
+            .sum(),
+        most_confused: most_confused(&tally.confusion, classes),
+        mistakes: tally
+            .mistakes
+            .into_iter()
+            .take(MISTAKES)
+            .map(|(i, predicted, confidence)| Mistake {
+                name: names.get(i).cloned().unwrap_or_default(),
+                label: classes[labels[i]].clone(),
+                predicted: classes[predicted].clone(),
+                confidence,
+            })
+            .collect(),
+        per_class,
+        confusion: tally.confusion,
+        reliability,
+    }
+}
+
+/// The counts and sums of one pass, picture by picture.
+struct Tally {
+    /// Row: true class; column: predicted class.
+    confusion: Vec<Vec<u64>>,
+    bins: [Bin; BINS],
+    top1: u64,
+    top5: u64,
+    /// Sum of the cross-entropies, in nats.
+    loss: f64,
+    /// Index, predicted class and confidence of each wrong answer.
+    mistakes: Vec<(usize, usize, f64)>,
+}
+
+/// Answers of about the same confidence, not yet divided by their number.
+#[derive(Clone, Copy, Default)]
+struct Bin {
+    count: u64,
+    confidence: f64,
+    hits: u64,
+}
+
+impl Tally {
+    fn new(num_classes: usize) -> Tally {
+        Tally {
+            confusion: vec![vec![0; num_classes]; num_classes],
+            bins: [Bin::default(); BINS],
+            top1: 0,
+            top5: 0,
+            loss: 0.0,
+            mistakes: Vec::new(),
+        }
+    }
+
+    /// Counts picture `i`, of class `label`, with its `[K]` logits.
+    fn add(&mut self, i: usize, row: &[f32], label: usize) {
+        let Some(predicted) = argmax(row) else {
+            self.loss = f64::NAN;
+            // Not finite: wrong, and counted as an answer of the first class that it is not.
+            let k = self.confusion.len();
+            self.confusion[label][usize::from(label == 0).min(k - 1)] += 1;
+            return;
+        };
+        // −ln p from the logits themselves: exact where p would round to zero.
+        let max = f64::from(row[predicted]);
+        let sum: f64 = row.iter().map(|&z| (f64::from(z) - max).exp()).sum();
+        self.loss += sum.ln() + max - f64::from(row[label]);
+        let confidence = softmax(row)[predicted];
+        let hit = predicted == label;
+        self.confusion[label][predicted] += 1;
+        self.top1 += u64::from(hit);
+        // Of equals the first counts as the better one, as in `argmax`.
+        let better = row
+            .iter()
+            .enumerate()
+            .filter(|&(j, &z)| z > row[label] || (z == row[label] && j < label))
+            .count();
+        self.top5 += u64::from(better < 5);
+        let bin = &mut self.bins[((confidence * BINS as f64) as usize).min(BINS - 1)];
+        bin.count += 1;
+        bin.confidence += confidence;
+        bin.hits += u64::from(hit);
+        if !hit {
+            self.mistakes.push((i, predicted, confidence));
+        }
+    }
+}
+
+/// Mean F1 of the classes that occur, as a label or as an answer: of the others nothing was measured.
+fn macro_f1(per_class: &[ClassReport], confusion: &[Vec<u64>]) -> f64 {
+    let occurring: Vec<f64> = per_class
+        .iter()
+        .enumerate()
+        .filter(|(c, class)| class.support > 0 || confusion.iter().any(|row| row[*c] > 0))
+        .map(|(_, class)| class.f1)
+        .collect();
+    occurring.iter().sum::<f64>() / occurring.len().max(1) as f64
+}
+
+fn per_class(confusion: &[Vec<u64>], classes: &[String]) -> Vec<ClassReport> {
+    let ratio = |a: u64, b: u64| if b == 0 { 0.0 } else { a as f64 / b as f64 };
+    (0..classes.len())
+        .map(|c| {
+            let hits = confusion[c][c];
+            let support: u64 = confusion[c].iter().sum();
+            let answered: u64 = confusion.iter().map(|row| row[c]).sum();
+            ClassReport {
+                label: classes[c].clone(),
+                support,
+                precision: ratio(hits, answered),
+                recall: ratio(hits, support),
+                f1: ratio(2 * hits, support + answered),
+            }
+        })
+        .collect()
+}
+
+fn most_confused(confusion: &[Vec<u64>], classes: &[String]) -> Vec<ConfusedPair> {
+    let mut pairs: Vec<(u64, usize, usize)> = Vec::new();
+    for (label, row) in confusion.iter().enumerate() {
+        for (predicted, &count) in row.iter().enumerate() {
+            if label != predicted && count > 0 {
+                pairs.push((count, label, predicted));
+            }
+        }
+    }
+    pairs.sort_by_key(|&(count, label, predicted)| (std::cmp::Reverse(count), label, predicted));
+    pairs
+        .into_iter()
+        .take(CONFUSED)
+        .map(|(count, label, predicted)| ConfusedPair {
+            label: classes[label].clone(),
+            predicted: classes[predicted].clone(),
+            count,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::logits::correct;
+    use super::*;
+
+    fn names(n: usize) -> Vec<String> {
+        (0..n).map(|i| format!("p{i}")).collect()
+    }
+
+    #[test]
+    fn counts_and_ratios_by_hand() {
+        // Classes a, b, c; answers a, b, b, c, a for truths a, a, b, c, c.
+        let logits = [
+            5.0, 0.0, 0.0, //
+            0.0, 5.0, 0.0, //
+            0.0, 5.0, 0.0, //
+            0.0, 0.0, 5.0, //
+            9.0, 0.0, 0.0,
+        ];
+        let r = evaluate(
+            &logits,
+            &[0, 0, 1, 2, 2],
+            &names(5),
+            &["a".into(), "b".into(), "c".into()],
+        );
+        assert_eq!(r.top1, 0.6);
+        assert_eq!(r.top5, None);
+        assert_eq!(r.confusion, [[1, 1, 0], [0, 1, 0], [1, 0, 1]]);
+        assert_eq!(
+            (r.per_class[0].precision, r.per_class[0].recall),
+            (0.5, 0.5)
+        );
+        assert_eq!(
+            (r.per_class[1].precision, r.per_class[1].recall),
+            (0.5, 1.0)
+        );
+        assert!((r.per_class[2].f1 - 2.0 / 3.0).abs() < 1e-12);
+        // The most confident mistake comes first.
+        assert_eq!(r.mistakes[0].name, "p4");
+        assert_eq!(r.mistakes.len(), 2);
+        assert_eq!(r.most_confused.len(), 2);
+    }
+
+    #[test]
+    fn macro_f1_is_over_the_classes_that_occur() {
+        let f1 = |logits: &[f32], labels: &[usize]| {
+            evaluate(logits, labels, &names(labels.len()), &names(3)).macro_f1
+        };
+        // Nothing is, or is taken for, the third.
+        assert_eq!(f1(&[5.0, 0.0, 0.0, 0.0, 5.0, 0.0], &[0, 1]), 1.0);
+        // The second picture is taken for the third: F1 of 1, 0 and 0.
+        assert!((f1(&[5.0, 0.0, 0.0, 0.0, 0.0, 5.0], &[0, 1]) - 1.0 / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn loss_and_calibration_of_even_answers() {
+        let r = evaluate(&[0.0; 14], &[0, 3], &names(2), &names(7));
+        assert!((r.loss - 7f64.ln()).abs() < 1e-12);
+        // Confidence 1/7, half of them right by the rule that the first of equals wins.
+        assert!((r.ece - (0.5 - 1.0 / 7.0)).abs() < 1e-12);
+        assert_eq!(r.top5, Some(1.0));
+        // Fifth and sixth of equals.
+        let r = evaluate(&[0.0; 14], &[4, 5], &names(2), &names(7));
+        assert_eq!(r.top5, Some(0.5));
+    }
+
+    #[test]
+    fn not_a_number_is_wrong_and_no_panic() {
+        let r = evaluate(&[f32::NAN, 1.0, 2.0, 1.0], &[0, 0], &names(2), &names(2));
+        assert_eq!(r.top1, 0.5);
+        assert_eq!(r.confusion, [[1, 1], [0, 0]]);
+        assert_eq!(correct(&[f32::NAN, 1.0, 2.0, 1.0], &[0, 0]), [false, true]);
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let r = evaluate(&[bad, bad], &[0], &names(1), &names(2));
+            assert!(r.top1 == 0.0 && r.ece == 0.0 && r.loss.is_nan());
+            let json = serde_json::to_string(&r).expect("plain data");
+            let back: EvalReport = serde_json::from_str(&json).expect("reads back");
+            assert!(back.loss.is_nan());
+        }
+    }
+
+    #[test]
+    fn large_logits_do_not_overflow() {
+        assert_eq!(softmax(&[1e30, 0.0]), [1.0, 0.0]);
+        let r = evaluate(&[1000.0, 0.0], &[1], &names(1), &names(2));
+        assert!((r.loss - 1000.0).abs() < 1e-9);
+    }
+}
