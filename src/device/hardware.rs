@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::DeviceError;
+use super::error::DeviceError;
 
 /// What a figure was measured on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

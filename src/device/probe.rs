@@ -1,18 +1,22 @@
 //! Trying a device with a small matrix product, where its driver can do no harm.
 
-use std::cell::Cell;
-use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Once, OnceLock, mpsc};
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::backend::{Adapter, Backend};
-use super::{DeviceChoice, hardware};
+use super::adapter::Adapter;
+#[cfg(feature = "wgpu")]
+use super::adapter::Address;
+use super::backend::Backend;
+use super::choice::DeviceChoice;
+use super::hardware::hardware;
+use super::{enumerate, panics};
 
 /// A device that computed a matrix product as the processor does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,7 +47,16 @@ pub fn probe_with(program: PathBuf) {
     let _ = PROBE.set(program);
 }
 
+/// Tries an adapter: in a process of its own where there is a program for that.
+///
+/// # Errors
+///
+/// What it did instead of computing.
 pub(super) fn check(adapter: &Adapter) -> Result<Check, String> {
+    #[cfg(feature = "wgpu")]
+    if let Address::Unreachable(reason) = adapter.address {
+        return Err(reason.to_owned());
+    }
     match PROBE.get() {
         Some(program) if adapter.backend != Backend::Cpu => {
             check_in_child(program, adapter.choice())
@@ -69,7 +82,7 @@ fn check_in_child(program: &Path, choice: DeviceChoice) -> Result<Check, String>
                 // It hangs in its driver: nothing it still says would help.
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(silence());
+                return Err(no_answer());
             }
         }
     }
@@ -79,7 +92,7 @@ fn check_in_child(program: &Path, choice: DeviceChoice) -> Result<Check, String>
         .unwrap_or_else(|_| Err(format!("its driver ended the check with {}", output.status)))
 }
 
-fn silence() -> String {
+fn no_answer() -> String {
     format!("no answer within {} s", PATIENCE.as_secs())
 }
 
@@ -92,8 +105,7 @@ pub fn try_here(choice: DeviceChoice) -> Result<Check, String> {
     let DeviceChoice::Named(backend, index) = choice else {
         return Err("auto is no single device".to_owned());
     };
-    let adapter = backend
-        .adapters()
+    let adapter = enumerate::adapters(backend)
         .into_iter()
         .nth(index.unwrap_or(0))
         .ok_or("it is not there")?;
@@ -102,7 +114,7 @@ pub fn try_here(choice: DeviceChoice) -> Result<Check, String> {
     thread::Builder::new()
         .name("probe".to_owned())
         .spawn(move || {
-            let answer = hush(|| catch_unwind(AssertUnwindSafe(|| product(&adapter))));
+            let answer = panics::catch_silently(AssertUnwindSafe(|| product(&adapter)));
             // Nobody listens any more once patience is over.
             let _ = send.send(answer.unwrap_or_else(|panic| {
                 let text = panic
@@ -115,7 +127,7 @@ pub fn try_here(choice: DeviceChoice) -> Result<Check, String> {
         .map_err(|e| format!("its check cannot start: {e}"))?;
     receive
         .recv_timeout(PATIENCE)
-        .unwrap_or_else(|_| Err(silence()))
+        .unwrap_or_else(|_| Err(no_answer()))
 }
 
 /// Odd sizes, so that no tile fits evenly.
@@ -127,7 +139,7 @@ const TOLERANCE: f64 = 1e-2;
 
 fn product(adapter: &Adapter) -> Result<Check, String> {
     let start = Instant::now();
-    let device = adapter.open()?;
+    let device = enumerate::open(adapter)?;
     let [m, k, n] = PRODUCT;
     let value = |i: usize| ((i * 7919 + 13) % 101) as f32 / 101.0 - 0.5;
     let a: Vec<f32> = (0..m * k).map(value).collect();
@@ -172,37 +184,4 @@ fn own_name(adapter: &Adapter, device: &Device) -> String {
         Backend::Cpu => hardware().processor,
         _ => adapter.name.clone(),
     }
-}
-
-thread_local! {
-    static HUSHED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `work` without a word from its panics, which are caught and reported by other means.
-pub(super) fn hush<T>(work: impl FnOnce() -> T) -> T {
-    hush_device_threads();
-    HUSHED.set(true);
-    let result = work();
-    HUSHED.set(false);
-    result
-}
-
-/// Keeps panics of CubeCL's device threads off the terminal.
-///
-/// They survive some: on a software adapter a throughput probe asks for more memory than there is.
-/// What they do not survive reaches the caller as a panic that repeats the message.
-pub(super) fn hush_device_threads() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let previous = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            let thread = thread::current();
-            let theirs = thread
-                .name()
-                .is_some_and(|name| name.starts_with("DSD-") || name.starts_with("DSU-"));
-            if !theirs && !HUSHED.get() {
-                previous(info);
-            }
-        }));
-    });
 }

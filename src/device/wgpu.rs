@@ -7,13 +7,14 @@ use burn_wgpu::graphics::AutoGraphicsApi;
 use burn_wgpu::wgpu::{AdapterInfo, Backend as Api, DeviceType, Instance, InstanceDescriptor};
 use burn_wgpu::{WgpuBackend, WgpuInitError};
 
-use super::backend::{Adapter, Address, Backend, Kind};
+use super::adapter::{Adapter, Address};
+use super::backend::{Backend, Kind};
 
 /// The adapters of the graphics API that Burn settles on, in its order: of its candidates the
 /// first with a GPU, or failing that the first with anything at all.
 ///
 /// Without `thorough`, OpenGL is left out, which is slow to ask.
-pub(super) fn list(backend: Backend, thorough: bool) -> Vec<Adapter> {
+pub(super) fn adapters(backend: Backend, thorough: bool) -> Vec<Adapter> {
     let candidates = match backend {
         Backend::Vulkan => vec![Api::Vulkan],
         Backend::Metal => vec![Api::Metal],
@@ -24,7 +25,7 @@ pub(super) fn list(backend: Backend, thorough: bool) -> Vec<Adapter> {
         if api == Api::Gl && !thorough {
             continue;
         }
-        let found = ask(api);
+        let found = adapters_of(api);
         let real = found.iter().any(|info| info.device_type != DeviceType::Cpu);
         if real || settled.is_empty() {
             settled = found;
@@ -37,10 +38,10 @@ pub(super) fn list(backend: Backend, thorough: bool) -> Vec<Adapter> {
 }
 
 /// One instance at a time: the Vulkan loader crashes when several come and go at once.
-static ASKING: Mutex<()> = Mutex::new(());
+static LISTING: Mutex<()> = Mutex::new(());
 
-fn ask(api: Api) -> Vec<AdapterInfo> {
-    let _one = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
+fn adapters_of(api: Api) -> Vec<AdapterInfo> {
+    let _one = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
     let instance = Instance::new(InstanceDescriptor {
         backends: api.into(),
         ..InstanceDescriptor::new_without_display_handle()

@@ -1,0 +1,71 @@
+//! Which device is wanted, and how that is written.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::backend::Backend;
+use super::error::DeviceError;
+
+/// What `--device` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best real GPU that passes its check, else the processor.
+    Auto,
+    /// One backend's adapter; without a number, its best real one.
+    Named(Backend, Option<usize>),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let wrong = || DeviceError::Spelling {
+            text: text.to_owned(),
+        };
+        let (name, index) = match text.split_once(':') {
+            Some((name, index)) => (name, Some(index.parse().map_err(|_| wrong())?)),
+            None => (text, None),
+        };
+        let backend = Backend::ALL.into_iter().find(|b| b.name() == name);
+        match (backend, index) {
+            (Some(Backend::Cpu), Some(_)) | (None, _) => Err(wrong()),
+            (Some(backend), index) => Ok(Self::Named(backend, index)),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Named(backend, None) => f.write_str(backend.name()),
+            Self::Named(backend, Some(index)) => write!(f, "{}:{index}", backend.name()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_read_back() {
+        for text in [
+            "auto", "cpu", "wgpu", "wgpu:1", "vulkan:0", "metal", "cuda:3", "rocm",
+        ] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+        }
+        for text in ["", "gpu", "cuda:", "cuda:x", "cpu:0", "wgpu:-1"] {
+            assert_eq!(
+                text.parse::<DeviceChoice>().unwrap_err().to_string(),
+                format!(
+                    "{text:?} names no device: expected auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i]"
+                )
+            );
+        }
+    }
+}

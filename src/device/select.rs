@@ -1,0 +1,253 @@
+//! Finds the device that is wanted, and makes sure that it computes.
+
+use burn::tensor::Device;
+use serde::Serialize;
+
+use super::adapter::Adapter;
+use super::backend::{Backend, Kind};
+use super::choice::DeviceChoice;
+use super::error::DeviceError;
+use super::probe::Check;
+use super::{enumerate, probe};
+
+/// A device that passed its check.
+#[derive(Debug, Clone)]
+pub struct Selected {
+    /// Where tensors go, without autodiff.
+    pub device: Device,
+    /// Its name, such as `wgpu:0, NVIDIA H200`.
+    pub name: String,
+    /// Why this one.
+    pub reason: String,
+}
+
+/// One adapter, tried.
+#[derive(Debug, Clone, Serialize)]
+pub struct AdapterReport {
+    /// How `--device` names it, such as `wgpu:0`.
+    pub device: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Its own name.
+    pub name: String,
+    /// What drives it.
+    pub driver: String,
+    /// Whether `auto` may take it: a real GPU, not reached through OpenGL.
+    pub automatic: bool,
+    /// What came of trying it.
+    pub check: Result<Check, String>,
+}
+
+/// Lists every compiled backend's adapters, best backend first, and tries each.
+pub fn survey() -> Vec<AdapterReport> {
+    everything()
+        .into_iter()
+        .map(|adapter| {
+            let check = probe::check(&adapter);
+            AdapterReport {
+                device: adapter.choice().to_string(),
+                kind: adapter.kind,
+                name: check.as_ref().map_or(adapter.name, |c| c.name.clone()),
+                driver: adapter.driver,
+                automatic: adapter.automatic,
+                check,
+            }
+        })
+        .collect()
+}
+
+/// Finds the device that `choice` asks for, and makes sure that it computes.
+///
+/// # Errors
+///
+/// [`DeviceError`], which says what there is instead.
+pub fn select(choice: DeviceChoice) -> Result<Selected, DeviceError> {
+    match choice {
+        DeviceChoice::Auto => automatic(),
+        DeviceChoice::Named(backend, index) => named(choice, backend, index),
+    }
+}
+
+fn automatic() -> Result<Selected, DeviceError> {
+    let mut adapters: Vec<Adapter> = Backend::ALL
+        .into_iter()
+        .filter(|&backend| backend != Backend::Cpu)
+        .flat_map(enumerate::real_adapters)
+        .collect();
+    // A stable sort: of one kind, the better backend stays first.
+    adapters.sort_by_key(|adapter| adapter.kind);
+    let mut passed_over = Vec::new();
+    for adapter in adapters {
+        match checked(&adapter) {
+            Ok((device, check)) => {
+                let mut reason = format!("auto: the best {} that passes its check", adapter.kind);
+                if !passed_over.is_empty() {
+                    reason += &format!("; {}", passed_over.join("; "));
+                }
+                return Ok(Selected {
+                    device,
+                    name: format!("{}, {}", adapter.choice(), check.name),
+                    reason,
+                });
+            }
+            Err(reason) => {
+                passed_over.push(format!("{} failed its check: {reason}", adapter.choice()));
+            }
+        }
+    }
+    let reason = if passed_over.is_empty() {
+        "no GPU found".to_owned()
+    } else {
+        passed_over.join("; ")
+    };
+    let cpu = DeviceChoice::Named(Backend::Cpu, None);
+    match enumerate::adapters(Backend::Cpu)
+        .first()
+        .map(enumerate::open)
+    {
+        Some(Ok(device)) => Ok(Selected {
+            device,
+            name: cpu.to_string(),
+            reason: format!("auto: {reason}"),
+        }),
+        _ => Err(DeviceError::Absent {
+            choice: "auto".to_owned(),
+            found: format!("{reason}, and this vitrine was built without cpu"),
+            there: in_words(&everything()),
+        }),
+    }
+}
+
+fn named(
+    choice: DeviceChoice,
+    backend: Backend,
+    index: Option<usize>,
+) -> Result<Selected, DeviceError> {
+    if !backend.is_compiled() {
+        return Err(DeviceError::NotCompiled {
+            name: backend.name(),
+            there: in_words(&everything()),
+        });
+    }
+    #[cfg(feature = "cpu")]
+    if (backend, index) == (Backend::Cpu, None) {
+        // The processor needs neither a search nor a check, and a cold start has no time for them.
+        return Ok(Selected {
+            device: Device::flex(),
+            name: choice.to_string(),
+            reason: "as asked".to_owned(),
+        });
+    }
+    let adapters = enumerate::adapters(backend);
+    let wanted = match index {
+        Some(index) => adapters.get(index),
+        // Software computes many times slower than the processor itself: only a number gets it.
+        None => adapters
+            .iter()
+            .filter(|adapter| adapter.kind != Kind::Software)
+            .min_by_key(|adapter| adapter.kind),
+    };
+    let Some(adapter) = wanted else {
+        return Err(DeviceError::Absent {
+            choice: choice.to_string(),
+            found: match (adapters.len(), index) {
+                (0, _) => format!("{} finds no adapter", backend.name()),
+                (_, None) => format!("{} finds software adapters only", backend.name()),
+                (n, Some(_)) => format!("{} finds {n}, numbered from 0", backend.name()),
+            },
+            there: in_words(&everything()),
+        });
+    };
+    let exact = adapter.choice();
+    match checked(adapter) {
+        Ok((device, check)) => Ok(Selected {
+            device,
+            name: format!("{exact}, {}", check.name),
+            reason: "as asked".to_owned(),
+        }),
+        Err(reason) => {
+            let mut rest = everything();
+            rest.retain(|other| other.choice() != exact);
+            Err(DeviceError::Failed {
+                name: format!("{exact} ({})", adapter.name),
+                reason,
+                there: in_words(&rest),
+            })
+        }
+    }
+}
+
+/// The device of an adapter that passed its check, and the check.
+fn checked(adapter: &Adapter) -> Result<(Device, Check), String> {
+    let check = probe::check(adapter)?;
+    Ok((enumerate::open(adapter)?, check))
+}
+
+/// Every adapter of this machine that this binary reaches.
+fn everything() -> Vec<Adapter> {
+    Backend::ALL
+        .into_iter()
+        .flat_map(enumerate::adapters)
+        .collect()
+}
+
+/// Adapters in words, as `--device` names them.
+fn in_words(adapters: &[Adapter]) -> String {
+    if adapters.is_empty() {
+        return "nothing else".to_owned();
+    }
+    let words: Vec<String> = adapters
+        .iter()
+        .map(|adapter| match adapter.backend {
+            Backend::Cpu => adapter.choice().to_string(),
+            _ => format!("{} ({}, {})", adapter.choice(), adapter.name, adapter.kind),
+        })
+        .collect();
+    words.join(", ")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "cpu")]
+    #[test]
+    fn the_processor_passes_its_check() {
+        let check = probe::try_here(DeviceChoice::Named(Backend::Cpu, None)).unwrap();
+        assert!(check.max_abs_error < 1e-5);
+        let selected = select("cpu".parse().unwrap()).unwrap();
+        assert_eq!(
+            (selected.name.as_str(), selected.reason.as_str()),
+            ("cpu", "as asked")
+        );
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_backend_left_out_says_how_to_build_it() {
+        let error = select("cuda:0".parse().unwrap()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("this vitrine was built without cuda: build it with `cargo build --release --features cuda`, or choose "),
+            "{error}"
+        );
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn an_absent_adapter_is_an_error_that_lists_the_others() {
+        let error = select("wgpu:99".parse().unwrap()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("no device wgpu:99 here (wgpu finds "),
+            "{error}"
+        );
+        assert!(error.contains("there is "), "{error}");
+    }
+
+    #[test]
+    fn auto_never_takes_software() {
+        for adapter in Backend::ALL.into_iter().flat_map(enumerate::real_adapters) {
+            assert!(adapter.kind < Kind::Software, "{}", adapter.name);
+        }
+    }
+}
