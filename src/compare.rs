@@ -12,7 +12,7 @@ use crate::eval::{self, Predictions};
 use crate::metrics::{self, McNemar, MeanInterval};
 use crate::report::plot::{self, Curve};
 use crate::report::text::{self, Table};
-use crate::run::{self, Answers, EvaluateOptions, RunDir, RunError};
+use crate::run::{self, Answers, EvaluateOptions, OpenData, RunDir, RunError};
 
 /// One finished run that takes part.
 #[derive(Debug, Clone)]
@@ -90,8 +90,10 @@ pub fn compare(
     let mut answers: Vec<Measured> = Vec::with_capacity(entries.len());
     // Every run answers for the pictures of the first: the same files, in the same order.
     let mut options = options.clone();
+    let mut data = OpenData::default();
     for entry in entries {
-        let answer = Measured::from(run::answer(entry.dir.root(), &options, device)?);
+        let answer = run::answer(entry.dir.root(), &options, &mut data, device)?;
+        let answer = Measured::from(answer);
         options.split = Some(answer.split);
         if let Some(first) = answers.first()
             && !first.is_of_the_pictures_of(&answer)
@@ -364,17 +366,9 @@ pub fn write(
     folder: &Path,
 ) -> Result<[PathBuf; 3], RunError> {
     let paths = ["compare.md", "compare.json", "compare.png"].map(|name| folder.join(name));
-    let put = |path: &Path, text: &str| {
-        crate::checkpoint::write_atomically(path, text.as_bytes()).map_err(|source| {
-            RunError::Write {
-                path: path.to_owned(),
-                source,
-            }
-        })
-    };
-    put(&paths[0], &comparison.markdown("compare.png"))?;
+    run::write(&paths[0], comparison.markdown("compare.png").as_bytes())?;
     let json = serde_json::to_string_pretty(comparison).expect("a comparison is plain data");
-    put(&paths[1], &json)?;
+    run::write(&paths[1], json.as_bytes())?;
     draw(entries, &paths[2])?;
     Ok(paths)
 }

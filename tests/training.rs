@@ -24,7 +24,7 @@ use vitrine::device::{Selected, select};
 use vitrine::ops::Precision;
 use vitrine::recipe::{Layers, Recipe};
 use vitrine::report::csv::read_results;
-use vitrine::run::{self, Finished, RunDir, RunError, RunEvent};
+use vitrine::run::{self, Finished, Plan, RunDir, RunError, RunEvent};
 use vitrine::train::{Ending, Progress, Saved, TrainEvent, Trainer};
 
 /// Settings of a ViT of 6,000 parameters on pictures of 12×12.
@@ -128,19 +128,22 @@ fn train(
     resume: bool,
     mut stop_at: impl FnMut(&TrainEvent) -> bool,
 ) -> Result<Finished, RunError> {
-    let dir = if resume {
-        RunDir::open(root).unwrap()
-    } else {
-        RunDir::create(Some(root), "set", "model").unwrap()
-    };
     let stop = AtomicBool::new(false);
-    run::train(recipe, &dir, resume, &cpu(), &stop, &mut |event| {
+    let mut observe = |event: RunEvent<'_>| {
         if let RunEvent::Train(event) = &event
             && stop_at(event)
         {
             stop.store(true, Ordering::Relaxed);
         }
-    })
+    };
+    if resume {
+        let dir = RunDir::open(root).unwrap();
+        run::resume(recipe.clone(), &dir, &cpu(), &stop, &mut observe)
+    } else {
+        let plan = Plan::new(recipe.clone())?;
+        let dir = RunDir::create(Some(root), "set", "model").unwrap();
+        run::train(plan, &dir, &cpu(), &stop, &mut observe)
+    }
 }
 
 /// Stops at the n-th update of this session.
@@ -757,7 +760,7 @@ fn the_memory_of_pictures_is_that_of_what_is_kept() {
             flags: Vec::new(),
         };
         let recipe = recipe.resolve().unwrap();
-        run::kept_bytes(&recipe, &run::plan(&recipe, None).unwrap())
+        run::kept_bytes(&Plan::new(recipe).unwrap())
     };
     // A fifth is held out, half of it for validation.
     assert_eq!(kept(&[]), [32 * 3 * 16 * 16, 4 * 3 * 16 * 16]);

@@ -17,8 +17,8 @@ use crate::ops::PrecisionChoice;
 use crate::ops::profile::{self, Span};
 use crate::recipe::{Layers, Recipe};
 use crate::report::text;
-use crate::run::{self, Devices, Finished, RunDir, RunEvent};
-use crate::train::{Budget, Ending, STEP, TrainEvent};
+use crate::run::{self, Devices, Estimate, Finished, Plan, RunDir, RunEvent};
+use crate::train::{Ending, STEP, TrainEvent};
 
 /// Train a model on a data set into a run directory.
 ///
@@ -391,7 +391,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
         None => args.recipe()?,
     };
     if args.dry_run {
-        return dry_run(&args, &recipe);
+        return dry_run(&args, &recipe, resumed.as_ref());
     }
     let [device, teacher_device] = devices(&args, &recipe)?;
     note(&format!("device: {} ({})", device.name, device.reason));
@@ -403,15 +403,15 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
         student: &device,
         teacher: &teacher_device,
     };
-    let resume = resumed.is_some();
-    let dir = match resumed {
-        Some(dir) => dir,
+    let (dir, plan) = match resumed {
+        Some(dir) => (dir, None),
         None => {
             // What is wrong with the data or the model is said before a folder is made.
-            let plan = run::plan(&recipe, None)?;
-            run::check_init(&recipe, &plan, &device.device)?;
-            run::precision(&recipe, &device)?;
-            RunDir::create(args.out.as_deref(), &plan.dataset.name, &recipe.model.name)?
+            let plan = Plan::new(recipe.clone())?;
+            plan.check(&device)?;
+            let (data, model) = (&plan.dataset.name, &recipe.model.name);
+            let dir = RunDir::create(args.out.as_deref(), data, model)?;
+            (dir, Some(plan))
         }
     };
     note(&format!("run: {}", dir.root().display()));
@@ -420,10 +420,10 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
     let mut profiled = None;
     let mut teacher = 0;
     let mut arithmetic = 0.0;
-    let finished = run::train(&recipe, &dir, resume, devices, stop, &mut |event| {
+    let mut observe = |event: RunEvent<'_>| {
         match &event {
             RunEvent::Begin(plan) if args.profile => {
-                teacher = plan.teacher.as_ref().map_or(0, |t| t.meta.model.flops());
+                teacher = plan.teacher_flops();
                 profile::start();
             }
             // A backward pass takes twice as many as a forward pass.
@@ -434,7 +434,11 @@ pub fn run(args: TrainArgs) -> anyhow::Result<Done> {
             _ => {}
         }
         progress.show(event);
-    });
+    };
+    let finished = match plan {
+        Some(plan) => run::train(plan, &dir, devices, stop, &mut observe),
+        None => run::resume(recipe.clone(), &dir, devices, stop, &mut observe),
+    };
     progress.clear();
     let finished = finished.with_context(|| format!("run {}", dir.root().display()))?;
     progress.warn(&finished.skipped);
@@ -550,55 +554,45 @@ fn summary_json(dir: &RunDir, finished: &Finished) -> serde_json::Value {
 }
 
 /// Prints the resolved recipe, the model's size, and a cost measured on one update.
-fn dry_run(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Done> {
-    let plan = run::plan(recipe, None)?;
+fn dry_run(args: &TrainArgs, recipe: &Recipe, resumed: Option<&RunDir>) -> anyhow::Result<Done> {
+    let plan = match resumed {
+        Some(dir) => Plan::resumed(recipe.clone(), dir)?,
+        None => Plan::new(recipe.clone())?,
+    };
     let [device, teacher_device] = devices(args, recipe)?;
-    if args.resume.is_none() {
-        // A resume finds all weights in its state.
-        run::check_init(recipe, &plan, &device.device)?;
-    }
+    plan.check(&device)?;
     let devices = Devices {
         student: &device,
         teacher: &teacher_device,
     };
-    let batch = recipe.train.batch_size.min(plan.splits.train.len());
-    let updates_per_epoch = (plan.splits.train.len() / batch.max(1))
-        .max(1)
-        .div_ceil(recipe.train.accumulate);
     let start = Instant::now();
-    let update_s = run::measure_update(recipe, &plan, devices)?;
-    let budget = recipe.budget()?;
-    let work = plan.curriculum.mean_work(matches!(budget, Budget::Time(_)));
-    let mean_update_s = work * update_s;
-    let updates = match budget {
-        Budget::Epochs(n) => (n * updates_per_epoch) as f64,
-        Budget::Steps(n) => n as f64,
-        Budget::Time(t) => t.as_secs_f64() / mean_update_s,
-    };
-    let step_flops =
-        (plan.training_flops(work) * (batch * recipe.train.accumulate) as f64).round() as u64;
-    let most = recipe.data.cache_mb as u64 * 1024 * 1024;
-    let cached = run::kept_bytes(recipe, &plan)
-        .map(|bytes| bytes.min(most))
-        .iter()
-        .sum::<u64>();
+    let estimate = run::estimate(&plan, devices)?;
     if args.json {
         say(&serde_json::json!({
             "recipe": recipe,
             "model": plan.model,
             "parameters": plan.model.parameters(),
-            "flops_per_update": step_flops,
-            "updates": updates,
-            "training_s": updates * mean_update_s,
-            "memory_bytes": crate::device::peak_memory_bytes().map(|m| m + cached),
+            "flops_per_update": estimate.flops_per_update,
+            "updates": estimate.updates,
+            "training_s": estimate.training_s,
+            "memory_bytes": estimate.memory_bytes(),
             "device": device.name,
         })
         .to_string())?;
         return Ok(Done::Success);
     }
-    let mut out = recipe.to_toml();
-    out += &format!(
-        "\n# data: {}, {} classes, {} train, {} val, {} test pictures\n",
+    say(&(recipe.to_toml() + "\n" + &about(&plan, &estimate, &device) + &cost(&estimate)))?;
+    note(&format!(
+        "nothing was written; measured in {}",
+        text::seconds(start.elapsed().as_secs_f64())
+    ));
+    Ok(Done::Success)
+}
+
+/// What a dry run says of the data, the device and the models, as comments of a recipe.
+fn about(plan: &Plan, estimate: &Estimate, device: &Selected) -> String {
+    let mut out = format!(
+        "# data: {}, {} classes, {} train, {} val, {} test pictures\n",
         plan.dataset.origin,
         plan.dataset.classes.len(),
         text::count(plan.splits.train.len() as u64),
@@ -611,40 +605,38 @@ fn dry_run(args: &TrainArgs, recipe: &Recipe) -> anyhow::Result<Done> {
             "# teacher: {}, {} parameters, {} an update\n",
             teacher.meta.name,
             text::count(teacher.meta.model.parameters()),
-            text::flops(teacher.meta.model.flops() * (batch * recipe.train.accumulate) as u64)
+            text::flops(plan.teacher_flops() * plan.pictures_per_update() as u64)
         );
     }
-    out += &format!(
+    out + &format!(
         "# model: {} parameters, {} an update\n",
         text::count(plan.model.parameters()),
-        text::flops(step_flops)
-    );
-    let share = if work < 1.0 {
-        format!(
+        text::flops(estimate.flops_per_update)
+    )
+}
+
+/// What a dry run says of time and memory.
+fn cost(estimate: &Estimate) -> String {
+    let share = match estimate.work {
+        work if work < 1.0 => format!(
             ", of which the curriculum takes {:.0} % on average",
             100.0 * work
-        )
-    } else {
-        String::new()
+        ),
+        _ => String::new(),
     };
-    out += &format!(
+    let mut out = format!(
         "# time: about {} for {} updates, from one update timed here ({:.2} s{share}), validation not counted\n",
-        text::seconds(updates * mean_update_s),
-        text::count(updates as u64),
-        update_s,
+        text::seconds(estimate.training_s),
+        text::count(estimate.updates as u64),
+        estimate.update_s,
     );
-    if let Some(memory) = crate::device::peak_memory_bytes() {
+    if let (Some(memory), Some(peak)) = (estimate.memory_bytes(), estimate.peak_memory_bytes) {
         out += &format!(
             "# memory: about {} MiB ({} MiB at the peak of that update, {} MiB of decoded pictures)\n",
-            (memory + cached) >> 20,
             memory >> 20,
-            cached >> 20
+            peak >> 20,
+            estimate.pictures_bytes >> 20
         );
     }
-    say(&out)?;
-    note(&format!(
-        "nothing was written; measured in {}",
-        text::seconds(start.elapsed().as_secs_f64())
-    ));
-    Ok(Done::Success)
+    out
 }

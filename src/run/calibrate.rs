@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::evaluate::answer_raw;
-use super::{EvaluateOptions, RunDir, RunError, find_weights};
+use super::answer::{EvaluateOptions, answer_raw};
+use super::data::OpenData;
+use super::dir::{RunDir, find_weights};
+use super::error::RunError;
 use crate::checkpoint::{self, Shipped, TensorFile, WeightsMeta};
 use crate::data::{Skipped, SplitName};
 use crate::device::Selected;
@@ -60,10 +62,12 @@ pub fn calibrate(
         batch_size,
         ..EvaluateOptions::default()
     };
+    let mut opened = OpenData::default();
     let mut measured: Vec<(Calibrated, [WeightsMeta; 2])> = Vec::new();
     for path in files.into_iter().filter(|file| file.is_file()) {
         let file = TensorFile::open(&path)?;
-        let answers = answer_raw(&file, run.as_ref(), &options, device).map_err(|e| match e {
+        let answers = answer_raw(&file, run.as_ref(), &options, &mut opened, device);
+        let answers = answers.map_err(|e| match e {
             RunError::NoSplit { origin, .. } => RunError::NothingHeldOut { origin },
             other => other,
         })?;

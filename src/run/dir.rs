@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use super::RunError;
+use super::error::RunError;
 use crate::checkpoint::{Shipped, TensorFile};
 
 /// A run directory: everything one training reads and writes.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::{RunError, open_weights};
+use super::dir::open_weights;
+use super::error::RunError;
 use crate::checkpoint::{self, Checkpoint, TensorFile};
 use crate::data::Preprocess;
 use crate::device::Selected;

@@ -6,9 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Devices, Finished, Plan, RunDir, TeacherInfo};
+use super::devices::Devices;
+use super::dir::RunDir;
+use super::plan::Plan;
+use super::teacher::TeacherInfo;
 use crate::device::{self, Hardware};
-use crate::recipe::Recipe;
+use crate::train::Progress;
 
 /// The commit this binary was built from.
 pub const COMMIT: &str = env!("VITRINE_COMMIT");
@@ -63,7 +66,8 @@ struct InitInfo {
 
 impl RunInfo {
     /// The entry of a run that begins now.
-    pub fn begin(recipe: &Recipe, devices: Devices<'_>, plan: &Plan, dir: &RunDir) -> Self {
+    pub fn begin(plan: &Plan, devices: Devices<'_>, dir: &RunDir) -> Self {
+        let recipe = &plan.recipe;
         let teacher = plan.teacher.as_ref();
         let process = Process {
             vitrine: env!("CARGO_PKG_VERSION"),
@@ -122,14 +126,13 @@ impl RunInfo {
     }
 
     /// Adds what is known at the end.
-    pub fn end(&mut self, finished: &Finished) {
+    pub fn end(&mut self, progress: &Progress) {
         self.ended = Some(now());
-        self.training_s = Some(finished.outcome.progress.elapsed_s);
-        let progress = &finished.outcome.progress;
+        self.training_s = Some(progress.elapsed_s);
         self.training_images_per_s =
             (progress.training_s > 0.0).then(|| progress.images as f64 / progress.training_s);
         self.pause();
-        self.best_epoch = finished.outcome.progress.best.map(|b| b.epoch);
+        self.best_epoch = progress.best.map(|b| b.epoch);
     }
 
     /// Pretty JSON.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{RunError, open_weights};
+use super::dir::open_weights;
+use super::error::RunError;
 use crate::checkpoint::{self, WeightsMeta};
 use crate::data::{Dataset, Preprocess};
 use crate::device::Selected;

@@ -12,7 +12,7 @@ use crate::cli::note;
 use crate::compare::Entry;
 use crate::ops::PrecisionChoice;
 use crate::recipe::{Layers, Recipe, parse_duration};
-use crate::run::{self, Plan, RunDir};
+use crate::run::{self, OpenData, Plan, RunDir};
 
 /// The trainings of one model, under every seed.
 pub(super) struct Trainings {
@@ -204,6 +204,7 @@ pub(super) fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<Trainings>> {
         bail!("--models names one model only: expected two or more, such as vit-w1,resnet9");
     }
     let mut plans = Vec::new();
+    let mut data = OpenData::default();
     let mut first: Option<Recipe> = None;
     for (n, model) in args.models.iter().enumerate() {
         if args.models[..n].contains(model) {
@@ -229,13 +230,11 @@ pub(super) fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<Trainings>> {
             }
         }
         // A model or data that cannot be had is said before the first training begins.
-        let plan = run::plan(&recipe, None)?;
+        let plan = Plan::with(recipe.clone(), &mut data)?;
         let budget = args.budget.as_ref();
         plans.push(Trainings {
             model: model.clone(),
-            budget: budget
-                .map(|text| self::budget(text, &recipe, &plan))
-                .transpose()?,
+            budget: budget.map(|text| self::budget(text, &plan)).transpose()?,
         });
         first.get_or_insert(recipe);
     }
@@ -243,7 +242,7 @@ pub(super) fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<Trainings>> {
 }
 
 /// The budget as a flag of `train`; FLOPs become updates of this model.
-fn budget(text: &str, recipe: &Recipe, plan: &Plan) -> anyhow::Result<(&'static str, String)> {
+fn budget(text: &str, plan: &Plan) -> anyhow::Result<(&'static str, String)> {
     let wrong = || format!("--budget {text:?}: expected epochs=N, time=30m or flops=1e15");
     let (kind, value) = text.split_once('=').with_context(wrong)?;
     match kind {
@@ -257,14 +256,11 @@ fn budget(text: &str, recipe: &Recipe, plan: &Plan) -> anyhow::Result<(&'static 
         }
         "flops" => {
             let flops: f64 = value.parse().ok().with_context(wrong)?;
-            let batch =
-                recipe.train.batch_size.min(plan.splits.train.len()) * recipe.train.accumulate;
-            let work = plan.curriculum.mean_work(false);
-            let steps = flops / (plan.training_flops(work) * batch as f64);
+            let steps = plan.updates_within(flops);
             if !(1.0..1e9).contains(&steps) {
                 bail!(
                     "--budget {text}: that is {steps:.1} updates of {}; expected one to a billion",
-                    recipe.model.name
+                    plan.recipe.model.name
                 );
             }
             Ok(("steps", format!("{steps:.0}")))

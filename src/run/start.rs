@@ -2,12 +2,13 @@
 
 use burn::tensor::Device;
 
-use super::{Plan, RunError, open_weights};
+use super::dir::open_weights;
+use super::error::RunError;
 use crate::checkpoint;
 use crate::model::ModelConfig;
 use crate::recipe::{Layers, Recipe, RecipeError};
 use crate::setting::Invalid;
-use crate::train::{Freeze, Start};
+use crate::train::{FinetuneConfig, Freeze, Start};
 
 /// Resolves a recipe whose architecture and preprocessing are, unless stated, those of the weights
 /// that it starts from, if it does. Its paths hold from wherever the run is continued.
@@ -27,44 +28,46 @@ pub fn resolve(layers: &Layers) -> Result<Recipe, RunError> {
     Ok(recipe)
 }
 
-/// Whether the weights that a recipe starts from are there and fit the model, and whether what is to
-/// be frozen of it exists.
+/// Whether a model of `classes` can start from these weights, and whether what is to be frozen of it
+/// exists.
 ///
 /// # Errors
 ///
-/// [`RunError`], before anything is written.
-pub fn check(recipe: &Recipe, plan: &Plan, device: &Device) -> Result<(), RunError> {
-    let Some(start) = open(&mut recipe.clone())? else {
-        return Ok(());
-    };
-    start.check(&plan.model, &plan.dataset.classes, device)?;
+/// [`RunError`].
+pub(super) fn check(
+    start: &Start,
+    finetune: &FinetuneConfig,
+    model: &ModelConfig,
+    classes: &[String],
+    device: &Device,
+) -> Result<(), RunError> {
+    start.check(model, classes, device)?;
     let has_token =
         |model: &ModelConfig| matches!(model, ModelConfig::Vit(vit) if vit.distillation_token);
-    if recipe.init.finetune.freeze != Freeze::None
-        && has_token(&plan.model)
-        && !has_token(&start.meta.model)
-    {
+    if finetune.freeze != Freeze::None && has_token(model) && !has_token(&start.meta.model) {
         return Err(RecipeError::Value {
             reason: format!(
                 "init.freeze is {}, and the weights {} have no distillation token: a new one would stay random; set distillation.through=pooled, or freeze nothing",
-                recipe.init.finetune.freeze,
+                finetune.freeze,
                 start.file.path().display()
             ),
         }
         .into());
     }
-    let undrawn = plan.model.init_constant(device);
-    match recipe.init.finetune.too_many(&undrawn) {
+    match finetune.too_many(&model.init_constant(device)) {
         None => Ok(()),
         Some(blocks) => {
             let expected = format!("at most the {blocks} blocks of the model, or backbone");
-            let freeze = recipe.init.finetune.freeze;
-            Err(RecipeError::from(Invalid::new("init.freeze", freeze, expected)).into())
+            Err(RecipeError::from(Invalid::new("init.freeze", finetune.freeze, expected)).into())
         }
     }
 }
 
-/// The weights that a recipe starts from, and writes their hash into it.
+/// Finds the weights that a recipe starts from, if it does, and writes their hash into it.
+///
+/// # Errors
+///
+/// [`RunError`]: weights that are none, or not those of the recipe's hash.
 pub(super) fn open(recipe: &mut Recipe) -> Result<Option<Start>, RunError> {
     let Some(path) = &recipe.init.weights else {
         return Ok(None);

@@ -1,0 +1,185 @@
+//! All of a training that follows from its recipe and its data, before anything is written.
+
+use std::sync::Arc;
+
+use super::data::OpenData;
+use super::devices::{Devices, precision};
+use super::dir::RunDir;
+use super::error::RunError;
+use super::start;
+use super::teacher::PlannedTeacher;
+use crate::data::{Dataset, DecodeLimits, Preprocess, Skipped, Splits, decode};
+use crate::device::Selected;
+use crate::model::ModelConfig;
+use crate::ops::Precision;
+use crate::recipe::{Recipe, RecipeError};
+use crate::train::{Curriculum, Distillation, Start};
+
+/// A training that can begin: the data is open, and everything that its recipe names was found.
+#[derive(Debug)]
+pub struct Plan {
+    /// The recipe, with the hashes of the teacher and of the weights to start from.
+    pub recipe: Recipe,
+    /// The data set.
+    pub dataset: Arc<Dataset>,
+    /// Its splits.
+    pub splits: Splits,
+    /// Size and normalisation; mean and deviation are neutral until the pictures are read.
+    pub preprocess: Preprocess,
+    /// The architecture.
+    pub model: ModelConfig,
+    /// What changes along the training.
+    pub curriculum: Curriculum,
+    /// The teacher, if there is one.
+    pub teacher: Option<PlannedTeacher>,
+    /// The weights to start from; a resumed training has its own in its state.
+    pub start: Option<Start>,
+    /// What the data set's layout leaves out, and the unreadable pictures met so far.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Plan {
+    /// Plans a new run: opens the data, splits it, settles size and architecture, and finds the
+    /// teacher and the weights to start from.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`].
+    pub fn new(recipe: Recipe) -> Result<Self, RunError> {
+        Self::with(recipe, &mut OpenData::default())
+    }
+
+    /// [`new`](Self::new), where the data may be open already.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`].
+    pub fn with(recipe: Recipe, data: &mut OpenData) -> Result<Self, RunError> {
+        let dataset = data.open(recipe.data.path.as_deref(), recipe.data.strict)?;
+        let seed = recipe.data.split_seed;
+        let splits = dataset
+            .split(seed, recipe.data.val_fraction, recipe.data.test_fraction)?
+            .fraction(recipe.data.fraction, seed);
+        let mut plan = Self::settle(recipe, dataset, splits)?;
+        plan.start = start::open(&mut plan.recipe)?;
+        Ok(plan)
+    }
+
+    /// Plans what is left of a run, on the splits that it began with.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], also where the data lacks a picture of the run's lists.
+    pub fn resumed(recipe: Recipe, dir: &RunDir) -> Result<Self, RunError> {
+        let path = recipe.data.path.as_deref();
+        let dataset = OpenData::default().open(path, recipe.data.strict)?;
+        let splits = Splits::read(&dir.splits(), &dataset)?;
+        Self::settle(recipe, dataset, splits)
+    }
+
+    fn settle(mut recipe: Recipe, dataset: Arc<Dataset>, splits: Splits) -> Result<Self, RunError> {
+        let image_size = match recipe.preprocess.image_size {
+            Some(size) => size,
+            None => natural_size(&dataset, &splits),
+        };
+        let preprocess = Preprocess {
+            image_size,
+            resize: recipe.preprocess.resize,
+            mean: recipe.preprocess.mean.unwrap_or([0.0; 3]),
+            std: recipe.preprocess.std.unwrap_or([1.0; 3]),
+        };
+        let model = recipe.model_config(image_size, dataset.classes.len())?;
+        let curriculum = recipe
+            .curriculum
+            .resolve(&model)
+            .map_err(RecipeError::from)?;
+        let teacher = PlannedTeacher::find(&recipe, &dataset)?;
+        // A resume must find the same teacher.
+        recipe.distillation.sha256 = teacher.as_ref().map(|teacher| teacher.sha256.clone());
+        let skipped = dataset.skipped.clone();
+        Ok(Self {
+            recipe,
+            dataset,
+            splits,
+            preprocess,
+            model,
+            curriculum,
+            teacher,
+            start: None,
+            skipped,
+        })
+    }
+
+    /// Whether `device` can train this: it computes in the recipe's precision, and the weights to
+    /// start from fit the model.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`], before anything is written.
+    pub fn check(&self, device: &Selected) -> Result<(), RunError> {
+        if let Some(start) = &self.start {
+            let finetune = &self.recipe.init.finetune;
+            let classes = &self.dataset.classes;
+            start::check(start, finetune, &self.model, classes, &device.device)?;
+        }
+        precision(&self.recipe, device).map(drop)
+    }
+
+    /// Pictures of one update.
+    pub fn pictures_per_update(&self) -> usize {
+        let train = &self.recipe.train;
+        train.batch_size.min(self.splits.train.len()) * train.accumulate
+    }
+
+    /// Floating-point operations of one update, on average over a training whose pictures take a
+    /// share `work` of the whole ones' work: a backward pass costs twice a forward pass, and a
+    /// teacher's forward pass comes on top. What is frozen counts as if it learned.
+    pub fn flops_per_update(&self, work: f64) -> f64 {
+        let picture = 3.0 * self.model.flops() as f64 * work + self.teacher_flops() as f64;
+        picture * self.pictures_per_update() as f64
+    }
+
+    /// Floating-point operations of the teacher's forward pass on one picture; 0 without a teacher.
+    pub fn teacher_flops(&self) -> u64 {
+        let teacher = self.teacher.as_ref();
+        teacher.map_or(0, |teacher| teacher.meta.model.flops())
+    }
+
+    /// Updates of this model that `flops` floating-point operations pay for.
+    pub fn updates_within(&self, flops: f64) -> f64 {
+        flops / self.flops_per_update(self.curriculum.mean_work(false))
+    }
+
+    /// Loads the teacher, if there is one.
+    pub(super) fn distillation(
+        &self,
+        precision: Precision,
+        devices: Devices<'_>,
+    ) -> Result<Option<Distillation>, RunError> {
+        let load = |teacher: &PlannedTeacher| {
+            teacher.load(&self.recipe, &self.preprocess, precision, devices.teacher)
+        };
+        self.teacher.as_ref().map(load).transpose()
+    }
+}
+
+/// Sizes past this are not taken from the data unasked: a CPU would train for days.
+const LARGEST_NATURAL_SIZE: usize = 96;
+
+/// The pictures' own size where they are all alike, square and small; else
+/// [`LARGEST_NATURAL_SIZE`].
+fn natural_size(dataset: &Dataset, splits: &Splits) -> usize {
+    let stride = (splits.train.len() / 64).max(1);
+    let mut sizes = splits.train.iter().step_by(stride).filter_map(|sample| {
+        let picture = decode(&dataset.read(sample).ok()?, &DecodeLimits::default()).ok()?;
+        Some(picture.dimensions())
+    });
+    match sizes.next() {
+        Some((w, h))
+            if w == h && w as usize <= LARGEST_NATURAL_SIZE && sizes.all(|s| s == (w, h)) =>
+        {
+            (w as usize).max(8)
+        }
+        _ => LARGEST_NATURAL_SIZE,
+    }
+}
