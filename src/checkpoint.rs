@@ -39,7 +39,7 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// The file could not be written.
-    #[error("cannot write {path}: {source}; free some space or name another place with --out")]
+    #[error("cannot write {path}: {source}")]
     Write {
         /// The file.
         path: PathBuf,
@@ -71,9 +71,7 @@ pub enum CheckpointError {
         path: PathBuf,
     },
     /// The weights are of another architecture than the model that is to start from them.
-    #[error(
-        "{path} cannot be the start of this model: {reason}; leave the architecture to the weights, or train without --init"
-    )]
+    #[error("{path} cannot be the start of this model: {reason}")]
     Start {
         /// The file.
         path: PathBuf,

@@ -242,7 +242,7 @@ fn weights_that_are_not_whole_are_refused() {
         ),
         (
             "folder",
-            "folder is no run directory (no recipe.toml in it); there is no run here yet: `vitrine train` makes one",
+            "folder is not a run directory (no recipe.toml in it); there is no run here yet: `vitrine train` makes one",
         ),
         ("nowhere", &nothing_named("nowhere")),
         (
@@ -526,17 +526,17 @@ fn places_that_cannot_be_written_or_continued_are_refused() {
     fails(
         &place.run(&format!("compare {run} {pets}")),
         &format!(
-            "{pets} is no run directory (no recipe.toml in it); there is no run here yet: `vitrine train` makes one"
+            "{pets} is not a run directory (no recipe.toml in it); there is no run here yet: `vitrine train` makes one"
         ),
     );
     fails(
         &place.run("train --resume nowhere"),
-        "nowhere is no run directory (there is nothing of that name); there is no run here yet: `vitrine train` makes one",
+        "nowhere is not a run directory (there is nothing of that name); there is no run here yet: `vitrine train` makes one",
     );
     place.write("runs/pets-vit-micro-1/recipe.toml", "");
     fails(
         &place.run("train --resume file"),
-        "file is no run directory (it is a file); the newest run here is runs/pets-vit-micro-1",
+        "file is not a run directory (it is a file); the newest run here is runs/pets-vit-micro-1",
     );
     fails(
         &place.run("train --resume runs/pets-vit-micro-1 --device cpu"),
@@ -1307,7 +1307,7 @@ fn plots_are_redrawn() {
     }
     fails(
         &place.run("plot pets"),
-        "pets is no run directory (no recipe.toml in it); there is no run here yet: `vitrine train` makes one",
+        "pets is not a run directory (no recipe.toml in it); there is no run here yet: `vitrine train` makes one",
     );
 }
 

@@ -835,7 +835,7 @@ fn a_killed_training_loses_nothing_and_leaves_no_half_file() {
             let message = fails(&mut resume(&run, &[]));
             assert!(
                 message.contains("holds no saved state: it stopped before its first checkpoint; start again with `vitrine train --recipe ")
-                    || message.contains("is no run directory ("),
+                    || message.contains("is not a run directory ("),
                 "{message}"
             );
             run = folder.path().join(format!("again-{n}"));

@@ -220,13 +220,13 @@ fn weights_that_cannot_be_a_start_are_refused() {
     for (flags, message) in [
         ("--init nowhere", nothing_named("nowhere")),
         ("--init half.safetensors", "half.safetensors is not a whole safetensors file (incomplete metadata, file not fully covered); copy or train it again".to_owned()),
-        ("--init run --model vit-w1", format!("recipe: model.name is \"vit-w1\", and the weights run have \"vit-micro\": {end}")),
-        ("--init run --set model.depth=5", format!("recipe: model.depth is 5, and the weights run have 2: {end}")),
-        ("--init run --patch-size 8", format!("recipe: model.patch_size is 8, and the weights run have 4: {end}")),
+        ("--init run --model vit-w1", format!("model.name is \"vit-w1\", and the weights run have \"vit-micro\": {end}")),
+        ("--init run --set model.depth=5", format!("model.depth is 5, and the weights run have 2: {end}")),
+        ("--init run --patch-size 8", format!("model.patch_size is 8, and the weights run have 4: {end}")),
         ("--freeze backbone", "init.freeze is backbone: expected none without weights to start from, since a random layer has to learn; name some with --init".to_owned()),
         ("--init run --freeze 40", "init.freeze is 40: expected at most the 2 blocks of the model, or backbone".to_owned()),
-        ("--init run --image-size 24 --patch-size 8", format!("recipe: model.patch_size is 8, and the weights run have 4: {end}")),
-        ("--set distillation.guidance=1", "recipe: [distillation] has settings and no teacher: name one with --teacher, or leave them out".to_owned()),
+        ("--init run --image-size 24 --patch-size 8", format!("model.patch_size is 8, and the weights run have 4: {end}")),
+        ("--set distillation.guidance=1", "[distillation] has settings and no teacher: name one with --teacher, or leave them out".to_owned()),
         ("--init run --set init.layer_decay=1.5", "init.layer_decay is 1.5: expected more than 0, at most 1".to_owned()),
         ("--init run --freeze backbone --teacher run --set distillation.through=token", "recipe: init.freeze is backbone, and the weights run/weights/best.safetensors have no distillation token: a new one would stay random; set distillation.through=pooled, or freeze nothing".to_owned()),
         ("--init run --freeze half", "recipe: \"half\" is nothing to freeze: expected \"none\", \"backbone\" or a number of blocks in `init`".to_owned()),
@@ -350,7 +350,7 @@ fn classify_tells_weights_from_pictures() {
     // A folder of runs holds their plots, and nobody means those.
     fails(
         &place.run("classify . pets/cat/00.png"),
-        ". is no run directory (no recipe.toml in it); there is no run here yet: `vitrine train` makes one",
+        ". is not a run directory (no recipe.toml in it); there is no run here yet: `vitrine train` makes one",
     );
     for first in ["run", "run/weights/best.safetensors", "cifar10-vit"] {
         fails(

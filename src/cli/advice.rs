@@ -2,9 +2,13 @@
 //! here it gets the flags and commands that mend it.
 
 use std::error::Error;
+use std::path::Path;
 
+use crate::checkpoint::{CheckpointError, Shipped};
+use crate::data::DataError;
+use crate::device::DeviceError;
 use crate::model::ModelError;
-use crate::recipe::RecipeError;
+use crate::recipe::{Origin, RecipeError};
 use crate::run::RunError;
 use crate::train::TrainError;
 
@@ -28,6 +32,12 @@ fn advised(cause: &(dyn Error + 'static)) -> String {
         of_run(error)
     } else if let Some(error) = cause.downcast_ref() {
         of_recipe(error)
+    } else if let Some(error) = cause.downcast_ref() {
+        of_data(error)
+    } else if let Some(error) = cause.downcast_ref() {
+        of_checkpoint(error)
+    } else if let Some(error) = cause.downcast_ref() {
+        of_device(error)
     } else {
         None
     };
@@ -37,20 +47,102 @@ fn advised(cause: &(dyn Error + 'static)) -> String {
 /// What is wrong, then what to do: "found: next step", or "found: expected; next step".
 fn then(error: &dyn Error, advice: &str) -> Option<String> {
     let text = error.to_string();
-    let joint = if text.contains(": ") { ";" } else { ":" };
+    let has_reason = text.contains(": ") || text.contains("; ");
+    let joint = if has_reason { ";" } else { ":" };
     Some(format!("{text}{joint} {advice}"))
 }
 
 fn of_run(error: &RunError) -> Option<String> {
+    let then = |advice: &str| then(error, advice);
     match error {
+        RunError::NotADirectory { .. } => then("--out names the folder of a run"),
+        RunError::Taken { path } => then(&format!(
+            "name another folder with --out, or continue that run with --resume {}",
+            path.display()
+        )),
+        RunError::NoRun {
+            newest, or_shipped, ..
+        } => {
+            let run = match newest {
+                Some(newest) => format!("the newest run here is {}", newest.display()),
+                None => "there is no run here yet: `vitrine train` makes one".to_owned(),
+            };
+            let names = Shipped::names();
+            let shipped = format!("; weights that ship with vitrine: {names}");
+            Some(format!(
+                "{error}; {run}{}",
+                if *or_shipped { &shipped } else { "" }
+            ))
+        }
+        RunError::NoWeights { path } => then(&format!(
+            "continue it with `vitrine train --resume {}`",
+            path.display()
+        )),
+        RunError::NoState { path } => then(&format!(
+            "start again with `vitrine train --recipe {}/recipe.toml`",
+            path.display()
+        )),
+        RunError::Write { .. } => then("name another place with --out"),
+        RunError::TeacherClasses { .. } => {
+            then("train a teacher on this data, or name another with --teacher")
+        }
+        RunError::OtherTeacher { path, .. } => then(&format!(
+            "{}, or begin a new run",
+            other_weights(
+                path,
+                "name the file that it was with --teacher (`vitrine calibrate` changes it too)"
+            )
+        )),
+        RunError::OtherStart { path, .. } => then(other_weights(
+            path,
+            "name the file that it was with --init, which also takes another",
+        )),
+        RunError::NoSplit { .. } => Some(format!("{error}; name one with --split")),
+        RunError::NoValidation { .. } => then(
+            "name its run directory, which knows its validation split, or a data set with one with --data",
+        ),
+        RunError::ShippedIsCalibrated { name } => then(&format!(
+            "`vitrine export {name} OUT.safetensors` makes a copy that can be calibrated anew"
+        )),
+        RunError::NotFinite { .. } => then("train it again with a lower --lr"),
+        RunError::Differs { .. } => then("export without --half"),
+        RunError::DifferentPictures { .. } => {
+            then("name one data set for both with --data and --split")
+        }
+        RunError::Broken { .. } => {
+            then("`vitrine train --resume` on the finished run writes it anew")
+        }
+        RunError::Precision { .. } => then(
+            "take --precision f32 or auto, or name another device with --device, as a run that began in bf16 must",
+        ),
+        RunError::Data(error) => of_data(error),
         RunError::Recipe(error) => of_recipe(error),
         RunError::Train(error) => of_train(error),
+        RunError::Checkpoint(error) => of_checkpoint(error),
         _ => None,
+    }
+}
+
+/// What to do about weights of another hash than a recipe has: `file`, where they are one.
+fn other_weights(weights: &Path, file: &'static str) -> &'static str {
+    match Shipped::find(weights) {
+        Some(_) => "another vitrine ships those; continue with the one that began",
+        None => file,
     }
 }
 
 fn of_recipe(error: &RecipeError) -> Option<String> {
     match error {
+        RecipeError::UnknownKey {
+            origin: Origin::Assignment(_),
+            ..
+        } => Some(format!("--set {error}")),
+        RecipeError::Assignment { text } => Some(format!(
+            "--set {text:?}: expected key=value, such as --set optimizer.lr=0.001"
+        )),
+        RecipeError::Architecture { .. } => then(error, "leave it out, or train without --init"),
+        RecipeError::NothingToFreeze { .. } => then(error, "name some with --init"),
+        RecipeError::NoTeacher => then(error, "name one with --teacher, or leave them out"),
         RecipeError::Model(error) => of_model(error),
         _ => None,
     }
@@ -74,10 +166,45 @@ fn of_model(error: &ModelError) -> Option<String> {
 
 fn of_train(error: &TrainError) -> Option<String> {
     match error {
-        TrainError::NotFinite { .. } => then(
+        TrainError::NotFinite { .. } => Some(format!(
+            "{error}: lower --lr, lengthen --warmup-epochs or set --clip-grad, then train again"
+        )),
+        TrainError::Data(error) => of_data(error),
+        TrainError::Checkpoint(error) => of_checkpoint(error),
+        _ => None,
+    }
+}
+
+fn of_data(error: &DataError) -> Option<String> {
+    match error {
+        DataError::Missing { .. } => then(
             error,
-            "lower --lr, lengthen --warmup-epochs or set --clip-grad, then train again",
+            "give a data set's path, or fetch one with `vitrine data download`",
         ),
+        DataError::Strict { others, .. } => Some(format!(
+            "{error}; without --strict {} skipped",
+            if *others == 0 { "it is" } else { "they are" }
+        )),
+        _ => None,
+    }
+}
+
+fn of_checkpoint(error: &CheckpointError) -> Option<String> {
+    match error {
+        CheckpointError::Write { .. } => {
+            then(error, "free some space or name another place with --out")
+        }
+        CheckpointError::Start { .. } => then(
+            error,
+            "leave the architecture to the weights, or train without --init",
+        ),
+        _ => None,
+    }
+}
+
+fn of_device(error: &DeviceError) -> Option<String> {
+    match error {
+        DeviceError::Absent { .. } => then(error, "`vitrine devices` lists them all"),
         _ => None,
     }
 }

@@ -10,7 +10,7 @@ use super::sample::SplitName;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The path does not exist.
-    #[error("{}: no such file or folder; give a data set's path, or fetch one with `vitrine data download`", path.display())]
+    #[error("{}: no such file or folder", path.display())]
     Missing {
         /// As the user gave it.
         path: PathBuf,
@@ -84,6 +84,16 @@ pub enum DataError {
         name: String,
         /// Why.
         reason: String,
+    },
+    /// What would be skipped, where nothing may be.
+    #[error("{name}: {reason}{}", and_more(*others))]
+    Strict {
+        /// The first sample's name.
+        name: String,
+        /// Why it would be skipped.
+        reason: String,
+        /// How many more would be.
+        others: usize,
     },
     /// Past a stated limit.
     #[error("{}: unpacks to more than {limit_gib} GiB, the most that is held in memory; unpack it into a folder and name that", path.display())]
@@ -173,6 +183,13 @@ pub enum DataError {
         /// What it said.
         reason: String,
     },
+}
+
+fn and_more(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        more => format!(" ({more} more cannot be read either)"),
+    }
 }
 
 impl DataError {

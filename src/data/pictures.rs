@@ -76,7 +76,7 @@ impl Pictures {
     ///
     /// # Errors
     ///
-    /// With `strict`, where a picture cannot be read: [`DataError::Unreadable`], for the first of them.
+    /// With `strict`, where a picture cannot be read: [`DataError::Strict`], for the first of them.
     pub fn load(
         dataset: &Arc<Dataset>,
         samples: &[Sample],
@@ -129,15 +129,10 @@ impl Pictures {
             }
         }
         match shared.skipped.as_slice() {
-            [first, others @ ..] if options.strict => Err(DataError::Unreadable {
+            [first, others @ ..] if options.strict => Err(DataError::Strict {
                 name: first.name.clone(),
-                reason: match others.len() {
-                    0 => format!("{}; without --strict it is skipped", first.reason),
-                    more => format!(
-                        "{} ({more} more cannot be read either); without --strict they are skipped",
-                        first.reason
-                    ),
-                },
+                reason: first.reason.clone(),
+                others: others.len(),
             }),
             _ => Ok(Pictures {
                 shared: Arc::new(shared),
@@ -391,8 +386,7 @@ pub(super) mod tests {
             Pictures::load(&dataset, samples, &preprocess(13), &strict, &|_| {}).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "dog/cut.jpg: truncated JPEG: the file ends before the picture does (1 more cannot be read either); \
-             without --strict they are skipped"
+            "dog/cut.jpg: truncated JPEG: the file ends before the picture does (1 more cannot be read either)"
         );
     }
 

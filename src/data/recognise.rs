@@ -202,7 +202,7 @@ mod tests {
     fn an_absent_path_is_named() {
         assert_eq!(
             message(Path::new("no/such/place")),
-            "no/such/place: no such file or folder; give a data set's path, or fetch one with `vitrine data download`"
+            "no/such/place: no such file or folder"
         );
     }
 

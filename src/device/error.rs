@@ -24,9 +24,7 @@ pub enum DeviceError {
         there: String,
     },
     /// The backend has no such device here.
-    #[error(
-        "no device {choice} here ({found}); there is {there}; `vitrine devices` lists them all"
-    )]
+    #[error("no device {choice} here ({found}); there is {there}")]
     Absent {
         /// Asked for.
         choice: String,

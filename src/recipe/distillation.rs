@@ -32,9 +32,7 @@ impl DistillationRecipe {
         within("distillation.guidance_until", d.guidance_until, 0.0..=1.0)?;
         if self.teacher.is_none() {
             if self.config != DistillationConfig::default() {
-                return Err(RecipeError::Value {
-                    reason: "[distillation] has settings and no teacher: name one with --teacher, or leave them out".to_owned(),
-                });
+                return Err(RecipeError::NoTeacher);
             }
             return Ok(());
         }

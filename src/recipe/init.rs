@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::layers::merge;
-use super::validate::range;
 use super::{Recipe, RecipeError};
 use crate::checkpoint::WeightsMeta;
 use crate::setting::positive;
@@ -33,11 +32,7 @@ impl InitRecipe {
         } = self.finetune;
         positive("init.layer_decay", layer_decay, 1.0)?;
         if self.weights.is_none() && freeze != Freeze::None {
-            return Err(range(
-                "init.freeze",
-                freeze,
-                "none without weights to start from, since a random layer has to learn; name some with --init",
-            ));
+            return Err(RecipeError::NothingToFreeze { freeze });
         }
         Ok(())
     }
@@ -61,13 +56,9 @@ pub(super) fn layer(meta: &WeightsMeta) -> Table {
 }
 
 /// Refuses an architecture that was asked for and is not that of the weights.
-pub(super) fn check(
-    weights: &Path,
-    theirs: &Table,
-    asked: &[(String, Table)],
-) -> Result<(), RecipeError> {
+pub(super) fn check(weights: &Path, theirs: &Table, asked: &[Table]) -> Result<(), RecipeError> {
     let mut stated = Table::new();
-    for (_, table) in asked {
+    for table in asked {
         merge(&mut stated, table.clone());
     }
     let model = |table: &Table| table.get("model").and_then(Value::as_table).cloned();
@@ -83,12 +74,11 @@ pub(super) fn check(
     for (key, value) in &stated {
         let of_weights = theirs.get(key);
         if !FREE.contains(&key.as_str()) && !of_weights.is_some_and(|theirs| same(theirs, value)) {
-            let found = of_weights.map_or("no such thing".to_owned(), Value::to_string);
-            return Err(RecipeError::Value {
-                reason: format!(
-                    "model.{key} is {value}, and the weights {} have {found}: leave it out, or train without --init",
-                    weights.display()
-                ),
+            return Err(RecipeError::Architecture {
+                key: key.clone(),
+                stated: value.to_string(),
+                weights: weights.to_owned(),
+                theirs: of_weights.map_or("no such thing".to_owned(), Value::to_string),
             });
         }
     }
@@ -179,7 +169,6 @@ mod tests {
 
     #[test]
     fn another_architecture_is_refused() {
-        let end = ": leave it out, or train without --init";
         for (set, told) in [
             (
                 "model.name=vit-w1",
@@ -198,7 +187,7 @@ mod tests {
                 "model.width is 7, and the weights FILE have no such thing",
             ),
         ] {
-            assert_eq!(resolve(&[set]).unwrap_err(), format!("recipe: {told}{end}"));
+            assert_eq!(resolve(&[set]).unwrap_err(), told);
         }
     }
 
@@ -217,7 +206,7 @@ mod tests {
         );
         assert_eq!(
             plain("init.freeze=backbone"),
-            "init.freeze is backbone: expected none without weights to start from, since a random layer has to learn; name some with --init"
+            "init.freeze is backbone: expected none without weights to start from, since a random layer has to learn"
         );
         assert!(plain("init.freeze=half").contains("\"half\" is nothing to freeze"));
     }

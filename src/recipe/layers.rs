@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::{ModelRecipe, Recipe, RecipeError, init};
+use super::{ModelRecipe, Origin, Recipe, RecipeError, init};
 use crate::checkpoint::WeightsMeta;
 use crate::model::ModelConfig;
 
@@ -78,16 +78,16 @@ impl Layers {
         if let Some((path, meta)) = weights {
             let theirs = init::layer(meta);
             init::check(path, &theirs, &layers)?;
-            layers.insert(0, (path.display().to_string(), theirs));
+            layers.insert(0, theirs);
         }
         let name = layers
             .iter()
             .rev()
-            .find_map(|(_, t)| t.get("model")?.get("name")?.as_str().map(str::to_owned));
+            .find_map(|t| t.get("model")?.get("name")?.as_str().map(str::to_owned));
         let nothing_chosen = name.is_none()
             && !layers
                 .iter()
-                .any(|(_, t)| t.get("data").is_some_and(|d| d.get("path").is_some()))
+                .any(|t| t.get("data").is_some_and(|d| d.get("path").is_some()))
             && self.recipe.is_none();
         let name = name.unwrap_or_else(|| ModelRecipe::default().name);
         let family = if name.starts_with("resnet") || name == "airbench" {
@@ -100,9 +100,12 @@ impl Layers {
         let mut merged = Table::new();
         merge(
             &mut merged,
-            parse(base, embedded(base).unwrap_or_default())?,
+            parse(
+                &Origin::Recipe(base.to_owned()),
+                embedded(base).unwrap_or_default(),
+            )?,
         );
-        for (_, table) in layers {
+        for table in layers {
             merge(&mut merged, table);
         }
         Recipe::from_table(merged)
@@ -116,29 +119,29 @@ impl Layers {
     pub fn init_weights(&self) -> Result<Option<PathBuf>, RecipeError> {
         let weights = |table: &Table| Some(table.get("init")?.get("weights")?.as_str()?.into());
         let layers = self.tables()?;
-        Ok(layers.iter().rev().find_map(|(_, table)| weights(table)))
+        Ok(layers.iter().rev().find_map(weights))
     }
 
-    /// Each layer with its origin, once all of its keys are known.
-    fn tables(&self) -> Result<Vec<(String, Table)>, RecipeError> {
-        let mut layers: Vec<(String, Table)> = Vec::new();
+    /// Each layer, once all of its keys are known.
+    fn tables(&self) -> Result<Vec<Table>, RecipeError> {
+        let mut layers = Vec::new();
         if let Some(name) = &self.recipe {
-            layers.push((format!("recipe {name}"), read(name)?));
+            layers.push((Origin::Recipe(name.clone()), read(name)?));
         }
         for text in &self.set {
-            layers.push((format!("--set {text}"), parse_set(text)?));
+            layers.push((Origin::Assignment(text.clone()), parse_assignment(text)?));
         }
         let mut flags = Table::new();
         for (key, value) in &self.flags {
             insert(&mut flags, key, value.clone());
         }
-        layers.push(("flags".to_owned(), flags));
+        layers.push((Origin::Program, flags));
 
         let known = known_keys();
         for (origin, table) in &layers {
             check_keys(origin, table, "", &known)?;
         }
-        Ok(layers)
+        Ok(layers.into_iter().map(|(_, table)| table).collect())
     }
 }
 
@@ -152,35 +155,36 @@ pub(super) fn names() -> String {
 }
 
 fn read(name: &str) -> Result<Table, RecipeError> {
+    let origin = Origin::Recipe(name.to_owned());
     if let Some(text) = embedded(name) {
-        return parse(name, text);
+        return parse(&origin, text);
     }
     let text = std::fs::read_to_string(name).map_err(|source| RecipeError::Read {
         path: name.into(),
         source,
         known: names(),
     })?;
-    parse(name, &text)
+    parse(&origin, &text)
 }
 
-pub(super) fn parse(origin: &str, text: &str) -> Result<Table, RecipeError> {
+pub(super) fn parse(origin: &Origin, text: &str) -> Result<Table, RecipeError> {
     text.parse()
         .map_err(|e: toml::de::Error| RecipeError::Syntax {
-            origin: origin.to_owned(),
+            origin: origin.clone(),
             reason: e.to_string().trim().to_owned(),
         })
 }
 
 /// `key=value`, where a value that is not TOML is taken as a string.
-fn parse_set(text: &str) -> Result<Table, RecipeError> {
+fn parse_assignment(text: &str) -> Result<Table, RecipeError> {
     let Some((key, value)) = text.split_once('=') else {
-        return Err(RecipeError::Set {
+        return Err(RecipeError::Assignment {
             text: text.to_owned(),
         });
     };
     let (key, value) = (key.trim(), value.trim());
     if key.is_empty() || value.is_empty() {
-        return Err(RecipeError::Set {
+        return Err(RecipeError::Assignment {
             text: text.to_owned(),
         });
     }
@@ -272,7 +276,7 @@ pub(super) fn known_keys() -> Vec<String> {
 }
 
 pub(super) fn check_keys(
-    origin: &str,
+    origin: &Origin,
     table: &Table,
     prefix: &str,
     known: &[String],
@@ -292,7 +296,7 @@ pub(super) fn check_keys(
             _ if known.contains(&key) => {}
             _ => {
                 return Err(RecipeError::UnknownKey {
-                    origin: origin.to_owned(),
+                    origin: origin.clone(),
                     hint: nearest(&key, known)
                         .map(|k| format!("; did you mean `{k}`?"))
                         .unwrap_or_default(),

@@ -9,6 +9,7 @@ mod layers;
 mod validate;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,7 +22,9 @@ use crate::data::{AugmentConfig, Resize};
 use crate::model::{ModelConfig, ModelError};
 use crate::ops::{Precision, PrecisionChoice};
 use crate::setting::Invalid;
-use crate::train::{Budget, CurriculumConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
+use crate::train::{
+    Budget, CurriculumConfig, Freeze, OptimizerConfig, ScheduleConfig, TrainConfig,
+};
 
 use layers::{BUDGET_KEYS, check_keys, known_keys, names, parse};
 
@@ -46,25 +49,25 @@ pub enum RecipeError {
     /// The text is not TOML.
     #[error("{origin} is not valid TOML: {reason}")]
     Syntax {
-        /// File or flag.
-        origin: String,
+        /// Where it stands.
+        origin: Origin,
         /// What the parser says.
         reason: String,
     },
     /// Nothing reads this key.
     #[error("{origin}: unknown key `{key}`{hint}")]
     UnknownKey {
-        /// File or flag.
-        origin: String,
+        /// Where it stands.
+        origin: Origin,
         /// The key, dotted.
         key: String,
         /// `; did you mean …?`
         hint: String,
     },
-    /// `--set` wants `key=value`.
-    #[error("--set {text:?}: expected key=value, such as --set optimizer.lr=0.001")]
-    Set {
-        /// As typed.
+    /// An assignment without a key or a value.
+    #[error("{text:?}: expected key=value, such as optimizer.lr=0.001")]
+    Assignment {
+        /// As given.
         text: String,
     },
     /// The value does not fit the key.
@@ -76,9 +79,53 @@ pub enum RecipeError {
     /// A setting is outside its range.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// The architecture that is stated is not that of the weights to start from.
+    #[error("model.{key} is {stated}, and the weights {weights} have {theirs}")]
+    Architecture {
+        /// The key below `model`.
+        key: String,
+        /// As stated.
+        stated: String,
+        /// The weights.
+        weights: PathBuf,
+        /// What they have.
+        theirs: String,
+    },
+    /// Something is to be frozen of a model that starts from nothing.
+    #[error(
+        "init.freeze is {freeze}: expected none without weights to start from, since a random layer has to learn"
+    )]
+    NothingToFreeze {
+        /// As stated.
+        freeze: Freeze,
+    },
+    /// Settings of a distillation without a teacher.
+    #[error("[distillation] has settings and no teacher")]
+    NoTeacher,
     /// The model cannot be built.
     #[error(transparent)]
     Model(ModelError),
+}
+
+/// Where a setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A recipe, by its file or name.
+    Recipe(String),
+    /// `key=value`, as given.
+    Assignment(String),
+    /// A key and its value from the program.
+    Program,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Recipe(name) => write!(f, "recipe {name}"),
+            Self::Assignment(text) => f.write_str(text),
+            Self::Program => f.write_str("settings"),
+        }
+    }
 }
 
 impl From<ModelError> for RecipeError {
@@ -266,7 +313,7 @@ impl Recipe {
             source,
             known: names(),
         })?;
-        let origin = path.display().to_string();
+        let origin = Origin::Recipe(path.display().to_string());
         let mut table = parse(&origin, &text)?;
         check_keys(&origin, &table, "", &known_keys())?;
         // Runs from before `data.split_seed` were split by the training's seed.
@@ -582,7 +629,7 @@ mod tests {
             .to_string();
         assert_eq!(
             error,
-            "--set optimizer.weigth_decay=0.1: unknown key `optimizer.weigth_decay`; did you mean `optimizer.weight_decay`?"
+            "optimizer.weigth_decay=0.1: unknown key `optimizer.weigth_decay`; did you mean `optimizer.weight_decay`?"
         );
         let error = resolve(None, &["epochs=3"]).unwrap_err().to_string();
         assert!(

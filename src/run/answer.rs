@@ -263,7 +263,7 @@ fn choose(
         return Err(RunError::NoSplit {
             origin: dataset.origin.clone(),
             split: wanted.unwrap_or(SplitName::Test),
-            has: format!("{}; name one with --split", has.join(", ")),
+            has: has.join(", "),
         });
     };
     Ok((*split, samples.to_vec()))

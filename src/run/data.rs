@@ -33,9 +33,10 @@ impl OpenData {
         };
         self.last = Some((path.map(Path::to_owned), Arc::clone(&dataset)));
         match dataset.skipped.first() {
-            Some(first) if strict => Err(DataError::Unreadable {
+            Some(first) if strict => Err(DataError::Strict {
                 name: first.name.clone(),
-                reason: format!("{}; without --strict it is skipped", first.reason),
+                reason: first.reason.clone(),
+                others: 0,
             }),
             _ => Ok(dataset),
         }

@@ -181,22 +181,14 @@ pub fn open_weights(path: &Path) -> Result<TensorFile, RunError> {
     match Shipped::find(path) {
         Some(shipped) => Ok(shipped.file()),
         None => {
-            let weights = find_weights(path).map_err(|error| match error {
-                RunError::NoRun {
-                    path,
-                    found,
-                    advice,
-                } if !path.exists() => RunError::NoRun {
-                    path,
-                    found,
-                    advice: format!(
-                        "{advice}; weights that ship with vitrine: {}",
-                        Shipped::names()
-                    ),
-                },
-                other => other,
-            })?;
-            Ok(TensorFile::open(&weights)?)
+            let mut weights = find_weights(path);
+            if let Err(RunError::NoRun {
+                path, or_shipped, ..
+            }) = &mut weights
+            {
+                *or_shipped = !path.exists();
+            }
+            Ok(TensorFile::open(&weights?)?)
         }
     }
 }
@@ -211,7 +203,8 @@ fn no_run(path: &Path) -> RunError {
         } else {
             "there is nothing of that name"
         },
-        advice: advice(),
+        newest: newest(),
+        or_shipped: false,
     }
 }
 
@@ -241,18 +234,15 @@ fn make(path: &Path) -> Result<(), RunError> {
     })
 }
 
-/// A command that would work, from the newest run in `runs/`.
-fn advice() -> String {
-    let newest = std::fs::read_dir("runs")
+/// The newest run in `runs/`.
+fn newest() -> Option<PathBuf> {
+    std::fs::read_dir("runs")
         .into_iter()
         .flatten()
         .flatten()
         .filter(|e| e.path().join("recipe.toml").is_file())
-        .max_by_key(|e| e.metadata().and_then(|m| m.modified()).ok());
-    match newest {
-        Some(entry) => format!("the newest run here is {}", entry.path().display()),
-        None => "there is no run here yet: `vitrine train` makes one".to_owned(),
-    }
+        .max_by_key(|e| e.metadata().and_then(|m| m.modified()).ok())
+        .map(|entry| entry.path())
 }
 
 #[cfg(test)]
@@ -268,14 +258,7 @@ mod tests {
         let error = RunDir::create(Some(&out), "d", "m")
             .unwrap_err()
             .to_string();
-        assert_eq!(
-            error,
-            format!(
-                "{} is not empty: name another folder with --out, or continue that run with --resume {}",
-                out.display(),
-                out.display()
-            )
-        );
+        assert_eq!(error, format!("{} is not empty", out.display()));
     }
 
     #[test]

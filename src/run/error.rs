@@ -1,10 +1,10 @@
 //! Why a run could not be made, continued or finished.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::checkpoint::{CheckpointError, Shipped};
+use crate::checkpoint::CheckpointError;
 use crate::data::{DataError, SplitName};
 use crate::recipe::RecipeError;
 use crate::report::{CsvError, PlotError, ReportError};
@@ -13,16 +13,14 @@ use crate::train::TrainError;
 /// Why a run could not be made, continued or finished.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// `--out` names a file.
-    #[error("{path} is a file: --out names the folder of a run")]
+    /// The folder of a run is a file.
+    #[error("{path} is a file")]
     NotADirectory {
         /// As given.
         path: PathBuf,
     },
     /// The folder holds something already.
-    #[error(
-        "{path} is not empty: name another folder with --out, or continue that run with --resume {path}"
-    )]
+    #[error("{path} is not empty")]
     Taken {
         /// As given.
         path: PathBuf,
@@ -34,33 +32,31 @@ pub enum RunError {
         path: PathBuf,
     },
     /// The folder is not a run.
-    #[error("{path} is no run directory ({found}); {advice}")]
+    #[error("{path} is not a run directory ({found})")]
     NoRun {
         /// As given.
         path: PathBuf,
         /// What is there instead.
         found: &'static str,
-        /// What would work.
-        advice: String,
+        /// The newest run below `runs/`.
+        newest: Option<PathBuf>,
+        /// Whether the name of weights that ship would have done as well.
+        or_shipped: bool,
     },
     /// The run has no weights yet.
-    #[error(
-        "{path} holds no weights/best.safetensors: its first epoch was never finished; continue it with `vitrine train --resume {path}`"
-    )]
+    #[error("{path} holds no weights/best.safetensors: its first epoch was never finished")]
     NoWeights {
         /// As given.
         path: PathBuf,
     },
     /// The run never saved a state.
-    #[error(
-        "{path} holds no saved state: it stopped before its first checkpoint; start again with `vitrine train --recipe {path}/recipe.toml`"
-    )]
+    #[error("{path} holds no saved state: it stopped before its first checkpoint")]
     NoState {
         /// As given.
         path: PathBuf,
     },
     /// A file could not be written.
-    #[error("cannot write {path}: {source}; name another place with --out")]
+    #[error("cannot write {path}: {source}")]
     Write {
         /// The file or folder.
         path: PathBuf,
@@ -82,7 +78,7 @@ pub enum RunError {
     },
     /// The teacher knows other classes than the student is to learn.
     #[error(
-        "the teacher {path} knows {} classes ({}), {origin} has {} ({}), and {difference}: expected the same classes in the same order; train a teacher on this data, or name another with --teacher",
+        "the teacher {path} knows {} classes ({}), {origin} has {} ({}), and {difference}: expected the same classes in the same order",
         .teacher.len(), listed(.teacher), .data.len(), listed(.data)
     )]
     TeacherClasses {
@@ -99,11 +95,7 @@ pub enum RunError {
     },
     /// The teacher's file is not the one that the recipe names.
     #[error(
-        "the teacher {path} has SHA-256 {found}: expected {expected}, as distillation.sha256 has it; {}, or begin a new run",
-        advice(
-            path,
-            "name the file that it was with --teacher (`vitrine calibrate` changes it too)"
-        )
+        "the teacher {path} has SHA-256 {found}: expected {expected}, as distillation.sha256 has it"
     )]
     OtherTeacher {
         /// Its weights.
@@ -134,9 +126,7 @@ pub enum RunError {
         has: String,
     },
     /// Nothing says which pictures the weights may be calibrated on.
-    #[error(
-        "{path} is a bare weights file: name its run directory, which knows its validation split, or a data set with one with --data"
-    )]
+    #[error("{path} is a bare weights file")]
     NoValidation {
         /// The weights.
         path: PathBuf,
@@ -150,27 +140,19 @@ pub enum RunError {
         origin: String,
     },
     /// What is inside the program cannot be written to.
-    #[error(
-        "{name} ships inside vitrine, calibrated: `vitrine export {name} OUT.safetensors` makes a copy that can be calibrated anew"
-    )]
+    #[error("{name} ships inside vitrine, calibrated")]
     ShippedIsCalibrated {
         /// The weights.
         name: &'static str,
     },
     /// The weights' answers are not numbers.
-    #[error("{path} answers with logits that are not numbers: train it again with a lower --lr")]
+    #[error("{path} answers with logits that are not numbers")]
     NotFinite {
         /// The weights.
         path: PathBuf,
     },
     /// The weights to start from are not those that the recipe names.
-    #[error(
-        "{path} has SHA-256 {found}: expected {expected}, as init.sha256 has it; {}",
-        advice(
-            path,
-            "name the file that it was with --init, which also takes another"
-        )
-    )]
+    #[error("{path} has SHA-256 {found}: expected {expected}, as init.sha256 has it")]
     OtherStart {
         /// The weights.
         path: PathBuf,
@@ -195,7 +177,7 @@ pub enum RunError {
     },
     /// A copy of weights answers differently.
     #[error(
-        "the copy {path} would answer differently and was not kept: a probability differs by {difference:.3}, expected at most 0.01; export without --half"
+        "the copy {path} would answer differently and was not kept: a probability differs by {difference:.3}, expected at most 0.01"
     )]
     Differs {
         /// The copy.
@@ -204,9 +186,7 @@ pub enum RunError {
         difference: f64,
     },
     /// Two runs answered for other pictures.
-    #[error(
-        "{a} and {b} were measured on different pictures or classes: name one data set for both with --data and --split"
-    )]
+    #[error("{a} and {b} were measured on different pictures or classes")]
     DifferentPictures {
         /// One run.
         a: PathBuf,
@@ -214,7 +194,7 @@ pub enum RunError {
         b: PathBuf,
     },
     /// A file of the run does not read back.
-    #[error("{path}: {reason}; `vitrine train --resume` on the finished run writes it anew")]
+    #[error("{path}: {reason}")]
     Broken {
         /// The file.
         path: PathBuf,
@@ -222,9 +202,7 @@ pub enum RunError {
         reason: String,
     },
     /// The device cannot multiply bf16.
-    #[error(
-        "{device} does not compute in bf16: take --precision f32 or auto, or name another device with --device, as a run that began in bf16 must"
-    )]
+    #[error("{device} does not compute in bf16")]
     Precision {
         /// The device.
         device: String,
@@ -259,14 +237,6 @@ impl From<CsvError> for RunError {
 }
 
 /// Class names, the first of them where they are many.
-/// What to do about weights of another hash than a recipe has: `file`, where they are one.
-fn advice(weights: &Path, file: &'static str) -> &'static str {
-    match Shipped::find(weights) {
-        Some(_) => "another vitrine ships those; continue with the one that began",
-        None => file,
-    }
-}
-
 fn listed(names: &[String]) -> String {
     const FEW: usize = 20;
     let first = names.iter().take(FEW).map(String::as_str);

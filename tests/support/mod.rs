@@ -147,7 +147,7 @@ impl Place {
 /// What is said where weights are expected and there is nothing of their name.
 pub fn nothing_named(name: &str) -> String {
     format!(
-        "{name} is no run directory (there is nothing of that name); there is no run here yet: \
+        "{name} is not a run directory (there is nothing of that name); there is no run here yet: \
          `vitrine train` makes one; weights that ship with vitrine: {}",
         Shipped::names()
     )
