@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::bytes::Bytes;
 use super::error::DataError;
-use super::files::{Files, base_name, folder_of};
+use super::files::{Files, base_name, folder_of, lines_of};
 use super::listing::{Container, Entry, Listing, SourceKind};
 use super::sample::{RawPicture, SplitName};
 
@@ -173,14 +173,7 @@ fn class_names(files: &dyn Files, layout: &Layout) -> Result<Vec<String>, DataEr
     let Some(index) = layout.class_names else {
         return Ok(built_in.into_iter().map(String::from).collect());
     };
-    let bytes = files.read(index)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let names: Vec<String> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .map(String::from)
-        .collect();
+    let names = lines_of(files, index)?;
     if names.len() != built_in.len() {
         let reason = format!("{} class names, expected {}", names.len(), built_in.len());
         return Err(DataError::corrupt(files.path(index), reason));

@@ -1,4 +1,4 @@
-//! Which file names are those of pictures.
+//! What a file is, by its name.
 
 use std::path::Path;
 
@@ -21,4 +21,14 @@ pub(super) const NOT_PICTURES: [&str; 12] = [
 pub fn is_picture_name(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
+}
+
+/// The name of an archive without its folder and extension; `None` when it has no archive's extension.
+pub(super) fn archive_stem(name: &str) -> Option<&str> {
+    let base = name.rsplit('/').next().unwrap_or(name);
+    let lower = base.to_ascii_lowercase();
+    [".tar.gz", ".tgz", ".tar", ".zip"]
+        .iter()
+        .find(|extension| lower.ends_with(*extension))
+        .map(|extension| &base[..base.len() - extension.len()])
 }

@@ -41,6 +41,18 @@ pub(super) trait Files: Send + Sync {
     }
 }
 
+/// The lines of a text file, without blanks around them and without empty ones.
+pub(super) fn lines_of(files: &dyn Files, index: usize) -> Result<Vec<String>, DataError> {
+    let bytes = files.read(index)?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(String::from)
+        .collect())
+}
+
 /// Whether a path has a part that users do not mean as data: hidden, or what archivers of macOS add.
 pub(super) fn is_hidden(name: &str) -> bool {
     name.split('/')

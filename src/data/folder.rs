@@ -72,6 +72,10 @@ impl Container for ClassFolders {
 }
 
 /// Lists class folders. `part` is the split that an archive is named for; it holds where no split folder says otherwise.
+///
+/// # Errors
+///
+/// [`DataError::NoPictures`] and [`DataError::Layout`].
 pub(super) fn list_class_folders(
     files: Box<dyn Files>,
     kind: SourceKind,
@@ -89,21 +93,78 @@ pub(super) fn list_class_folders(
         });
     }
     let wrapper = wrapper_of(names, &pictures);
-    let split_folders = has_split_folders(&*files, wrapper, &pictures)?;
-    let place = |index: usize| place_of(&names[index], wrapper, split_folders, part);
-
-    let mut found: Vec<(usize, SplitName, &str)> = Vec::new();
-    let mut unplaced: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let layout = Layout {
+        wrapper,
+        split_folders: has_split_folders(&*files, wrapper, &pictures)?,
+        part,
+    };
+    let mut placed: Vec<(usize, SplitName, &str)> = Vec::new();
+    let mut unplaced: Vec<usize> = Vec::new();
     for &index in &pictures {
-        match place(index) {
-            Some((split, class)) => found.push((index, split, class)),
-            None => unplaced
-                .entry(folder_of(&names[index]))
-                .or_default()
-                .push(index),
+        match layout.place_of(&names[index]) {
+            Some((split, class)) => placed.push((index, split, class)),
+            None => unplaced.push(index),
         }
     }
-    let mut skipped: Vec<Skipped> = unplaced
+    if placed.is_empty() {
+        return Err(DataError::Layout {
+            path: files.root().into(),
+            reason: format!(
+                "its {} in no class folder, the first {}; expected class folders such as cat/ and dog/, or split folders such as train/cat/ and test/cat/",
+                count_are(pictures.len(), "picture"),
+                names[pictures[0]],
+            ),
+        });
+    }
+    let filled: BTreeSet<(SplitName, &str)> = placed
+        .iter()
+        .map(|&(_, split, class)| (split, class))
+        .collect();
+    let mut skipped = unplaced_pictures(names, &unplaced);
+    skipped.extend(empty_classes(names, &others, &layout, &filled));
+    let classes = in_order(filled.iter().map(|(_, class)| class.to_string()).collect());
+    let entries = entries_of(names, &placed, &classes, &layout);
+    Ok(Listing {
+        kind,
+        entries,
+        classes,
+        skipped,
+        container: Box::new(ClassFolders(files)),
+    })
+}
+
+/// How the folders are arranged.
+struct Layout<'a> {
+    /// The folders around everything, with a final `/`: see [`wrapper_of`].
+    wrapper: &'a str,
+    /// Whether the folders in the wrapper are splits, and the class folders lie in those.
+    split_folders: bool,
+    /// The split that the archive is named for.
+    part: Option<SplitName>,
+}
+
+impl Layout<'_> {
+    /// The split and class of a file; `None` when it lies in no class folder.
+    fn place_of<'a>(&self, name: &'a str) -> Option<(SplitName, &'a str)> {
+        let (top, rest) = name.strip_prefix(self.wrapper)?.split_once('/')?;
+        if !self.split_folders {
+            return Some((self.part.unwrap_or(SplitName::Train), top));
+        }
+        let (class, _) = rest.split_once('/')?;
+        Some((SplitName::from_folder(top)?, class))
+    }
+}
+
+/// Pictures in no class folder, folder by folder.
+fn unplaced_pictures(names: &[String], unplaced: &[usize]) -> Vec<Skipped> {
+    let mut folders: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for &index in unplaced {
+        folders
+            .entry(folder_of(&names[index]))
+            .or_default()
+            .push(index);
+    }
+    folders
         .iter()
         .map(|(folder, pictures)| Skipped {
             name: if folder.is_empty() {
@@ -117,62 +178,63 @@ pub(super) fn list_class_folders(
                 names[pictures[0]]
             ),
         })
-        .collect();
-    if found.is_empty() {
-        return Err(DataError::Layout {
-            path: files.root().into(),
-            reason: format!(
-                "its {} in no class folder, the first {}; expected class folders such as cat/ and dog/, or split folders such as train/cat/ and test/cat/",
-                count_are(pictures.len(), "picture"),
-                names[pictures[0]],
-            ),
-        });
-    }
-    let filled: BTreeSet<(SplitName, &str)> = found
-        .iter()
-        .map(|&(_, split, class)| (split, class))
-        .collect();
+        .collect()
+}
+
+/// Class folders that hold files (`others`) and no picture.
+fn empty_classes(
+    names: &[String],
+    others: &[usize],
+    layout: &Layout<'_>,
+    filled: &BTreeSet<(SplitName, &str)>,
+) -> Vec<Skipped> {
     let mut empty: BTreeMap<(SplitName, &str), usize> = BTreeMap::new();
-    for place in others.iter().filter_map(|&index| place(index)) {
+    for place in others
+        .iter()
+        .filter_map(|&index| layout.place_of(&names[index]))
+    {
         if !filled.contains(&place) {
             *empty.entry(place).or_default() += 1;
         }
     }
-    skipped.extend(empty.iter().map(|((split, class), files)| Skipped {
-        name: if split_folders {
-            format!("{split}/{class}/")
-        } else {
-            format!("{class}/")
-        },
-        reason: format!("no picture among its {}", count(*files, "file")),
-    }));
+    empty
+        .iter()
+        .map(|((split, class), files)| Skipped {
+            name: if layout.split_folders {
+                format!("{split}/{class}/")
+            } else {
+                format!("{class}/")
+            },
+            reason: format!("no picture among its {}", count(*files, "file")),
+        })
+        .collect()
+}
 
-    let classes = in_order(filled.iter().map(|(_, class)| class.to_string()).collect());
+/// The pictures with their labels, as indices into `classes`.
+fn entries_of(
+    names: &[String],
+    placed: &[(usize, SplitName, &str)],
+    classes: &[String],
+    layout: &Layout<'_>,
+) -> Vec<Entry> {
     let label_of: BTreeMap<&str, usize> = classes
         .iter()
         .enumerate()
         .map(|(label, class)| (&**class, label))
         .collect();
-    let entries = found
+    placed
         .iter()
         .map(|&(entry, split, class)| Entry {
-            name: match part {
-                // Two archives may hold the same path; the split each is named for tells them apart.
-                Some(part) if !split_folders => format!("{part}/{}", names[entry]),
+            name: match layout.part {
+                // Two archives may hold the same path: the split that each is named for makes the names differ.
+                Some(part) if !layout.split_folders => format!("{part}/{}", names[entry]),
                 _ => names[entry].clone(),
             },
             split,
             label: label_of[class],
             entry,
         })
-        .collect();
-    Ok(Listing {
-        kind,
-        entries,
-        classes: classes.clone(),
-        skipped,
-        container: Box::new(ClassFolders(files)),
-    })
+        .collect()
 }
 
 fn count(number: usize, noun: &str) -> String {
@@ -185,21 +247,6 @@ fn count_are(number: usize, noun: &str) -> String {
         count(number, noun),
         if number == 1 { "is" } else { "are" }
     )
-}
-
-/// The split and class of a file, or nothing when it lies in no class folder.
-fn place_of<'a>(
-    name: &'a str,
-    wrapper: &str,
-    split_folders: bool,
-    part: Option<SplitName>,
-) -> Option<(SplitName, &'a str)> {
-    let (top, rest) = name.strip_prefix(wrapper)?.split_once('/')?;
-    if !split_folders {
-        return Some((part.unwrap_or(SplitName::Train), top));
-    }
-    let (class, _) = rest.split_once('/')?;
-    Some((SplitName::from_folder(top)?, class))
 }
 
 /// The folders around everything: `flowers/` where all is in `flowers/rose/` and `flowers/tulip/`.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::bytes::{self, Bytes};
 use super::error::DataError;
-use super::files::{Files, base_name, folder_of};
+use super::files::{Files, base_name, folder_of, lines_of};
 use super::listing::{Container, Entry, Listing, SourceKind};
 use super::sample::{RawPicture, SplitName};
 
@@ -294,13 +294,7 @@ fn class_names(files: &dyn Files, pairs: &[Pair], needed: usize) -> Result<Vec<S
     let folder = folder_of(&files.names()[pairs[0].images]);
     let list = format!("{folder}classes.txt");
     if let Some(index) = files.names().iter().position(|name| *name == list) {
-        let bytes = files.read(index)?;
-        let text = String::from_utf8_lossy(&bytes);
-        let names: Vec<String> = text
-            .lines()
-            .map(|line| line.trim().to_string())
-            .filter(|name| !name.is_empty())
-            .collect();
+        let names = lines_of(files, index)?;
         if names.len() < needed {
             let reason = format!(
                 "{} class names, expected at least {needed}, the highest label and one",

@@ -204,18 +204,18 @@ impl Pictures {
     }
 }
 
-/// Reads one picture as it is kept, or says why it cannot be, without its name.
+/// Reads one picture and brings it to the size at which it is kept.
+///
+/// # Errors
+///
+/// The reason, without the sample's name.
 fn read(
     dataset: &Dataset,
     sample: &Sample,
     preprocess: &Preprocess,
     keep_larger: bool,
 ) -> Result<RgbImage, String> {
-    let raw = dataset.read(sample).map_err(|error| match error {
-        DataError::Unreadable { reason, .. } => reason,
-        other => other.to_string(),
-    })?;
-    let picture = decode(&raw, &DecodeLimits::default()).map_err(|error| error.to_string())?;
+    let picture = decode_sample(dataset, sample, &DecodeLimits::default())?;
     let size = preprocess.image_size as u32;
     Ok(if keep_larger {
         preprocess.shrink_for_crops(picture)
@@ -224,6 +224,23 @@ fn read(
     } else {
         preprocess.resize(&picture)
     })
+}
+
+/// Reads one picture and decodes it.
+///
+/// # Errors
+///
+/// The reason, without the sample's name, which the caller knows.
+pub(super) fn decode_sample(
+    dataset: &Dataset,
+    sample: &Sample,
+    limits: &DecodeLimits,
+) -> Result<RgbImage, String> {
+    let raw = dataset.read(sample).map_err(|error| match error {
+        DataError::Unreadable { reason, .. } => reason,
+        other => other.to_string(),
+    })?;
+    decode(&raw, limits).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::archive::{self, TarFiles, ZipFiles};
+use super::archive::{TarFiles, ZipFiles, is_tar};
 use super::bytes::{self, Bytes};
 use super::error::DataError;
+use super::extensions::archive_stem;
 use super::files::{Files, FolderFiles, base_name};
 use super::listing::{Listing, SourceKind};
 use super::sample::SplitName;
@@ -48,7 +49,7 @@ fn archives_in(files: &FolderFiles) -> Vec<(PathBuf, Option<SplitName>)> {
         .iter()
         .enumerate()
         .filter(|(_, name)| !name.contains('/'))
-        .filter_map(|(index, name)| archive::stem(name).map(|stem| (index, stem)))
+        .filter_map(|(index, name)| archive_stem(name).map(|stem| (index, stem)))
         .collect();
     let path = |index: usize| files.on_disk(index).expect("a folder's files are on disk");
     let split_archives: Vec<_> = archives
@@ -80,14 +81,14 @@ pub(super) fn open_file(path: &Path, part: Option<SplitName>) -> Result<Listing,
             part,
         );
     }
-    if archive::is_tar(&bytes) {
+    if is_tar(&bytes) {
         return recognise(
             Box::new(TarFiles::open(path, bytes)?),
             SourceKind::Archive,
             part,
         );
     }
-    if bytes::is_gzip(&bytes) && archive::is_tar(&bytes::gunzip_head(&bytes, 512)) {
+    if bytes::is_gzip(&bytes) && is_tar(&bytes::gunzip_head(&bytes, 512)) {
         let unpacked = Bytes::from(bytes::gunzip(path, &bytes)?);
         return recognise(
             Box::new(TarFiles::open(path, unpacked)?),
@@ -126,7 +127,7 @@ fn unrecognised(path: &Path, bytes: &[u8]) -> DataError {
         "a single picture, which `vitrine classify` takes".into()
     } else if idx::is_idx(bytes) || idx::is_idx(&unpacked) {
         "one IDX file, whose folder is to be named".into()
-    } else if archive::stem(&path.to_string_lossy()).is_some() {
+    } else if archive_stem(&path.to_string_lossy()).is_some() {
         format!(
             "a damaged or truncated archive (its first bytes are {})",
             hex(bytes)
@@ -158,7 +159,7 @@ pub(super) fn short_name(path: &Path) -> String {
             .unwrap_or_default()
     };
     let own = part(&real);
-    let stem = match archive::stem(&own) {
+    let stem = match archive_stem(&own) {
         Some(stem) => stem,
         None => own.strip_suffix(".parquet").unwrap_or(&own),
     };

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::decode::{DecodeLimits, decode};
-use super::error::DataError;
+use super::decode::DecodeLimits;
+use super::pictures::decode_sample;
 use super::sample::{Sample, Skipped, SplitName};
 use super::source::Dataset;
 
@@ -151,12 +151,7 @@ fn fingerprint(
     sample: &Sample,
     limits: &DecodeLimits,
 ) -> Result<[u8; 32], String> {
-    let raw = dataset.read(sample).map_err(|error| match error {
-        // The report names the sample already.
-        DataError::Unreadable { reason, .. } => reason,
-        other => other.to_string(),
-    })?;
-    let picture = decode(&raw, limits).map_err(|error| error.to_string())?;
+    let picture = decode_sample(dataset, sample, limits)?;
     let mut hasher = Sha256::new();
     hasher.update(picture.width().to_le_bytes());
     hasher.update(picture.height().to_le_bytes());

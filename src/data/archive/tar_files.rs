@@ -1,0 +1,204 @@
+//! The files of a tar archive, read in place from its bytes.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use tar::EntryType;
+
+use crate::data::bytes::Bytes;
+use crate::data::error::DataError;
+use crate::data::extensions::is_picture_name;
+use crate::data::files::{Files, base_name, folder_of, is_hidden};
+
+/// Whether these bytes begin as a tar archive does: a block with a correct header checksum (which old tars have too).
+pub(in crate::data) fn is_tar(bytes: &[u8]) -> bool {
+    let Some(block) = bytes.first_chunk::<512>() else {
+        return false;
+    };
+    let header = tar::Header::from_byte_slice(block);
+    // The checksum field counts as blanks.
+    let sum: u32 = block[..148]
+        .iter()
+        .chain(&block[156..])
+        .map(|&byte| u32::from(byte))
+        .sum::<u32>()
+        + 8 * 32;
+    block[0] != 0 && header.cksum().is_ok_and(|stated| stated == sum)
+}
+
+/// A path without `./`, and without `..` where what is above is known.
+fn plain(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match (part, parts.last()) {
+            (".", _) => {}
+            ("..", Some(above)) if *above != ".." => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// A tar archive, indexed once.
+pub(in crate::data) struct TarFiles {
+    path: PathBuf,
+    bytes: Bytes,
+    names: Vec<String>,
+    ranges: Vec<Range<usize>>,
+}
+
+impl TarFiles {
+    /// Indexes `bytes`, the unpacked archive that lies at `path`.
+    pub fn open(path: &Path, bytes: Bytes) -> Result<TarFiles, DataError> {
+        let damaged = |after: &str, error: &dyn std::fmt::Display| {
+            DataError::corrupt(
+                path,
+                format!("damaged tar archive after {after}: {error}; fetch it again"),
+            )
+        };
+        let mut by_name: HashMap<String, Range<usize>> = HashMap::new();
+        let mut links: Vec<(String, String)> = Vec::new();
+        let mut end = 0;
+        let mut last = String::from("its start");
+        let mut archive = tar::Archive::new(Cursor::new(&*bytes));
+        for entry in archive
+            .entries_with_seek()
+            .map_err(|error| damaged(&last, &error))?
+        {
+            let entry = entry.map_err(|error| damaged(&last, &error))?;
+            let name = plain(&String::from_utf8_lossy(&entry.path_bytes()));
+            let range = range_in(path, &bytes, &name, entry.raw_file_position(), entry.size())?;
+            end = range.end.next_multiple_of(512);
+            last.clone_from(&name);
+            if is_hidden(&name) {
+                continue;
+            }
+            let target = || {
+                let link = entry.link_name_bytes().unwrap_or_default();
+                String::from_utf8_lossy(&link).into_owned()
+            };
+            match entry.header().entry_type() {
+                // An archive that was appended to holds a file twice, and the later one counts.
+                EntryType::Regular | EntryType::Continuous => {
+                    by_name.insert(name, range);
+                }
+                // From the archive's root, and to a file before it.
+                EntryType::Link => links.push((name, plain(&target()))),
+                EntryType::Symlink => {
+                    let target = plain(&format!("{}{}", folder_of(&name), target()));
+                    links.push((name, target));
+                }
+                EntryType::GNUSparse => {
+                    let reason = format!("{name} is stored sparse; pack it without --sparse");
+                    return Err(DataError::corrupt(path, reason));
+                }
+                _ => {}
+            }
+        }
+        resolve_links(path, &mut by_name, links)?;
+        // Every tar writer ends with blocks of zeros; without them, whole files may be missing.
+        if bytes.get(end..).is_none_or(<[u8]>::is_empty) {
+            let reason = format!(
+                "truncated tar archive: it ends after {last}, without its end mark; fetch it again"
+            );
+            return Err(DataError::corrupt(path, reason));
+        }
+        let mut files: Vec<(String, Range<usize>)> = by_name.into_iter().collect();
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        let (names, ranges) = files.into_iter().unzip();
+        Ok(TarFiles {
+            path: path.into(),
+            bytes,
+            names,
+            ranges,
+        })
+    }
+}
+
+/// Where a file of `size` bytes lies that begins at `start`.
+///
+/// # Errors
+///
+/// [`DataError::Corrupt`] where it reaches past the end of the archive.
+fn range_in(
+    path: &Path,
+    bytes: &[u8],
+    name: &str,
+    start: u64,
+    size: u64,
+) -> Result<Range<usize>, DataError> {
+    let start = usize::try_from(start).unwrap_or(usize::MAX);
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let range = start..start.saturating_add(size);
+    if range.end > bytes.len() {
+        let there = bytes.len().saturating_sub(start);
+        return Err(DataError::corrupt(
+            path,
+            format!(
+                "truncated tar archive: {name} has {there} of its {size} bytes; fetch it again"
+            ),
+        ));
+    }
+    Ok(range)
+}
+
+/// Gives each link, as its name and its target's, the bytes of the file it leads to.
+///
+/// # Errors
+///
+/// [`DataError::Corrupt`] where what may be a picture, or a folder of pictures, is a link to no file of the archive.
+fn resolve_links(
+    path: &Path,
+    by_name: &mut HashMap<String, Range<usize>>,
+    mut links: Vec<(String, String)>,
+) -> Result<(), DataError> {
+    // A link may lead to a later entry, or to another link.
+    let mut waiting = usize::MAX;
+    while links.len() < waiting {
+        waiting = links.len();
+        links.retain(|(name, target)| match by_name.get(target).cloned() {
+            Some(range) => {
+                by_name.insert(name.clone(), range);
+                false
+            }
+            None => true,
+        });
+    }
+    // A link without an extension may be to a folder of pictures.
+    let matters = |name: &str| is_picture_name(Path::new(name)) || !base_name(name).contains('.');
+    if let Some((name, target)) = links.iter().find(|(name, _)| matters(name)) {
+        let reason = format!(
+            "{name} is a link to {target}, which is no file of the archive; pack what links lead to (tar --dereference)"
+        );
+        return Err(DataError::corrupt(path, reason));
+    }
+    Ok(())
+}
+
+impl Files for TarFiles {
+    fn root(&self) -> &Path {
+        &self.path
+    }
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn read(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
+        Ok(Cow::Borrowed(&self.bytes[self.ranges[index].clone()]))
+    }
+
+    fn bytes(&self, index: usize) -> Result<Bytes, DataError> {
+        let slice = self.bytes.slice(self.ranges[index].clone());
+        Ok(slice.expect("every range was checked when the archive was indexed"))
+    }
+
+    fn on_disk(&self, _index: usize) -> Option<PathBuf> {
+        None
+    }
+}

@@ -1,0 +1,254 @@
+use std::fs;
+use std::io::{Cursor, Write};
+use std::path::Path;
+
+use proptest::prelude::*;
+use tar::EntryType;
+use zip::CompressionMethod;
+
+use super::*;
+use crate::data::error::DataError;
+use crate::data::files::Files;
+use crate::data::listing::SourceKind;
+use crate::data::sample::{RawPicture, SplitName};
+use crate::data::source::Dataset;
+
+fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, *bytes).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn zip_of(files: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default().compression_method(method);
+    for (name, bytes) in files {
+        writer.start_file(*name, options).unwrap();
+        writer.write_all(bytes).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+const LONG: &str = "train/dog/a-name-that-is-longer-than-the-hundred-bytes-which-the-header-of-a-tar-archive-has-room-for-0001.jpg";
+const FILES: [(&str, &[u8]); 4] = [
+    ("train/cat/1.jpg", b"cat one"),
+    (LONG, b"dog one"),
+    ("test/cat/2.jpg", b""),
+    ("train/.DS_Store", b"hidden"),
+];
+
+fn check(dataset: &Dataset) {
+    assert_eq!(dataset.kind, SourceKind::Archive);
+    assert_eq!(dataset.classes, ["cat", "dog"]);
+    let [cat, dog] = dataset.given(SplitName::Train) else {
+        panic!("two training pictures")
+    };
+    assert_eq!(
+        (cat.name.as_str(), dog.name.as_str()),
+        ("train/cat/1.jpg", LONG)
+    );
+    assert!(
+        matches!(dataset.read(dog).unwrap(), RawPicture::Encoded(bytes) if &*bytes == b"dog one")
+    );
+    let error = dataset
+        .read(&dataset.given(SplitName::Test)[0])
+        .unwrap_err();
+    assert_eq!(error.to_string(), "test/cat/2.jpg: empty file (0 bytes)");
+}
+
+#[test]
+fn tar_targz_and_zip_read_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let tar = tar_of(&FILES);
+    for (name, bytes) in [
+        ("pets.tar", tar.clone()),
+        ("pets.tar.gz", gzip(&tar)),
+        ("pets.zip", zip_of(&FILES, CompressionMethod::Deflated)),
+        ("stored.zip", zip_of(&FILES, CompressionMethod::Stored)),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        check(&Dataset::open(&path).unwrap());
+    }
+    assert_eq!(
+        Dataset::open(&folder.path().join("pets.tar.gz"))
+            .unwrap()
+            .name,
+        "pets"
+    );
+}
+
+#[test]
+fn links_in_a_tar_are_the_files_they_lead_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pets.tar");
+    let write = |links: &[(EntryType, &str, &str)]| {
+        let mut builder = tar::Builder::new(fs::File::create(&path).unwrap());
+        for (name, bytes) in [("./all/1.jpg", b"one"), ("./train/dog/2.jpg", b"two")] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(3);
+            builder.append_data(&mut header, name, &bytes[..]).unwrap();
+        }
+        for (kind, name, target) in links {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_size(0);
+            builder.append_link(&mut header, name, target).unwrap();
+        }
+        builder.finish().unwrap();
+    };
+    write(&[
+        (EntryType::Symlink, "./train/cat/b.jpg", "a.jpg"),
+        (EntryType::Symlink, "./train/cat/a.jpg", "../../all/1.jpg"),
+        (EntryType::Link, "./test/dog/2.jpg", "./train/dog/2.jpg"),
+        (EntryType::Symlink, "./notes.md", "elsewhere"),
+    ]);
+    let dataset = Dataset::open(&path).unwrap();
+    let read = |split, index: usize| {
+        let sample = &dataset.given(split)[index];
+        let RawPicture::Encoded(bytes) = dataset.read(sample).unwrap() else {
+            panic!("an archive holds encoded pictures")
+        };
+        (
+            sample.name.clone(),
+            String::from_utf8_lossy(&bytes).into_owned(),
+        )
+    };
+    assert_eq!(
+        read(SplitName::Train, 0),
+        ("train/cat/a.jpg".into(), "one".into())
+    );
+    assert_eq!(
+        read(SplitName::Train, 1),
+        ("train/cat/b.jpg".into(), "one".into())
+    );
+    assert_eq!(
+        read(SplitName::Test, 0),
+        ("test/dog/2.jpg".into(), "two".into())
+    );
+
+    write(&[(EntryType::Symlink, "./train/cat", "/data/cats")]);
+    let error = Dataset::open(&path).unwrap_err().to_string();
+    assert!(
+        error.ends_with(
+            "pets.tar: train/cat is a link to train//data/cats, which is no file of the archive; pack what links lead to (tar --dereference)"
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_folder_of_split_archives_opens_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let files: [(&str, &[u8]); 2] = [("cat/1.jpg", b"c"), ("dog/1.jpg", b"d")];
+    fs::write(folder.path().join("train.tar"), tar_of(&files)).unwrap();
+    fs::write(
+        folder.path().join("test.zip"),
+        zip_of(&files[..1], CompressionMethod::Stored),
+    )
+    .unwrap();
+    let dataset = Dataset::open(folder.path()).unwrap();
+    assert_eq!(dataset.given(SplitName::Train)[1].name, "train/dog/1.jpg");
+    assert_eq!(dataset.given(SplitName::Test)[0].name, "test/cat/1.jpg");
+    assert!(
+        matches!(dataset.read(&dataset.given(SplitName::Test)[0]).unwrap(), RawPicture::Encoded(b) if &*b == b"c")
+    );
+}
+
+fn message(name: &str, bytes: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    let error = Dataset::open(&path).unwrap_err().to_string();
+    error.replace(&folder.path().display().to_string(), "DIR")
+}
+
+#[test]
+fn truncated_archives_are_named() {
+    let tar = tar_of(&[("cat/1.jpg", &[1; 700]), ("dog/1.jpg", &[2; 700])]);
+    assert_eq!(
+        message("a.tar", &tar[..512 + 1024 + 512 + 99]),
+        "DIR/a.tar: truncated tar archive: dog/1.jpg has 99 of its 700 bytes; fetch it again"
+    );
+    assert_eq!(
+        message("a.tar", &tar[..512 + 1024]),
+        "DIR/a.tar: truncated tar archive: it ends after cat/1.jpg, without its end mark; fetch it again"
+    );
+    assert_eq!(
+        message("a.tar", &tar[..100]),
+        "DIR/a.tar: not a data set: found a damaged or truncated archive (its first bytes are 63 61 74 2f 31 2e 6a 70); known are a folder of class folders, a .tar, .tar.gz or .zip of one, CIFAR-10 and CIFAR-100 binary files, IDX files and Parquet files"
+    );
+    let packed = gzip(&tar);
+    assert_eq!(
+        message("a.tgz", &packed[..packed.len() - 9]),
+        "DIR/a.tgz: truncated gzip: it ends after 4096 unpacked bytes; fetch it again"
+    );
+    let zipped = zip_of(&FILES, CompressionMethod::Deflated);
+    let truncated = message("a.zip", &zipped[..zipped.len() - 30]);
+    assert!(
+        truncated.starts_with("DIR/a.zip: damaged zip archive: "),
+        "{truncated}"
+    );
+    assert!(truncated.ends_with("; fetch it again"), "{truncated}");
+}
+
+#[test]
+fn a_damaged_header_and_a_damaged_entry_are_named() {
+    let mut tar = tar_of(&[("cat/1.jpg", &[1; 700]), ("dog/1.jpg", &[2; 700])]);
+    tar[512 + 1024 + 3] ^= 1;
+    assert!(message("a.tar", &tar).starts_with("DIR/a.tar: damaged tar archive after cat/1.jpg: "));
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.zip");
+    let mut zipped = zip_of(
+        &[("cat/1.jpg", b"one"), ("dog/1.jpg", b"two")],
+        CompressionMethod::Stored,
+    );
+    let place = zipped
+        .windows(3)
+        .position(|window| window == b"two")
+        .unwrap();
+    zipped[place] = b'x';
+    fs::write(&path, zipped).unwrap();
+    let dataset = Dataset::open(&path).unwrap();
+    let error = dataset
+        .read(&dataset.given(SplitName::Train)[1])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("a.zip/dog/1.jpg: checksum "), "{error}");
+    assert!(error.ends_with("; fetch the archive again"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn damaged_archives_never_panic(place in 0usize..4096, byte: u8, cut in 0usize..4096, zipped: bool) {
+        let files: [(&str, &[u8]); 2] = [("cat/1.jpg", &[1; 700]), ("dog/1.jpg", &[2; 700])];
+        let mut bytes = if zipped { zip_of(&files, CompressionMethod::Deflated) } else { tar_of(&files) };
+        let place = place % bytes.len();
+        bytes[place] = byte;
+        bytes.truncate(cut.max(1));
+        let path = Path::new("a");
+        let opened: Result<Box<dyn Files>, DataError> = if zipped {
+            ZipFiles::open(path, bytes.into()).map(|files| Box::new(files) as Box<dyn Files>)
+        } else {
+            TarFiles::open(path, bytes.into()).map(|files| Box::new(files) as Box<dyn Files>)
+        };
+        if let Ok(files) = opened {
+            for index in 0..files.names().len() {
+                let _ = files.read(index);
+            }
+        }
+    }
+}
