@@ -1549,3 +1549,60 @@ fn data_is_described_and_checked() {
     let sample = place.run("data info --json").ok().json();
     assert_eq!(sample["counts"][0]["pictures"], 10_000);
 }
+
+/// How often `path` is opened while `act` works.
+#[cfg(target_os = "linux")]
+fn openings(path: &std::path::Path, act: impl FnOnce()) -> usize {
+    use std::io::Read;
+    use std::os::fd::FromRawFd;
+    use std::os::unix::ffi::OsStrExt;
+
+    let name = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+    // A closing between two openings keeps the kernel from telling of both as one.
+    let events = libc::IN_OPEN | libc::IN_CLOSE;
+    // SAFETY: `name` is a C string, and the descriptor is owned by nobody else.
+    let mut watch = unsafe {
+        let watch = libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC);
+        assert!(watch >= 0 && libc::inotify_add_watch(watch, name.as_ptr(), events) >= 0);
+        fs::File::from_raw_fd(watch)
+    };
+    act();
+    let mut told = [0; 1 << 14];
+    let length = match watch.read(&mut told) {
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => 0,
+        length => length.unwrap(),
+    };
+    // A watched file is not named, so all events are of one size: watch, kind, cookie, length.
+    let kind = |event: &&[u8]| u32::from_ne_bytes(event[4..8].try_into().unwrap());
+    let events = told[..length].chunks(size_of::<libc::inotify_event>());
+    events
+        .filter(|event| kind(event) & libc::IN_OPEN != 0)
+        .count()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_archive_is_unpacked_once() {
+    let place = Place::new();
+    let files: Vec<(String, Vec<u8>)> = (0..40)
+        .map(|i| (format!("{}/{i}.png", i % 2), png(&picture(16, 16, i))))
+        .collect();
+    place.write("set.tar.gz", gzip(&tar(&files)));
+    let opened = |line: &str| {
+        openings(&place.path("set.tar.gz"), || {
+            place.run(line).ok();
+        })
+    };
+    let train = format!("train --data set.tar.gz {TINY}");
+    assert_eq!(opened(&format!("{train} --dry-run")), 1);
+    assert_eq!(opened(&format!("{train} --out run")), 1);
+    assert_eq!(opened(&format!("{train} --out other --seed 1")), 1);
+    assert_eq!(opened("train --resume run --steps 3 --device cpu"), 1);
+    assert_eq!(opened("eval run --device cpu"), 1);
+    assert_eq!(opened("calibrate run --device cpu"), 1);
+    assert_eq!(opened("compare run other --out both --device cpu"), 1);
+    // Two trainings, a process each, and once to plan and once to measure both.
+    let compare = "compare --models resnet9,vit-micro --data set.tar.gz --out trained --device cpu \
+        --set preprocess.image_size=16 --set train.batch_size=8 --budget epochs=1";
+    assert_eq!(opened(compare), 4);
+}

@@ -5,8 +5,8 @@ use std::path::Path;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
+use super::figure::{Drawn, Figure, PlotError, save};
 use super::panel::{Line, Panel, Unit, panel};
-use super::{Drawn, Figure, PlotError, save};
 use crate::train::EpochRecord;
 
 /// Draws loss, accuracy, learning rate and speed of one run over its epochs.
@@ -189,7 +189,7 @@ impl Figure for Compare<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::plot::tests::draws;
+    use crate::report::plot::figure::tests::draws;
 
     fn record(epoch: usize, train_loss: f64, val_top1: Option<f64>) -> EpochRecord {
         EpochRecord {

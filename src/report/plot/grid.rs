@@ -8,7 +8,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Drawn, Figure, INK, PALETTE, PlotError, TITLE, bold, save, shorten, text};
+use super::figure::{Drawn, Figure, PlotError, save};
+use super::style::{INK, PALETTE, TITLE, bold, shorten, text};
 
 /// What a picture's frame says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,7 +160,7 @@ fn fit(picture: &RgbImage) -> RgbImage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::plot::tests::draws;
+    use crate::report::plot::figure::tests::draws;
 
     #[test]
     fn pictures_of_any_size_and_none() {

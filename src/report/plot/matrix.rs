@@ -6,7 +6,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Drawn, Figure, INK, LABEL, PlotError, TICK, TITLE, bold, save, shorten, text, width};
+use super::figure::{Drawn, Figure, PlotError, save};
+use super::style::{INK, LABEL, TICK, TITLE, bold, register, shorten, text, width};
 use crate::metrics::EvalReport;
 use crate::report::text as words;
 
@@ -16,10 +17,8 @@ use crate::report::text as words;
 ///
 /// [`PlotError`], which names the file.
 pub fn confusion_matrix(report: &EvalReport, path: &Path) -> Result<(), PlotError> {
-    super::register().map_err(|reason| PlotError {
-        path: path.to_owned(),
-        reason,
-    })?;
+    // Before anything is drawn: the size of the sheet follows the width of the names.
+    register().map_err(|reason| PlotError::new(path, reason))?;
     save(&Matrix::new(report), path)
 }
 
@@ -188,7 +187,7 @@ fn shade(share: f64, right: bool) -> RGBColor {
 mod tests {
     use super::*;
     use crate::metrics::evaluate;
-    use crate::report::plot::tests::draws;
+    use crate::report::plot::figure::tests::draws;
 
     #[test]
     fn two_classes_to_many_and_none_seen() {

@@ -1,10 +1,12 @@
 //! One panel of curves: axes, lines, bands, legend.
 
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Drawn, GRID, INK, LABEL, PALETTE, TICK, TITLE, bold, span, text};
+use super::figure::Drawn;
+use super::style::{GRID, INK, LABEL, PALETTE, TICK, TITLE, bold, text};
 
 /// A named line of a panel.
 pub(super) struct Line {
@@ -98,29 +100,7 @@ where
         return Ok(());
     }
     for (i, line) in lines() {
-        let colour = PALETTE[i % PALETTE.len()];
-        if let Some(band) = &line.band {
-            let mut outline: Vec<(f64, f64)> = band.iter().map(|b| (b.0, b.1)).collect();
-            outline.extend(band.iter().rev().map(|b| (b.0, b.2)));
-            chart.draw_series(std::iter::once(Polygon::new(outline, colour.mix(0.22))))?;
-        }
-        let style = colour.stroke_width(4);
-        chart
-            .draw_series(LineSeries::new(line.points.iter().copied(), style))?
-            .label(&line.name)
-            .legend(move |(x, y)| {
-                EmptyElement::at((x, y))
-                    + PathElement::new([(0, 0), (48, 0)], style)
-                    + mark(i, (24, 0), colour)
-            });
-        // The marks of two lines do not fall on the same epochs.
-        let every = line.points.len().div_ceil(MARKS).max(1);
-        let marked = line
-            .points
-            .iter()
-            .skip(i * every / 3 % every)
-            .step_by(every);
-        chart.draw_series(marked.map(|&at| EmptyElement::at(at) + mark(i, (0, 0), colour)))?;
+        draw_line(&mut chart, i, line)?;
     }
     if lines().count() > 1 {
         chart
@@ -133,6 +113,44 @@ where
             .label_font(text(LABEL))
             .draw()?;
     }
+    Ok(())
+}
+
+/// A panel's axes.
+type Plane = Cartesian2d<RangedCoordf64, RangedCoordf64>;
+
+/// Draws line `i` of a panel: its band, itself, its marks, and its entry in the legend.
+fn draw_line<'a, B: DrawingBackend + 'a>(
+    chart: &mut ChartContext<'a, B, Plane>,
+    i: usize,
+    line: &Line,
+) -> Drawn
+where
+    B::ErrorType: 'static,
+{
+    let colour = PALETTE[i % PALETTE.len()];
+    if let Some(band) = &line.band {
+        let mut outline: Vec<(f64, f64)> = band.iter().map(|b| (b.0, b.1)).collect();
+        outline.extend(band.iter().rev().map(|b| (b.0, b.2)));
+        chart.draw_series(std::iter::once(Polygon::new(outline, colour.mix(0.22))))?;
+    }
+    let style = colour.stroke_width(4);
+    chart
+        .draw_series(LineSeries::new(line.points.iter().copied(), style))?
+        .label(&line.name)
+        .legend(move |(x, y)| {
+            EmptyElement::at((x, y))
+                + PathElement::new([(0, 0), (48, 0)], style)
+                + mark(i, (24, 0), colour)
+        });
+    // The marks of two lines do not fall on the same epochs.
+    let every = line.points.len().div_ceil(MARKS).max(1);
+    let marked = line
+        .points
+        .iter()
+        .skip(i * every / 3 % every)
+        .step_by(every);
+    chart.draw_series(marked.map(|&at| EmptyElement::at(at) + mark(i, (0, 0), colour)))?;
     Ok(())
 }
 
@@ -155,6 +173,24 @@ fn mark(i: usize, (x, y): (i32, i32), colour: RGBColor) -> Polygon<(i32, i32)> {
     };
     let corners: Vec<_> = form.iter().map(|(dx, dy)| (x + dx, y + dy)).collect();
     Polygon::new(corners, colour.filled())
+}
+
+/// Ends of an axis around `values`, with a little air; a sensible one where there are none.
+fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+    for value in values.filter(|v| v.is_finite()) {
+        low = low.min(value);
+        high = high.max(value);
+    }
+    if low > high {
+        return (0.0, 1.0);
+    }
+    if low == high {
+        let air = (high.abs() * 0.2).max(1e-9);
+        return (low - air, high + air);
+    }
+    let air = (high - low) * 0.06;
+    (low - air, high + air)
 }
 
 /// A value with the digits that tell ticks `range` / 6 apart.
@@ -189,5 +225,13 @@ mod tests {
         assert_eq!(number(1e-17, 1.0), "0");
         assert_eq!(number(2.5e12, 1e13), "2.5e12");
         assert_eq!(scientific(0.0008, 0.001), "8.0e-4");
+    }
+
+    #[test]
+    fn axes_of_nothing_and_of_one_value() {
+        assert_eq!(span(std::iter::empty()), (0.0, 1.0));
+        assert_eq!(span([f64::NAN, f64::INFINITY].into_iter()), (0.0, 1.0));
+        let (low, high) = span([2.0].into_iter());
+        assert!(low < 2.0 && high > 2.0);
     }
 }

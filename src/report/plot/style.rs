@@ -1,0 +1,130 @@
+//! Colours and letters of every plot.
+
+use std::sync::OnceLock;
+
+use ab_glyph::Font;
+use plotters::prelude::*;
+use plotters::style::{FontStyle, register_font};
+
+/// Okabe and Ito's colours, which colour-blind readers tell apart, darkest first.
+pub(super) const PALETTE: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+    RGBColor(60, 60, 60),
+];
+
+pub(super) const INK: RGBColor = RGBColor(40, 40, 40);
+pub(super) const GRID: RGBColor = RGBColor(225, 225, 225);
+
+/// Font sizes, for figures of about 1600 pixels that a README shows at about 900.
+pub(super) const TITLE: u32 = 38;
+pub(super) const LABEL: u32 = 30;
+pub(super) const TICK: u32 = 26;
+
+/// The only family there is; in an SVG it also means "any sans" where ours is not installed.
+const FONT: &str = "sans-serif";
+
+pub(super) fn text(size: u32) -> TextStyle<'static> {
+    (FONT, size).into_font().color(&INK)
+}
+
+pub(super) fn bold(size: u32) -> TextStyle<'static> {
+    // `FontDesc::style` would keep the regular letters.
+    FontDesc::new(FontFamily::SansSerif, f64::from(size), FontStyle::Bold).color(&INK)
+}
+
+const REGULAR: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Regular.ttf");
+const BOLD: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Bold.ttf");
+
+/// Classes as a plot of this format names them. An SVG's reader has fonts for every script; ours for PNG has Latin,
+/// Greek and Cyrillic letters, and a name it lacks a letter of, which would be a row of boxes, becomes `class 3`.
+pub fn class_names(classes: &[String], extension: &str) -> Vec<String> {
+    let font = match extension {
+        "png" => ab_glyph::FontRef::try_from_slice(REGULAR).ok(),
+        _ => None,
+    };
+    let is_drawn = |name: &str| {
+        let has = |font: &ab_glyph::FontRef<'_>| {
+            name.chars()
+                .all(|letter| letter.is_whitespace() || font.glyph_id(letter).0 != 0)
+        };
+        font.as_ref().is_none_or(has)
+    };
+    let named = |(class, name): (usize, &String)| match is_drawn(name) {
+        true => name.clone(),
+        false => format!("class {class}"),
+    };
+    classes.iter().enumerate().map(named).collect()
+}
+
+/// Makes the font known to plotters.
+pub(super) fn register() -> Result<(), String> {
+    static DONE: OnceLock<Result<(), String>> = OnceLock::new();
+    DONE.get_or_init(|| {
+        register_font(FONT, FontStyle::Normal, REGULAR).map_err(|_| "the font is damaged")?;
+        register_font(FONT, FontStyle::Bold, BOLD).map_err(|_| "the font is damaged")?;
+        Ok(())
+    })
+    .clone()
+}
+
+/// Pixels that `words` take.
+pub(super) fn width(words: &str, style: &TextStyle<'_>) -> i32 {
+    // Without the font nothing is drawn at all: `save` has said so by then.
+    style
+        .font
+        .layout_box(words)
+        .map_or(0, |(_, (width, _))| width)
+}
+
+/// A label of at most `room` pixels, cut in its middle: names often differ in their ends.
+pub(super) fn shorten(label: &str, room: i32, style: &TextStyle<'_>) -> String {
+    if width(label, style) <= room {
+        return label.to_owned();
+    }
+    let letters: Vec<char> = label.chars().collect();
+    for kept in (1..letters.len()).rev() {
+        let tail = kept / 3;
+        let head: String = letters[..kept - tail].iter().collect();
+        let tail: String = letters[letters.len() - tail..].iter().collect();
+        let short = format!("{}…{}", head.trim_end(), tail.trim_start());
+        if width(&short, style) <= room {
+            return short;
+        }
+    }
+    "…".to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_that_the_font_cannot_name_goes_by_its_number() {
+        let classes = ["chat noir", "猫", "Σκύλος", "dog 🐕", "Ёж"].map(str::to_owned);
+        assert_eq!(
+            class_names(&classes, "png"),
+            ["chat noir", "class 1", "Σκύλος", "class 3", "Ёж"]
+        );
+        assert_eq!(class_names(&classes, "svg"), classes);
+    }
+
+    #[test]
+    fn long_labels_keep_both_ends() {
+        register().unwrap();
+        let style = text(26);
+        let short = shorten("Ankle boot (men's, waterproof leather) 92 %", 220, &style);
+        assert!(
+            short.starts_with("Ank") && short.ends_with("92 %"),
+            "{short}"
+        );
+        assert!(width(&short, &style) <= 220);
+        assert_eq!(shorten("cat", 220, &style), "cat");
+        assert_eq!(shorten("Trouser", 0, &style), "…");
+    }
+}
