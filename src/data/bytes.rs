@@ -1,4 +1,4 @@
-//! Bytes that several owners read without copying: a mapped file, or memory.
+//! Bytes that several owners share without copying: a memory-mapped file, or memory.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,7 +11,7 @@ use memmap2::Mmap;
 
 use super::error::DataError;
 
-/// The most that a compressed file may unpack to in memory. Past it, a folder serves the user better than swapping.
+/// The most that a compressed file may unpack to in memory. Above it, an unpacked folder serves better than swapping.
 pub(super) const UNPACKED_LIMIT_GIB: u64 = 8;
 
 /// A range of a mapped file or of memory; cloning and slicing share the storage.
@@ -27,7 +27,7 @@ enum Store {
 }
 
 impl Bytes {
-    /// Maps a file. A file that another process shortens meanwhile kills this one, as with every mapped file.
+    /// Maps a file. If another process shortens the file meanwhile, this process is killed, as with every mapped file.
     pub fn map(path: &Path) -> Result<Bytes, DataError> {
         let file = File::open(path).map_err(DataError::io(path, "open"))?;
         // SAFETY: the map is only read; shortening the file meanwhile is the documented limit above.
@@ -37,7 +37,7 @@ impl Bytes {
         Ok(Bytes { store, range })
     }
 
-    /// The part of these bytes at `range`, or nothing when it reaches past the end.
+    /// The part of these bytes at `range`; `None` when it reaches past the end.
     pub fn slice(&self, range: Range<usize>) -> Option<Bytes> {
         self.get(range.clone())?;
         Some(Bytes {
@@ -78,7 +78,11 @@ pub(super) fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
 
-/// Unpacks gzip (one member or several) into memory; `path` names it in errors.
+/// Unpacks gzip (one member or several) into memory; `path` is for the error.
+///
+/// # Errors
+///
+/// [`DataError::Corrupt`] where it is truncated or damaged, [`DataError::TooLarge`] above [`UNPACKED_LIMIT_GIB`].
 pub(super) fn gunzip(path: &Path, packed: &[u8]) -> Result<Vec<u8>, DataError> {
     let limit = UNPACKED_LIMIT_GIB << 30;
     let mut unpacked = Vec::new();
@@ -108,7 +112,7 @@ fn gzip_error(path: &Path, error: &io::Error, unpacked: usize) -> DataError {
 /// The first unpacked bytes of a gzip file, as many as there are up to `len`.
 pub(super) fn gunzip_head(packed: &[u8], len: u64) -> Vec<u8> {
     let mut head = Vec::new();
-    // An error here only shortens the head; whoever opens the file in earnest reports it.
+    // An error only shortens the head here; unpacking the whole file reports it.
     let _ = MultiGzDecoder::new(packed).take(len).read_to_end(&mut head);
     head
 }

@@ -1,4 +1,4 @@
-//! The binary versions of CIFAR-10 and CIFAR-100 (Krizhevsky 2009), as a folder or as the original `.tar.gz`.
+//! The binary versions of CIFAR-10 and CIFAR-100 (Krizhevsky 2009), in a folder or in the original `.tar.gz`.
 //!
 //! A record is its label (CIFAR-100: the coarse label, then the fine one, which is used) and 3072 bytes: 32 × 32 red,
 //! then green, then blue.
@@ -36,7 +36,7 @@ const CIFAR100: &str = "apple aquarium_fish baby bear beaver bed bee beetle bicy
     skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television \
     tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm";
 
-/// Which version, and where its files are.
+/// Which of the two it is, and which of the files belong to it, as indices.
 pub(super) struct Layout {
     kind: SourceKind,
     batches: Vec<(usize, SplitName)>,
@@ -53,7 +53,7 @@ impl Layout {
     }
 }
 
-/// Finds CIFAR's files by their names, in whichever folder they lie.
+/// Finds CIFAR's files by their names, in whichever folder they lie; `None` where there are none.
 pub(super) fn find_batches(names: &[String]) -> Option<Layout> {
     let is_batch =
         |name: &str| base_name(name).starts_with("data_batch_") && name.ends_with(".bin");
@@ -105,7 +105,7 @@ pub(super) fn find_batches(names: &[String]) -> Option<Layout> {
 }
 
 struct Cifar {
-    /// Each file's bytes, and the number of its first record among all.
+    /// For each file, the index of its first record among all, and its bytes.
     batches: Vec<(usize, Bytes)>,
     label_bytes: usize,
 }
@@ -135,6 +135,10 @@ impl Container for Cifar {
 }
 
 /// Lists the records of every file.
+///
+/// # Errors
+///
+/// [`DataError::Corrupt`] where a file has a wrong size, a label out of range, or a wrong number of class names.
 pub(super) fn list_records(files: &dyn Files, layout: &Layout) -> Result<Listing, DataError> {
     let classes = class_names(files, layout)?;
     let label_bytes = layout.label_bytes();

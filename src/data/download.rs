@@ -1,7 +1,7 @@
-//! Fetches the well-known data sets from their official addresses, and continues what broke off.
+//! Downloads well-known data sets from their official addresses, and resumes an interrupted download.
 //!
-//! A file arrives as `NAME.part` and takes its name only when its SHA-256 is the published one. Nothing is fetched
-//! unless the user asks.
+//! A file is written to `NAME.part` and renamed only when its SHA-256 is the published one. Nothing else in the program
+//! downloads data.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,20 +13,20 @@ use ureq::http::{StatusCode, header};
 
 use super::error::DataError;
 
-/// A data set that can be fetched.
+/// A data set that can be downloaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
-    /// What the user types, and the folder it lands in.
+    /// Its name on the command line, and that of the folder it is written to.
     pub name: &'static str,
-    /// What it shows, in a line.
+    /// What its pictures show, in one line.
     pub summary: &'static str,
-    /// The official address of the folder its files are in.
+    /// URL of the folder with its files.
     pub base_url: &'static str,
     files: &'static [Remote],
 }
 
 impl Known {
-    /// What is transferred in all, in bytes.
+    /// Size of all its files, in bytes.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
@@ -121,14 +121,15 @@ pub fn known_datasets() -> &'static [Known] {
     &KNOWN
 }
 
-/// Fetches the data set `which` into a folder of its name under `dest`, and returns that folder, ready to be opened.
+/// Downloads the data set `which` into a folder of its name under `dest`, and returns that folder, ready to be opened.
 ///
-/// Files already there are checked and kept; one that broke off is continued. `base_url` names a mirror in place of the
-/// official address. `progress` is told the bytes that are there and the bytes there will be, of all files together.
+/// Files already there are checked and kept; an incomplete one is resumed. `base_url` is a mirror to use instead of the
+/// official address. `progress` is called with the bytes that have arrived and the bytes expected, of all files together.
 ///
 /// # Errors
-/// When the name is unknown, the server cannot be reached or refuses, the transfer breaks off (what has arrived stays),
-/// the disk refuses, or a file is not the published one.
+///
+/// [`DataError::UnknownDataset`]; [`DataError::Download`] when the server cannot be reached, refuses, or the transfer
+/// breaks off (what has arrived stays); [`DataError::Io`]; [`DataError::Checksum`] when a file is not the published one.
 pub fn download(
     which: &str,
     base_url: Option<&str>,
@@ -156,7 +157,7 @@ pub fn download(
     Ok(folder)
 }
 
-/// Fetches one file into `folder`.
+/// Downloads one file into `folder`.
 fn fetch(
     url: &str,
     file: &Remote,
@@ -170,7 +171,7 @@ fn fetch(
         return Ok(());
     }
     let there = fs::metadata(&part).map_or(0, |metadata| metadata.len());
-    // A part that is already whole needs its checksum looked at, not the server.
+    // A part that is already complete needs its checksum verified, not the server.
     if there != file.bytes {
         transfer(url, &part, there, file.bytes, progress)?;
     }
@@ -186,7 +187,7 @@ fn fetch(
     fs::rename(&part, &target).map_err(DataError::io(&target, "write"))
 }
 
-/// Brings `part`, of which `there` bytes have arrived, to its full length.
+/// Downloads the rest of `part`, of which `there` bytes have arrived.
 fn transfer(
     url: &str,
     part: &Path,
@@ -243,7 +244,7 @@ fn transfer(
             .map_err(DataError::io(part, "write"))?;
         arrived += read as u64;
         progress(arrived);
-        // A server that sends something else without end fills no disk.
+        // A server that sends something else without end must not fill the disk.
         if arrived > bytes {
             break;
         }
@@ -261,14 +262,14 @@ fn request(url: &str, start: u64) -> Result<ureq::http::Response<ureq::Body>, Da
         .timeout_connect(Some(Duration::from_secs(20)))
         .timeout_recv_response(Some(Duration::from_secs(60)))
         .timeout_per_read(Some(Duration::from_secs(60)));
-    // A proxy cannot reach this machine's own loopback.
+    // A proxy cannot reach this machine's loopback address.
     let is_loopback = url.starts_with("http://127.0.0.1") || url.starts_with("http://localhost");
     let config = if is_loopback {
         config.proxy(None)
     } else {
         config
     };
-    // Compressed on the way, a .gz file would arrive unpacked, and ranges would mean other bytes.
+    // With transfer compression, a .gz file would arrive unpacked, and ranges would mean other bytes.
     let mut request = config
         .build()
         .new_agent()

@@ -1,4 +1,4 @@
-//! What can go wrong between a path and a picture.
+//! What can go wrong between a path and a batch.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,20 +12,20 @@ pub enum DataError {
     /// The path does not exist.
     #[error("{}: no such file or folder", path.display())]
     Missing {
-        /// As the user gave it.
+        /// The path.
         path: PathBuf,
     },
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("{}: cannot {doing}: {source}", path.display())]
     Io {
-        /// What was touched.
+        /// The file or folder.
         path: PathBuf,
         /// A verb: `read`, `write`, …
         doing: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is there, and no known kind of data set.
+    /// The path exists, and is not a known kind of data set.
     #[error("{}: not a data set: found {found}; known are a folder of class folders, a .tar, .tar.gz or .zip of one, CIFAR-10 and CIFAR-100 binary files, IDX files and Parquet files", path.display())]
     Unrecognised {
         /// What was opened.
@@ -41,7 +41,7 @@ pub enum DataError {
         /// How many files it holds.
         files: usize,
     },
-    /// Pictures whose arrangement in folders says two things at once.
+    /// Folders or archives whose arrangement is ambiguous.
     #[error("{}: {reason}", path.display())]
     Layout {
         /// What was searched.
@@ -49,7 +49,7 @@ pub enum DataError {
         /// What was found and what was expected.
         reason: String,
     },
-    /// Nothing to tell apart.
+    /// Only one class: there is nothing to classify.
     #[error("{}: one class only ({class}); expected two or more, each in a folder of its own", path.display())]
     OneClass {
         /// What was opened.
@@ -57,22 +57,22 @@ pub enum DataError {
         /// The only class.
         class: String,
     },
-    /// A validation or test class that training never shows.
+    /// A validation or test class that the training split does not have.
     #[error("{}: {split} has classes that train does not have: {}; train has {}", path.display(), unknown.join(", "), train.join(", "))]
     UnknownClasses {
         /// What was opened.
         path: PathBuf,
-        /// The split that has too many.
+        /// The split with the unknown classes.
         split: SplitName,
-        /// The classes train lacks.
+        /// The classes that train does not have.
         unknown: Vec<String>,
-        /// The classes train has.
+        /// The classes that train has.
         train: Vec<String>,
     },
-    /// A container that is truncated, damaged, or not what its header says.
+    /// A file or archive that is truncated, damaged, or not what its header says.
     #[error("{}: {reason}", path.display())]
     Corrupt {
-        /// The file, or its place within an archive.
+        /// The file, or its path within an archive.
         path: PathBuf,
         /// What was found and what was expected.
         reason: String,
@@ -82,7 +82,7 @@ pub enum DataError {
     Unreadable {
         /// The sample's name.
         name: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// What would be skipped, where nothing may be.
@@ -95,15 +95,15 @@ pub enum DataError {
         /// How many more would be.
         others: usize,
     },
-    /// Past a stated limit.
+    /// A compressed file that unpacks to more than may be held in memory.
     #[error("{}: unpacks to more than {limit_gib} GiB, the most that is held in memory; unpack it into a folder and name that", path.display())]
     TooLarge {
         /// The compressed file.
         path: PathBuf,
-        /// The limit.
+        /// The limit, in GiB.
         limit_gib: u64,
     },
-    /// There is nothing to train on.
+    /// A data set without a training split.
     #[error("{origin}: has no training pictures, only {}; name a data set with a train folder, or class folders alone", given.join(" and "))]
     NoTrain {
         /// The data set.
@@ -111,28 +111,28 @@ pub enum DataError {
         /// The splits it has.
         given: Vec<String>,
     },
-    /// Fractions that leave nothing, or more than all.
+    /// Split fractions out of range, or that leave nothing for training.
     #[error(
         "split fractions val {val} and test {test}: expected each from 0 up to less than 1, and their sum less than 1"
     )]
     Fraction {
-        /// Of train, for validation.
+        /// Fraction of train for validation.
         val: f64,
-        /// Of train, for test.
+        /// Fraction of train for test.
         test: f64,
     },
-    /// A split that would be empty.
+    /// Too few training pictures to cut a split from.
     #[error(
         "{origin}: {pictures} training pictures are too few to cut a {split} split of {fraction} from; add pictures, or add a {split} folder"
     )]
     TooFew {
         /// The data set.
         origin: String,
-        /// How many there are.
+        /// How many training pictures there are.
         pictures: usize,
-        /// The split that came out empty.
+        /// The split that would be empty.
         split: SplitName,
-        /// The fraction asked for.
+        /// The fraction of train that was to be cut off.
         fraction: f64,
     },
     /// A split list names samples that the data set does not have.
@@ -149,38 +149,38 @@ pub enum DataError {
         /// The first that is missing.
         first: String,
     },
-    /// A name that `download` does not know.
+    /// A data set that [`download`](super::download::download) does not know.
     #[error("unknown data set {name:?}; known are {}", known.join(", "))]
     UnknownDataset {
-        /// As the user gave it.
+        /// The name.
         name: String,
-        /// What is known.
+        /// The names that are known.
         known: Vec<String>,
     },
-    /// A transfer that failed; what has arrived is kept.
+    /// A download that failed; what has arrived is kept.
     #[error("{url}: {reason}")]
     Download {
-        /// The address.
+        /// The URL.
         url: String,
         /// What happened, and the next step.
         reason: String,
     },
-    /// A transfer that arrived, but not as what was published.
+    /// A downloaded file that is not the published one.
     #[error(
         "{url}: checksum differs: found SHA-256 {found}, expected {expected}; the file was removed, try again"
     )]
     Checksum {
-        /// The address.
+        /// The URL.
         url: String,
-        /// Of what arrived.
+        /// SHA-256 of what arrived.
         found: String,
-        /// As published.
+        /// SHA-256 as published.
         expected: String,
     },
-    /// The thread that makes batches ended before its time.
+    /// The thread that makes batches could not be started, or panicked.
     #[error("the thread that makes batches failed: {reason}")]
     Worker {
-        /// What it said.
+        /// The error or panic message.
         reason: String,
     },
 }
@@ -193,7 +193,7 @@ fn and_more(others: usize) -> String {
 }
 
 impl DataError {
-    /// Wraps an operating system error: `.map_err(DataError::io(path, "read"))`.
+    /// For wrapping an operating system error: `.map_err(DataError::io(path, "read"))`.
     pub(super) fn io(
         path: impl Into<PathBuf>,
         doing: &'static str,
@@ -206,7 +206,7 @@ impl DataError {
         }
     }
 
-    /// A container that is damaged.
+    /// [`DataError::Corrupt`].
     pub(super) fn corrupt(path: impl Into<PathBuf>, reason: impl Into<String>) -> DataError {
         DataError::Corrupt {
             path: path.into(),

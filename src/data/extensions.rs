@@ -2,22 +2,23 @@
 
 use std::path::Path;
 
-/// Files that end so are pictures; what they hold is judged when they are decoded.
+/// Extensions of picture files. Whether such a file really holds a picture shows when it is decoded.
 pub(super) const EXTENSIONS: [&str; 21] = [
     "bmp", "dds", "exr", "ff", "gif", "hdr", "ico", "jfif", "jpeg", "jpg", "pam", "pbm", "pgm",
     "png", "pnm", "ppm", "qoi", "tga", "tif", "tiff", "webp",
 ];
 
-/// Files that end so are pictures too, of formats that are not read: whoever decodes them says so, where they would
-/// otherwise be overlooked among those that are.
+/// Extensions of picture formats without a decoder here. Such files are listed as pictures too: decoding one then fails
+/// with a reason, where leaving it out would go unnoticed.
 pub(super) const UNREAD: [&str; 6] = ["avif", "heic", "heif", "jp2", "jxl", "psd"];
 
-/// Files that end so are not looked into. Purely to spare reads: their first bytes would say the same.
+/// Extensions of files that are not opened to look for a picture. This only saves reads: their first bytes would give
+/// the same answer.
 pub(super) const NOT_PICTURES: [&str; 12] = [
     "csv", "db", "htm", "html", "ini", "json", "md", "py", "txt", "xml", "yaml", "yml",
 ];
 
-/// Whether a file's name is that of a picture, by its extension.
+/// Whether a file's extension is that of a picture format which is read here, in upper or lower case.
 pub fn is_picture_name(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))

@@ -1,4 +1,4 @@
-//! Named files, wherever they lie: the view that a folder and an archive share.
+//! Named files in a folder or an archive: what both have in common.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -14,28 +14,28 @@ pub(super) trait Files: Send + Sync {
     /// The folder or archive itself.
     fn root(&self) -> &Path;
 
-    /// Relative to the root, with `/` between folders.
+    /// Each file's path relative to the root, with `/` between folders.
     fn names(&self) -> &[String];
 
-    /// A whole file.
+    /// The contents of a file.
     fn read(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError>;
 
-    /// A whole file that outlives this view; without a copy where the bytes are mapped.
+    /// The contents of a file as bytes that can outlive this view; not copied where they are memory-mapped.
     fn bytes(&self, index: usize) -> Result<Bytes, DataError> {
         Ok(Bytes::from(self.read(index)?.into_owned()))
     }
 
-    /// The first bytes of a file, up to 16; fewer when it cannot be read, which whoever reads it whole then reports.
+    /// The first 16 bytes of a file; fewer when it is shorter or cannot be read. [`read`](Self::read) reports the error.
     fn head(&self, index: usize) -> Vec<u8> {
         self.read(index)
             .map(|bytes| bytes[..bytes.len().min(16)].to_vec())
             .unwrap_or_default()
     }
 
-    /// Where the file lies as a file of its own; an archive's files do not.
+    /// The path of the file on disk; `None` in an archive.
     fn on_disk(&self, index: usize) -> Option<PathBuf>;
 
-    /// How messages name a file.
+    /// The path of a file as error messages show it.
     fn path(&self, index: usize) -> PathBuf {
         self.root().join(&self.names()[index])
     }
@@ -53,7 +53,7 @@ pub(super) fn lines_of(files: &dyn Files, index: usize) -> Result<Vec<String>, D
         .collect())
 }
 
-/// Whether a path has a part that users do not mean as data: hidden, or what archivers of macOS add.
+/// Whether a path has a hidden part, or the folder that macOS adds to archives: neither is meant as data.
 pub(super) fn is_hidden(name: &str) -> bool {
     name.split('/')
         .any(|part| part.starts_with('.') || part == "__MACOSX")
@@ -64,16 +64,16 @@ pub(super) fn base_name(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
-/// The folder part of a name, with its final `/`, or nothing.
+/// The folder part of a name, with a final `/`; empty where there is none.
 pub(super) fn folder_of(name: &str) -> &str {
     &name[..name.len() - base_name(name).len()]
 }
 
-/// The files under a folder, sorted by name; links are followed, once each.
+/// The files under a folder, sorted by name. Links are followed, but not in a circle.
 pub(super) struct FolderFiles {
     root: PathBuf,
     names: Vec<String>,
-    /// Beside the names, because a name need not be valid UTF-8 on disk.
+    /// In the order of `names`; kept because a name on disk need not be valid UTF-8.
     paths: Vec<PathBuf>,
 }
 
@@ -98,7 +98,7 @@ fn walk(
     found: &mut Vec<(String, PathBuf)>,
 ) -> Result<(), DataError> {
     let real = fs::canonicalize(folder).map_err(DataError::io(folder, "read"))?;
-    // A link to a folder that is being walked would never end.
+    // Following a link to a folder that is being walked would never end.
     if !open.insert(real.clone()) {
         return Ok(());
     }
@@ -110,7 +110,7 @@ fn walk(
         }
         let path = entry.path();
         let kind = entry.file_type().map_err(DataError::io(&path, "read"))?;
-        // A link that leads nowhere stays a file: reading it then names it.
+        // A dangling link is listed as a file: reading it then reports an error with its name.
         let is_folder = kind.is_dir() || (kind.is_symlink() && path.is_dir());
         let name = format!("{prefix}{part}");
         if is_folder {
@@ -147,7 +147,7 @@ impl Files for FolderFiles {
     fn head(&self, index: usize) -> Vec<u8> {
         let mut head = Vec::new();
         if let Ok(file) = fs::File::open(&self.paths[index]) {
-            // Whoever reads the file whole reports the error.
+            // An error only shortens the head; reading the whole file reports it.
             let _ = file.take(16).read_to_end(&mut head);
         }
         head

@@ -12,19 +12,19 @@ use super::sample::{RawPicture, Skipped, SplitName};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceKind {
-    /// Pictures in class folders, on disk.
+    /// Class folders on disk.
     Folder,
-    /// Pictures in class folders, in a tar or zip archive.
+    /// Class folders in a tar or zip archive.
     Archive,
-    /// CIFAR-10's binary version.
+    /// The binary version of CIFAR-10.
     Cifar10,
-    /// CIFAR-100's binary version, with its fine labels.
+    /// The binary version of CIFAR-100, with its fine labels.
     Cifar100,
-    /// The files of the MNIST family.
+    /// IDX files: MNIST and its relatives.
     Idx,
-    /// Parquet as the Hugging Face hub stores image data sets.
+    /// Parquet files as on the Hugging Face hub.
     Parquet,
-    /// The Fashion-MNIST sample in this program.
+    /// The Fashion-MNIST sample that is part of this program.
     Embedded,
 }
 
@@ -42,12 +42,12 @@ impl fmt::Display for SourceKind {
     }
 }
 
-/// Holds the pictures of one source, for as many threads as ask.
+/// The stored pictures of one source, readable from any number of threads at once.
 pub(super) trait Container: Send + Sync {
-    /// One picture as stored.
+    /// One picture as it is stored.
     fn read(&self, entry: usize) -> Result<RawPicture<'_>, DataError>;
 
-    /// The picture as a file of its own, where it is one.
+    /// The path of the picture, where it is a file of its own.
     fn file(&self, _entry: usize) -> Option<PathBuf> {
         None
     }
@@ -57,9 +57,9 @@ pub(super) trait Container: Send + Sync {
 pub(super) struct Entry {
     pub name: String,
     pub split: SplitName,
-    /// Into the listing's classes.
+    /// Index into [`Listing::classes`].
     pub label: usize,
-    /// What [`Container::read`] takes.
+    /// The argument for [`Container::read`].
     pub entry: usize,
 }
 

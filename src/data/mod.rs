@@ -1,8 +1,9 @@
 //! Pictures on disk → samples → batches: everything up to the model's input.
 //!
-//! Read in this order: `recognise` knows a data set by its content and [`source`] opens it; [`split`] says which samples are
-//! for training, validation and test; `decode` turns the bytes of one sample into RGB; `preprocess` brings it to the
-//! model's size; `augment` varies it; `pictures` keeps what is decoded; `loader` makes batches of it.
+//! Read in this order: `recognise` finds out by content which kind of data set lies at a path, and [`source`] opens it;
+//! [`split`] assigns samples to training, validation and test; [`decode`](mod@decode) turns the bytes of one sample into
+//! RGB; [`preprocess`] resizes and normalises it; [`augment`] changes it at random; [`pictures`] keeps decoded pictures
+//! in memory; [`loader`] makes batches of them.
 //!
 //! This floor knows no model, and it prints nothing.
 

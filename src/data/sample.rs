@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitName {
-    /// What the model learns from.
+    /// For training.
     Train,
-    /// What chooses the best checkpoint.
+    /// For validation: it chooses the best checkpoint.
     Val,
-    /// Opened once, at the end.
+    /// For the final measurement.
     Test,
 }
 
 impl SplitName {
-    /// All three, in their usual order.
+    /// All three, in the order train, val, test.
     pub const ALL: [SplitName; 3] = [SplitName::Train, SplitName::Val, SplitName::Test];
 
     /// The split that a folder or file of this name holds, in any case: `train`, `val`, `valid`, `validation`, `test`
@@ -63,7 +63,7 @@ impl FromStr for SplitName {
     }
 }
 
-/// One labelled picture: where it is, and what it shows.
+/// One labelled picture: where it is stored, and its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// Unique and stable within its data set, and relative to it: `train/cat/001.jpg`, `data_batch_1.bin#17`.
@@ -83,9 +83,9 @@ pub(super) struct Location {
 /// What a source holds for one sample, before any decoding.
 #[derive(Clone, Debug)]
 pub enum RawPicture<'a> {
-    /// A file's bytes: JPEG, PNG, and whatever else `decode` reads.
+    /// An encoded file's bytes, such as JPEG or PNG.
     Encoded(Cow<'a, [u8]>),
-    /// Pixels stored as they are.
+    /// Uncompressed pixels.
     Pixels {
         /// In pixels.
         width: u32,
@@ -93,7 +93,7 @@ pub enum RawPicture<'a> {
         height: u32,
         /// 1 (grey) or 3 (RGB).
         channels: u8,
-        /// Rows from the top, channels interleaved: `height · width · channels` bytes.
+        /// `[height, width, channels]`, row-major, 0 to 255.
         data: Cow<'a, [u8]>,
     },
 }
@@ -101,9 +101,9 @@ pub enum RawPicture<'a> {
 /// Something found in a data set that could not be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// The sample's name, or the folder's.
+    /// The name of the sample or folder.
     pub name: String,
-    /// Why, in a few words.
+    /// The reason, in a few words.
     pub reason: String,
 }
 

@@ -15,7 +15,7 @@ use super::{embedded, folder};
 
 /// A data set that has been opened: its classes, its labelled pictures, and the means to read them.
 pub struct Dataset {
-    /// Short, for run directories: `cifar10`, `flowers`.
+    /// A short name, for run directories: `cifar10`, `flowers`.
     pub name: String,
     /// The path it was opened from, or `embedded`.
     pub origin: String,
@@ -23,7 +23,7 @@ pub struct Dataset {
     pub kind: SourceKind,
     /// Class names; a sample's label is an index into them.
     pub classes: Vec<String>,
-    /// What was found and cannot be used.
+    /// Files and folders that were found and cannot be used.
     pub skipped: Vec<Skipped>,
     parts: [Vec<Sample>; 3],
     containers: Vec<Box<dyn Container>>,
@@ -42,9 +42,10 @@ impl fmt::Debug for Dataset {
 }
 
 impl Dataset {
-    /// Opens the data set at `path`, whatever of the known kinds it is. No picture is decoded.
+    /// Opens the data set at `path`, whichever of the known kinds it is. No picture is decoded.
     ///
     /// # Errors
+    ///
     /// When there is nothing at `path`, nothing known, no picture, fewer than two classes, a damaged container, or a
     /// validation or test class that train does not have.
     pub fn open(path: &Path) -> Result<Dataset, DataError> {
@@ -130,7 +131,7 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// Two classes at least, and none that training never shows.
+    /// Checks that there are at least two classes, and none that only validation or test has.
     fn check_classes(&self) -> Result<(), DataError> {
         let labels_of = |samples: &[Sample]| {
             samples

@@ -13,13 +13,14 @@ use crate::data::error::DataError;
 use crate::data::extensions::is_picture_name;
 use crate::data::files::{Files, base_name, folder_of, is_hidden};
 
-/// Whether these bytes begin as a tar archive does: a block with a correct header checksum (which old tars have too).
+/// Whether these bytes begin with a tar header: a block of 512 bytes with a correct checksum, which pre-POSIX archives
+/// have too.
 pub(in crate::data) fn is_tar(bytes: &[u8]) -> bool {
     let Some(block) = bytes.first_chunk::<512>() else {
         return false;
     };
     let header = tar::Header::from_byte_slice(block);
-    // The checksum field counts as blanks.
+    // The checksum is computed as if its own field held spaces.
     let sum: u32 = block[..148]
         .iter()
         .chain(&block[156..])
@@ -29,7 +30,7 @@ pub(in crate::data) fn is_tar(bytes: &[u8]) -> bool {
     block[0] != 0 && header.cksum().is_ok_and(|stated| stated == sum)
 }
 
-/// A path without `./`, and without `..` where what is above is known.
+/// A path without `./`, and without `..` where the folder it leaves is known.
 fn plain(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -53,7 +54,11 @@ pub(in crate::data) struct TarFiles {
 }
 
 impl TarFiles {
-    /// Indexes `bytes`, the unpacked archive that lies at `path`.
+    /// Indexes `bytes`, the unpacked archive at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Corrupt`] where it is truncated, damaged or sparse, or a link leads to no file of it.
     pub fn open(path: &Path, bytes: Bytes) -> Result<TarFiles, DataError> {
         let damaged = |after: &str, error: &dyn std::fmt::Display| {
             DataError::corrupt(
@@ -83,11 +88,11 @@ impl TarFiles {
                 String::from_utf8_lossy(&link).into_owned()
             };
             match entry.header().entry_type() {
-                // An archive that was appended to holds a file twice, and the later one counts.
+                // An archive that was appended to may hold a file twice; the later one counts.
                 EntryType::Regular | EntryType::Continuous => {
                     by_name.insert(name, range);
                 }
-                // From the archive's root, and to a file before it.
+                // The target is relative to the archive's root.
                 EntryType::Link => links.push((name, plain(&target()))),
                 EntryType::Symlink => {
                     let target = plain(&format!("{}{}", folder_of(&name), target()));
@@ -101,7 +106,7 @@ impl TarFiles {
             }
         }
         resolve_links(path, &mut by_name, links)?;
-        // Every tar writer ends with blocks of zeros; without them, whole files may be missing.
+        // A tar archive ends with blocks of zeros; without them, whole files may be missing.
         if bytes.get(end..).is_none_or(<[u8]>::is_empty) {
             let reason = format!(
                 "truncated tar archive: it ends after {last}, without its end mark; fetch it again"
@@ -169,7 +174,7 @@ fn resolve_links(
             None => true,
         });
     }
-    // A link without an extension may be to a folder of pictures.
+    // A link without an extension may lead to a folder of pictures.
     let matters = |name: &str| is_picture_name(Path::new(name)) || !base_name(name).contains('.');
     if let Some((name, target)) = links.iter().find(|(name, _)| matters(name)) {
         let reason = format!(

@@ -12,8 +12,8 @@ use crate::data::bytes::{Bytes, UNPACKED_LIMIT_GIB};
 use crate::data::error::DataError;
 use crate::data::files::{Files, is_hidden};
 
-/// A zip archive, indexed once. Entries are inflated here rather than through the crate's reader, which one thread at a
-/// time would own.
+/// A zip archive, indexed once. Entries are inflated here rather than through the zip crate's reader, which only one
+/// thread at a time may use.
 pub(in crate::data) struct ZipFiles {
     path: PathBuf,
     bytes: Bytes,
@@ -29,7 +29,11 @@ struct ZipEntry {
 }
 
 impl ZipFiles {
-    /// Indexes `bytes`, the archive that lies at `path`.
+    /// Indexes `bytes`, the archive at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Corrupt`] where it is damaged, encrypted, or compressed by another method than deflate.
     pub fn open(path: &Path, bytes: Bytes) -> Result<ZipFiles, DataError> {
         let damaged = |error: &dyn std::fmt::Display| {
             DataError::corrupt(
@@ -125,7 +129,7 @@ impl Files for ZipFiles {
         }
         let unpacked = if entry.deflated {
             let mut unpacked = Vec::new();
-            // One byte past the stated size shows a false statement without unpacking a bomb.
+            // One byte more than the stated size shows that the size is wrong, without unpacking a zip bomb.
             DeflateDecoder::new(packed)
                 .take(entry.size.saturating_add(1))
                 .read_to_end(&mut unpacked)
@@ -157,7 +161,7 @@ impl Files for ZipFiles {
         let entry = &self.entries[index];
         let packed = &self.bytes[entry.packed.clone()];
         let mut head = Vec::new();
-        // Whoever reads the file whole reports the error.
+        // An error only shortens the head; reading the whole file reports it.
         let _ = match entry.deflated {
             true => DeflateDecoder::new(packed).take(16).read_to_end(&mut head),
             false => packed.take(16).read_to_end(&mut head),
