@@ -480,7 +480,7 @@ fn profile_text(
         .collect();
     let seconds: f64 = parts.iter().map(|(_, seconds)| seconds).sum();
     let precision = run::precision(recipe, device)?;
-    let rate = profile::product_limit(&device.device, precision)
+    let rate = crate::ops::precision::product_limit(&device.device, precision)
         .map(|limit| (flops / seconds.max(1e-12), limit));
     Ok(text::profile(&parts, &operations, rate))
 }

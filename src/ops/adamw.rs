@@ -2,24 +2,7 @@
 
 use burn::tensor::Tensor;
 
-/// What a step goes by.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Step {
-    /// Learning rate η.
-    pub lr: f64,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// 1 − β₁ᵗ.
-    pub correction1: f64,
-    /// 1 − β₂ᵗ.
-    pub correction2: f64,
-    /// Added to the root of the second moment.
-    pub epsilon: f64,
-    /// Weight decay λ of this parameter.
-    pub decay: f64,
-}
+pub use vitrine_kernels::adamw::Step;
 
 /// The parameter and its moments after a step (Loshchilov & Hutter 2019, algorithm 2, where decay
 /// is scaled by the learning rate, as in PyTorch): with m ← β₁m + (1 − β₁)g and
@@ -36,11 +19,12 @@ pub fn adamw(
     step: &Step,
 ) -> [Tensor<1>; 3] {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&value) {
-        use super::cpu::{self, tape};
+    if super::cpu::on_cpu(&value) {
+        use super::cpu::tape;
         let [mut value, mut first, mut second] = [value, first, second].map(tape::Owned::new);
         let gradient = tape::values(&gradient);
-        cpu::flat::adamw(value.get(), gradient.get(), first.get(), second.get(), step);
+        let moments = (first.get(), second.get());
+        vitrine_kernels::adamw::step(value.get(), gradient.get(), moments.0, moments.1, step);
         return [value, first, second].map(tape::Owned::tensor);
     }
     composed(value, gradient, first, second, step)

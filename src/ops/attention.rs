@@ -4,11 +4,15 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Tensor};
+use vitrine_kernels::EPSILON;
 
 use super::branch::Branch;
+use super::norm;
+use super::precision::Precision;
+use super::product::{affine, product};
 #[cfg(feature = "cpu")]
 use super::profile;
-use super::{Affine, EPSILON, Precision, Scale, norm, product};
+use super::{Affine, Scale};
 
 /// Score of a pair that the mask forbids: its exponential is 0, yet a row that forbids everything
 /// stays finite, and the number exists on GPUs that know no infinity.
@@ -64,7 +68,7 @@ pub fn add_attention(
     mask: Option<&Tensor<4, Bool>>,
 ) -> Tensor<2> {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&x) {
+    if super::cpu::on_cpu(&x) {
         return match branch.precision {
             Precision::F32 => on_cpu::<f32>(x, branch, heads, query_key, mask),
             Precision::Bf16 => on_cpu::<half::bf16>(x, branch, heads, query_key, mask),
@@ -140,7 +144,7 @@ fn queries_keys_values(
 ) -> [Tensor<4>; 3] {
     let [rows, width] = x.dims();
     let head_dim = width / heads.heads;
-    let qkv = super::affine(norm::composed(x, scale), qkv, precision);
+    let qkv = affine(norm::composed(x, scale), qkv, precision);
     let part = |i: usize| {
         let part = qkv.clone().narrow(1, i * width, width);
         let shape = [heads.batch, rows / heads.batch, heads.heads, head_dim];
@@ -193,7 +197,7 @@ fn scores(
 }
 
 #[cfg(feature = "cpu")]
-fn on_cpu<E: super::cpu::matrix::Operand>(
+fn on_cpu<E: vitrine_kernels::Operand>(
     x: Tensor<2>,
     branch: &Branch,
     heads: Heads,
@@ -201,8 +205,9 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     mask: Option<&Tensor<4, Bool>>,
 ) -> Tensor<2> {
     let _span = profile::span("attention");
-    use super::cpu::attention::{self, Weights};
-    use super::cpu::{Keep, tape};
+    use super::cpu::tape;
+    use vitrine_kernels::Keep;
+    use vitrine_kernels::attention::{self, Weights};
     let [rows, width] = x.dims();
     let before = Before::new(query_key);
     let [tokens, queries] = heads.counts(rows);
@@ -213,7 +218,7 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
         queries,
         heads: heads.heads,
         width,
-        query_key: super::cpu::query_key::QueryKey::default(),
+        query_key: vitrine_kernels::QueryKey::default(),
     };
     let shape = attention::Shape {
         query_key: before.get(),
@@ -281,10 +286,10 @@ impl Before {
         }
     }
 
-    fn get(&self) -> super::cpu::query_key::QueryKey<'_> {
+    fn get(&self) -> vitrine_kernels::QueryKey<'_> {
         use super::cpu::tape::Values;
         let norm = self.norm.as_ref();
-        super::cpu::query_key::QueryKey {
+        vitrine_kernels::QueryKey {
             norm: norm.map(|gamma| gamma.each_ref().map(Values::get)),
             rotation: self.rotation.as_ref().map(Values::get),
         }
@@ -311,8 +316,8 @@ impl Allowed {
         }
     }
 
-    fn get(&self) -> super::cpu::attention::Mask<'_> {
-        super::cpu::attention::Mask {
+    fn get(&self) -> vitrine_kernels::attention::Mask<'_> {
+        vitrine_kernels::attention::Mask {
             allowed: &self.values,
             by_picture: self.by_picture,
             by_head: self.by_head,

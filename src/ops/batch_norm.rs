@@ -2,53 +2,11 @@
 
 use burn::tensor::activation::relu;
 use burn::tensor::{FloatDType, Tensor};
+pub use vitrine_kernels::Tail;
 
 use super::gelu::gelu;
 #[cfg(feature = "cpu")]
 use super::profile;
-
-/// What follows a norm: a ReLU, a GELU or neither, and the sum with another map before or after it.
-#[derive(Debug, Clone, Copy)]
-pub enum Tail<T> {
-    /// x.
-    Plain,
-    /// ReLU(x).
-    Relu,
-    /// GELU(x).
-    Gelu,
-    /// ReLU(x + other).
-    AddRelu(T),
-    /// GELU(x + other).
-    AddGelu(T),
-    /// ReLU(x) + other.
-    ReluAdd(T),
-}
-
-impl<T> Tail<T> {
-    /// The same with another kind of map.
-    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Tail<U> {
-        match self {
-            Self::Plain => Tail::Plain,
-            Self::Relu => Tail::Relu,
-            Self::Gelu => Tail::Gelu,
-            Self::AddRelu(x) => Tail::AddRelu(f(x)),
-            Self::AddGelu(x) => Tail::AddGelu(f(x)),
-            Self::ReluAdd(x) => Tail::ReluAdd(f(x)),
-        }
-    }
-
-    /// With the map borrowed.
-    pub fn as_ref(&self) -> Tail<&T> {
-        match self {
-            Self::Plain => Tail::Plain,
-            Self::Relu => Tail::Relu,
-            Self::Gelu => Tail::Gelu,
-            Self::AddRelu(x) => Tail::AddRelu(x),
-            Self::AddGelu(x) => Tail::AddGelu(x),
-            Self::ReluAdd(x) => Tail::ReluAdd(x),
-        }
-    }
-}
 
 /// The tail, composed.
 pub(super) fn finish(x: Tensor<4>, tail: Tail<Tensor<4>>) -> Tensor<4> {
@@ -90,8 +48,8 @@ pub struct Statistics {
 /// `[B, H, W, C]` → `[B, H, W, C]`.
 pub fn batch_norm(x: Tensor<4>, norm: &Norm, tail: Tail<Tensor<4>>) -> (Tensor<4>, Statistics) {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&x) && x.is_autodiff() {
-        return match super::conv::float(&x) {
+    if super::cpu::on_cpu(&x) && x.is_autodiff() {
+        return match super::precision::float(&x) {
             FloatDType::BF16 => on_cpu::<half::bf16>(x, norm, tail),
             _ => on_cpu::<f32>(x, norm, tail),
         };
@@ -129,8 +87,8 @@ pub fn batch_norm_with(
     tail: Tail<Tensor<4>>,
 ) -> Tensor<4> {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&x) && !x.is_autodiff() {
-        return match super::conv::float(&x) {
+    if super::cpu::on_cpu(&x) && !x.is_autodiff() {
+        return match super::precision::float(&x) {
             FloatDType::BF16 => inference_on_cpu::<half::bf16>(x, norm, statistics, tail),
             _ => inference_on_cpu::<f32>(x, norm, statistics, tail),
         };
@@ -154,7 +112,8 @@ fn on_cpu<E: super::cpu::tape::Stored>(
     tail: Tail<Tensor<4>>,
 ) -> (Tensor<4>, Statistics) {
     let _span = profile::span("batch norm");
-    use super::cpu::{batch_norm, tape};
+    use super::cpu::tape;
+    use vitrine_kernels::batch_norm;
     let shape = x.dims();
     let epsilon = norm.epsilon;
     let tail = tail.map(tape::stored::<E, 4>);
@@ -217,7 +176,8 @@ fn inference_on_cpu<E: super::cpu::tape::Stored>(
     statistics: &Statistics,
     tail: Tail<Tensor<4>>,
 ) -> Tensor<4> {
-    use super::cpu::{batch_norm, tape};
+    use super::cpu::tape;
+    use vitrine_kernels::batch_norm;
     let vector = |x: &Tensor<1>| tape::values(x).get::<f32>().to_vec();
     let of = batch_norm::Statistics {
         mean: vector(&statistics.mean),

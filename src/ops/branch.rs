@@ -4,7 +4,10 @@ use burn::tensor::Tensor;
 
 #[cfg(feature = "cpu")]
 use super::cpu::tape;
-use super::{Affine, Precision, Prepared, Scale, scale_pictures};
+use super::precision::Precision;
+use super::prepared::Prepared;
+use super::product::affine;
+use super::{Affine, Scale};
 #[cfg(feature = "cpu")]
 use std::{any::Any, sync::Arc};
 
@@ -29,9 +32,22 @@ pub struct Branch<'a> {
 impl Branch<'_> {
     /// x + keep·(`inner`·W₂ + b₂), composed.
     pub(super) fn add_to(&self, x: Tensor<2>, inner: Tensor<2>) -> Tensor<2> {
-        let branch = super::affine(inner, &self.second, self.precision);
+        let branch = affine(inner, &self.second, self.precision);
         x + scale_pictures(branch, self.keep.as_deref())
     }
+}
+
+/// Scales each picture's rows by its number: drop path.
+///
+/// # Shapes
+///
+/// `x` `[B·N, D]`, `keep` B numbers → `[B·N, D]`.
+fn scale_pictures(x: Tensor<2>, keep: Option<&[f32]>) -> Tensor<2> {
+    let Some(keep) = keep else { return x };
+    let [rows, width] = x.dims();
+    let keep = Tensor::<1>::from_floats(keep, &x.device()).reshape([keep.len(), 1, 1]);
+    let [batch, ..] = keep.dims();
+    (x.reshape([batch, rows / batch, width]) * keep).reshape([rows, width])
 }
 
 #[cfg(feature = "cpu")]

@@ -4,37 +4,19 @@
 //! product wants. In bf16 they are stored in it too on the processor.
 
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::{FloatDType, Tensor};
+pub use vitrine_kernels::Window;
+#[cfg(feature = "cpu")]
+use vitrine_kernels::{Map, conv as kernels};
 
 use super::batch_norm::{Norm, Statistics, Tail};
 #[cfg(feature = "cpu")]
-use super::cpu::{
-    conv as kernels,
-    map::Map,
-    tape::{self, Stored},
-};
+use super::cpu::tape::{self, Stored};
 use super::gelu::gelu;
+use super::precision::{Precision, float};
+use super::prepared::Prepared;
 #[cfg(feature = "cpu")]
 use super::profile;
-use super::{Precision, Prepared};
-
-/// A square window that moves over a map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Its side.
-    pub kernel: usize,
-    /// Pixels between two of its places.
-    pub stride: usize,
-    /// Pixels of nothing around the map.
-    pub padding: usize,
-}
-
-impl Window {
-    /// Places along `length` pixels.
-    pub fn places(self, length: usize) -> usize {
-        (length + 2 * self.padding - self.kernel) / self.stride + 1
-    }
-}
 
 /// A convolution without bias.
 #[derive(Debug, Clone)]
@@ -57,7 +39,7 @@ pub fn conv(
     prepared: Option<&Prepared>,
 ) -> Tensor<4> {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&x) {
+    if super::cpu::on_cpu(&x) {
         return match precision {
             Precision::F32 => on_cpu::<f32>(x, layer, prepared),
             Precision::Bf16 => on_cpu::<half::bf16>(x, layer, prepared),
@@ -80,7 +62,7 @@ pub fn conv_gelu(
     prepared: Option<&Prepared>,
 ) -> Tensor<4> {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&x) {
+    if super::cpu::on_cpu(&x) {
         let tracked = x.is_autodiff();
         return match (precision, tracked) {
             (Precision::F32, false) => gelu_on_cpu::<f32>(x, layer, bias, prepared),
@@ -109,7 +91,7 @@ pub fn conv_norm(
     prepared: Option<&Prepared>,
 ) -> Tensor<4> {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&x) && !x.is_autodiff() {
+    if super::cpu::on_cpu(&x) && !x.is_autodiff() {
         let norm = (norm, statistics);
         return match precision {
             Precision::F32 => folded_on_cpu::<f32>(x, layer, norm, tail, prepared),
@@ -142,14 +124,6 @@ fn composed(x: Tensor<4>, weight: Tensor<4>, window: Window, precision: Precisio
         }
     };
     y.permute([0, 2, 3, 1])
-}
-
-/// The type of a tensor's values.
-pub(super) fn float<const R: usize>(x: &Tensor<R>) -> FloatDType {
-    match x.dtype() {
-        DType::BF16 => FloatDType::BF16,
-        _ => FloatDType::F32,
-    }
 }
 
 #[cfg(feature = "cpu")]
@@ -255,7 +229,7 @@ fn packed_on_cpu<E: Stored>(
 #[cfg(feature = "cpu")]
 fn shifted<E: Stored>(x: Tensor<4>, bias: Tensor<1>) -> Tensor<4> {
     let _span = profile::span("bias and GELU");
-    use super::cpu::batch_norm::{shifted_gelu, shifted_gelu_gradient};
+    use vitrine_kernels::batch_norm::{shifted_gelu, shifted_gelu_gradient};
     let (maps, shift) = (tape::values(&x), tape::values(&bias));
     let y = tape::tensor_of(shifted_gelu::<E>(maps.get(), shift.get()), x.dims());
     let x = tape::Input::from(&x);

@@ -2,9 +2,11 @@
 
 use burn::tensor::Tensor;
 
+use super::Affine;
+use super::precision::Precision;
+use super::prepared::Prepared;
 #[cfg(feature = "cpu")]
 use super::profile;
-use super::{Affine, Precision, Prepared};
 
 /// Cuts pictures into patches, maps each to a token, adds its position, and puts the prefix (class
 /// token and registers) before the tokens of every picture.
@@ -26,7 +28,7 @@ pub fn embed(
     prepared: Option<&Prepared>,
 ) -> Tensor<2> {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&images) {
+    if super::cpu::on_cpu(&images) {
         return match precision {
             Precision::F32 => on_cpu::<f32>(images, patch, projection, positions, prefix, prepared),
             Precision::Bf16 => {
@@ -48,7 +50,7 @@ pub(super) fn composed(
     precision: Precision,
 ) -> Tensor<2> {
     let [batch, ..] = images.dims();
-    let patches = super::affine(self::patches(images, patch), projection, precision);
+    let patches = super::product::affine(self::patches(images, patch), projection, precision);
     let [rows, width] = patches.dims();
     let mut tokens = patches.reshape([batch, rows / batch, width]);
     if let Some(positions) = positions {
@@ -78,7 +80,7 @@ pub fn patches(images: Tensor<4>, [high, wide]: [usize; 2]) -> Tensor<2> {
 }
 
 #[cfg(feature = "cpu")]
-fn on_cpu<E: super::cpu::matrix::Operand>(
+fn on_cpu<E: vitrine_kernels::Operand>(
     images: Tensor<4>,
     patch: [usize; 2],
     projection: &Affine,
@@ -87,7 +89,8 @@ fn on_cpu<E: super::cpu::matrix::Operand>(
     prepared: Option<&Prepared>,
 ) -> Tensor<2> {
     let _span = profile::span("embedding");
-    use super::cpu::{embedding, linear, tape};
+    use super::cpu::tape;
+    use vitrine_kernels::{embedding, linear};
     let [batch, channels, height, width] = images.dims();
     let [_, embed_dim] = projection.weight.dims();
     let shape = embedding::Shape {

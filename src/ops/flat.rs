@@ -8,8 +8,8 @@ pub fn square_sum<'a>(gradients: impl Iterator<Item = &'a Tensor<1>>) -> f64 {
     let mut elsewhere = Vec::new();
     for gradient in gradients {
         #[cfg(feature = "cpu")]
-        if super::on_cpu(gradient) {
-            sum += super::cpu::flat::square_sum(super::cpu::tape::values(gradient).get());
+        if super::cpu::on_cpu(gradient) {
+            sum += vitrine_kernels::flat::square_sum(super::cpu::tape::values(gradient).get());
             continue;
         }
         elsewhere.push(gradient.clone().square().sum());
@@ -29,8 +29,9 @@ pub fn blend(average: Tensor<1>, value: &Tensor<1>, decay: f64) -> Tensor<1> {
 /// x·a + y·b.
 pub fn combine(x: Tensor<1>, a: f64, y: &Tensor<1>, b: f64) -> Tensor<1> {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&x) {
-        use super::cpu::{flat, tape};
+    if super::cpu::on_cpu(&x) {
+        use super::cpu::tape;
+        use vitrine_kernels::flat;
         let mut x = tape::Owned::new(x);
         flat::combine(x.get(), a, tape::values(y).get(), b);
         return x.tensor();

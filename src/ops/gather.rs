@@ -13,7 +13,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 /// Where a row is not in `x`: our own bug.
 pub fn gather_rows(x: Tensor<2>, rows: Vec<usize>) -> Tensor<2> {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&x) {
+    if super::cpu::on_cpu(&x) {
         return on_cpu(x, rows);
     }
     composed(x, &rows)
@@ -29,8 +29,9 @@ pub(super) fn composed(x: Tensor<2>, rows: &[usize]) -> Tensor<2> {
 
 #[cfg(feature = "cpu")]
 fn on_cpu(x: Tensor<2>, rows: Vec<usize>) -> Tensor<2> {
-    use super::cpu::{gather, tape};
+    use super::cpu::tape;
     use super::profile;
+    use vitrine_kernels::gather;
     let _span = profile::span("gather");
     let [of, width] = x.dims();
     let y = gather::forward(tape::values(&x).get(), width, &rows);

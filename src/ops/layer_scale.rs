@@ -2,7 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use super::{Affine, Prepared};
+use super::Affine;
+use super::prepared::Prepared;
 
 /// γ∘(x·W + b), the end of a branch with layer scale (Touvron et al. 2021, "Going deeper with Image
 /// Transformers", eq. 4), as one linear map: x·(W·diag γ) + γ∘b.
@@ -16,7 +17,7 @@ use super::{Affine, Prepared};
 pub fn scaled(map: Affine, scale: Option<Tensor<1>>, prepared: Option<&Prepared>) -> Affine {
     let Some(scale) = scale else { return map };
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&map.weight) && !map.weight.is_autodiff() {
+    if super::cpu::on_cpu(&map.weight) && !map.weight.is_autodiff() {
         use super::cpu::tape::values;
         let of = [&values(&map.weight), &values(&map.bias), &values(&scale)];
         // Kept, so that what the kernels pack of it is found again.
@@ -40,7 +41,8 @@ mod tests {
 
     use super::*;
     use crate::ops::linear::linear;
-    use crate::ops::{Precision, affine};
+    use crate::ops::precision::Precision;
+    use crate::ops::product::affine;
 
     fn random<const R: usize>(shape: [usize; R], device: &Device) -> Tensor<R> {
         Tensor::random(shape, Distribution::Uniform(-1.0, 1.0), device)

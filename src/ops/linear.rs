@@ -2,9 +2,11 @@
 
 use burn::tensor::Tensor;
 
+use super::Affine;
+use super::precision::Precision;
+use super::prepared::Prepared;
 #[cfg(feature = "cpu")]
 use super::profile;
-use super::{Affine, Precision, Prepared};
 
 /// x·W + b.
 ///
@@ -18,24 +20,25 @@ pub fn linear(
     prepared: Option<&Prepared>,
 ) -> Tensor<2> {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&x) {
+    if super::cpu::on_cpu(&x) {
         return match precision {
             Precision::F32 => on_cpu::<f32>(x, map, prepared),
             Precision::Bf16 => on_cpu::<half::bf16>(x, map, prepared),
         };
     }
     let _ = prepared;
-    super::affine(x, map, precision)
+    super::product::affine(x, map, precision)
 }
 
 #[cfg(feature = "cpu")]
-fn on_cpu<E: super::cpu::matrix::Operand>(
+fn on_cpu<E: vitrine_kernels::Operand>(
     x: Tensor<2>,
     map: &Affine,
     prepared: Option<&Prepared>,
 ) -> Tensor<2> {
     let _span = profile::span("linear");
-    use super::cpu::{linear, tape};
+    use super::cpu::tape;
+    use vitrine_kernels::linear;
     let shape = [x.dims()[0], map.weight.dims()[1]];
     let values = tape::values(&x);
     let (weight, bias) = (tape::values(&map.weight), tape::values(&map.bias));

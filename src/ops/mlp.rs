@@ -4,9 +4,11 @@ use burn::tensor::Tensor;
 
 use super::branch::Branch;
 use super::gelu::gelu;
+use super::norm;
+use super::precision::Precision;
+use super::product::affine;
 #[cfg(feature = "cpu")]
 use super::profile;
-use super::{Precision, norm};
 
 /// x + keep·(GELU(norm(x)·W₁ + b₁)·W₂ + b₂) (Dosovitskiy et al. 2021, eq. 3).
 ///
@@ -17,7 +19,7 @@ use super::{Precision, norm};
 /// `[B·N, D]` → `[B·N, D]`.
 pub fn add_mlp(x: Tensor<2>, branch: &Branch) -> Tensor<2> {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&x) {
+    if super::cpu::on_cpu(&x) {
         return match branch.precision {
             Precision::F32 => on_cpu::<f32>(x, branch),
             Precision::Bf16 => on_cpu::<half::bf16>(x, branch),
@@ -29,15 +31,16 @@ pub fn add_mlp(x: Tensor<2>, branch: &Branch) -> Tensor<2> {
 /// [`add_mlp`] of Burn's own operations.
 pub(super) fn composed(x: Tensor<2>, branch: &Branch) -> Tensor<2> {
     let normed = norm::composed(x.clone(), &branch.norm);
-    let hidden = gelu(super::affine(normed, &branch.first, branch.precision));
+    let hidden = gelu(affine(normed, &branch.first, branch.precision));
     branch.add_to(x, hidden)
 }
 
 #[cfg(feature = "cpu")]
-fn on_cpu<E: super::cpu::matrix::Operand>(x: Tensor<2>, branch: &Branch) -> Tensor<2> {
+fn on_cpu<E: vitrine_kernels::Operand>(x: Tensor<2>, branch: &Branch) -> Tensor<2> {
     let _span = profile::span("MLP");
-    use super::cpu::mlp::{self, Weights};
-    use super::cpu::{Keep, tape};
+    use super::cpu::tape;
+    use vitrine_kernels::Keep;
+    use vitrine_kernels::mlp::{self, Weights};
     let shape = x.dims();
     let rows_per_picture = shape[0] / branch.keep.as_ref().map_or(1, Vec::len);
     let values = tape::values(&x);

@@ -2,29 +2,12 @@
 
 use burn::tensor::Tensor;
 
-use super::Precision;
+use vitrine_kernels::muon::{COEFFICIENTS, STEPS, TINY};
 
-/// Steps of the Newton–Schulz iteration.
-pub const STEPS: usize = 5;
+pub use vitrine_kernels::muon::Matrices;
 
-/// Coefficients of the odd polynomial x ↦ ax + bx³ + cx⁵ that each step applies to all singular
-/// values: steep at zero, so that five steps lift small ones, and near 1 for large ones (Jordan et
-/// al. 2024, section "Tuning the coefficients").
-pub const COEFFICIENTS: [f32; 3] = [3.4445, -4.775, 2.0315];
-
-/// Added to the norm that a matrix is divided by: a gradient of zeros stays one.
-pub const TINY: f32 = 1e-7;
-
-/// How the matrices of one parameter lie: side by side, `[rows, parts·columns]`, row-major.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Matrices {
-    /// Rows of each.
-    pub rows: usize,
-    /// Columns of each.
-    pub columns: usize,
-    /// How many.
-    pub parts: usize,
-}
+use super::precision::Precision;
+use super::product::product;
 
 /// What one parameter brings to a step.
 #[derive(Debug, Clone)]
@@ -46,7 +29,7 @@ pub fn directions(all: Vec<Moving>, mu: f64, precision: Precision) -> Vec<[Tenso
     #[cfg(feature = "cpu")]
     if all
         .first()
-        .is_some_and(|moving| super::on_cpu(&moving.gradient))
+        .is_some_and(|moving| super::cpu::on_cpu(&moving.gradient))
     {
         return match precision {
             Precision::F32 => on_cpu::<f32>(all, mu),
@@ -84,18 +67,19 @@ fn orthogonal(x: Tensor<2>, precision: Precision) -> Tensor<2> {
     let norm = x.clone().square().sum().sqrt() + TINY;
     let mut x = x / norm.reshape([1, 1]);
     for _ in 0..STEPS {
-        let gram = super::product(x.clone(), x.clone().transpose(), precision);
-        let square = super::product(gram.clone(), gram.clone(), precision);
-        x = x.clone() * a + super::product(gram * b + square * c, x, precision);
+        let gram = product(x.clone(), x.clone().transpose(), precision);
+        let square = product(gram.clone(), gram.clone(), precision);
+        x = x.clone() * a + product(gram * b + square * c, x, precision);
     }
     x
 }
 
 #[cfg(feature = "cpu")]
-fn on_cpu<E: super::cpu::matrix::Operand>(all: Vec<Moving>, mu: f64) -> Vec<[Tensor<1>; 2]> {
+fn on_cpu<E: vitrine_kernels::Operand>(all: Vec<Moving>, mu: f64) -> Vec<[Tensor<1>; 2]> {
     use rayon::prelude::*;
 
-    use super::cpu::{muon, tape};
+    use super::cpu::tape;
+    use vitrine_kernels::muon;
     let _span = super::profile::span("muon");
     all.into_par_iter()
         .map(|moving| {

@@ -1,10 +1,11 @@
 //! Layer norm.
 
 use burn::tensor::Tensor;
+use vitrine_kernels::EPSILON;
 
+use super::Scale;
 #[cfg(feature = "cpu")]
 use super::profile;
-use super::{EPSILON, Scale};
 
 /// γ·(x − mean) / √(variance + ε) + β, over the last axis (Ba et al. 2016).
 ///
@@ -13,7 +14,7 @@ use super::{EPSILON, Scale};
 /// `[.., D]` → `[.., D]`.
 pub fn layer_norm<const R: usize>(x: Tensor<R>, scale: &Scale) -> Tensor<R> {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&x) {
+    if super::cpu::on_cpu(&x) {
         return on_cpu(x, scale);
     }
     composed(x, scale)
@@ -27,7 +28,8 @@ pub(super) fn composed<const R: usize>(x: Tensor<R>, scale: &Scale) -> Tensor<R>
 
 #[cfg(feature = "cpu")]
 fn on_cpu<const R: usize>(x: Tensor<R>, scale: &Scale) -> Tensor<R> {
-    use super::cpu::{norm, tape};
+    use super::cpu::tape;
+    use vitrine_kernels::norm;
     let _span = profile::span("layer norm");
     let shape = x.dims();
     let values = tape::values(&x);
@@ -50,7 +52,7 @@ fn on_cpu<const R: usize>(x: Tensor<R>, scale: &Scale) -> Tensor<R> {
 /// `[B·N, D]` → `[B, D]`.
 pub fn mean_of_normed(x: Tensor<2>, batch: usize, prefix: usize, scale: &Scale) -> Tensor<2> {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&x) {
+    if super::cpu::on_cpu(&x) {
         return mean_on_cpu(x, batch, prefix, scale);
     }
     composed_mean(x, batch, prefix, scale)
@@ -66,7 +68,8 @@ pub(super) fn composed_mean(x: Tensor<2>, batch: usize, prefix: usize, scale: &S
 
 #[cfg(feature = "cpu")]
 fn mean_on_cpu(x: Tensor<2>, batch: usize, prefix: usize, scale: &Scale) -> Tensor<2> {
-    use super::cpu::{norm, tape};
+    use super::cpu::tape;
+    use vitrine_kernels::norm;
     let _span = profile::span("mean of norms");
     let [_, width] = x.dims();
     let values = tape::values(&x);

@@ -1,8 +1,8 @@
 //! Max pooling.
 
 use burn::tensor::Tensor;
+use vitrine_kernels::Window;
 
-use super::conv::Window;
 #[cfg(feature = "cpu")]
 use super::profile;
 
@@ -13,8 +13,8 @@ use super::profile;
 /// `[B, H, W, C]` → `[B, H', W', C]`.
 pub fn max_pool(x: Tensor<4>, window: Window) -> Tensor<4> {
     #[cfg(feature = "cpu")]
-    if super::on_cpu(&x) {
-        return match super::conv::float(&x) {
+    if super::cpu::on_cpu(&x) {
+        return match super::precision::float(&x) {
             burn::tensor::FloatDType::BF16 => on_cpu::<half::bf16>(x, window),
             _ => on_cpu::<f32>(x, window),
         };
@@ -37,7 +37,8 @@ fn composed(x: Tensor<4>, window: Window) -> Tensor<4> {
 #[cfg(feature = "cpu")]
 fn on_cpu<E: super::cpu::tape::Stored>(x: Tensor<4>, window: Window) -> Tensor<4> {
     let _span = profile::span("max pooling");
-    use super::cpu::{map::Map, pool, tape};
+    use super::cpu::tape;
+    use vitrine_kernels::{Map, pool};
     let input = Map::new(x.dims());
     let output = input.windows(window, input.channels);
     let maps = tape::values(&x);

@@ -74,20 +74,6 @@ impl Drop for Timer {
     }
 }
 
-/// Floating-point operations a second that matrix products reach here, in one precision: the
-/// machine's limit, as far as our kernels know it. `None` on a device without kernels of ours.
-pub fn product_limit(device: &burn::tensor::Device, precision: super::Precision) -> Option<f64> {
-    #[cfg(feature = "cpu")]
-    if *device == burn::tensor::Device::flex() {
-        return Some(match precision {
-            super::Precision::F32 => super::cpu::linear::limit::<f32>(),
-            super::Precision::Bf16 => super::cpu::linear::limit::<half::bf16>(),
-        });
-    }
-    let _ = (device, precision);
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 use burn::tensor::{Bool, Device, Tensor, TensorData, Tolerance};
+use vitrine_kernels::EPSILON;
 
 use super::attention::{Heads, QueryKey};
 use super::branch::Branch;
+use super::product::affine;
 use super::*;
 
 mod query_key;

@@ -12,7 +12,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Element, FloatDType, Shape, Tensor, TensorData};
 
-use super::matrix::Operand;
+use vitrine_kernels::Operand;
 
 /// A tensor's values, contiguous, shared with the tensor and not copied where they already are.
 #[derive(Debug, Clone)]

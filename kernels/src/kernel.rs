@@ -2,7 +2,7 @@
 //!
 //! All of them do the same: C += A·B for a few rows of A and one panel of B, whose [`PANEL`]
 //! columns lie side by side. The left operand is row by row; the right one is packed as
-//! [`Panels`](super::matrix::Panels) says. Sums run over k in the same order however many rows
+//! [`Panels`](crate::matrix::Panels) says. Sums run over k in the same order however many rows
 //! there are, so that results do not depend on how work is split.
 
 // A kernel is its operands and their strides; and loops over registers are loops over numbers, for
@@ -14,18 +14,18 @@ use std::sync::OnceLock;
 use half::bf16;
 
 /// Columns of one panel of the right operand: two registers of AVX-512, two tiles of AMX.
-pub const PANEL: usize = 32;
+pub(crate) const PANEL: usize = 32;
 
 /// k is padded to a multiple of this in bf16: the depth of one AMX tile.
-pub const BF16_STEP: usize = 32;
+pub(crate) const BF16_STEP: usize = 32;
 
 /// Rows of the left operand come in multiples of this in bf16, padded where there are fewer: one
 /// AMX tile.
-pub const BF16_ROWS: usize = 16;
+pub(crate) const BF16_ROWS: usize = 16;
 
 /// What multiplies bf16 here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bf16Kernel {
+pub(crate) enum Bf16Kernel {
     /// Intel AMX: 16×16×32 at a time.
     Amx,
     /// AVX-512's `vdpbf16ps`: 16×2 at a time.
@@ -36,7 +36,7 @@ pub enum Bf16Kernel {
 
 /// What multiplies f32 here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum F32Kernel {
+pub(crate) enum F32Kernel {
     /// 512-bit fused multiply-add.
     Avx512,
     /// 256-bit fused multiply-add.
@@ -46,7 +46,7 @@ pub enum F32Kernel {
 }
 
 /// The best bf16 kernel of this processor.
-pub fn bf16_kernel() -> Bf16Kernel {
+pub(crate) fn bf16_kernel() -> Bf16Kernel {
     static KERNEL: OnceLock<Bf16Kernel> = OnceLock::new();
     *KERNEL.get_or_init(|| {
         #[cfg(target_arch = "x86_64")]
@@ -62,8 +62,13 @@ pub fn bf16_kernel() -> Bf16Kernel {
     })
 }
 
+/// Whether the processor multiplies bf16 by itself.
+pub fn has_bf16() -> bool {
+    bf16_kernel() != Bf16Kernel::Portable
+}
+
 /// The best f32 kernel of this processor.
-pub fn f32_kernel() -> F32Kernel {
+pub(crate) fn f32_kernel() -> F32Kernel {
     static KERNEL: OnceLock<F32Kernel> = OnceLock::new();
     *KERNEL.get_or_init(|| {
         #[cfg(target_arch = "x86_64")]
@@ -85,7 +90,7 @@ pub fn f32_kernel() -> F32Kernel {
 /// # Panics
 ///
 /// Where a slice is shorter than its strides say.
-pub(super) fn f32_panel(
+pub(crate) fn f32_panel(
     kernel: F32Kernel,
     a: &[f32],
     lda: usize,
@@ -150,7 +155,7 @@ pub(super) fn f32_panel(
 /// # Panics
 ///
 /// Where a slice is shorter than its strides say, or k is not a multiple of [`BF16_STEP`].
-pub(super) fn bf16_panel(
+pub(crate) fn bf16_panel(
     kernel: Bf16Kernel,
     a: &[bf16],
     lda: usize,
@@ -296,7 +301,7 @@ mod avx2 {
     /// [`portable`](super::portable) with the compiler free to use AVX2 and FMA.
     #[allow(unsafe_code)]
     #[target_feature(enable = "avx2,fma")]
-    pub fn f32_panel(
+    pub(super) fn f32_panel(
         a: &[f32],
         lda: usize,
         rows: usize,
@@ -319,7 +324,6 @@ mod amx;
 
 #[cfg(test)]
 mod tests {
-    use super::super::matrix::{Buffer, Operand, Panels, Rows, product, product_into};
     use super::*;
 
     fn numbers(len: usize, seed: u32) -> Vec<f32> {
@@ -401,69 +405,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    fn products<E: Operand>(tolerance: f64) {
-        for (m, k, n) in [
-            (1, 1, 1),
-            (3, 5, 7),
-            (16, 31, 33),
-            (33, 47, 65),
-            (70, 130, 31),
-        ] {
-            let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
-            let mut want = vec![0.0; m * n];
-            for (i, want) in want.iter_mut().enumerate() {
-                *want = (0..k)
-                    .map(|l| f64::from(a[i / n * k + l]) * f64::from(b[l * n + i % n]))
-                    .sum();
-            }
-            let column = |x: &[f32], width: usize, i: usize| -> Vec<f32> {
-                x.iter().skip(i).step_by(width).copied().collect()
-            };
-            // Filled again and again, so that what an earlier fill left behind would show.
-            let (mut rows, mut panels) = (Rows::default(), Panels::default());
-            for (transpose_a, transpose_b) in
-                [(false, false), (true, false), (false, true), (true, true)]
-            {
-                if transpose_a {
-                    rows.fill_transposed::<E>(m, k, |i, t| E::from_f32(&column(&a, k, i), t));
-                } else {
-                    rows.fill::<E>(m, k, |r, t| E::from_f32(&a[r * k..][..k], t));
-                }
-                if transpose_b {
-                    panels.fill_transposed::<E>(k, n, |j, t| E::from_f32(&column(&b, n, j), t));
-                } else {
-                    panels.fill::<E>(k, n, |r, t| E::from_f32(&b[r * n..][..n], t));
-                }
-                let mut found = vec![0.0; m * n];
-                product::<E>(&rows, &panels, &mut Buffer::default(), |columns, c| {
-                    for r in 0..m {
-                        for (i, j) in columns.clone().enumerate() {
-                            found[r * n + j] = c[r * PANEL + i];
-                        }
-                    }
-                });
-                let stride = n.next_multiple_of(PANEL);
-                let mut whole = vec![0.0; m.next_multiple_of(E::ROW_STEP) * stride];
-                product_into::<E>(&rows, &panels, &mut whole, stride, false);
-                for i in 0..m * n {
-                    let error = (f64::from(found[i]) - want[i]).abs();
-                    assert!(
-                        error < tolerance,
-                        "{m} {k} {n} at {i}: {}, not {}",
-                        found[i],
-                        want[i]
-                    );
-                    assert_eq!(whole[i / n * stride + i % n], found[i]);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn products_of_any_shape_either_way_round() {
-        products::<f32>(1e-4);
-        products::<bf16>(0.15);
     }
 }

@@ -3,14 +3,39 @@
 
 use rayon::prelude::*;
 
-use super::kernel::PANEL;
-use super::linear::{Scratch, block, panels, panels_transposed};
-use super::matrix::{Operand, Panels, product};
-use super::vector;
-use crate::ops::muon::{COEFFICIENTS, Matrices, STEPS, TINY};
+use crate::dispatch::vectorised;
+use crate::kernel::PANEL;
+use crate::linear::{panels, panels_transposed};
+use crate::matrix::{Panels, product};
+use crate::operand::Operand;
+use crate::scratch::{Scratch, block};
+use crate::vector;
 
-/// The direction of one parameter, whose momentum moves on; see
-/// [`directions`](crate::ops::muon::directions).
+/// Steps of the Newton–Schulz iteration.
+pub const STEPS: usize = 5;
+
+/// Coefficients of the odd polynomial x ↦ ax + bx³ + cx⁵ that each step applies to all singular
+/// values: steep at zero, so that five steps lift small ones, and near 1 for large ones (Jordan et
+/// al. 2024, section "Tuning the coefficients").
+pub const COEFFICIENTS: [f32; 3] = [3.4445, -4.775, 2.0315];
+
+/// Added to the norm that a matrix is divided by: a gradient of zeros stays one.
+pub const TINY: f32 = 1e-7;
+
+/// How the matrices of one parameter lie: side by side, `[rows, parts·columns]`, row-major.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Matrices {
+    /// Rows of each.
+    pub rows: usize,
+    /// Columns of each.
+    pub columns: usize,
+    /// How many.
+    pub parts: usize,
+}
+
+/// The direction of one parameter, whose momentum m moves on: with m ← μm + g, the matrices of
+/// g + μm (Nesterov) are each replaced by about UVᵀ of their singular value decomposition USVᵀ.
+#[inline(never)]
 pub fn direction<E: Operand>(
     gradient: &[f32],
     momentum: &mut [f32],
@@ -78,7 +103,7 @@ fn multiply<E: Operand>(a: &[f32], b: &Panels, [keep, scale]: [f32; 2], y: &mut 
             scratch.rows[0].fill::<E>(a.len() / k, k, |r, t| E::from_f32(&a[r * k..][..k], t));
             let c = &mut scratch.products[0];
             product::<E>(&scratch.rows[0], b, c, |columns, c| {
-                vector::vectorised(|| {
+                vectorised(|| {
                     for (y, c) in y.chunks_exact_mut(n).zip(c.chunks_exact(PANEL)) {
                         for (y, c) in y[columns.clone()].iter_mut().zip(c) {
                             *y = keep * *y + scale * c;

@@ -1,51 +1,11 @@
-//! Numbers from one format to another, and from one layout to another.
+//! Numbers from one layout to another.
 
-use half::bf16;
-
-use super::matrix::Operand;
-use super::vector::vectorised;
-
-/// Rounds to nearest, ties to even; a NaN stays one.
-#[inline(always)]
-pub fn round_bf16(x: f32) -> bf16 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1));
-    // A NaN must not be rounded into an infinity.
-    let bits = if x.is_nan() {
-        bits | 0x0040_0000
-    } else {
-        rounded
-    };
-    bf16::from_bits((bits >> 16) as u16)
-}
-
-/// f32 to an operand's type.
-pub fn narrow<E: Operand>(source: &[f32], target: &mut [E]) {
-    vectorised(
-        #[inline(always)]
-        || {
-            for (target, &x) in target.iter_mut().zip(source) {
-                *target = E::narrow(x);
-            }
-        },
-    );
-}
-
-/// An operand's type to f32.
-pub fn widen<E: Operand>(source: &[E], target: &mut [f32]) {
-    vectorised(
-        #[inline(always)]
-        || {
-            for (target, x) in target.iter_mut().zip(source) {
-                *target = x.widen();
-            }
-        },
-    );
-}
+use crate::dispatch::vectorised;
+use crate::operand::Operand;
 
 /// Copies a row that is too short for a call of `memmove` to pay.
 #[inline(always)]
-pub fn copy<E: Operand>(source: &[E], target: &mut [E]) {
+pub(crate) fn copy<E: Operand>(source: &[E], target: &mut [E]) {
     let (from, from_rest) = source.as_chunks::<16>();
     let (to, to_rest) = target.as_chunks_mut::<16>();
     for (to, from) in to.iter_mut().zip(from) {
@@ -57,7 +17,7 @@ pub fn copy<E: Operand>(source: &[E], target: &mut [E]) {
 }
 
 /// Two rows of halves as one row of words, the first in the lower halves.
-pub fn pairs(low: &[u16], high: &[u16], words: &mut [u32]) {
+pub(crate) fn pairs(low: &[u16], high: &[u16], words: &mut [u32]) {
     vectorised(
         #[inline(always)]
         || {
@@ -69,7 +29,7 @@ pub fn pairs(low: &[u16], high: &[u16], words: &mut [u32]) {
 }
 
 /// target[c][r] = source[r][c], for `rows` by `columns` words.
-pub fn transpose(
+pub(crate) fn transpose(
     source: &[u32],
     source_stride: usize,
     rows: usize,
@@ -159,27 +119,7 @@ unsafe fn transpose_16(source: *const u32, source_stride: usize, target: *mut u3
 
 #[cfg(test)]
 mod tests {
-    use super::super::vector::tests::points;
     use super::*;
-
-    #[test]
-    fn rounding_equals_the_librarys() {
-        let mut points = points();
-        points.extend([f32::INFINITY, f32::NEG_INFINITY]);
-        points.extend((0..4000_u32).map(|i| f32::from_bits(0x3F80_0000 + i * 37)));
-        for x in points {
-            assert_eq!(round_bf16(x), bf16::from_f32(x), "{x}");
-        }
-        for bits in [
-            0x7FC0_0000,
-            0xFFC0_0000,
-            0x7F80_0001,
-            0x7FFF_FFFF,
-            0xFFFF_FFFF,
-        ] {
-            assert!(round_bf16(f32::from_bits(bits)).is_nan(), "{bits:x}");
-        }
-    }
 
     #[test]
     fn transposes_any_shape() {

@@ -2,9 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::linear::{self, Folded, Packed, Scratch, block, output};
-use super::matrix::{Operand, product, product_into};
-use super::{Keep, vector};
+use crate::gradient::gradients;
+use crate::keep::Keep;
+use crate::kernel::PANEL;
+use crate::linear::{self, Folded, Packed};
+use crate::matrix::{product, product_into};
+use crate::operand::Operand;
+use crate::scratch::{Scratch, block, output};
+use crate::vector;
 
 /// The branch's weights.
 pub struct Weights<'a> {
@@ -36,6 +41,7 @@ impl<'a> Weights<'a> {
     }
 
     /// Both layers, the norm folded into the first.
+    #[inline(never)]
     pub fn packed<E: Operand>(&self) -> [Packed<E>; 2] {
         let folded = Folded::new(self.gamma, self.beta, self.weight1);
         let (first, second) = rayon::join(
@@ -49,6 +55,7 @@ impl<'a> Weights<'a> {
 /// The branch's output, and the hidden layer before its GELU, which the gradient needs.
 ///
 /// Without `save` the hidden layer never leaves the cache, and an empty one is returned.
+#[inline(never)]
 pub fn forward<E: Operand>(
     x: &[f32],
     [layer1, layer2]: &[Packed<E>; 2],
@@ -107,6 +114,7 @@ pub fn forward<E: Operand>(
 }
 
 /// Gradients of x, γ, β, W₁, b₁, W₂, b₂ of [`forward`], in this order.
+#[inline(never)]
 pub fn backward<E: Operand>(
     x: &[f32],
     z: &[E],
@@ -120,7 +128,7 @@ pub fn backward<E: Operand>(
     let panels1 = folded.panels_transposed::<E>();
     let panels2 = linear::panels_transposed::<E>(weights.weight2, width);
     let mut dx = output::<f32>(rows * width);
-    let [(dw2, db2), (dw1, db1)] = linear::gradients(
+    let [(dw2, db2), (dw1, db1)] = gradients(
         rows,
         1,
         [[hidden, width], [width, hidden]],
@@ -134,7 +142,7 @@ pub fn backward<E: Operand>(
             upper.fill::<E>(count, width, |r, t| {
                 vector::scaled(&dy[r * width..][..width], keep.of(first + r), t);
             });
-            let stride = hidden.next_multiple_of(super::kernel::PANEL);
+            let stride = hidden.next_multiple_of(PANEL);
             let dh = c.get::<f32>(count.next_multiple_of(E::ROW_STEP) * stride);
             product_into::<E>(upper, &panels2, dh, stride, false);
             let activated = activated.get::<E>(count * hidden);

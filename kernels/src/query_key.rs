@@ -3,8 +3,9 @@
 //! A row is normed and turned where it becomes an operand of a product, in the nearest cache; what
 //! is kept for the gradient is the row as the layer gave it.
 
-use super::matrix::Operand;
-use super::vector::{self, vectorised};
+use crate::dispatch::vectorised;
+use crate::operand::Operand;
+use crate::vector;
 
 /// What queries and keys go through; nothing by default.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,12 +18,12 @@ pub struct QueryKey<'a> {
 
 impl QueryKey<'_> {
     /// Whether rows of this part, queries (0), keys (1) or values (2), change at all.
-    pub fn changes(&self, part: usize) -> bool {
+    pub(crate) fn changes(&self, part: usize) -> bool {
         part < 2 && (self.norm.is_some() || self.rotation.is_some())
     }
 
     /// One row; `scratch` has room for two.
-    pub fn forward<E: Operand>(
+    pub(crate) fn forward<E: Operand>(
         &self,
         part: usize,
         token: usize,
@@ -44,7 +45,7 @@ impl QueryKey<'_> {
 
     /// The gradient of [`forward`](Self::forward)'s `x` from that of its result, in place; that of
     /// γ is added to `dgamma`. `scratch` has room for four rows.
-    pub fn backward<E: Operand>(
+    pub(crate) fn backward<E: Operand>(
         &self,
         part: usize,
         token: usize,

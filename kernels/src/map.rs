@@ -1,7 +1,23 @@
 //! Feature maps as the convolutions of this processor keep them: `[B, H, W, C]`, a pixel's channels
 //! side by side.
 
-use crate::ops::conv::Window;
+/// A square window that moves over a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Its side.
+    pub kernel: usize,
+    /// Pixels between two of its places.
+    pub stride: usize,
+    /// Pixels of nothing around the map.
+    pub padding: usize,
+}
+
+impl Window {
+    /// Places along `length` pixels.
+    pub fn places(self, length: usize) -> usize {
+        (length + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+}
 
 /// The shape of a feature map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,12 +69,12 @@ impl Map {
     }
 
     /// Where a pixel's channels start.
-    pub fn at(self, pixel: Pixel) -> usize {
+    pub(crate) fn at(self, pixel: Pixel) -> usize {
         ((pixel.image * self.height + pixel.y) * self.width + pixel.x) * self.channels
     }
 
     /// The pixels from the `first` one on, in the order in which they lie.
-    pub fn pixels_from(self, first: usize) -> impl Iterator<Item = Pixel> {
+    pub(crate) fn pixels_from(self, first: usize) -> impl Iterator<Item = Pixel> {
         let mut pixel = Pixel {
             image: first / (self.height * self.width),
             y: first / self.width % self.height,
@@ -82,17 +98,11 @@ impl Map {
 
 /// One pixel of a feature map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pixel {
+pub(crate) struct Pixel {
     /// Which image.
-    pub image: usize,
+    pub(crate) image: usize,
     /// Line.
-    pub y: usize,
+    pub(crate) y: usize,
     /// Column.
-    pub x: usize,
-}
-
-/// max(x, 0), but NaN stays: a training that has gone astray must not look sound.
-#[inline(always)]
-pub fn relu(x: f32) -> f32 {
-    if x < 0.0 { 0.0 } else { x }
+    pub(crate) x: usize,
 }

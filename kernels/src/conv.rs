@@ -17,13 +17,15 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::kernel::PANEL;
-use super::linear::output;
-use super::map::{Map, Pixel, relu};
-use super::matrix::{Buffer, Operand, Panels, Rows, product, product_into};
-use super::vector::{self, gelu_of, vectorised};
-use crate::ops::batch_norm::Tail;
-use crate::ops::conv::Window;
+use crate::dispatch::vectorised;
+use crate::kernel::PANEL;
+use crate::map::{Map, Pixel, Window};
+use crate::matrix::{Buffer, Panels, Rows, product, product_into};
+use crate::operand::Operand;
+use crate::scalar::{gelu_of, relu};
+use crate::scratch::output;
+use crate::tail::Tail;
+use crate::vector;
 
 /// Taps of the kernel.
 fn area(window: Window) -> usize {
@@ -59,6 +61,7 @@ pub struct Norm<'a> {
 
 impl<E: Operand> Packed<E> {
     /// Of a weight `[Cout, channels, k, k]`.
+    #[inline(never)]
     pub fn new(window: Window, channels: usize, weight: &[f32], bias: Option<&[f32]>) -> Self {
         let filters = weight.len() / (channels * area(window));
         let weight = tap_major::<E>(weight, channels, area(window));
@@ -94,6 +97,7 @@ impl<E: Operand> Packed<E> {
     }
 
     /// The same with a norm folded in: its scale into the weight, the rest into the bias.
+    #[inline(never)]
     pub fn folded(window: Window, channels: usize, weight: &[f32], norm: &Norm) -> Self {
         let mut weight = weight.to_vec();
         let mut bias = Vec::with_capacity(norm.gamma.len());
@@ -110,6 +114,7 @@ impl<E: Operand> Packed<E> {
 }
 
 /// tail(`input` ∗ weight + bias).
+#[inline(never)]
 pub fn forward<E: Operand>(packed: &Packed<E>, input: (&[E], Map), tail: Tail<&[E]>) -> Vec<E> {
     assert_eq!(input.1.channels, packed.channels, "channels");
     let finish = Finish {
@@ -122,6 +127,7 @@ pub fn forward<E: Operand>(packed: &Packed<E>, input: (&[E], Map), tail: Tail<&[
 }
 
 /// The gradient of [`forward`]'s input from that of its output.
+#[inline(never)]
 pub fn input_gradient<E: Operand>(
     window: Window,
     gradient: (&[E], Map),
@@ -190,6 +196,7 @@ pub fn input_gradient<E: Operand>(
 ///
 /// Each task sums over some of the pixels, for as many taps as keep its sums in the second-nearest
 /// cache; then the pixels' parts are added up.
+#[inline(never)]
 pub fn weight_gradient<E: Operand>(
     window: Window,
     input: (&[E], Map),

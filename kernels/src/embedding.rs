@@ -2,9 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::linear::{self, Packed, Scratch, block, output};
-use super::matrix::{Operand, product};
-use super::vector;
+use crate::gradient::gradients;
+use crate::kernel::PANEL;
+use crate::linear::{self, Packed};
+use crate::matrix::product;
+use crate::operand::Operand;
+use crate::scratch::{Scratch, block, output};
+use crate::vector;
 
 /// How pictures, patches and tokens lie.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +71,7 @@ impl Shape {
 
 /// Tokens `[B, prefix + patches, D]`: the prefix as it is, and each patch times the projection,
 /// plus its position.
+#[inline(never)]
 pub fn forward<E: Operand>(
     images: &[f32],
     shape: Shape,
@@ -116,6 +121,7 @@ pub fn forward<E: Operand>(
 /// Gradients of the images, the projection's weight and bias, the positions and the prefix of
 /// [`forward`]; that of the images, and those of positions and prefix, only where they are asked
 /// for.
+#[inline(never)]
 pub fn backward<E: Operand>(
     images: &[f32],
     shape: Shape,
@@ -131,7 +137,7 @@ pub fn backward<E: Operand>(
         let token = r / patches * tokens + shape.prefix + r % patches;
         &dy[token * width..][..width]
     };
-    let [(dweight, dbias)] = linear::gradients::<(), 1>(
+    let [(dweight, dbias)] = gradients::<(), 1>(
         shape.batch * patches,
         1,
         [[shape.patch_len(), width]],
@@ -171,11 +177,7 @@ pub fn backward<E: Operand>(
                 });
                 let c = &mut scratch.products[0];
                 product::<E>(&scratch.rows[0], &panels, c, |columns, c| {
-                    for (patch, c) in c
-                        .chunks_exact(super::kernel::PANEL)
-                        .take(patches)
-                        .enumerate()
-                    {
+                    for (patch, c) in c.chunks_exact(PANEL).take(patches).enumerate() {
                         for (to, from) in shape.runs(0, patch) {
                             // A run may begin or end in another panel.
                             let start = from.max(columns.start);

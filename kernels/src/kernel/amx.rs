@@ -33,7 +33,7 @@ static FULL_TILES: TileConfig = {
 
 /// Whether the processor has AMX for bf16 and the system grants it to this process.
 #[cfg(target_os = "linux")]
-pub fn available() -> bool {
+pub(super) fn available() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
     const REQUEST_PERMISSION: libc::c_long = 0x1023;
     const TILE_DATA: libc::c_long = 18;
@@ -51,7 +51,7 @@ pub fn available() -> bool {
 
 /// Other systems have other ways to grant it, which nobody has tried.
 #[cfg(not(target_os = "linux"))]
-pub fn available() -> bool {
+pub(super) fn available() -> bool {
     false
 }
 
@@ -60,7 +60,7 @@ pub fn available() -> bool {
 /// AMX as [`available`] says; `rows` is a multiple of 16; `a` holds as many rows of 32·`steps`
 /// with stride `lda`, `b` holds a panel of 32·`steps`, `c` holds as many rows of 32 with stride
 /// `ldc`.
-pub unsafe fn panel(
+pub(super) unsafe fn panel(
     a: *const bf16,
     lda: usize,
     rows: usize,

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::linear::output;
+use crate::scratch::output;
 
 /// Rows that one task copies: some 100 kB of tokens.
 const BLOCK: usize = 128;

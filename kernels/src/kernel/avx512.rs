@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::PANEL;
 
 /// Most rows at a time: 2·14 sums, 2 registers of B and 1 of A fill the 32 registers.
-pub const ROWS: usize = 14;
+pub(super) const ROWS: usize = 14;
 
 macro_rules! by_height {
     ($height:expr, $kernel:ident, $($argument:expr),*) => {
@@ -33,7 +33,7 @@ macro_rules! by_height {
 /// AVX-512F; `height` ≤ [`ROWS`]; `a` holds `height` rows of `k` with stride `lda`, `b` holds
 /// `k` rows of [`PANEL`], `c` holds `height` rows of [`PANEL`] with stride `ldc`.
 #[target_feature(enable = "avx512f")]
-pub unsafe fn f32_rows(
+pub(super) unsafe fn f32_rows(
     height: usize,
     a: *const f32,
     lda: usize,
@@ -89,7 +89,7 @@ unsafe fn f32_kernel<const R: usize>(
 ///
 /// AVX-512F and BF16; otherwise as [`f32_rows`], with `k` pairs in place of `k`.
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub unsafe fn bf16_rows(
+pub(super) unsafe fn bf16_rows(
     height: usize,
     a: *const half::bf16,
     lda: usize,

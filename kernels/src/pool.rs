@@ -2,13 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::linear::output;
-use super::map::{Map, Pixel};
-use super::matrix::Operand;
-use super::vector::vectorised;
-use crate::ops::conv::Window;
+use crate::dispatch::vectorised;
+use crate::map::{Map, Pixel, Window};
+use crate::operand::Operand;
+use crate::scratch::output;
 
 /// The largest value of each window and channel; padding is smaller than anything.
+#[inline(never)]
 pub fn forward<E: Operand>(window: Window, (x, input): (&[E], Map)) -> Vec<E> {
     let out = input.windows(window, input.channels);
     let mut y = output::<E>(out.values());
@@ -50,6 +50,7 @@ fn larger<E: Operand>(y: &mut [E], x: &[E]) {
 }
 
 /// The gradient of [`forward`]'s input: a window's goes to the first of its largest values.
+#[inline(never)]
 pub fn backward<E: Operand>(window: Window, (x, input): (&[E], Map), y: &[E], dy: &[E]) -> Vec<E> {
     if window.padding == 0 && window.stride == window.kernel {
         return backward_apart(window, (x, input), y, dy);

@@ -7,11 +7,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::linear::output;
-use super::map::relu;
-use super::matrix::Operand;
-use super::vector::{gelu_of, gelu_slope, vectorised};
-use crate::ops::batch_norm::Tail;
+use crate::dispatch::vectorised;
+use crate::operand::Operand;
+use crate::scalar::{gelu_of, gelu_slope, relu};
+use crate::scratch::output;
+use crate::tail::Tail;
 
 /// Channels at a time: a cache line of bf16, two of f32. What belongs to a channel then stays in
 /// registers from row to row.
@@ -38,6 +38,7 @@ pub struct Statistics {
 
 impl Statistics {
     /// Of rows of `channels` values.
+    #[inline(never)]
     pub fn of<E: Operand>(z: &[E], channels: usize) -> Self {
         // Sums of squares around some value of the channel lose nothing to the distance between
         // its mean and zero.
@@ -86,6 +87,7 @@ fn normal([mean, scale, beta]: [f32; 3], z: f32) -> f32 {
 }
 
 /// tail(γ·(z − mean)/√(variance + ε) + β).
+#[inline(never)]
 pub fn forward<E: Operand>(
     z: &[E],
     statistics: &Statistics,
@@ -131,6 +133,7 @@ pub struct Gradients<E> {
 /// The gradients of [`forward`] with the statistics of `z` itself.
 ///
 /// The map of `AddRelu` is the result; that of the other tails is what was added.
+#[inline(never)]
 pub fn backward<E: Operand>(
     z: &[E],
     statistics: &Statistics,
@@ -395,6 +398,7 @@ fn sum_rows<E: Operand, const K: usize, const M: usize>(
 }
 
 /// GELU(z + bias), for a layer without a norm.
+#[inline(never)]
 pub fn shifted_gelu<E: Operand>(z: &[E], bias: &[f32]) -> Vec<E> {
     map_rows(
         [z],
@@ -405,6 +409,7 @@ pub fn shifted_gelu<E: Operand>(z: &[E], bias: &[f32]) -> Vec<E> {
 }
 
 /// The gradients of [`shifted_gelu`]'s map, where it is wanted, and of its bias.
+#[inline(never)]
 pub fn shifted_gelu_gradient<E: Operand>(
     z: &[E],
     bias: &[f32],

@@ -6,119 +6,10 @@
 //! transposed on the way.
 
 use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
-use half::bf16;
 
-use super::kernel::{self, BF16_ROWS, BF16_STEP, PANEL};
-use super::{convert, vector};
-
-/// What a product multiplies; it always sums in f32.
-pub trait Operand: Pod + Send + Sync {
-    /// Values along k that lie side by side in a panel.
-    const INTERLEAVE: usize;
-    /// k is padded with zeros to a multiple of this.
-    const K_STEP: usize;
-    /// Rows are padded to a multiple of this.
-    const ROW_STEP: usize;
-
-    /// The nearest value of this type.
-    fn narrow(x: f32) -> Self;
-
-    /// The same value in f32.
-    fn widen(self) -> f32;
-
-    /// x·Φ(x), to within 1.4·10⁻⁴ where it will be rounded to eight bits.
-    fn gelu(x: f32) -> f32;
-
-    /// Converts as many values as both slices hold.
-    fn from_f32(source: &[f32], target: &mut [Self]) {
-        convert::narrow(source, target);
-    }
-
-    /// Converts as many values as both slices hold.
-    fn to_f32(source: &[Self], target: &mut [f32]) {
-        convert::widen(source, target);
-    }
-
-    /// One panel's product; see [`kernel`].
-    #[allow(clippy::too_many_arguments)]
-    fn panel(
-        a: &[Self],
-        lda: usize,
-        rows: usize,
-        panel: &[Self],
-        c: &mut [f32],
-        ldc: usize,
-        accumulate: bool,
-    );
-}
-
-impl Operand for f32 {
-    const INTERLEAVE: usize = 1;
-    const K_STEP: usize = 1;
-    const ROW_STEP: usize = 1;
-
-    #[inline(always)]
-    fn narrow(x: f32) -> f32 {
-        x
-    }
-
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self
-    }
-
-    #[inline(always)]
-    fn gelu(x: f32) -> f32 {
-        vector::gelu_of(x)
-    }
-
-    fn panel(
-        a: &[f32],
-        lda: usize,
-        rows: usize,
-        panel: &[f32],
-        c: &mut [f32],
-        ldc: usize,
-        accumulate: bool,
-    ) {
-        let kernel = kernel::f32_kernel();
-        kernel::f32_panel(kernel, a, lda, rows, panel, c, ldc, accumulate);
-    }
-}
-
-impl Operand for bf16 {
-    const INTERLEAVE: usize = 2;
-    const K_STEP: usize = BF16_STEP;
-    const ROW_STEP: usize = BF16_ROWS;
-
-    #[inline(always)]
-    fn narrow(x: f32) -> bf16 {
-        convert::round_bf16(x)
-    }
-
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        f32::from_bits(u32::from(self.to_bits()) << 16)
-    }
-
-    #[inline(always)]
-    fn gelu(x: f32) -> f32 {
-        vector::gelu_short(x)
-    }
-
-    fn panel(
-        a: &[bf16],
-        lda: usize,
-        rows: usize,
-        panel: &[bf16],
-        c: &mut [f32],
-        ldc: usize,
-        accumulate: bool,
-    ) {
-        let kernel = kernel::bf16_kernel();
-        kernel::bf16_panel(kernel, a, lda, rows, panel, c, ldc, accumulate);
-    }
-}
+use crate::convert;
+use crate::kernel::PANEL;
+use crate::operand::Operand;
 
 /// A cache line: what vector loads want their data aligned to.
 #[derive(Debug, Clone, Copy)]
@@ -134,11 +25,11 @@ unsafe impl Pod for Line {}
 
 /// Memory aligned to cache lines that is used again and again; it grows and never shrinks.
 #[derive(Debug, Default, Clone)]
-pub struct Buffer(Vec<Line>);
+pub(crate) struct Buffer(Vec<Line>);
 
 impl Buffer {
     /// `len` values of what was there before.
-    pub fn get<E: Pod>(&mut self, len: usize) -> &mut [E] {
+    pub(crate) fn get<E: Pod>(&mut self, len: usize) -> &mut [E] {
         let lines = (len * size_of::<E>()).div_ceil(size_of::<Line>());
         if self.0.len() < lines {
             self.0.resize(lines, Line::zeroed());
@@ -153,7 +44,7 @@ impl Buffer {
 
 /// Rows of a left operand, padded as its kernel wants them.
 #[derive(Debug, Default)]
-pub struct Rows {
+pub(crate) struct Rows {
     values: Buffer,
     narrow: Buffer,
     rows: usize,
@@ -162,7 +53,7 @@ pub struct Rows {
 
 impl Rows {
     /// Takes `rows` rows of `k` values; `fill(row, target)` writes each.
-    pub fn fill<E: Operand>(
+    pub(crate) fn fill<E: Operand>(
         &mut self,
         rows: usize,
         k: usize,
@@ -182,7 +73,7 @@ impl Rows {
 
     /// Makes room for `rows` rows of `k` values, to be written by columns; returns it with the
     /// distance between two rows.
-    pub fn room<E: Operand>(&mut self, rows: usize, k: usize) -> (&mut [E], usize) {
+    pub(crate) fn room<E: Operand>(&mut self, rows: usize, k: usize) -> (&mut [E], usize) {
         self.fill::<E>(rows, k, |_, _| {});
         let padded = rows.next_multiple_of(E::ROW_STEP);
         (self.values.get(padded * self.stride), self.stride)
@@ -190,7 +81,7 @@ impl Rows {
 
     /// Takes `rows` rows of `k` values from a source that holds them as `k` rows of `rows`:
     /// `fill(i, target)` writes the i-th value of every row.
-    pub fn fill_transposed<E: Operand>(
+    pub(crate) fn fill_transposed<E: Operand>(
         &mut self,
         rows: usize,
         k: usize,
@@ -235,13 +126,13 @@ impl Rows {
     }
 
     /// Copies the first values of one row.
-    pub fn copy<E: Operand>(&self, row: usize, target: &mut [E]) {
+    pub(crate) fn copy<E: Operand>(&self, row: usize, target: &mut [E]) {
         let (values, stride) = self.get::<E>();
         convert::copy(&values[row * stride..][..target.len()], target);
     }
 
     /// The rows, and the distance between two of them.
-    pub fn get<E: Operand>(&self) -> (&[E], usize) {
+    pub(crate) fn get<E: Operand>(&self) -> (&[E], usize) {
         let padded = self.rows.next_multiple_of(E::ROW_STEP);
         (self.values.as_slice(padded * self.stride), self.stride)
     }
@@ -249,7 +140,7 @@ impl Rows {
 
 /// A right operand, packed in panels.
 #[derive(Debug, Default, Clone)]
-pub struct Panels {
+pub(crate) struct Panels {
     values: Buffer,
     narrow: Buffer,
     depth: usize,
@@ -259,7 +150,12 @@ pub struct Panels {
 
 impl Panels {
     /// Takes `k` rows of `n` values; `fill(row, target)` writes each.
-    pub fn fill<E: Operand>(&mut self, k: usize, n: usize, mut fill: impl FnMut(usize, &mut [E])) {
+    pub(crate) fn fill<E: Operand>(
+        &mut self,
+        k: usize,
+        n: usize,
+        mut fill: impl FnMut(usize, &mut [E]),
+    ) {
         let (padded, width) = self.shape::<E>(k, n);
         let words = padded / E::INTERLEAVE;
         let values = self.values.get::<u32>(words * width);
@@ -289,7 +185,7 @@ impl Panels {
     }
 
     /// Takes `n` columns of `k` values; `fill(column, target)` writes each.
-    pub fn fill_transposed<E: Operand>(
+    pub(crate) fn fill_transposed<E: Operand>(
         &mut self,
         k: usize,
         n: usize,
@@ -322,24 +218,24 @@ impl Panels {
     }
 
     /// k, without padding.
-    pub fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.depth
     }
 
     /// Columns.
-    pub fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.n
     }
 
     /// The `i`-th panel.
-    pub fn panel<E: Operand>(&self, i: usize) -> &[E] {
+    pub(crate) fn panel<E: Operand>(&self, i: usize) -> &[E] {
         let all = self.values.as_slice((i + 1) * self.k * PANEL);
         &all[i * self.k * PANEL..]
     }
 }
 
 /// The product of rows and panels, panel by panel: `take(columns, product)` gets the product's rows for each panel, which may be written over.
-pub fn product<E: Operand>(
+pub(crate) fn product<E: Operand>(
     rows: &Rows,
     panels: &Panels,
     scratch: &mut Buffer,
@@ -357,7 +253,7 @@ pub fn product<E: Operand>(
 
 /// C (+)= rows·panels, whole: C has rows of `ldc` values, n padded to [`PANEL`], and as many of
 /// them as the rows have when padded.
-pub fn product_into<E: Operand>(
+pub(crate) fn product_into<E: Operand>(
     rows: &Rows,
     panels: &Panels,
     c: &mut [f32],
@@ -368,5 +264,85 @@ pub fn product_into<E: Operand>(
     for panel in 0..panels.columns().div_ceil(PANEL) {
         let c = &mut c[panel * PANEL..];
         E::panel(a, lda, rows.rows, panels.panel(panel), c, ldc, accumulate);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+
+    fn numbers(len: usize, seed: u32) -> Vec<f32> {
+        let mut x = seed;
+        let mut next = || {
+            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (x >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    fn products<E: Operand>(tolerance: f64) {
+        for (m, k, n) in [
+            (1, 1, 1),
+            (3, 5, 7),
+            (16, 31, 33),
+            (33, 47, 65),
+            (70, 130, 31),
+        ] {
+            let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+            let mut want = vec![0.0; m * n];
+            for (i, want) in want.iter_mut().enumerate() {
+                *want = (0..k)
+                    .map(|l| f64::from(a[i / n * k + l]) * f64::from(b[l * n + i % n]))
+                    .sum();
+            }
+            let column = |x: &[f32], width: usize, i: usize| -> Vec<f32> {
+                x.iter().skip(i).step_by(width).copied().collect()
+            };
+            // Filled again and again, so that what an earlier fill left behind would show.
+            let (mut rows, mut panels) = (Rows::default(), Panels::default());
+            for (transpose_a, transpose_b) in
+                [(false, false), (true, false), (false, true), (true, true)]
+            {
+                if transpose_a {
+                    rows.fill_transposed::<E>(m, k, |i, t| E::from_f32(&column(&a, k, i), t));
+                } else {
+                    rows.fill::<E>(m, k, |r, t| E::from_f32(&a[r * k..][..k], t));
+                }
+                if transpose_b {
+                    panels.fill_transposed::<E>(k, n, |j, t| E::from_f32(&column(&b, n, j), t));
+                } else {
+                    panels.fill::<E>(k, n, |r, t| E::from_f32(&b[r * n..][..n], t));
+                }
+                let mut found = vec![0.0; m * n];
+                product::<E>(&rows, &panels, &mut Buffer::default(), |columns, c| {
+                    for r in 0..m {
+                        for (i, j) in columns.clone().enumerate() {
+                            found[r * n + j] = c[r * PANEL + i];
+                        }
+                    }
+                });
+                let stride = n.next_multiple_of(PANEL);
+                let mut whole = vec![0.0; m.next_multiple_of(E::ROW_STEP) * stride];
+                product_into::<E>(&rows, &panels, &mut whole, stride, false);
+                for i in 0..m * n {
+                    let error = (f64::from(found[i]) - want[i]).abs();
+                    assert!(
+                        error < tolerance,
+                        "{m} {k} {n} at {i}: {}, not {}",
+                        found[i],
+                        want[i]
+                    );
+                    assert_eq!(whole[i / n * stride + i % n], found[i]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_any_shape_either_way_round() {
+        products::<f32>(1e-4);
+        products::<bf16>(0.15);
     }
 }

@@ -9,11 +9,15 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::kernel::PANEL;
-use super::linear::{self, BLOCK, Folded, Packed, Scratch, block, output};
-use super::matrix::{Operand, Panels, product, product_into};
-use super::query_key::QueryKey;
-use super::{Keep, convert, vector};
+use crate::gradient::gradients;
+use crate::keep::Keep;
+use crate::kernel::PANEL;
+use crate::linear::{self, Folded, Packed};
+use crate::matrix::{Panels, product, product_into};
+use crate::operand::Operand;
+use crate::query_key::QueryKey;
+use crate::scratch::{BLOCK, Scratch, block, output};
+use crate::{convert, vector};
 
 /// Queries whose scores exist at once.
 const QUERIES: usize = 64;
@@ -52,6 +56,7 @@ impl<'a> Weights<'a> {
     }
 
     /// Both layers, the norm folded into the first.
+    #[inline(never)]
     pub fn packed<E: Operand>(&self) -> [Packed<E>; 2] {
         let folded = Folded::new(self.gamma, self.beta, self.qkv);
         let (first, second) = rayon::join(
@@ -149,6 +154,7 @@ pub struct Saved<E> {
 }
 
 /// The branch's output, and what its gradient needs.
+#[inline(never)]
 pub fn forward<E: Operand>(
     x: &[f32],
     layers: &[Packed<E>; 2],
@@ -188,6 +194,7 @@ pub fn forward<E: Operand>(
 }
 
 /// The branch's output where no gradient is wanted: nothing in between leaves the cache.
+#[inline(never)]
 pub fn infer<E: Operand>(
     x: &[f32],
     layers: &[Packed<E>; 2],
@@ -357,6 +364,7 @@ fn join<E: Operand>(
 
 /// Gradients of x, γ, β, Wqkv, its bias, Wp and its bias of [`forward`], and of γ of the queries' and
 /// the keys' norm, empty without one; in this order.
+#[inline(never)]
 pub fn backward<E: Operand>(
     x: &[f32],
     saved: &Saved<E>,
@@ -389,7 +397,7 @@ pub fn backward<E: Operand>(
         (dw, db),
         (dprojection, dprojection_bias),
         (_, mut dquery_norm),
-    ] = linear::gradients(
+    ] = gradients(
         batch * tokens,
         tokens,
         [[width, 3 * width], [width, width], [0, norms]],

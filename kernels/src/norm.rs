@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::linear::{BLOCK, output};
-use super::vector;
+use crate::scratch::{BLOCK, output};
+use crate::vector;
 
 /// γ·x̂ + β.
 pub fn forward(x: &[f32], gamma: &[f32], beta: &[f32]) -> Vec<f32> {

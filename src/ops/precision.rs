@@ -1,0 +1,124 @@
+//! What matrix products are rounded to, and what each device makes of it.
+
+use burn::tensor::{DType, Device, FloatDType, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// What the operands of matrix products are rounded to; sums, norms, softmax, and the weights that
+/// an optimizer updates stay in f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 24 bits; on CUDA Burn may take TF32, 11 bits.
+    #[default]
+    F32,
+    /// 8 bits, with the range of f32.
+    Bf16,
+}
+
+/// The precision that a recipe or a flag asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    /// bf16 for training where the device multiplies it faster than f32, else f32.
+    #[default]
+    Auto,
+    /// [`Precision::F32`].
+    F32,
+    /// [`Precision::Bf16`].
+    Bf16,
+}
+
+impl PrecisionChoice {
+    /// What it comes to in training on `device`; `None` where the device lacks what was asked for.
+    pub fn for_training(self, device: &Device) -> Option<Precision> {
+        match self {
+            Self::Auto if prefers_bf16(device) => Some(Precision::Bf16),
+            Self::Auto | Self::F32 => Some(Precision::F32),
+            Self::Bf16 => supports_bf16(device).then_some(Precision::Bf16),
+        }
+    }
+
+    /// What it comes to in inference, where `Auto` is f32: the same answer everywhere.
+    pub fn for_inference(self, device: &Device) -> Option<Precision> {
+        match self {
+            Self::Auto => Some(Precision::F32),
+            other => other.for_training(device),
+        }
+    }
+}
+
+impl From<Precision> for PrecisionChoice {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+impl std::fmt::Display for PrecisionChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+impl std::str::FromStr for PrecisionChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(format!(
+                "{text:?} is no precision: expected auto, f32 or bf16"
+            )),
+        }
+    }
+}
+
+/// The type of a tensor's values.
+pub(super) fn float<const R: usize>(x: &Tensor<R>) -> FloatDType {
+    match x.dtype() {
+        DType::BF16 => FloatDType::BF16,
+        _ => FloatDType::F32,
+    }
+}
+
+/// Whether products in bf16 are faster than in f32 on `device`.
+fn prefers_bf16(device: &Device) -> bool {
+    #[cfg(feature = "cpu")]
+    if *device == Device::flex() {
+        return vitrine_kernels::has_bf16();
+    }
+    // Nobody has measured it on a GPU yet: on an H100 it had not compiled its kernels in three minutes.
+    let _ = device;
+    false
+}
+
+/// Whether the device can multiply bf16 at all.
+fn supports_bf16(device: &Device) -> bool {
+    #[cfg(feature = "cpu")]
+    if *device == Device::flex() {
+        return true;
+    }
+    device.supports_dtype(FloatDType::BF16)
+}
+
+/// Floating-point operations a second that matrix products reach here, in one precision: the
+/// machine's limit, as far as our kernels know it. `None` on a device without kernels of ours.
+pub fn product_limit(device: &Device, precision: Precision) -> Option<f64> {
+    #[cfg(feature = "cpu")]
+    if *device == Device::flex() {
+        return Some(match precision {
+            Precision::F32 => vitrine_kernels::linear::limit::<f32>(),
+            Precision::Bf16 => vitrine_kernels::linear::limit::<half::bf16>(),
+        });
+    }
+    let _ = (device, precision);
+    None
+}
