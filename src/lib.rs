@@ -4,14 +4,15 @@
 //!
 //! 1. [`data`]: recognises a data set, decodes its pictures, augments them, makes batches.
 //! 2. [`model`]: the Vision Transformer and the CNN baselines, as mathematics; [`ops`]: the
-//!    operations they are made of, and their kernels for the processor.
+//!    operations they are made of, whose kernels for the processor are a crate of their own.
 //! 3. [`train`]: the one training loop, its optimizers and schedule.
 //! 4. [`eval`] and [`classify`]: what a trained model says, and how often it is right.
 //! 5. [`recipe`], [`run`] and [`report`]: settings in, one run directory out.
 //!
 //! # Floors
 //!
-//! Imports go down only (`tests/floors.rs` holds this):
+//! Imports go down only (`tests/floors.rs` holds this; below all stands the crate of the kernels,
+//! which the compiler keeps from importing anything here):
 //!
 //! ```text
 //! 5  main → cli

@@ -308,6 +308,21 @@ fn only_device_and_the_operations_name_a_backend() {
 }
 
 #[test]
+fn the_kernels_know_slices_only_and_the_operations_alone_know_the_kernels() {
+    let manifest = fs::read_to_string(root().join("../kernels/Cargo.toml")).unwrap();
+    let code: Vec<&str> = manifest
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    assert!(code.iter().any(|line| line.starts_with("rayon")));
+    let above = |line: &&&str| line.starts_with("burn") || line.starts_with("vitrine");
+    assert_eq!(code.iter().find(above), None);
+    let found = strays(&["vitrine_kernels"], &["ops/"]);
+    assert_eq!(found, Vec::<String>::new());
+    assert!(!strays(&["vitrine_kernels"], &[]).is_empty());
+}
+
+#[test]
 fn main_is_short() {
     let main = fs::read_to_string(root().join("main.rs")).unwrap();
     let lines = main.lines().count();
