@@ -1,4 +1,4 @@
-//! Models set side by side on the same pictures: figures, significance, curves.
+//! Models compared on the same pictures: results, significance, curves.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -14,81 +14,81 @@ use crate::report::plot::{self, Curve};
 use crate::report::text::{self, Table};
 use crate::run::{self, Answers, EvaluateOptions, OpenData, RunDir, RunError};
 
-/// One finished run that takes part.
+/// One finished run in a comparison.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Under which name its figures are pooled: the model's, or the run's.
+    /// The name of its row: the model's, or the run's. Runs of one name are seeds of one model.
     pub model: String,
     /// Its seed.
     pub seed: u64,
-    /// Where it is.
+    /// Its directory.
     pub dir: RunDir,
 }
 
 /// One row of the table: a model over its seeds.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// Its name.
+    /// Name.
     pub model: String,
-    /// Top-1 of each seed, fractions.
+    /// Top-1 accuracy of each seed, fractions.
     pub top1: Vec<f64>,
-    /// Their mean, deviation and 95 % interval; over one seed, the interval is Wilson's.
+    /// Mean, standard deviation and 95 % interval of `top1`; with one seed, Wilson's interval.
     pub accuracy: MeanInterval,
-    /// Parameters.
+    /// Number of parameters.
     pub parameters: u64,
-    /// Forward FLOPs of one picture.
+    /// Floating-point operations of a forward pass on one picture.
     pub flops_per_image: u64,
     /// Seconds of training, mean over seeds.
     pub training_s: f64,
-    /// Training images a second, mean over seeds.
+    /// Training images per second, mean over seeds.
     pub training_images_per_s: f64,
-    /// Pictures a second on the split, decoding included, mean over seeds.
+    /// Pictures per second in evaluation, decoding included, mean over seeds.
     pub images_per_s: f64,
-    /// Peak memory of the training process, largest over seeds.
+    /// Peak memory of the training process in bytes, largest over seeds.
     pub peak_memory_bytes: Option<u64>,
     /// Expected calibration error, mean over seeds.
     pub ece: f64,
 }
 
-/// Two models on the same pictures, seed by seed.
+/// Two models compared on the same pictures, seed by seed.
 #[derive(Debug, Clone, Serialize)]
 pub struct Pair {
-    /// One.
+    /// The first model.
     pub a: String,
-    /// The other.
+    /// The second model.
     pub b: String,
-    /// Seed of each in every test.
+    /// The seeds of the two runs of each test.
     pub seeds: Vec<(u64, u64)>,
-    /// McNemar's test of each seed that both have; where there is none, of the smallest against
-    /// the smallest and so on.
+    /// McNemar's test for each seed that both models have; if they share none, the seeds are paired
+    /// in ascending order.
     pub tests: Vec<McNemar>,
 }
 
-/// All of it.
+/// A whole comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
-    /// Pictures measured on.
+    /// Number of pictures.
     pub pictures: usize,
     /// Their split.
     pub split: String,
-    /// A row a model.
+    /// One row per model.
     pub rows: Vec<Row>,
     /// Every pair of models.
     pub pairs: Vec<Pair>,
 }
 
-/// Measures every entry on one split and sets them side by side.
+/// Evaluates every run on the same split and compares them.
 ///
 /// # Errors
 ///
-/// [`RunError`], where a run has no weights, or the runs do not know the same classes.
+/// [`RunError`]: a run has no weights, or the runs have other pictures or classes than the first.
 pub fn compare(
     entries: &[Entry],
     options: &EvaluateOptions,
     device: &Selected,
 ) -> Result<Comparison, RunError> {
     let mut answers: Vec<Measured> = Vec::with_capacity(entries.len());
-    // Every run answers for the pictures of the first: the same files, in the same order.
+    // Every run is evaluated on the pictures of the first: the same files, in the same order.
     let mut options = options.clone();
     let mut data = OpenData::default();
     for entry in entries {
@@ -151,12 +151,12 @@ pub fn compare(
     })
 }
 
-/// What is kept of a run's [`Answers`]: not the pictures, which take far more memory.
+/// What is kept of a run's [`Answers`]: all but the pictures, which take far more memory.
 struct Measured {
     meta: WeightsMeta,
     predictions: Predictions,
     split: SplitName,
-    /// Of some of the pictures' bytes, since two data sets may call other pictures by the same names.
+    /// A hash of some pictures' bytes: two data sets may have different pictures under the same names.
     fingerprint: u64,
 }
 
@@ -193,7 +193,7 @@ impl Measured {
     }
 }
 
-/// Runs of two models that belong together: those of one seed, or else the first, the second, ….
+/// Pairs the runs of two models: by seed, or in order if no seed is shared.
 fn by_seed(entries: &[Entry], a: &[usize], b: &[usize]) -> Vec<(usize, usize)> {
     let alike = |&x: &usize| {
         let y = b.iter().find(|&&y| entries[y].seed == entries[x].seed)?;
@@ -217,7 +217,7 @@ fn row(model: &str, of: &[usize], entries: &[Entry], answers: &[Measured]) -> Ro
     let mut accuracy = metrics::mean_std_interval(&top1);
     accuracy.interval = match reports.as_slice() {
         [only] => only.top1_interval,
-        // Student's interval of a few seeds knows no bounds; a share has them.
+        // Student's interval of a few seeds may leave 0 to 1.
         _ => (accuracy.interval.0.max(0.0), accuracy.interval.1.min(1.0)),
     };
     let config = &answers[of[0]].meta.model;
@@ -299,7 +299,7 @@ impl Comparison {
         table
     }
 
-    /// One sentence a pair.
+    /// One sentence per McNemar test.
     pub fn sentences(&self) -> Vec<String> {
         let mut sentences = Vec::new();
         for pair in &self.pairs {
@@ -336,7 +336,7 @@ impl Comparison {
     }
 }
 
-/// Draws every run's validation accuracy over epochs and over time.
+/// Draws the validation accuracy of every run over epochs and over time.
 ///
 /// # Errors
 ///

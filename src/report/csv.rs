@@ -9,7 +9,7 @@ use crate::checkpoint::write_atomically;
 use crate::metrics::EvalReport;
 use crate::train::EpochRecord;
 
-/// A table that could not be written or read.
+/// A table that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {reason}")]
 pub struct CsvError {
@@ -100,7 +100,7 @@ fn columns() -> Result<StringRecord, csv::Error> {
         .cloned()
 }
 
-/// Writes one row an epoch; what was not measured stays empty.
+/// Writes one row per epoch; a value that was not measured stays empty.
 ///
 /// # Errors
 ///
@@ -114,11 +114,11 @@ pub fn write_results(path: &Path, history: &[EpochRecord]) -> Result<(), CsvErro
     })
 }
 
-/// Reads `results.csv` back.
+/// Reads `results.csv`.
 ///
 /// # Errors
 ///
-/// [`CsvError`], which names the file, and the columns or the row that are wrong.
+/// [`CsvError`], which names the file and the column or row that is wrong.
 pub fn read_results(path: &Path) -> Result<Vec<EpochRecord>, CsvError> {
     let wrong = |e: csv::Error| CsvError::new(path, e);
     let mut reader = csv::Reader::from_path(path).map_err(wrong)?;

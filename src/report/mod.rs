@@ -1,4 +1,4 @@
-//! Results to bytes: text, tables, plots, `results.csv`.
+//! Results as bytes: text, tables, plots, `results.csv`.
 
 pub mod csv;
 pub mod plot;

@@ -2,12 +2,12 @@
 
 use crate::metrics::EvalReport;
 
-/// A share as a percentage with one decimal: `84.3 %`.
+/// A fraction as a percentage with one decimal: `84.3 %`.
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-/// A share with its interval: `84.3 % [82.6, 85.8]`.
+/// A fraction with its interval, in percent: `84.3 % [82.6, 85.8]`.
 pub fn percent_interval(share: f64, (low, high): (f64, f64)) -> String {
     format!(
         "{:.1} % [{:.1}, {:.1}]",
@@ -17,7 +17,7 @@ pub fn percent_interval(share: f64, (low, high): (f64, f64)) -> String {
     )
 }
 
-/// A whole number with thousands separated: `1,806,154`.
+/// A whole number with separated thousands: `1,806,154`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -30,7 +30,7 @@ pub fn count(number: u64) -> String {
     out
 }
 
-/// Seconds as a person says them: `0.4 s`, `12 m 31 s`, `1 h 05 m`.
+/// A duration in readable units: `0.4 s`, `12 m 31 s`, `1 h 05 m`.
 pub fn seconds(seconds: f64) -> String {
     if seconds < 9.95 {
         return format!("{seconds:.1} s");
@@ -43,9 +43,10 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// A profile: the parts of a step, then every operation, each with its share of the step.
+/// A profile: the parts of a step, then every operation, each with its share of the step's time.
 ///
-/// `rate` is what a second of steps computes, and what products alone reach, in operations.
+/// `parts` are (name, seconds), `operations` (name, seconds, calls). `rate` is the floating-point
+/// operations per second of the steps, and of matrix products alone.
 pub fn profile<'a>(
     parts: &[(&'a str, f64)],
     operations: &[(&'a str, f64, u64)],
@@ -90,7 +91,7 @@ pub fn flops(flops: u64) -> String {
     format!("{value:.1} EFLOP")
 }
 
-/// Rows under headings, as aligned text or as Markdown.
+/// A table, printed as aligned text or as Markdown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     headings: Vec<String>,
@@ -106,18 +107,18 @@ impl Table {
         }
     }
 
-    /// Adds a row; cells that are missing stay empty.
+    /// Adds a row; missing cells are empty.
     pub fn row(&mut self, mut cells: Vec<String>) {
         cells.resize(self.headings.len(), String::new());
         self.rows.push(cells);
     }
 
-    /// Whether there is no row.
+    /// Whether it has no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Columns aligned by spaces: numbers to the right, words to the left; empty without rows.
+    /// Columns aligned with spaces, numbers to the right and words to the left; empty without rows.
     pub fn text(&self) -> String {
         if self.rows.is_empty() {
             return String::new();
@@ -191,7 +192,7 @@ pub fn accuracy_line(split: &str, report: &EvalReport) -> String {
     )
 }
 
-/// A whole evaluation, but for the pictures that it is of.
+/// The results of an evaluation: metrics, classes, confusions and mistakes.
 pub fn evaluation(report: &EvalReport) -> String {
     let mut out = format!(
         "top-1     {}\n",

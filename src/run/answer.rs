@@ -1,4 +1,4 @@
-//! What weights answer to the pictures of a split.
+//! Predictions of saved weights on one split of a data set.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,59 +17,59 @@ use crate::device::Selected;
 use crate::eval::{self, Predictions, Tta};
 use crate::recipe::Recipe;
 
-/// What to measure on, and where to put it.
+/// What to evaluate on, how, and where to write the results.
 #[derive(Debug, Clone, Default)]
 pub struct EvaluateOptions {
-    /// Operands of matrix products.
+    /// Precision of matrix products.
     pub precision: crate::ops::PrecisionChoice,
-    /// Data set; without it, the one the run was trained on.
+    /// Data set; default: the one that the run was trained on.
     pub data: Option<PathBuf>,
-    /// Split; without it, test, or what there is instead: a run's validation split, or the only
-    /// split of other data, which for a run must not be train.
+    /// Split; default: test. Without a test split it is a run's validation split, or the only split
+    /// of other data, unless that is train and the weights are of a run, which may have learned it.
     pub split: Option<SplitName>,
-    /// Pictures a batch.
+    /// Batch size.
     pub batch_size: usize,
-    /// Threads that make batches; 0 shares the process's own, one a core.
+    /// Threads that make batches; 0 uses the process's own.
     pub workers: usize,
-    /// Whether an unreadable picture is an error.
+    /// An unreadable picture is an error and not skipped.
     pub strict: bool,
-    /// Memory for decoded pictures in MiB; without it 4096.
+    /// Memory for decoded pictures, in MiB; default: 4096.
     pub cache_mb: Option<usize>,
-    /// Folder for the files.
+    /// Folder for the results; default: `eval-<split>/` in the run, and none for a weights file.
     pub out: Option<PathBuf>,
-    /// Views to average beside the plain pass.
+    /// Test-time augmentation, evaluated in addition to the plain pictures.
     pub tta: Option<Tta>,
 }
 
-/// A model's answers on a split, and the pictures they are about.
+/// Predictions on one split, with the pictures that they belong to.
 #[derive(Debug)]
 pub struct Answers {
-    /// What the weights say of themselves.
+    /// Metadata of the weights.
     pub meta: WeightsMeta,
-    /// Their answers.
+    /// Logits and labels, one row per picture.
     pub predictions: Predictions,
-    /// Their answers to the mean of several views, where that was asked for.
+    /// The same with test-time augmentation, if it was requested.
     pub augmented: Option<(Tta, Predictions)>,
-    /// The pictures, in the same order.
+    /// The pictures, in the order of the rows.
     pub pictures: Pictures,
-    /// Where they come from.
+    /// The data set that they are from.
     pub dataset: Arc<Dataset>,
-    /// The split that was measured.
+    /// The split.
     pub split: SplitName,
 }
 
-/// The figures of a pass with test-time augmentation.
+/// Results with test-time augmentation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TtaReport {
-    /// Which views were averaged.
+    /// The views that were averaged.
     pub augmentation: Tta,
-    /// Pictures.
+    /// Number of pictures.
     pub n: usize,
-    /// Share of them whose most probable class is right.
+    /// Top-1 accuracy, a fraction.
     pub top1: f64,
-    /// Its 95 % interval.
+    /// 95 % interval of `top1`.
     pub top1_interval: (f64, f64),
-    /// Share of them whose class is among the five most probable; `None` below six classes.
+    /// Top-5 accuracy, a fraction; `None` below six classes.
     pub top5: Option<f64>,
     /// Mean cross-entropy, in nats.
     pub loss: f64,
@@ -78,12 +78,12 @@ pub struct TtaReport {
 }
 
 impl Answers {
-    /// What the data set's layout leaves out, and the pictures of the split that could not be read.
+    /// Files that the data set's layout leaves out, and pictures of the split that cannot be read.
     pub fn skipped(&self) -> Vec<Skipped> {
         [&self.dataset.skipped, self.pictures.skipped()].concat()
     }
 
-    /// The figures with test-time augmentation, where that was asked for.
+    /// Results with test-time augmentation, if it was requested.
     pub fn tta(&self) -> Option<TtaReport> {
         let (augmentation, predictions) = self.augmented.as_ref()?;
         let report = eval::report(predictions, &self.meta.classes);
@@ -110,12 +110,13 @@ impl Answers {
     }
 }
 
-/// Runs `weights`, a run directory or a file, over the split that `options` name, and divides their
-/// logits by their temperature.
+/// Predicts a split with `weights`: a run directory, a weights file, or the name of weights that are
+/// built in. The logits are divided by the weights' temperature.
 ///
 /// # Errors
 ///
-/// [`RunError`].
+/// [`RunError`]: there are no whole weights, the data has no such split or other classes, or the
+/// device cannot compute in the precision.
 pub fn answer(
     weights: &Path,
     options: &EvaluateOptions,
@@ -133,7 +134,7 @@ pub fn answer(
     Ok(answer_raw(&file, run.as_ref(), options, data, device)?.tempered())
 }
 
-/// [`answer`] for a weights file, which may be of a run, with the logits at temperature 1.
+/// [`answer`] for a weights file, which may belong to a run; the logits are not divided.
 pub(super) fn answer_raw(
     file: &TensorFile,
     run: Option<&RunDir>,
@@ -153,8 +154,8 @@ pub(super) fn answer_raw(
     predict(&checkpoint, &dataset, split, &samples, options, device)
 }
 
-/// The answers of weights to some pictures, whose labels are places in the weights' classes, with
-/// the logits at temperature 1.
+/// Predicts `samples`, whose labels are indices into the weights' classes; the logits are not divided
+/// by the temperature.
 pub(super) fn predict(
     checkpoint: &Checkpoint,
     dataset: &Arc<Dataset>,
@@ -213,8 +214,8 @@ pub(super) fn predict(
     })
 }
 
-/// The samples to measure on: those of the run's own lists, of data that they do not list the
-/// data's own.
+/// Chooses the split and its samples: from the run's own lists, or from the data's own splits if the
+/// lists are of other data.
 fn choose(
     dataset: &Dataset,
     wanted: Option<SplitName>,
@@ -269,7 +270,7 @@ fn choose(
     Ok((*split, samples.to_vec()))
 }
 
-/// Brings the data's labels into the order of the weights' classes.
+/// Maps the data's labels to indices into the weights' classes.
 fn relabel(
     dataset: &Dataset,
     classes: &[String],

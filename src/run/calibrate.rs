@@ -1,4 +1,4 @@
-//! A temperature fitted on validation, and kept with the weights.
+//! A temperature fitted on the validation split and stored in the weights file.
 
 use std::path::{Path, PathBuf};
 
@@ -11,27 +11,28 @@ use crate::data::{Skipped, SplitName};
 use crate::device::Selected;
 use crate::metrics::Calibration;
 
-/// A weights file that now holds its calibration.
+/// A weights file that was calibrated.
 #[derive(Debug)]
 pub struct Calibrated {
     /// The file.
     pub path: PathBuf,
-    /// What it was calibrated to.
+    /// The fitted temperature.
     pub temperature: f32,
-    /// What came of it.
+    /// Calibration error before and after, and the thresholds for abstaining.
     pub calibration: Calibration,
-    /// What the data set's layout leaves out, and validation pictures that could not be read.
+    /// Files that the data set's layout leaves out, and validation pictures that cannot be read.
     pub skipped: Vec<Skipped>,
 }
 
-/// Fits the temperature of `weights` on the validation split, never on another, and writes it into
-/// the file; of a run directory, into the best and the last weights, each its own.
+/// Fits a temperature on the validation split, never on another, and writes it into the weights file
+/// (Guo et al. 2017, <https://arxiv.org/abs/1706.04599>). In a run directory, the best and the last
+/// weights each get their own.
 ///
-/// It starts from the logits themselves, so a second time gives the same bytes.
+/// It fits the logits before any earlier temperature, so calibrating twice gives the same bytes.
 ///
 /// # Errors
 ///
-/// [`RunError`]; nothing is written before every file has been measured.
+/// [`RunError`]; nothing is written before every file has been evaluated.
 pub fn calibrate(
     weights: &Path,
     data: Option<PathBuf>,

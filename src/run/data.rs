@@ -1,20 +1,20 @@
-//! The data of a run, opened.
+//! The data sets that a command opens.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::data::{DataError, Dataset};
 
-/// Opens data sets, and keeps the last one open for whoever names it again: each opening of a
-/// `.tar.gz` unpacks all of it.
+/// Opens data sets, and keeps the last one, so that it is not opened again when the next run uses it
+/// too: opening a `.tar.gz` unpacks all of it.
 #[derive(Debug, Default)]
 pub struct OpenData {
     last: Option<(Option<PathBuf>, Arc<Dataset>)>,
 }
 
 impl OpenData {
-    /// The data set at `path`, or the embedded one. With `strict`, one whose layout leaves something
-    /// out is refused.
+    /// The data set at `path`; default: the embedded sample. With `strict`, a data set whose layout
+    /// leaves files out is an error.
     ///
     /// # Errors
     ///
@@ -22,7 +22,7 @@ impl OpenData {
     pub fn open(&mut self, path: Option<&Path>, strict: bool) -> Result<Arc<Dataset>, DataError> {
         let dataset = match self.last.take() {
             Some((opened, dataset)) if opened.as_deref() == path => dataset,
-            // Two data sets are never held at a time.
+            // At most one data set is in memory.
             other => {
                 drop(other);
                 Arc::new(match path {

@@ -1,21 +1,21 @@
-//! What a training computes on.
+//! The devices of a training, and its precision on them.
 
 use super::error::RunError;
 use crate::device::Selected;
 use crate::ops::Precision;
 use crate::recipe::Recipe;
 
-/// Where a training's models live.
+/// The devices of a training.
 #[derive(Debug, Clone, Copy)]
 pub struct Devices<'a> {
-    /// The model that is trained.
+    /// For the model that is trained.
     pub student: &'a Selected,
-    /// Its teacher, where there is one.
+    /// For its teacher, if there is one.
     pub teacher: &'a Selected,
 }
 
 impl<'a> From<&'a Selected> for Devices<'a> {
-    /// Both on one.
+    /// One device for both.
     fn from(device: &'a Selected) -> Self {
         Self {
             student: device,
@@ -24,11 +24,11 @@ impl<'a> From<&'a Selected> for Devices<'a> {
     }
 }
 
-/// The precision of a recipe's training on a device.
+/// The precision that a recipe trains in on a device.
 ///
 /// # Errors
 ///
-/// [`RunError::Precision`] where the device cannot compute in it.
+/// [`RunError::Precision`] if the device cannot compute in it.
 pub fn precision(recipe: &Recipe, device: &Selected) -> Result<Precision, RunError> {
     let choice = recipe.train.precision;
     choice

@@ -1,4 +1,4 @@
-//! What a training will cost, judged by one update.
+//! The cost of a training, estimated from one update.
 
 use super::devices::{Devices, precision};
 use super::error::RunError;
@@ -8,34 +8,34 @@ use super::train::measure_update;
 use crate::device;
 use crate::train::Budget;
 
-/// What a training will take here.
+/// The estimated cost of a training on this machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
-    /// Seconds of one update, timed here, on pictures of full size with all their tokens.
+    /// Seconds of one update on pictures of full size with all their tokens, measured.
     pub update_s: f64,
-    /// Mean work of an update under the curriculum, as a share of that one's.
+    /// Mean work of an update under the curriculum, relative to that one, 0 to 1.
     pub work: f64,
-    /// Updates of the whole training.
+    /// Number of updates.
     pub updates: f64,
-    /// Seconds of the whole training, validation not counted.
+    /// Seconds of training, without validation.
     pub training_s: f64,
-    /// Floating-point operations of an update, on average.
+    /// Mean floating-point operations of an update.
     pub flops_per_update: u64,
-    /// Bytes of memory at the peak of that update; `None` where the system does not tell.
+    /// Peak memory of the measured update, in bytes; `None` if the system does not report it.
     pub peak_memory_bytes: Option<u64>,
-    /// Bytes of decoded pictures that are kept beside it.
+    /// Memory for decoded pictures, in bytes.
     pub pictures_bytes: u64,
 }
 
 impl Estimate {
-    /// Bytes of memory of the whole training; `None` where the system does not tell.
+    /// Memory of the training, in bytes; `None` if the system does not report it.
     pub fn memory_bytes(&self) -> Option<u64> {
         self.peak_memory_bytes
             .map(|peak| peak + self.pictures_bytes)
     }
 }
 
-/// Carries out one update of noise, and judges by it what the training of a plan will take.
+/// Runs one update on noise and estimates the cost of the whole training from it.
 ///
 /// # Errors
 ///

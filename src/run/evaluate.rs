@@ -1,4 +1,4 @@
-//! Weights measured on a split.
+//! Weights evaluated on a split.
 
 use std::path::{Path, PathBuf};
 
@@ -12,32 +12,33 @@ use crate::device::Selected;
 use crate::eval;
 use crate::metrics::EvalReport;
 
-/// What [`evaluate`] gives.
+/// What [`evaluate`] returns.
 #[derive(Debug)]
 pub struct Evaluated {
-    /// The figures.
+    /// The results.
     pub report: EvalReport,
-    /// Those with test-time augmentation, where that was asked for; nothing is ever chosen by them.
+    /// Results with test-time augmentation, if requested; nothing is ever chosen by them.
     pub tta: Option<TtaReport>,
-    /// The split that was measured.
+    /// The split.
     pub split: SplitName,
-    /// The data set that it is of.
+    /// Path of the data set, or `embedded`.
     pub data: String,
-    /// What the data set's layout leaves out, and pictures that could not be read.
+    /// Files that the data set's layout leaves out, and pictures that cannot be read.
     pub skipped: Vec<Skipped>,
-    /// Where the files went.
+    /// Folder of the written results.
     pub folder: Option<PathBuf>,
-    /// Pictures a second.
+    /// Pictures per second.
     pub images_per_s: f64,
-    /// What the logits were divided by, and the pictures that it was fitted on, if it was.
+    /// The temperature, and the number of pictures it was fitted on, if it was.
     pub temperature: (f32, Option<usize>),
 }
 
-/// Measures `weights`, a run directory or a file, and writes figures and plots.
+/// Evaluates `weights` (a run directory, a weights file, or the name of weights that are built in)
+/// and writes results and plots.
 ///
 /// # Errors
 ///
-/// [`RunError`].
+/// As [`answer`], and where a file cannot be written.
 pub fn evaluate(
     weights: &Path,
     options: &EvaluateOptions,

@@ -4,22 +4,22 @@ use super::plan::Plan;
 use crate::data::SplitName;
 use crate::train::TrainEvent;
 
-/// What happens during a run, for whoever shows it.
+/// What happens during a run, for a caller that shows progress.
 #[derive(Debug)]
 pub enum RunEvent<'a> {
-    /// Pictures of a split are being read and decoded.
+    /// Pictures of a split are being decoded.
     Decoding {
         /// The split.
         split: SplitName,
         /// Pictures done.
         done: usize,
-        /// Pictures in all.
+        /// Pictures in total.
         total: usize,
     },
     /// The data is ready and training begins.
     Begin(&'a Plan),
-    /// The trainer's own.
+    /// An event of the trainer.
     Train(TrainEvent),
-    /// The final figures are being taken.
+    /// Training is over; the best weights are being evaluated.
     Testing,
 }

@@ -1,4 +1,4 @@
-//! Weights to hand on: one file, of half the size if wished, proven to answer as the run does.
+//! Weights exported to one file, optionally in f16, and checked against the original.
 
 use std::path::{Path, PathBuf};
 
@@ -15,15 +15,15 @@ use crate::ops::{Precision, Prepared};
 /// Largest difference of a probability between the weights and their copy.
 pub const TOLERANCE: f64 = 0.01;
 
-/// Pictures that both must answer alike.
+/// Number of pictures on which both must agree.
 pub const PICTURES: usize = 64;
 
-/// A file that was written and read back.
+/// An exported file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exported {
     /// The weights that were copied.
     pub from: PathBuf,
-    /// Size of both files in bytes: theirs, and the copy's.
+    /// Sizes in bytes of the original and of the copy.
     pub bytes: (u64, u64),
     /// Largest difference of a logit.
     pub logit: f64,
@@ -31,12 +31,13 @@ pub struct Exported {
     pub probability: f64,
 }
 
-/// Writes the weights of a run, or of a file, to `out`, in f16 if `half`; then reads them back and
-/// compares the answers to [`PICTURES`] pictures of coloured squares.
+/// Writes weights to `out`, in f16 if `half`, then reads them back and compares the predictions on
+/// [`PICTURES`] pictures of coloured squares. `weights` is a run directory, a weights file, or the
+/// name of weights that are built in.
 ///
 /// # Errors
 ///
-/// [`RunError`]; there is no file of that name before both are known to agree.
+/// [`RunError`]; `out` does not exist until both are known to agree.
 pub fn export(
     weights: &Path,
     out: &Path,

@@ -1,4 +1,4 @@
-//! How a run ends: the best weights measured, the test split opened once.
+//! The end of a run: the best weights evaluated, the test split used once.
 
 use super::answer::{Answers, EvaluateOptions, predict};
 use super::dir::{RunDir, find_weights};
@@ -18,12 +18,12 @@ use crate::train::Outcome;
 pub struct Finished {
     /// How training ended.
     pub outcome: Outcome,
-    /// The best weights on validation; `None` when interrupted.
+    /// Results of the best weights on validation; `None` when interrupted or without validation.
     pub val: Option<EvalReport>,
-    /// The best weights on the test split, opened this once; `None` when interrupted or where
-    /// there is none.
+    /// Results of the best weights on the test split, which is used for nothing else; `None` when
+    /// interrupted or without a test split.
     pub test: Option<EvalReport>,
-    /// Names of some test pictures, for the command that classifies one.
+    /// Path of a picture to classify, copied from the last split that was evaluated.
     pub example: Option<String>,
     /// Test pictures that could not be read; those of the other splits were in the plan when
     /// training began.
@@ -43,7 +43,7 @@ impl Finished {
     }
 }
 
-/// Takes the final figures with the best weights: validation, and the test split, once.
+/// Evaluates the best weights on validation and, this once, on the test split.
 pub(super) fn finish(
     plan: &Plan,
     dir: &RunDir,
@@ -70,8 +70,7 @@ pub(super) fn finish(
         // The pictures of one split at a time.
         drop(last.take());
         let answers = match predict(&best, &plan.dataset, split, samples, &options, device) {
-            // The training is done, and validation measured: that no test picture can be read is
-            // said, and costs neither.
+            // Training and validation are done; an unreadable test split must not lose them.
             Err(unreadable @ RunError::Unreadable { .. }) if split == SplitName::Test => {
                 skipped.push(Skipped {
                     name: "test".into(),
@@ -106,7 +105,7 @@ pub(super) fn finish(
     })
 }
 
-/// Writes one picture, as it stands in the data set, for the command that classifies it.
+/// Writes one picture of the data set as `example.png`, for a first `vitrine classify`.
 fn write_example(dir: &RunDir, answers: &Answers) -> Result<Option<String>, RunError> {
     let Some(sample) = answers.pictures.samples().first() else {
         return Ok(None);

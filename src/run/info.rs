@@ -1,4 +1,4 @@
-//! `run.json`: where a run came from.
+//! `run.json`: program, hardware, data and cost of a run.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,7 +16,7 @@ use crate::train::Progress;
 /// The commit this binary was built from.
 pub const COMMIT: &str = env!("VITRINE_COMMIT");
 
-/// A process that trained: the program, and what it ran on.
+/// One process that trained: the program and the hardware.
 #[derive(Debug, Clone, Serialize)]
 struct Process {
     vitrine: &'static str,
@@ -34,10 +34,10 @@ struct Process {
 /// What `run.json` holds.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunInfo {
-    /// A [`Process`]: the one that began.
+    /// The [`Process`] that began the run.
     #[serde(flatten)]
     process: Value,
-    /// Those that went on with it.
+    /// The processes that resumed it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     resumed: Vec<Value>,
     run: String,
@@ -57,7 +57,7 @@ pub struct RunInfo {
     best_epoch: Option<usize>,
 }
 
-/// Weights that a run started from.
+/// The weights that a run started from.
 #[derive(Debug, Clone, Serialize)]
 struct InitInfo {
     weights: PathBuf,
@@ -107,8 +107,8 @@ impl RunInfo {
         }
     }
 
-    /// Makes it the entry of a run that goes on: what `before` says of its beginning stays, and who
-    /// goes on with it is added.
+    /// Turns this into the entry of a resumed run: the first process is taken from `before`, the
+    /// current `run.json`, and this process is added to those that resumed it.
     pub fn resume(mut self, before: &Value) -> Self {
         let now = self.process.clone();
         for (key, value) in self.process.as_object_mut().into_iter().flatten() {
@@ -120,12 +120,12 @@ impl RunInfo {
         self
     }
 
-    /// Adds what this process took, of several the most.
+    /// Records the peak memory, the largest of all processes.
     pub fn pause(&mut self) {
         self.peak_memory_bytes = self.peak_memory_bytes.max(device::peak_memory_bytes());
     }
 
-    /// Adds what is known at the end.
+    /// Records what is known at the end of the training.
     pub fn end(&mut self, progress: &Progress) {
         self.ended = Some(now());
         self.training_s = Some(progress.elapsed_s);
@@ -141,13 +141,13 @@ impl RunInfo {
     }
 }
 
-/// What a run's `run.json` holds, if it can be read.
+/// A run's `run.json`, if it can be read.
 pub(super) fn read(dir: &RunDir) -> Option<Value> {
     let json = std::fs::read_to_string(dir.info()).ok()?;
     serde_json::from_str(&json).ok()
 }
 
-/// A number from a run's `run.json`.
+/// The number at `key` in a run's `run.json`, if there is one.
 pub fn recorded(dir: &RunDir, key: &str) -> Option<f64> {
     read(dir)?.get(key)?.as_f64()
 }

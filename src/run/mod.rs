@@ -1,9 +1,9 @@
-//! One recipe, one run directory: data, model and trainer put together.
+//! One recipe, one run directory: data, model and trainer together.
 //!
-//! A [`Plan`] settles all that follows from recipe and data, before anything is written; it opens the
-//! data, once. [`train`] takes the plan and a [`RunDir`] to the final figures; [`resume`] goes on
-//! with a run that stopped. [`evaluate`], [`calibrate`], [`export`] and [`redraw`] work with what a
-//! run left. Nothing here prints; what happens goes out as [`RunEvent`].
+//! A [`Plan`] opens the data, once, and holds everything that follows from recipe and data, before
+//! anything is written. [`train`] takes a plan to the final results in a [`RunDir`]; [`resume`]
+//! continues a run. [`evaluate`], [`calibrate`], [`export`] and [`redraw`] use a finished run.
+//! Nothing here prints; progress is reported as [`RunEvent`]s.
 
 mod answer;
 mod calibrate;

@@ -1,4 +1,4 @@
-//! A plan's pictures: decoded, measured, and made into batches.
+//! The pictures of a plan, decoded and made into batches.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::data::{
     Shard, SplitName, TrainLoader, decode,
 };
 
-/// Decodes the training pictures, settles the plan's normalisation by them, and makes the batches.
+/// Decodes the training pictures, and sets the plan's normalisation where the recipe leaves it to them.
 pub(super) fn training(
     plan: &mut Plan,
     observe: &mut dyn FnMut(RunEvent<'_>),
@@ -51,8 +51,8 @@ pub(super) fn validation(
     )))
 }
 
-/// Sees to it that every test picture can be read: said now and not after hours of training. What
-/// they show is looked at at the end alone.
+/// Checks that every test picture can be read: better now than after hours of training. Nothing else
+/// is done with them until the end.
 pub(super) fn check_test(
     plan: &Plan,
     observe: &mut dyn FnMut(RunEvent<'_>),
@@ -78,7 +78,7 @@ pub(super) fn check_test(
     Ok(())
 }
 
-/// Decodes one split's pictures, and adds those that cannot be read to what the plan skips.
+/// Decodes the pictures of one split, and adds those that cannot be read to the plan's `skipped`.
 fn load_split(
     plan: &mut Plan,
     split: SplitName,
@@ -110,7 +110,7 @@ fn load_split(
     Ok(pictures)
 }
 
-/// [`Pictures::load`], with its progress brought back to the calling thread.
+/// [`Pictures::load`], with `progress` called on the calling thread.
 ///
 /// # Errors
 ///
@@ -141,7 +141,7 @@ pub(super) fn load(
     })
 }
 
-/// About how many bytes the decoded pictures of train and of val take, judged by a few of them.
+/// Estimated bytes of the decoded pictures of train and of val, from a sample of them.
 pub fn kept_bytes(plan: &Plan) -> [u64; 2] {
     const LOOKED_AT: usize = 16;
     let fixed = (3 * plan.preprocess.image_size * plan.preprocess.image_size) as u64;
@@ -165,10 +165,10 @@ pub fn kept_bytes(plan: &Plan) -> [u64; 2] {
     ]
 }
 
-/// Mean and standard deviation of each channel over at most this many pictures.
+/// About how many pictures the channel statistics are computed from, at most.
 const STATISTICS_PICTURES: usize = 10_000;
 
-/// Channel means and deviations of the training pictures at the model's size, 0 to 1.
+/// Mean and standard deviation of each channel at the model's image size, with pixels from 0 to 1.
 fn channel_statistics(
     pictures: &Pictures,
     preprocess: &Preprocess,

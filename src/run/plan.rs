@@ -1,4 +1,4 @@
-//! All of a training that follows from its recipe and its data, before anything is written.
+//! A training planned: everything that follows from recipe and data, before anything is written.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::ops::Precision;
 use crate::recipe::{Recipe, RecipeError};
 use crate::train::{Curriculum, Distillation, Start};
 
-/// A training that can begin: the data is open, and everything that its recipe names was found.
+/// A training that is ready to begin: its data is open, and all files that its recipe names exist.
 #[derive(Debug)]
 pub struct Plan {
     /// The recipe, with the hashes of the teacher and of the weights to start from.
@@ -28,19 +28,19 @@ pub struct Plan {
     pub preprocess: Preprocess,
     /// The architecture.
     pub model: ModelConfig,
-    /// What changes along the training.
+    /// What changes during the training.
     pub curriculum: Curriculum,
     /// The teacher, if there is one.
     pub teacher: Option<PlannedTeacher>,
-    /// The weights to start from; a resumed training has its own in its state.
+    /// The weights to start from, if any; a resumed training has its weights in its state.
     pub start: Option<Start>,
-    /// What the data set's layout leaves out, and the unreadable pictures met so far.
+    /// Files that the data set's layout leaves out, and unreadable pictures found so far.
     pub skipped: Vec<Skipped>,
 }
 
 impl Plan {
-    /// Plans a new run: opens the data, splits it, settles size and architecture, and finds the
-    /// teacher and the weights to start from.
+    /// Plans a new run: opens the data, splits it, chooses image size and architecture, and finds
+    /// the teacher and the weights to start from.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl Plan {
         Self::with(recipe, &mut OpenData::default())
     }
 
-    /// [`new`](Self::new), where the data may be open already.
+    /// [`new`](Self::new) with data that may be open already.
     ///
     /// # Errors
     ///
@@ -65,11 +65,11 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Plans what is left of a run, on the splits that it began with.
+    /// Plans the rest of a run, on the splits that it began with.
     ///
     /// # Errors
     ///
-    /// [`RunError`], also where the data lacks a picture of the run's lists.
+    /// [`RunError`], also if the data lacks a picture of the run's split lists.
     pub fn resumed(recipe: Recipe, dir: &RunDir) -> Result<Self, RunError> {
         let path = recipe.data.path.as_deref();
         let dataset = OpenData::default().open(path, recipe.data.strict)?;
@@ -110,12 +110,12 @@ impl Plan {
         })
     }
 
-    /// Whether `device` can train this: it computes in the recipe's precision, and the weights to
-    /// start from fit the model.
+    /// Checks that the weights to start from fit the model, and that `device` computes in the
+    /// recipe's precision.
     ///
     /// # Errors
     ///
-    /// [`RunError`], before anything is written.
+    /// [`RunError`]; nothing has been written by then.
     pub fn check(&self, device: &Selected) -> Result<(), RunError> {
         if let Some(start) = &self.start {
             let finetune = &self.recipe.init.finetune;
@@ -163,10 +163,10 @@ impl Plan {
     }
 }
 
-/// Sizes past this are not taken from the data unasked: a CPU would train for days.
+/// Largest image size, in pixels, that is chosen by default: beyond it a CPU trains for days.
 const LARGEST_NATURAL_SIZE: usize = 96;
 
-/// The pictures' own size where they are all alike, square and small; else
+/// The size of the pictures if they are square, small and all alike, else
 /// [`LARGEST_NATURAL_SIZE`].
 fn natural_size(dataset: &Dataset, splits: &Splits) -> usize {
     let stride = (splits.train.len() / 64).max(1);

@@ -11,20 +11,20 @@ use crate::data::SplitName;
 use crate::device::Selected;
 use crate::report::{csv, plot};
 
-/// What [`redraw`] wrote, and why it could not ask the model again, which `predictions` needs.
+/// What [`redraw`] wrote.
 #[derive(Debug)]
 pub struct Redrawn {
     /// The plots.
     pub written: Vec<PathBuf>,
-    /// Why `predictions` is not among them.
+    /// Why the plot `predictions`, which needs the model and the data, is not among them.
     pub without_predictions: Option<RunError>,
 }
 
-/// Redraws everything that a run's files allow, and its data, where they still are.
+/// Redraws every plot of a run except `train_batch`; `predictions` only if the data is still there.
 ///
 /// # Errors
 ///
-/// [`RunError`], which names the file.
+/// [`RunError`], which names the file that cannot be read or written.
 pub fn redraw(dir: &RunDir, extension: &str, device: &Selected) -> Result<Redrawn, RunError> {
     let whole = |written| Redrawn {
         written,

@@ -1,4 +1,4 @@
-//! What a training or an evaluation leaves in its folder: figures, tables, plots.
+//! What a training or an evaluation writes into its folder: results, tables, plots.
 
 use std::path::Path;
 
@@ -24,12 +24,12 @@ pub(super) fn write_results(dir: &RunDir, history: &[EpochRecord]) -> Result<(),
     Ok(())
 }
 
-/// A run's epochs, from `results.csv`; none where it has none yet.
+/// The finished epochs of a run, read from `results.csv`; empty if there is none.
 pub fn history(dir: &RunDir) -> Vec<EpochRecord> {
     csv::read_results(&dir.file("results.csv")).unwrap_or_default()
 }
 
-/// Draws the first batch as the model will see it.
+/// Draws the first batch as the model sees it: augmented.
 pub(super) fn write_train_batch(
     dir: &RunDir,
     loader: &TrainLoader,
@@ -61,7 +61,7 @@ pub(super) fn write_train_batch(
     Ok(())
 }
 
-/// What the `i`th picture of a batch counts as: its class, or the two that were mixed.
+/// The label of picture `i` of a batch: its class, or the two classes that were mixed.
 fn caption(targets: &Targets, i: usize, classes: &[String]) -> [String; 2] {
     match targets {
         Targets::Mixed { a, b, lambda } if a[i] != b[i] && lambda[i] < 1.0 => {
@@ -87,7 +87,7 @@ fn denormalise(values: &[f32], side: usize, preprocess: &Preprocess) -> RgbImage
     })
 }
 
-/// `metrics.json`: figures by split.
+/// `metrics.json`: results by split.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Metrics {
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -96,12 +96,12 @@ pub(super) struct Metrics {
     pub val: Option<EvalReport>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub test: Option<EvalReport>,
-    /// Of the same split with test-time augmentation.
+    /// The same split with test-time augmentation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tta: Option<TtaReport>,
 }
 
-/// Writes the figures of one split, its tables and its plots, into `folder`.
+/// Writes results, tables and plots of one split into `folder`; `extension` is `png` or `svg`.
 ///
 /// # Errors
 ///

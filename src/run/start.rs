@@ -1,4 +1,4 @@
-//! Weights that a recipe starts from: found, and what the recipe takes from them.
+//! The weights that a training starts from: found, and checked against the model.
 
 use burn::tensor::Device;
 
@@ -10,12 +10,12 @@ use crate::recipe::{Layers, Recipe, RecipeError};
 use crate::setting::Invalid;
 use crate::train::{FinetuneConfig, Freeze, Start};
 
-/// Resolves a recipe whose architecture and preprocessing are, unless stated, those of the weights
-/// that it starts from, if it does. Its paths hold from wherever the run is continued.
+/// Resolves a recipe. If it starts from weights, their architecture and preprocessing are its
+/// defaults. Its paths become absolute, so that the run can be resumed from any folder.
 ///
 /// # Errors
 ///
-/// [`RunError`]: weights that are none, and whatever [`Layers::resolve`] refuses.
+/// [`RunError`]: the weights cannot be read, or a setting is wrong, as for [`Layers::resolve`].
 pub fn resolve(layers: &Layers) -> Result<Recipe, RunError> {
     let mut recipe = match layers.init_weights()? {
         None => layers.resolve()?,
@@ -28,8 +28,8 @@ pub fn resolve(layers: &Layers) -> Result<Recipe, RunError> {
     Ok(recipe)
 }
 
-/// Whether a model of `classes` can start from these weights, and whether what is to be frozen of it
-/// exists.
+/// Checks that a model of `classes` can start from these weights, and that the blocks to freeze
+/// exist.
 ///
 /// # Errors
 ///
@@ -63,11 +63,11 @@ pub(super) fn check(
     }
 }
 
-/// Finds the weights that a recipe starts from, if it does, and writes their hash into it.
+/// Opens the weights that a recipe starts from, if any, and writes their hash into the recipe.
 ///
 /// # Errors
 ///
-/// [`RunError`]: weights that are none, or not those of the recipe's hash.
+/// [`RunError`]: the weights cannot be read, or their hash is not the recipe's.
 pub(super) fn open(recipe: &mut Recipe) -> Result<Option<Start>, RunError> {
     let Some(path) = &recipe.init.weights else {
         return Ok(None);

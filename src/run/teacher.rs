@@ -1,4 +1,4 @@
-//! The teacher that a recipe names: found, checked against the data, loaded.
+//! The teacher that a recipe names: found, checked against the data, and loaded.
 
 use std::path::PathBuf;
 
@@ -13,18 +13,18 @@ use crate::ops::{Precision, PrecisionChoice};
 use crate::recipe::Recipe;
 use crate::train::{Distillation, Teacher};
 
-/// A teacher whose file was found to be whole and to know the student's classes.
+/// A teacher whose file is whole and whose classes are the student's.
 #[derive(Debug, Clone)]
 pub struct PlannedTeacher {
     /// Its weights file.
     pub weights: PathBuf,
     /// The file's SHA-256, as `sha256sum` prints it.
     pub sha256: String,
-    /// What the file says of itself.
+    /// The file's metadata.
     pub meta: WeightsMeta,
 }
 
-/// What `run.json` says of a teacher.
+/// The teacher's entry in `run.json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct TeacherInfo {
     weights: PathBuf,
@@ -40,8 +40,8 @@ impl PlannedTeacher {
     ///
     /// # Errors
     ///
-    /// Where there are no whole weights at its path, not those of the recipe's hash, or of other
-    /// classes than the data has.
+    /// [`RunError`]: there are no whole weights at its path, their hash is not the recipe's, or
+    /// their classes are not those of the data.
     pub(super) fn find(recipe: &Recipe, dataset: &Dataset) -> Result<Option<Self>, RunError> {
         let Some(path) = &recipe.distillation.teacher else {
             return Ok(None);
@@ -75,8 +75,7 @@ impl PlannedTeacher {
         }))
     }
 
-    /// Loads it to teach a student whose pictures are preprocessed and whose products are rounded
-    /// like this.
+    /// Loads it for a student with this preprocessing and this precision.
     ///
     /// # Errors
     ///
@@ -103,7 +102,7 @@ impl PlannedTeacher {
         })
     }
 
-    /// Its entry in `run.json`, where it is on `device`.
+    /// Its entry in `run.json`.
     pub(super) fn info(&self, device: &Selected) -> TeacherInfo {
         TeacherInfo {
             weights: self.weights.clone(),
@@ -116,7 +115,7 @@ impl PlannedTeacher {
     }
 }
 
-/// The first class that differs, in words.
+/// The first class that differs, as text.
 fn difference(teacher: &[String], data: &[String]) -> String {
     let differs = |i: &usize| teacher.get(*i) != data.get(*i);
     let at = (0..teacher.len().max(data.len()))

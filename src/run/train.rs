@@ -1,4 +1,4 @@
-//! A plan carried out: pictures, training, final figures.
+//! A plan carried out: pictures, training, final evaluation.
 
 use std::sync::atomic::AtomicBool;
 
@@ -16,11 +16,11 @@ use crate::ops::Precision;
 use crate::recipe::Recipe;
 use crate::train::{Outcome, Saved, TrainEvent, Trainer, seconds_per_update};
 
-/// Trains a plan into `dir`, which nobody has trained into yet, and writes every result.
+/// Trains a plan into `dir`, a new run directory, and writes all results.
 ///
 /// # Errors
 ///
-/// [`RunError`]; what was saved before stays as it was.
+/// [`RunError`]; what has been saved by then stays.
 pub fn train<'a>(
     mut plan: Plan,
     dir: &RunDir,
@@ -39,11 +39,12 @@ pub fn train<'a>(
     carry_out(plan, None, info, dir, devices, stop, observe)
 }
 
-/// Goes on with the run in `dir` from its saved state, by its recipe, whose budget may have grown.
+/// Continues the run in `dir` from its saved state. `recipe` is the run's own, perhaps with a larger
+/// budget or other paths.
 ///
 /// # Errors
 ///
-/// [`RunError`]; what was saved before stays as it was.
+/// [`RunError`]; the saved state stays as it was.
 pub fn resume<'a>(
     mut recipe: Recipe,
     dir: &RunDir,
@@ -71,7 +72,7 @@ pub fn resume<'a>(
     carry_out(plan, Some(saved), info, dir, devices, stop, observe)
 }
 
-/// Trains to the end of the budget, or until `stop`, in a run that this process holds.
+/// Trains until the budget is spent or `stop` is set, in a run directory that this process has locked.
 fn carry_out(
     mut plan: Plan,
     saved: Option<Saved>,
@@ -96,7 +97,7 @@ fn carry_out(
     Ok(finished)
 }
 
-/// Reads the pictures, and puts together all that the training needs.
+/// Reads the pictures and assembles the trainer.
 fn trainer<'a>(
     plan: &mut Plan,
     dir: &RunDir,
@@ -135,7 +136,7 @@ fn trainer<'a>(
     })
 }
 
-/// Trains, and writes `results.csv` and its plot after each epoch.
+/// Trains; after each epoch, `results.csv` and its plot are written.
 fn fit(
     trainer: Trainer<'_>,
     saved: Option<Saved>,
@@ -162,7 +163,7 @@ fn fit(
     }
 }
 
-/// Seconds of one update of this plan on these devices, measured.
+/// Measures one optimizer update of this plan, in seconds.
 pub(super) fn measure_update(
     plan: &Plan,
     precision: Precision,

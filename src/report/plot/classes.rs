@@ -1,4 +1,4 @@
-//! The classes one by one.
+//! Recall and precision by class.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::style::{GRID, INK, LABEL, PALETTE, TICK, TITLE, bold, shorten, text};
 use crate::metrics::EvalReport;
 use crate::report::text as words;
 
-/// Draws recall and precision of each class, best recall first.
+/// Draws recall and precision of each class, highest recall first.
 ///
 /// # Errors
 ///
@@ -20,7 +20,7 @@ pub fn per_class(report: &EvalReport, path: &Path) -> Result<(), PlotError> {
     save(&PerClass(report), path)
 }
 
-/// Space of one class, of the names, of the figures beside the bars, of the title and of the axis.
+/// Pixels for one class, the names, the numbers beside the bars, the title and the axis; total width.
 const ROW: i32 = 46;
 const NAMES: i32 = 330;
 const FIGURES: i32 = 320;
@@ -28,7 +28,7 @@ const TOP: i32 = 130;
 const BOTTOM: i32 = 70;
 const WIDTH: i32 = 1400;
 
-/// Right ends of the figures.
+/// Right edges of the numbers.
 const RECALL: i32 = WIDTH - 170;
 const PRECISION: i32 = WIDTH - 24;
 

@@ -1,4 +1,4 @@
-//! Curves of one run, and of several against each other.
+//! Curves of one run, and of several runs together.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub fn results(history: &[EpochRecord], path: &Path) -> Result<(), PlotError> {
     save(&Results(history), path)
 }
 
-/// One run's way.
+/// The validation curve of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curve {
     /// Its model; runs of one model share a colour.
@@ -27,8 +27,8 @@ pub struct Curve {
     pub points: Vec<(usize, f64, f64)>,
 }
 
-/// Draws validation accuracy of several runs over epochs and over time; runs of the same model are
-/// drawn as their mean with the range between the worst and the best.
+/// Draws validation accuracy of several runs over epochs and over time. Runs of one model are drawn
+/// as their mean, with the range from worst to best.
 ///
 /// # Errors
 ///

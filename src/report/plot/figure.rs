@@ -9,7 +9,7 @@ use plotters::prelude::*;
 use super::style;
 use crate::checkpoint::write_atomically;
 
-/// A plot that could not be drawn or written.
+/// A plot that cannot be drawn or written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot draw {path}: {reason}")]
 pub struct PlotError {
@@ -26,17 +26,17 @@ impl PlotError {
     }
 }
 
-/// What is drawn.
+/// A figure that can be drawn.
 pub(super) trait Figure {
     /// Width and height in pixels.
     fn size(&self) -> (u32, u32);
 
-    /// Draws onto a white ground.
+    /// Draws onto a white background.
     fn draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Drawn
     where
         B::ErrorType: 'static;
 
-    /// Photographs laid over the drawing, each with its upper left corner.
+    /// Pictures placed over the drawing, each with the position of its upper left corner.
     fn pictures(&self) -> Vec<((u32, u32), RgbImage)> {
         Vec::new()
     }
@@ -95,7 +95,7 @@ fn png(picture: &RgbImage) -> Result<Vec<u8>, ImageError> {
     Ok(bytes.into_inner())
 }
 
-/// Puts pictures into an SVG as PNG; plotters itself would write a rectangle a pixel.
+/// Embeds pictures into an SVG as PNG; plotters itself would write one rectangle per pixel.
 fn embed(svg: &mut String, pictures: &[((u32, u32), RgbImage)]) -> Result<(), ImageError> {
     const END: &str = "</svg>";
     if let Some(end) = svg.rfind(END) {
@@ -113,7 +113,7 @@ fn embed(svg: &mut String, pictures: &[((u32, u32), RgbImage)]) -> Result<(), Im
     Ok(())
 }
 
-/// Bytes as text (RFC 4648, section 4).
+/// Base64 (RFC 4648, section 4).
 fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);

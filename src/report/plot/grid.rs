@@ -11,29 +11,29 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::figure::{Drawn, Figure, PlotError, save};
 use super::style::{INK, PALETTE, TITLE, bold, shorten, text};
 
-/// What a picture's frame says.
+/// The frame of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// Nothing.
+    /// None.
     Plain,
-    /// The answer is right.
+    /// The prediction is right.
     Right,
-    /// The answer is wrong.
+    /// The prediction is wrong.
     Wrong,
 }
 
 /// One picture of a grid.
 #[derive(Debug, Clone)]
 pub struct Cell {
-    /// Of any size.
+    /// The picture, of any size.
     pub picture: RgbImage,
     /// One or two lines.
     pub caption: [String; 2],
-    /// Frame.
+    /// Its frame.
     pub mark: Mark,
 }
 
-/// Draws pictures in rows, at most 30 of them.
+/// Draws the first 30 pictures, in rows.
 ///
 /// # Errors
 ///
@@ -130,7 +130,7 @@ fn corner(i: usize) -> (i32, i32) {
     )
 }
 
-/// A tick or a cross, drawn: colour alone does not reach every reader, and fonts lack the signs.
+/// Strokes of a tick or a cross: not every reader sees the colours, and the font lacks the signs.
 fn sign(mark: Mark, (x, y): (i32, i32)) -> Vec<Vec<(i32, i32)>> {
     match mark {
         Mark::Plain => Vec::new(),
@@ -142,7 +142,7 @@ fn sign(mark: Mark, (x, y): (i32, i32)) -> Vec<Vec<(i32, i32)>> {
     }
 }
 
-/// As large as the cell allows; small pictures keep their pixels visible.
+/// Scales a picture to the cell; the pixels of small pictures stay visible.
 fn fit(picture: &RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     let longer = width.max(height).max(1);

@@ -11,7 +11,7 @@ use super::style::{INK, LABEL, TICK, TITLE, bold, register, shorten, text, width
 use crate::metrics::EvalReport;
 use crate::report::text as words;
 
-/// Draws counts, each row coloured by its share of the true class.
+/// Draws the counts; each cell is shaded by its share of the true class.
 ///
 /// # Errors
 ///
@@ -22,7 +22,7 @@ pub fn confusion_matrix(report: &EvalReport, path: &Path) -> Result<(), PlotErro
     save(&Matrix::new(report), path)
 }
 
-/// Up to this many classes a cell has room for its count.
+/// Up to this many classes, cells show their counts.
 const COUNTED: usize = 25;
 
 /// Space for the title and right of the matrix.
@@ -39,13 +39,13 @@ const KEY: &str = "Shade: share of the true class. Blue is right, orange is wron
 
 struct Matrix<'a> {
     report: &'a EvalReport,
-    /// Pixels a class.
+    /// Side of a cell in pixels.
     cell: i32,
-    /// Every how many classes one is named.
+    /// Every `step`th class is labelled.
     step: usize,
     names: Vec<String>,
     style: TextStyle<'static>,
-    /// Pixels of the longest name.
+    /// Width of the longest name in pixels.
     longest: i32,
 }
 

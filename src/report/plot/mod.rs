@@ -1,7 +1,7 @@
-//! Plots, as PNG or SVG by the file's ending, with a font of our own.
+//! Plots, as PNG or SVG by the file's extension, with an embedded font.
 //!
-//! `figure` turns what is drawn into a file, `style` has the colours and letters; every other file is
-//! one plot or a part of one.
+//! `figure` writes a drawing to a file and `style` has the colours and the text; each other file is a
+//! plot or a part of one.
 
 mod classes;
 mod curves;

@@ -1,4 +1,4 @@
-//! Calibration: how sure a model is against how often it is right.
+//! The reliability diagram: confidence against accuracy (Guo et al. 2017).
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::style::{GRID, INK, LABEL, PALETTE, TICK, TITLE, bold, text};
 use crate::metrics::{EvalReport, ReliabilityBin};
 use crate::report::text as words;
 
-/// Draws how often answers of each confidence are right, and how many there are.
+/// Draws the accuracy of each bin of confidence, and the number of pictures in it.
 ///
 /// # Errors
 ///
@@ -19,7 +19,7 @@ pub fn reliability(report: &EvalReport, path: &Path) -> Result<(), PlotError> {
     save(&Reliability(report), path)
 }
 
-/// A bin of fewer pictures says little, and is drawn pale.
+/// Bins with fewer pictures say little and are drawn pale.
 const FEW: u64 = 10;
 
 struct Reliability<'a>(&'a EvalReport);
@@ -40,12 +40,12 @@ impl Figure for Reliability<'_> {
 }
 
 impl Reliability<'_> {
-    /// The bins of confidence that hold an answer.
+    /// The bins that are not empty.
     fn filled(&self) -> impl Iterator<Item = &ReliabilityBin> {
         self.0.reliability.iter().filter(|b| b.count > 0)
     }
 
-    /// How often the answers of each bin are right, and how sure they are.
+    /// Accuracy and mean confidence of each bin.
     fn accuracy<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
     where
         B::ErrorType: 'static,
@@ -115,7 +115,7 @@ impl Reliability<'_> {
         Ok(())
     }
 
-    /// How many answers each bin holds.
+    /// Number of pictures in each bin.
     fn counts<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Drawn
     where
         B::ErrorType: 'static,

@@ -1,4 +1,4 @@
-//! Colours and letters of every plot.
+//! Colours and text of every plot.
 
 use std::sync::OnceLock;
 
@@ -6,7 +6,7 @@ use ab_glyph::Font;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-/// Okabe and Ito's colours, which colour-blind readers tell apart, darkest first.
+/// The colours of Okabe and Ito, which colour-blind readers can tell apart, darkest first.
 pub(super) const PALETTE: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -40,8 +40,8 @@ pub(super) fn bold(size: u32) -> TextStyle<'static> {
 const REGULAR: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Regular.ttf");
 const BOLD: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Bold.ttf");
 
-/// Classes as a plot of this format names them. An SVG's reader has fonts for every script; ours for PNG has Latin,
-/// Greek and Cyrillic letters, and a name it lacks a letter of, which would be a row of boxes, becomes `class 3`.
+/// Class names as a plot of this format shows them. Viewers of SVG have fonts for every script; our font
+/// for PNG has Latin, Greek and Cyrillic letters. A name with other letters becomes `class 3`.
 pub fn class_names(classes: &[String], extension: &str) -> Vec<String> {
     let font = match extension {
         "png" => ab_glyph::FontRef::try_from_slice(REGULAR).ok(),
@@ -72,16 +72,16 @@ pub(super) fn register() -> Result<(), String> {
     .clone()
 }
 
-/// Pixels that `words` take.
+/// Width of `words` in pixels.
 pub(super) fn width(words: &str, style: &TextStyle<'_>) -> i32 {
-    // Without the font nothing is drawn at all: `save` has said so by then.
+    // Without the font, `save` has failed before anything is drawn.
     style
         .font
         .layout_box(words)
         .map_or(0, |(_, (width, _))| width)
 }
 
-/// A label of at most `room` pixels, cut in its middle: names often differ in their ends.
+/// `label` in at most `room` pixels; it is cut in the middle, because names often differ at the end.
 pub(super) fn shorten(label: &str, room: i32, style: &TextStyle<'_>) -> String {
     if width(label, style) <= room {
         return label.to_owned();
