@@ -20,7 +20,7 @@
 //! 3  train → eval;  classify
 //! 2  checkpoint
 //! 1  model → ops;  data, metrics, device
-//! 0  setting
+//! 0  setting, random
 //! ```
 
 pub mod checkpoint;
@@ -33,6 +33,7 @@ pub mod eval;
 pub mod metrics;
 pub mod model;
 pub mod ops;
+pub(crate) mod random;
 pub mod recipe;
 pub mod report;
 pub mod run;

@@ -218,7 +218,7 @@ fn gradients_equal_the_processors() {
             assert!(
                 off.is_finite() && off <= tolerance * scale,
                 "{}: off by {:.1e}",
-                parameter.path,
+                parameter.path(),
                 off / scale
             );
         }

@@ -119,7 +119,7 @@ fn check(name: &str, pooling: Pooling, registers: usize) {
     let loss = -log_softmax(logits, 1).narrow(1, 2, 1).mean();
     let gradients = parameters::take_gradients(&model, &mut loss.backward());
     for (parameter, gradient) in parameters::trainable(&model).iter().zip(gradients) {
-        let expected = ours(&tensors, "gradient", &parameter.path, &plain);
+        let expected = ours(&tensors, "gradient", parameter.path(), &plain);
         let found = gradient.unwrap().into_data();
         found.assert_approx_eq(&expected.into_data(), tolerance);
     }

@@ -1,12 +1,14 @@
 //! Weights of one data set as the start of a training on another.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::float16::floats;
 use super::{CheckpointError, TensorFile, WeightsMeta};
-use crate::model::{Model, ModelConfig, bicubic, is_head, parameters};
+use crate::model::role::{Declared, declared};
+use crate::model::vit::position;
+use crate::model::{Model, ModelConfig, Role, parameters};
 
 impl TensorFile {
     /// A freshly drawn model of `config` with the tensors of this file, whose metadata is `meta`.
@@ -26,7 +28,7 @@ impl TensorFile {
         keep_heads: bool,
         device: &Device,
     ) -> Result<Model, CheckpointError> {
-        let mut found = self.fitting(meta, &fresh, config, keep_heads)?;
+        let mut found = self.fitting(meta, &fresh, config, keep_heads, device)?;
         Ok(parameters::replace(fresh, |path, _| {
             let values = found.remove(path)?;
             let shape = [values.len()];
@@ -45,8 +47,10 @@ impl TensorFile {
         undrawn: &Model,
         config: &ModelConfig,
         keep_heads: bool,
+        device: &Device,
     ) -> Result<(), CheckpointError> {
-        self.fitting(meta, undrawn, config, keep_heads).map(drop)
+        self.fitting(meta, undrawn, config, keep_heads, device)
+            .map(drop)
     }
 
     /// What `model` takes from this file, by path.
@@ -56,17 +60,25 @@ impl TensorFile {
         model: &Model,
         config: &ModelConfig,
         keep_heads: bool,
+        device: &Device,
     ) -> Result<HashMap<String, Vec<f32>>, CheckpointError> {
         let tensors = self.tensors()?;
         let unfit = |reason: String| CheckpointError::Start {
             path: self.path().to_owned(),
             reason,
         };
-        let new = |path: &str| path.contains("distillation_") && tensors.tensor(path).is_err();
-        let taken = |path: &str| (keep_heads || !is_head(path)) && !new(path);
-        let expected = parameters::shapes(model);
+        let taken = |declared: &Declared| {
+            let role = declared.role;
+            let new = role.is_for_distillation() && tensors.tensor(&declared.path).is_err();
+            (keep_heads || !role.is_head()) && !new
+        };
+        let declared = declared(model);
         let mut found = HashMap::new();
-        for (path, shape) in expected.iter().filter(|(path, _)| taken(path)) {
+        let shapes = parameters::shapes(model);
+        for (declared, (path, shape)) in declared.iter().zip(&shapes) {
+            if !taken(declared) {
+                continue;
+            }
             let Ok(view) = tensors.tensor(path) else {
                 return Err(unfit(format!("it has no tensor {path}")));
             };
@@ -74,13 +86,12 @@ impl TensorFile {
                 return Err(unfit(format!("its tensor {path} is {:?}", view.dtype())));
             };
             if view.shape() != shape.as_slice() {
-                let positions = path.ends_with("position_embedding");
-                match (positions, &meta.model, config) {
-                    (true, ModelConfig::Vit(old), ModelConfig::Vit(new))
-                        if view.shape().last() == shape.last()
-                            && values.len() >= old.grid() * old.grid() * new.embed_dim =>
+                match (declared.role, meta.model.grid(), config.grid(), &shape[..]) {
+                    (Role::Position, Some(old), Some(new), &[_, width])
+                        if view.shape().last() == Some(&width)
+                            && values.len() >= old * old * width =>
                     {
-                        values = positions_for(&values, old.grid(), new.grid(), new.embed_dim);
+                        values = positions_for(&values, old, new, width);
                     }
                     _ => {
                         return Err(unfit(format!(
@@ -98,9 +109,15 @@ impl TensorFile {
             }
             found.insert(path.clone(), values);
         }
-        let known = |name: &&str| expected.iter().any(|(path, _)| path == name);
-        let unknown = tensors.names().into_iter().filter(|name| taken(name));
-        if let Some(name) = unknown.filter(|name| !known(name)).min() {
+        // A head that is not kept may be one that the model does not have.
+        let theirs = self::declared(&meta.model.init_constant(device));
+        let dropped = theirs
+            .iter()
+            .filter(|tensor| !keep_heads && tensor.role.is_head());
+        let known = declared.iter().chain(dropped);
+        let known: HashSet<&str> = known.map(|tensor| tensor.path.as_str()).collect();
+        let names = tensors.names().into_iter();
+        if let Some(name) = names.filter(|name| !known.contains(name)).min() {
             return Err(unfit(format!("its tensor {name} has no place here")));
         }
         Ok(found)
@@ -112,7 +129,7 @@ fn positions_for(values: &[f32], old: usize, new: usize, width: usize) -> Vec<f3
     let patches = old * old * width;
     let (first, grid) = values.split_at(values.len() - patches);
     let mut positions = first.to_vec();
-    positions.extend(bicubic::resample(grid, old, new, width));
+    positions.extend(position::resample(grid, old, new, width));
     positions
 }
 
@@ -156,9 +173,10 @@ mod tests {
     #[test]
     fn the_head_is_fresh_and_the_rest_is_taken() {
         let [old, fresh, started] = start(|config| vit(config).num_classes = 5, false).unwrap();
+        let heads = ["Vit.head.weight", "Vit.head.bias"];
         for (tensor_of_start, of_fresh) in started.iter().zip(&fresh) {
             let name = &tensor_of_start.0;
-            let from = if is_head(name) {
+            let from = if heads.contains(&name.as_str()) {
                 of_fresh
             } else {
                 tensor(&old, name)
@@ -178,7 +196,7 @@ mod tests {
         let (old, new) = (tensor(&old, name), tensor(&started, name));
         assert_eq!((&old.1[..], &new.1[..]), (&[5, 6][..], &[10, 6][..]));
         assert_eq!(new.2[..6], old.2[..6]);
-        assert_eq!(new.2[6..], bicubic::resample(&old.2[6..], 2, 3, 6));
+        assert_eq!(new.2[6..], position::resample(&old.2[6..], 2, 3, 6));
     }
 
     #[test]

@@ -6,10 +6,9 @@ use std::io::Write;
 use std::path::Path;
 
 use super::error::DataError;
-
 use super::sample::{Sample, SplitName};
-
 use super::source::Dataset;
+use crate::random;
 
 /// The three parts of a data set, with nothing in two of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,15 +131,9 @@ fn by_class(samples: &[Sample], seed: u64) -> BTreeMap<usize, Vec<usize>> {
 
 /// FNV-1a over the name, started from the seed and finished with SplitMix64's mixer so that every bit counts.
 fn seeded_hash(seed: u64, name: &str) -> u64 {
-    let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    let seeded = seed
-        .to_le_bytes()
-        .into_iter()
-        .fold(0xcbf2_9ce4_8422_2325, fnv);
-    let mut hash = name.bytes().fold(seeded, fnv);
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
+    random::scatter(random::hash(
+        seed.to_le_bytes().into_iter().chain(name.bytes()),
+    ))
 }
 
 impl Splits {

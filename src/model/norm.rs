@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
+use super::role::{Declarations, Declare, Role};
 use crate::ops::Scale;
 use crate::ops::norm::layer_norm;
 
@@ -13,6 +14,13 @@ pub struct LayerNorm {
     pub gamma: Param<Tensor<1>>,
     /// Shift β, `[D]`.
     pub beta: Param<Tensor<1>>,
+}
+
+impl Declare for LayerNorm {
+    fn declare(&self, to: &mut Declarations) {
+        to.tensor("gamma", Role::Norm);
+        to.tensor("beta", Role::Norm);
+    }
 }
 
 impl LayerNorm {
@@ -33,7 +41,7 @@ impl LayerNorm {
         layer_norm(x, &self.scale())
     }
 
-    pub(super) fn scale(&self) -> Scale {
+    pub(crate) fn scale(&self) -> Scale {
         Scale {
             gamma: self.gamma.val(),
             beta: self.beta.val(),

@@ -5,30 +5,39 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
-use super::decays;
+use super::role::{Declare, Declared, declared};
 
 /// What there is to know of one trainable tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParameterInfo {
-    /// Field names from the model down, joined by dots.
-    pub path: String,
+pub struct Parameter {
+    /// What it is, and where.
+    pub declared: Declared,
     /// Its shape.
     pub shape: Vec<usize>,
+}
+
+impl Parameter {
+    /// Field names from the model down, joined by dots.
+    pub fn path(&self) -> &str {
+        &self.declared.path
+    }
+
     /// Whether weight decay applies to it.
-    pub decays: bool,
+    pub fn decays(&self) -> bool {
+        self.declared.role.decays(self.shape.len())
+    }
 }
 
 /// The trainable tensors of a module on an autodiff device.
-pub fn trainable<M: Module>(module: &M) -> Vec<ParameterInfo> {
+pub fn trainable<M: Module + Declare>(module: &M) -> Vec<Parameter> {
+    let mut declared = declared(module).into_iter();
     let mut parameters = Vec::new();
-    visit(module, |path, shape, _, trainable| {
-        if trainable {
-            parameters.push(ParameterInfo {
-                decays: decays(path, shape.len()),
-                path: path.to_owned(),
-                shape: shape.to_vec(),
-            });
-        }
+    visit(module, |_, shape, _, trainable| {
+        let declared = declared.next();
+        parameters.extend(declared.filter(|_| trainable).map(|declared| Parameter {
+            declared,
+            shape: shape.to_vec(),
+        }));
     });
     parameters
 }

@@ -9,7 +9,8 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{CheckpointError, TensorFile, WeightsMeta};
-use crate::model::{Layers, Model, ModelConfig, freeze, is_head, parameters};
+use crate::model::role::{Declared, declared};
+use crate::model::{Model, ModelConfig, freeze, parameters};
 
 /// How the layers of a model that has learned already are treated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,11 +92,11 @@ impl fmt::Display for Freeze {
 }
 
 impl FinetuneConfig {
-    fn is_frozen(&self, layers: &Layers, path: &str) -> bool {
+    fn is_frozen(&self, tensor: &Declared) -> bool {
         match self.freeze {
             Freeze::None => false,
-            Freeze::Blocks(blocks) => !is_head(path) && layers.layer(path) <= blocks,
-            Freeze::Backbone => !is_head(path),
+            Freeze::Blocks(blocks) => !tensor.role.is_head() && tensor.layer <= blocks,
+            Freeze::Backbone => !tensor.role.is_head(),
         }
     }
 
@@ -105,14 +106,13 @@ impl FinetuneConfig {
         if self.freeze == Freeze::None {
             return model;
         }
-        let layers = Layers::of(&model);
-        freeze(model, |path| self.is_frozen(&layers, path))
+        freeze(model, |tensor| self.is_frozen(tensor))
     }
 
     /// How many blocks or stages `model` has, if it is asked to freeze more.
     pub fn too_many(&self, model: &Model) -> Option<usize> {
         // After the embedding and before the head.
-        let blocks = Layers::of(model).last() - 1;
+        let blocks = last_layer(model) - 1;
         match self.freeze {
             Freeze::Blocks(asked) if asked > blocks => Some(blocks),
             _ => None,
@@ -122,11 +122,11 @@ impl FinetuneConfig {
     /// The factor on the learning rate of each trainable tensor, in the order of
     /// [`parameters::trainable`].
     pub fn factors(&self, model: &Model) -> Vec<f64> {
-        let layers = Layers::of(model);
+        let last = last_layer(model);
         parameters::trainable(model)
             .iter()
-            .map(|info| {
-                let above = layers.last() - layers.layer(&info.path);
+            .map(|parameter| {
+                let above = last - parameter.declared.layer;
                 self.layer_decay.powi(above as i32)
             })
             .collect()
@@ -138,13 +138,20 @@ impl FinetuneConfig {
         if self.freeze == Freeze::None {
             return averaged;
         }
-        let layers = Layers::of(&averaged);
-        let mut frozen: HashMap<String, Tensor<1>> = parameters::values(&model.valid())
-            .into_iter()
-            .filter(|(path, _)| self.is_frozen(&layers, path))
+        let values = parameters::values(&model.valid());
+        let mut frozen: HashMap<String, Tensor<1>> = declared(model)
+            .iter()
+            .zip(values)
+            .filter_map(|(tensor, value)| self.is_frozen(tensor).then_some(value))
             .collect();
         parameters::replace(averaged, |path, _| frozen.remove(path))
     }
+}
+
+/// The layer that holds the head.
+fn last_layer(model: &Model) -> usize {
+    let layers = declared(model).into_iter().map(|tensor| tensor.layer);
+    layers.max().unwrap_or_default()
 }
 
 /// Weights that a training starts from.
@@ -171,7 +178,7 @@ impl Start {
         let undrawn = config.init_constant(device);
         let keep_heads = self.meta.classes == classes;
         self.file
-            .check_start(&self.meta, &undrawn, config, keep_heads)
+            .check_start(&self.meta, &undrawn, config, keep_heads, device)
     }
 
     /// The freshly drawn model of `meta` with these weights; the head is taken where the classes
@@ -214,12 +221,12 @@ mod tests {
         let model = model("vit-micro");
         let factors = config(0.5, Freeze::None).factors(&model);
         for (info, factor) in parameters::trainable(&model).iter().zip(factors) {
-            let expected = match info.path.split('.').collect::<Vec<_>>()[1..] {
+            let expected = match info.path().split('.').collect::<Vec<_>>()[1..] {
                 ["blocks", i, ..] => [1.0 / 16.0, 0.125, 0.25, 0.5][i.parse::<usize>().unwrap()],
                 ["norm" | "head", ..] => 1.0,
                 _ => 1.0 / 32.0,
             };
-            assert_eq!(factor, expected, "{}", info.path);
+            assert_eq!(factor, expected, "{}", info.path());
         }
         let flat = config(1.0, Freeze::None).factors(&model);
         assert!(flat.iter().all(|&factor| factor == 1.0));
@@ -230,7 +237,10 @@ mod tests {
         let learning = |name: &str, freeze: Freeze| -> Vec<String> {
             let model = config(1.0, freeze).freeze(model(name));
             let infos = parameters::trainable(&model);
-            infos.into_iter().map(|info| info.path).collect()
+            infos
+                .into_iter()
+                .map(|info| info.path().to_owned())
+                .collect()
         };
         let left = learning("vit-micro", Freeze::Blocks(3));
         assert!(

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Model;
-use crate::model::parameters::{self, ParameterInfo};
+use crate::model::parameters::{self, Parameter};
 use crate::ops::Precision;
 use crate::ops::adamw::{Step, adamw};
 use crate::ops::flat::{combine, square_sum};
@@ -86,7 +86,7 @@ struct Moments {
 #[derive(Debug)]
 pub struct Optimizer {
     config: OptimizerConfig,
-    parameters: Vec<ParameterInfo>,
+    parameters: Vec<Parameter>,
     moments: Vec<Option<Moments>>,
     /// What Muon moves, by parameter; empty places with another rule.
     hidden: Vec<Option<Hidden>>,
@@ -178,7 +178,7 @@ impl Optimizer {
             let i = index;
             index += 1;
             let lr = lr * self.factors[i];
-            let decay = if self.parameters[i].decays {
+            let decay = if self.parameters[i].decays() {
                 self.config.weight_decay
             } else {
                 0.0
@@ -277,9 +277,9 @@ impl Optimizer {
         let mut state = Vec::new();
         for (info, moments) in self.parameters.iter().zip(&self.moments) {
             let Some(moments) = moments else { continue };
-            state.push((format!("{}.first", info.path), moments.first.clone()));
+            state.push((format!("{}.first", info.path()), moments.first.clone()));
             if let Some(second) = &moments.second {
-                state.push((format!("{}.second", info.path), second.clone()));
+                state.push((format!("{}.second", info.path()), second.clone()));
             }
         }
         state
@@ -295,7 +295,7 @@ impl Optimizer {
         self.updates = updates;
         for (info, moments) in self.parameters.iter().zip(&mut self.moments) {
             let mut tensor = |part: &str| {
-                find(&format!("{}.{part}", info.path))
+                find(&format!("{}.{part}", info.path()))
                     .map(|values| Tensor::<1>::from_floats(values.as_slice(), device))
             };
             *moments = tensor("first").map(|first| Moments {
@@ -330,7 +330,7 @@ mod tests {
 
     /// Gradients that are `value` everywhere.
     fn gradients(model: &Model, value: f32) -> GradientSum {
-        let count = |info: &ParameterInfo| info.shape.iter().product::<usize>();
+        let count = |info: &Parameter| info.shape.iter().product::<usize>();
         let all = parameters::trainable(model);
         let one = |info| Some(Tensor::full([count(info)], value, &Device::flex()));
         GradientSum(all.iter().map(one).collect())
@@ -356,8 +356,8 @@ mod tests {
             let gradients = gradients(&model, gradient);
             model = optimizer.step(model, gradients, 0.1);
             for (info, (path, _, values)) in infos.iter().zip(host_tensors(&model)) {
-                assert_eq!(info.path, path);
-                let want = if info.decays { decayed } else { spared }[step];
+                assert_eq!(info.path(), path);
+                let want = if info.decays() { decayed } else { spared }[step];
                 for got in values {
                     assert!(
                         (got - want).abs() < 2e-6,
@@ -393,16 +393,16 @@ mod tests {
         let resnet = ModelConfig::preset("resnet9", 8, None, 3).unwrap();
         for config in [tiny(), resnet] {
             let infos = parameters::trainable(&config.init(0, &Device::flex().autodiff()));
-            assert!(infos.iter().any(|i| i.decays));
+            assert!(infos.iter().any(|i| i.decays()));
             for info in infos {
-                let field = info.path.rsplit('.').next().unwrap();
+                let field = info.path().rsplit('.').next().unwrap();
                 match field {
-                    "weight" => assert!(info.decays, "{}", info.path),
+                    "weight" => assert!(info.decays(), "{}", info.path()),
                     "bias" | "gamma" | "beta" | "position_embedding" | "class_token"
                     | "distillation_token" | "register_tokens" => {
-                        assert!(!info.decays, "{}", info.path)
+                        assert!(!info.decays(), "{}", info.path())
                     }
-                    _ => panic!("{}: neither decays nor is spared here", info.path),
+                    _ => panic!("{}: neither decays nor is spared here", info.path()),
                 }
             }
         }

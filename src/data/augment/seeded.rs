@@ -3,6 +3,8 @@
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+use crate::random::split_mix;
+
 /// What a generator's numbers decide. Two purposes never share a generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::data) enum Purpose {
@@ -28,13 +30,6 @@ pub(in crate::data) fn generator(
         .into_iter()
         .fold(seed, |key, next| split_mix(key).wrapping_add(next));
     Xoshiro256PlusPlus::seed_from_u64(key)
-}
-
-fn split_mix(state: u64) -> u64 {
-    let z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// True half the time.

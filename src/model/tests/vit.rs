@@ -3,8 +3,11 @@
 use burn::tensor::Bool;
 
 use super::*;
-use crate::model::attention::Attention;
+use crate::model::layers::affine;
+use crate::model::network::Network;
 use crate::model::norm::LayerNorm;
+use crate::model::vit::attention::Attention;
+use crate::model::vit::position;
 use crate::ops::attention::add_attention;
 use crate::ops::branch::Branch;
 
@@ -145,7 +148,7 @@ fn gradients_reach_the_positions_of_smaller_pictures_with_dropped_tokens() {
     let mut gradients = loss(&model).backward();
     let place = parameters::trainable(&model)
         .iter()
-        .position(|info| is_table(&info.path))
+        .position(|info| is_table(info.path()))
         .unwrap();
     let gradient = parameters::take_gradients(&model, &mut gradients)
         .swap_remove(place)
@@ -249,8 +252,8 @@ fn a_masked_token_is_not_looked_at() {
     let others = |x| {
         let branch = Branch {
             norm: norm.scale(),
-            first: patch::affine(&attention.qkv),
-            second: patch::affine(&attention.projection),
+            first: affine(&attention.qkv),
+            second: affine(&attention.projection),
             keep: None,
             precision: Precision::F32,
             prepared: None,

@@ -9,8 +9,8 @@
 use burn::tensor::Tensor;
 
 use super::{GradientSum, Moments, Optimizer};
-use crate::model::hidden;
-use crate::model::parameters::ParameterInfo;
+use crate::model::Role;
+use crate::model::parameters::Parameter;
 use crate::ops::Precision;
 use crate::ops::muon::{Matrices, Moving, directions};
 
@@ -25,18 +25,10 @@ pub(super) struct Hidden {
 
 impl Hidden {
     /// The matrices of a parameter; `None` for what AdamW moves.
-    pub fn of(info: &ParameterInfo) -> Option<Self> {
-        if !hidden(&info.path, &info.shape) {
-            return None;
-        }
-        let (matrices, outputs, inputs) = match info.shape[..] {
-            [inputs, outputs] => {
-                // Queries, keys and values are three layers in one weight.
-                let parts = if info.path.ends_with("qkv.weight") {
-                    3
-                } else {
-                    1
-                };
+    pub fn of(parameter: &Parameter) -> Option<Self> {
+        let parts = parameter.declared.split;
+        let (matrices, outputs, inputs) = match (parameter.declared.role, &parameter.shape[..]) {
+            (Role::Matrix, &[inputs, outputs]) => {
                 let matrices = Matrices {
                     rows: inputs,
                     columns: outputs / parts,
@@ -44,8 +36,8 @@ impl Hidden {
                 };
                 (matrices, matrices.columns, inputs)
             }
-            [outputs, ..] => {
-                let inputs = info.shape[1..].iter().product();
+            (Role::Convolution, [outputs, window @ ..]) => {
+                let (outputs, inputs) = (*outputs, window.iter().product());
                 let matrices = Matrices {
                     rows: outputs,
                     columns: inputs,
@@ -53,7 +45,7 @@ impl Hidden {
                 };
                 (matrices, outputs, inputs)
             }
-            [] => return None,
+            _ => return None,
         };
         let gain = (outputs as f64 / inputs as f64).max(1.0).sqrt();
         Some(Self { matrices, gain })
@@ -127,8 +119,8 @@ mod tests {
         (0..len).map(one).collect()
     }
 
-    fn gradients(infos: &[ParameterInfo], seed: usize) -> GradientSum {
-        let one = |(i, info): (usize, &ParameterInfo)| {
+    fn gradients(infos: &[Parameter], seed: usize) -> GradientSum {
+        let one = |(i, info): (usize, &Parameter)| {
             let values = numbers(info.shape.iter().product(), seed * 100 + i);
             Some(Tensor::from_floats(values.as_slice(), &Device::flex()))
         };
@@ -149,7 +141,7 @@ mod tests {
     fn hidden_matrices_are_those_between_the_layers() {
         let names = |config: ModelConfig| -> Vec<(String, Hidden)> {
             let infos = parameters::trainable(&config.init(0, &Device::flex().autodiff()));
-            let one = |info: &ParameterInfo| Some((info.path.clone(), Hidden::of(info)?));
+            let one = |info: &Parameter| Some((info.path().to_owned(), Hidden::of(info)?));
             infos.iter().filter_map(one).collect()
         };
         let config = ModelConfig::preset("vit-micro", 8, None, 3).unwrap();
@@ -197,12 +189,15 @@ mod tests {
         let mut seen = 0;
         for (i, info) in infos.iter().enumerate() {
             let find = |all: &[crate::checkpoint::HostTensor]| {
-                let of = all.iter().find(|(path, _, _)| *path == info.path).unwrap();
+                let of = all
+                    .iter()
+                    .find(|(path, _, _)| *path == info.path())
+                    .unwrap();
                 of.2.clone()
             };
             let (old, new) = (find(&before), find(&after));
             let Some(hidden) = Hidden::of(info) else {
-                assert_eq!(new, find(&other), "{}", info.path);
+                assert_eq!(new, find(&other), "{}", info.path());
                 continue;
             };
             seen += 1;
@@ -218,7 +213,7 @@ mod tests {
             // Singular values near 1: as many of them as the shorter side is long.
             let square = direction.iter().map(|x| x * x).sum::<f64>();
             let mean = square / (hidden.matrices.parts * rows.min(columns)) as f64;
-            assert!((0.5..1.5).contains(&mean), "{}: {mean}", info.path);
+            assert!((0.5..1.5).contains(&mean), "{}: {mean}", info.path());
             // And along the gradient, not against it.
             let gradient = numbers(old.len(), 100 + i);
             let along: f64 = gradient
@@ -226,7 +221,7 @@ mod tests {
                 .zip(&direction)
                 .map(|(&g, d)| f64::from(g) * d)
                 .sum();
-            assert!(along > 0.0, "{}: {along}", info.path);
+            assert!(along > 0.0, "{}: {along}", info.path());
         }
         assert!(seen >= 4, "{seen}");
     }

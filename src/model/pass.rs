@@ -1,10 +1,7 @@
 //! Randomness inside the model: drop path and dropped tokens.
 
-use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{Rng, SeedableRng};
-
-use super::init::{mix, unit};
 use crate::ops::{Precision, Prepared};
+use crate::random::{Numbers, numbers, split_mix};
 
 /// The randomness of one training step.
 ///
@@ -12,7 +9,7 @@ use crate::ops::{Precision, Prepared};
 /// drew, and every device sees the same masks.
 #[derive(Debug, Clone)]
 pub struct Noise {
-    generator: Xoshiro256PlusPlus,
+    numbers: Numbers,
     token_drop: f64,
 }
 
@@ -20,7 +17,7 @@ impl Noise {
     /// The randomness of step `step` of a run with this seed.
     pub fn new(seed: u64, step: u64) -> Self {
         Self {
-            generator: Xoshiro256PlusPlus::seed_from_u64(mix(mix(seed) ^ step)),
+            numbers: numbers(split_mix(split_mix(seed) ^ step)),
             token_drop: 0.0,
         }
     }
@@ -44,7 +41,7 @@ impl Noise {
                 let mut all: Vec<usize> = (0..patches).collect();
                 for i in 0..count {
                     let left = (patches - i) as f64;
-                    all.swap(i, i + (unit(self.generator.next_u64()) * left) as usize);
+                    all.swap(i, i + (self.numbers.next_unit() * left) as usize);
                 }
                 all.truncate(count);
                 all.sort_unstable();
@@ -58,7 +55,7 @@ impl Noise {
     /// that the mean stays.
     fn keep(&mut self, batch: usize, rate: f64) -> Vec<f32> {
         let kept = (1.0 / (1.0 - rate)) as f32;
-        let mut draw = || unit(self.generator.next_u64()) < rate;
+        let mut draw = || self.numbers.next_unit() < rate;
         (0..batch)
             .map(|_| if draw() { 0.0 } else { kept })
             .collect()

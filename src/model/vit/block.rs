@@ -4,11 +4,12 @@ use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear};
 use burn::tensor::{Bool, Device, Tensor};
 
-use super::Pass;
 use super::attention::Attention;
-use super::norm::LayerNorm;
-use super::patch::{affine, undrawn_linear};
-use super::vit::VitConfig;
+use super::config::VitConfig;
+use crate::model::layers::{affine, undrawn_linear};
+use crate::model::norm::LayerNorm;
+use crate::model::pass::Pass;
+use crate::model::role::{Declarations, Declare, Role};
 use crate::ops::attention::{Heads, QueryKey, add_attention};
 use crate::ops::branch::Branch;
 use crate::ops::layer_scale::scaled;
@@ -41,6 +42,24 @@ pub struct Mlp {
     pub fc1: Linear,
     /// `[mlp_dim, D]`.
     pub fc2: Linear,
+}
+
+impl Declare for Mlp {
+    fn declare(&self, to: &mut Declarations) {
+        to.linear("fc1", &self.fc1, Role::Matrix);
+        to.linear("fc2", &self.fc2, Role::Matrix);
+    }
+}
+
+impl Declare for EncoderBlock {
+    fn declare(&self, to: &mut Declarations) {
+        to.module("norm1", &self.norm1);
+        to.module("attention", &self.attention);
+        to.module("norm2", &self.norm2);
+        to.module("mlp", &self.mlp);
+        to.optional("layer_scale1", &self.layer_scale1, Role::LayerScale);
+        to.optional("layer_scale2", &self.layer_scale2, Role::LayerScale);
+    }
 }
 
 impl EncoderBlock {

@@ -13,11 +13,12 @@
 //! here. Nothing but sums, products, quotients and square roots in a fixed order stand between the
 //! seed and the weights: the same bits everywhere.
 
-use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::{init, parameters};
+use super::attention::Attention;
+use crate::model::jacobi::{Factors, factorise};
+use crate::model::{draw, parameters};
 
 /// Of W_Q·W_Kᵀ: how much is random, and how much identity.
 const QUERY_KEY: [f64; 2] = [0.7, 0.7];
@@ -25,28 +26,17 @@ const QUERY_KEY: [f64; 2] = [0.7, 0.7];
 /// The same of W_V·W_proj.
 const VALUE_PROJECTION: [f64; 2] = [0.4, -0.4];
 
-/// Draws the weights of attention, of `heads` heads, and leaves everything else.
-pub(super) fn draw<M: Module>(model: M, heads: usize, seed: u64, device: &Device) -> M {
+/// Draws the weights of one block's attention, from the seed and the block's name.
+pub(super) fn draw(attention: &mut Attention, seed: u64, block: &str, device: &Device) {
     let device = device.clone().without_autodiff();
-    // One factorisation gives both a block's values and its projection, which comes after them.
-    let mut projection = Vec::new();
-    parameters::replace(model, |path, shape| {
-        let (attention, layer) = path.rsplit_once(".attention.")?;
-        let values = match layer {
-            "qkv.weight" => {
-                let values;
-                [values, projection] = draw_block(seed, attention, shape[0], heads);
-                values
-            }
-            "projection.weight" => std::mem::take(&mut projection),
-            _ => return None,
-        };
-        let elements = values.len();
-        Some(Tensor::from_data(
-            TensorData::new(values, [elements]),
-            &device,
-        ))
-    })
+    let (qkv, projection) = (&mut attention.qkv.weight, &mut attention.projection.weight);
+    let width = projection.lazy_shape().as_slice()[0];
+    let drawn = draw_block(seed, block, width, attention.num_heads);
+    for (weight, values) in [qkv, projection].into_iter().zip(drawn) {
+        *weight = parameters::replace(weight.clone(), |_, _| {
+            Some(Tensor::from_floats(values.as_slice(), &device))
+        });
+    }
 }
 
 /// The joint weight of queries, keys and values of one block, row-major `[D, 3·D]`, and that of its
@@ -89,7 +79,7 @@ fn around_identity(
     [random, identity]: [f64; 2],
 ) -> Vec<Vec<f32>> {
     let deviation = random / (width as f64).sqrt();
-    let values = init::uniform(seed, path, width * width, deviation);
+    let values = draw::uniform(seed, path, width * width, deviation);
     let mut rows: Vec<Vec<f32>> = values.chunks_exact(width).map(<[f32]>::to_vec).collect();
     for (i, row) in rows.iter_mut().enumerate() {
         row[i] += identity as f32;
@@ -97,101 +87,11 @@ fn around_identity(
     rows
 }
 
-/// Σ over i of leftᵢ·rightᵢᵀ, the largest first: √σ of each singular value on either side.
-#[derive(Debug)]
-struct Factors {
-    left: Vec<Vec<f32>>,
-    right: Vec<Vec<f32>>,
-}
-
-/// The nearest matrix of rank `rank`, factorised.
-///
-/// One-sided Jacobi (Hestenes 1958): pairs of columns are turned until all are orthogonal, which
-/// makes them U·Σ. Slower than the textbooks' first choice, but a page shorter.
-fn factorise(matrix: &[Vec<f32>], rank: usize) -> Factors {
-    /// Cosine between two columns that passes for 0.
-    const ORTHOGONAL: f32 = 1e-4;
-    /// More sweeps than any matrix needs: they converge quadratically.
-    const SWEEPS: usize = 30;
-    let width = matrix.len();
-    let mut columns: Vec<Vec<f32>> = (0..width)
-        .map(|column| matrix.iter().map(|row| row[column]).collect())
-        .collect();
-    for _ in 0..SWEEPS {
-        let mut turned = false;
-        let mut squares: Vec<f32> = columns.iter().map(|x| dot(x, x)).collect();
-        for p in 0..width {
-            for q in p + 1..width {
-                let (upper, lower) = columns.split_at_mut(q);
-                let (x, y) = (&mut upper[p], &mut lower[0]);
-                let product = dot(x, y);
-                if product.abs() <= ORTHOGONAL * (squares[p] * squares[q]).sqrt() {
-                    continue;
-                }
-                turned = true;
-                let zeta = (squares[q] - squares[p]) / (2.0 * product);
-                let tangent = zeta.signum() / (zeta.abs() + (1.0 + zeta * zeta).sqrt());
-                let cosine = 1.0 / (1.0 + tangent * tangent).sqrt();
-                let sine = cosine * tangent;
-                for (x, y) in x.iter_mut().zip(y.iter_mut()) {
-                    (*x, *y) = (cosine * *x - sine * *y, sine * *x + cosine * *y);
-                }
-                squares[p] -= tangent * product;
-                squares[q] += tangent * product;
-            }
-        }
-        if !turned {
-            break;
-        }
-    }
-    let mut all: Vec<(f32, Vec<f32>)> = columns
-        .into_iter()
-        .map(|column| (dot(&column, &column).sqrt(), column))
-        .collect();
-    all.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut factors = Factors {
-        left: Vec::new(),
-        right: Vec::new(),
-    };
-    for (value, mut left) in all.into_iter().take(rank) {
-        // A random matrix has no singular value of 0; one of nearly 0 must not become a NaN.
-        let value = value.max(f32::MIN_POSITIVE);
-        let root = value.sqrt();
-        left.iter_mut().for_each(|x| *x /= root);
-        // Mᵀ·u = σ·v.
-        let mut right = vec![0.0; width];
-        for (row, &x) in matrix.iter().zip(&left) {
-            for (right, &value) in right.iter_mut().zip(row) {
-                *right += value * x;
-            }
-        }
-        right.iter_mut().for_each(|x| *x /= value);
-        factors.left.push(left);
-        factors.right.push(right);
-    }
-    factors
-}
-
-/// Σ a·b in sixteen lanes, so that it is fast, in one order on every processor.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0_f32; 16];
-    let (whole_a, rest_a) = a.as_chunks::<16>();
-    let (whole_b, rest_b) = b.as_chunks::<16>();
-    for (a, b) in whole_a.iter().zip(whole_b) {
-        for i in 0..16 {
-            lanes[i] += a[i] * b[i];
-        }
-    }
-    for (lane, (a, b)) in lanes.iter_mut().zip(rest_a.iter().zip(rest_b)) {
-        *lane += a * b;
-    }
-    lanes.iter().sum()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::model::jacobi::dot;
     use crate::model::{Init, ModelConfig};
 
     const WIDTH: usize = 36;
@@ -273,25 +173,6 @@ mod tests {
         let drawn = around_identity(5, "Vit.blocks.1.value_projection", WIDTH, VALUE_PROJECTION);
         for (found, drawn) in found.iter().zip(drawn.concat()) {
             assert!((found - drawn).abs() < 1e-4, "{found}, not {drawn}");
-        }
-    }
-
-    #[test]
-    fn factors_are_the_singular_vectors_in_order() {
-        let matrix = around_identity(3, "m", 23, [0.7, 0.7]);
-        let Factors { left, right } = factorise(&matrix, 23);
-        let mut previous = f32::INFINITY;
-        for i in 0..23 {
-            let value = dot(&left[i], &left[i]);
-            assert!(value <= previous * 1.0001);
-            previous = value;
-            // Both sides carry √σ, and are orthogonal to all others of theirs.
-            assert!((dot(&right[i], &right[i]) / value - 1.0).abs() < 1e-2);
-            for j in 0..i {
-                let scale = (value * dot(&left[j], &left[j])).sqrt();
-                assert!(dot(&left[i], &left[j]).abs() < 1e-3 * scale);
-                assert!(dot(&right[i], &right[j]).abs() < 1e-2 * scale);
-            }
         }
     }
 

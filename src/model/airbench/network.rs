@@ -8,63 +8,19 @@ use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Initializer, Linear, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
-use serde::{Deserialize, Serialize};
 
-use super::cnn::{ConvNorm, channels_last, conv_pool_norm, pixels};
-use super::patch::{affine, undrawn_linear};
-use super::{Outputs, Pass};
+use super::config::AirbenchConfig;
+use super::whiten;
+use crate::model::convolution::{ConvNorm, channels_last, pixels};
+use crate::model::layers::{affine, undrawn_linear};
+use crate::model::network::{Network, Outputs};
+use crate::model::parameters;
+use crate::model::pass::Pass;
+use crate::model::role::{Declarations, Declare, Role};
 use crate::ops::batch_norm::Tail;
 use crate::ops::conv::{Conv, Window, conv_gelu};
 use crate::ops::linear::linear;
 use crate::ops::pool::max_pool;
-use crate::setting::{Invalid, within};
-
-/// The architecture of an [`Airbench`]; the preset is airbench94.
-///
-/// Jordan's airbench96 is near `widths = [128, 384, 512]`, `depth = 3`, `residual = true`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AirbenchConfig {
-    /// Side of the square input, in pixels.
-    pub image_size: usize,
-    /// Classes.
-    pub num_classes: usize,
-    /// Channels of the three groups.
-    pub widths: [usize; 3],
-    /// Convolutions of a group.
-    pub depth: usize,
-    /// Whether a group's first map is added before its last GELU.
-    pub residual: bool,
-    /// Side of the first convolution's patches, in pixels.
-    pub stem_kernel: usize,
-    /// Whether the first convolution whitens the training pictures' patches and stays as it is;
-    /// without it, it is drawn and trained like the others.
-    pub whiten: bool,
-}
-
-impl AirbenchConfig {
-    pub(super) fn validate(&self) -> Result<(), Invalid> {
-        within("stem_kernel", self.stem_kernel, 1..=4)?;
-        // Three halvings must leave a pixel.
-        within("image_size", self.image_size, self.stem_kernel + 7..=4096)?;
-        within("num_classes", self.num_classes, 1..=1_000_000)?;
-        for width in self.widths {
-            within("widths", width, 1..=4096)?;
-        }
-        let least = if self.residual { 2 } else { 1 };
-        within("depth", self.depth, least..=64)
-    }
-
-    /// Filters of the first convolution: each principal component of a patch, with both signs.
-    pub(super) fn stem_width(&self) -> usize {
-        2 * 3 * self.stem_kernel * self.stem_kernel
-    }
-
-    /// Side of the first convolution's map.
-    pub(super) fn stem_side(&self) -> usize {
-        self.image_size - self.stem_kernel + 1
-    }
-}
 
 /// Convolutions on maps of one size: [conv, max pool, norm, GELU], then [conv, norm, GELU] again
 /// and again.
@@ -90,8 +46,7 @@ impl Group {
     }
 
     fn forward(&self, x: Tensor<4>, pass: &Pass) -> Tensor<4> {
-        let ConvNorm { conv, norm } = &self.first;
-        let first = conv_pool_norm(conv, norm, x, Tail::Gelu, pass);
+        let first = self.first.forward_pooled(x, Tail::Gelu, pass);
         let mut x = first.clone();
         for (i, layer) in self.rest.iter().enumerate() {
             let tail = if self.residual && i + 1 == self.rest.len() {
@@ -102,6 +57,20 @@ impl Group {
             x = layer.forward(x, tail, pass);
         }
         x
+    }
+}
+
+impl Declare for Group {
+    /// Each convolution starts by passing its input through (Jordan 2024, § 3.3).
+    fn declare(&self, to: &mut Declarations) {
+        to.starting_as_identity(|to| {
+            self.first.declare("first", Role::Convolution, to);
+            to.within("rest", |to| {
+                for (i, layer) in self.rest.iter().enumerate() {
+                    layer.declare(&i.to_string(), Role::Convolution, to);
+                }
+            });
+        });
     }
 }
 
@@ -122,8 +91,14 @@ pub struct Airbench {
     pub head: Linear,
 }
 
+impl AirbenchConfig {
+    pub(crate) fn build<M: From<Airbench>>(&self, device: &Device) -> M {
+        Airbench::new(self, device).into()
+    }
+}
+
 impl Airbench {
-    pub(super) fn new(config: &AirbenchConfig, device: &Device) -> Self {
+    fn new(config: &AirbenchConfig, device: &Device) -> Self {
         let side = config.stem_kernel;
         let mut whitening = Conv2dConfig::new([3, config.stem_width()], [side, side])
             .with_padding(PaddingConfig2d::Valid)
@@ -143,27 +118,6 @@ impl Airbench {
             groups,
             head: undrawn_linear(inputs, config.num_classes, device),
         }
-    }
-
-    /// Logits; with the last feature map where `with_map`.
-    ///
-    /// # Shapes
-    ///
-    /// `[B, 3, H, W]` → [`Outputs`].
-    pub fn outputs(&self, images: Tensor<4>, with_map: bool, pass: &Pass) -> Outputs {
-        let map = self.map(images, pass);
-        let head = affine(&self.head);
-        let head = linear(maxima(map.clone()), &head, pass.precision, pass.prepared);
-        Outputs::of_cnn(head * LOGIT_SCALE, pixels(map), with_map)
-    }
-
-    /// Maxima over the last feature map.
-    ///
-    /// # Shapes
-    ///
-    /// `[B, 3, H, W]` → `[B, D]` with D the last of the widths.
-    pub fn features(&self, images: Tensor<4>, pass: &Pass) -> Tensor<2> {
-        maxima(self.map(images, pass))
     }
 
     /// The last feature map.
@@ -195,6 +149,47 @@ impl Airbench {
     }
 }
 
+impl Declare for Airbench {
+    fn declare(&self, to: &mut Declarations) {
+        let first = Role::FirstConvolution;
+        to.layer(0).convolution("whitening", &self.whitening, first);
+        to.within("groups", |to| {
+            for (i, group) in self.groups.iter().enumerate() {
+                to.layer(1 + i).module(&i.to_string(), group);
+            }
+        });
+        let head = 1 + self.groups.len();
+        to.layer(head).linear("head", &self.head, Role::Head);
+    }
+}
+
+impl Network for Airbench {
+    fn outputs(&self, images: Tensor<4>, with_map: bool, pass: &mut Pass) -> Outputs {
+        let map = self.map(images, pass);
+        let head = affine(&self.head);
+        let head = linear(maxima(map.clone()), &head, pass.precision, pass.prepared);
+        Outputs::of_cnn(head * LOGIT_SCALE, pixels(map), with_map)
+    }
+
+    /// Maxima over the last feature map.
+    fn features(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
+        maxima(self.map(images, pass))
+    }
+
+    fn width(&self) -> usize {
+        self.head.weight.dims()[0]
+    }
+
+    fn whiten(&mut self, covariance: &[f64], device: &Device) {
+        let device = device.clone().without_autodiff();
+        let filters = whiten::filters(covariance);
+        let weight = self.whitening.weight.clone();
+        self.whitening.weight = parameters::replace(weight, |_, _| {
+            Some(Tensor::from_floats(filters.as_slice(), &device))
+        });
+    }
+}
+
 /// The largest value of each channel of a square map, in f32.
 ///
 /// # Shapes
@@ -207,13 +202,4 @@ fn maxima(map: Tensor<4>) -> Tensor<2> {
         padding: 0,
     };
     pixels(max_pool(map, window)).squeeze_dim(1)
-}
-
-/// Path of the first convolution's weight within a [`Model`](super::Model).
-pub(super) const WHITENING: &str = "Airbench.whitening.weight";
-
-/// Whether the convolution at `path` starts by passing its input through: as many of its filters
-/// as there are channels begin as the identity (Jordan 2024, § 3.3).
-pub(super) fn starts_as_identity(path: &str) -> bool {
-    path.starts_with("Airbench.groups.") && path.ends_with(".conv.weight")
 }

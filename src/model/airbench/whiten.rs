@@ -1,5 +1,7 @@
 //! Filters that whiten patches: their outputs are uncorrelated and of variance one.
 
+use crate::model::jacobi::eigen;
+
 /// Added to each variance, so that what hardly varies is not blown up (Jordan 2024, § 3.2).
 const EPSILON: f64 = 5e-4;
 
@@ -32,56 +34,6 @@ pub(super) fn filters(covariance: &[f64]) -> Vec<f32> {
         *x = -*x;
     }
     filters
-}
-
-/// Eigenvalues of a symmetric matrix, and its eigenvectors as the columns of another, by Jacobi's
-/// rotations (Golub & Van Loan 2013, § 8.5).
-fn eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
-    // Each sweep squares what is left off the diagonal: ten are more than enough for n below 50.
-    const SWEEPS: usize = 30;
-    let mut vectors = vec![0.0; n * n];
-    for i in 0..n {
-        vectors[i * n + i] = 1.0;
-    }
-    for _ in 0..SWEEPS {
-        let off: f64 = (0..n * n)
-            .filter(|i| i / n != i % n)
-            .map(|i| a[i] * a[i])
-            .sum();
-        let all: f64 = a.iter().map(|x| x * x).sum();
-        if off <= all * 1e-30 {
-            break;
-        }
-        for p in 0..n {
-            for q in p + 1..n {
-                rotate(&mut a, &mut vectors, n, p, q);
-            }
-        }
-    }
-    ((0..n).map(|i| a[i * n + i]).collect(), vectors)
-}
-
-/// The rotation that makes a[p][q] zero.
-fn rotate(a: &mut [f64], vectors: &mut [f64], n: usize, p: usize, q: usize) {
-    let off = a[p * n + q];
-    if off == 0.0 {
-        return;
-    }
-    let tau = (a[q * n + q] - a[p * n + p]) / (2.0 * off);
-    let t = tau.signum() / (tau.abs() + (1.0 + tau * tau).sqrt());
-    let c = 1.0 / (1.0 + t * t).sqrt();
-    let s = t * c;
-    let turn = |m: &mut [f64], i: usize, j: usize| {
-        let (x, y) = (m[i], m[j]);
-        (m[i], m[j]) = (c * x - s * y, s * x + c * y);
-    };
-    for k in 0..n {
-        turn(a, k * n + p, k * n + q);
-    }
-    for k in 0..n {
-        turn(a, p * n + k, q * n + k);
-        turn(vectors, k * n + p, k * n + q);
-    }
 }
 
 #[cfg(test)]

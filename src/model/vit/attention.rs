@@ -4,8 +4,9 @@ use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear};
 use burn::tensor::{Bool, Device, Tensor};
 
-use super::norm::LayerNorm;
-use super::patch::{affine, undrawn_linear};
+use crate::model::layers::{affine, undrawn_linear};
+use crate::model::norm::LayerNorm;
+use crate::model::role::{Declarations, Declare, Role};
 use crate::ops::attention::{Heads, QueryKey, attention_weights};
 
 /// Self-attention: every token asks, every token answers.
@@ -19,7 +20,17 @@ pub struct Attention {
     pub query_norm: Option<Param<Tensor<1>>>,
     /// γ of the keys' norm, `[d]`, where there is one.
     pub key_norm: Option<Param<Tensor<1>>>,
-    num_heads: usize,
+    pub(super) num_heads: usize,
+}
+
+impl Declare for Attention {
+    fn declare(&self, to: &mut Declarations) {
+        // Queries, keys and values are three layers in one weight.
+        to.split_linear("qkv", &self.qkv, Role::Matrix, 3);
+        to.linear("projection", &self.projection, Role::Matrix);
+        to.optional("query_norm", &self.query_norm, Role::Norm);
+        to.optional("key_norm", &self.key_norm, Role::Norm);
+    }
 }
 
 impl Attention {
@@ -61,7 +72,7 @@ impl Attention {
     }
 
     /// What queries and keys go through before they meet.
-    pub(super) fn query_key(&self, rotation: Option<&Tensor<2>>) -> QueryKey {
+    pub(crate) fn query_key(&self, rotation: Option<&Tensor<2>>) -> QueryKey {
         let norms = self.query_norm.as_ref().zip(self.key_norm.as_ref());
         QueryKey {
             norm: norms.map(|(query, key)| [query.val(), key.val()]),
@@ -70,7 +81,7 @@ impl Attention {
     }
 
     /// `queries` as in [`Heads`].
-    pub(super) fn heads(&self, batch: usize, queries: Option<usize>) -> Heads {
+    pub(crate) fn heads(&self, batch: usize, queries: Option<usize>) -> Heads {
         Heads {
             batch,
             heads: self.num_heads,
