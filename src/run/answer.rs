@@ -43,7 +43,7 @@ pub struct EvaluateOptions {
 
 /// Predictions on one split, with the pictures that they belong to.
 #[derive(Debug)]
-pub struct Answers {
+pub(crate) struct Answers {
     /// Metadata of the weights.
     pub meta: WeightsMeta,
     /// Logits and labels, one row per picture.
@@ -79,12 +79,12 @@ pub struct TtaReport {
 
 impl Answers {
     /// Files that the data set's layout leaves out, and pictures of the split that cannot be read.
-    pub fn skipped(&self) -> Vec<Skipped> {
+    pub(crate) fn skipped(&self) -> Vec<Skipped> {
         [&self.dataset.skipped, self.pictures.skipped()].concat()
     }
 
     /// Results with test-time augmentation, if it was requested.
-    pub fn tta(&self) -> Option<TtaReport> {
+    pub(crate) fn tta(&self) -> Option<TtaReport> {
         let (augmentation, predictions) = self.augmented.as_ref()?;
         let report = eval::report(predictions, &self.meta.classes);
         Some(TtaReport {
@@ -117,7 +117,7 @@ impl Answers {
 ///
 /// [`RunError`]: there are no whole weights, the data has no such split or other classes, or the
 /// device cannot compute in the precision.
-pub fn answer(
+pub(crate) fn answer(
     weights: &Path,
     options: &EvaluateOptions,
     data: &mut OpenData,

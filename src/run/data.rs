@@ -8,7 +8,7 @@ use crate::data::{DataError, Dataset};
 /// Opens data sets, and keeps the last one, so that it is not opened again when the next run uses it
 /// too: opening a `.tar.gz` unpacks all of it.
 #[derive(Debug, Default)]
-pub struct OpenData {
+pub(crate) struct OpenData {
     last: Option<(Option<PathBuf>, Arc<Dataset>)>,
 }
 
@@ -19,7 +19,11 @@ impl OpenData {
     /// # Errors
     ///
     /// [`DataError`].
-    pub fn open(&mut self, path: Option<&Path>, strict: bool) -> Result<Arc<Dataset>, DataError> {
+    pub(crate) fn open(
+        &mut self,
+        path: Option<&Path>,
+        strict: bool,
+    ) -> Result<Arc<Dataset>, DataError> {
         let dataset = match self.last.take() {
             Some((opened, dataset)) if opened.as_deref() == path => dataset,
             // At most one data set is in memory.

@@ -29,7 +29,7 @@ impl<'a> From<&'a Selected> for Devices<'a> {
 /// # Errors
 ///
 /// [`RunError::Precision`] if the device cannot compute in it.
-pub fn precision(recipe: &Recipe, device: &Selected) -> Result<Precision, RunError> {
+pub(crate) fn precision(recipe: &Recipe, device: &Selected) -> Result<Precision, RunError> {
     let choice = recipe.train.precision;
     choice
         .for_training(&device.device)

@@ -153,7 +153,7 @@ impl RunDir {
 /// # Errors
 ///
 /// Where a run directory holds no weights yet, or there is nothing at `path`.
-pub fn find_weights(path: &Path) -> Result<PathBuf, RunError> {
+pub(crate) fn find_weights(path: &Path) -> Result<PathBuf, RunError> {
     if path.is_dir() {
         let best = path.join("weights").join("best.safetensors");
         return if best.is_file() {
@@ -172,11 +172,11 @@ pub fn find_weights(path: &Path) -> Result<PathBuf, RunError> {
     Err(no_run(path))
 }
 
-/// [`find_weights`], opened; weights that ship with the program go by their name.
+/// Opens weights: a file, a run directory's best, or, by their name, weights that are built in.
 ///
 /// # Errors
 ///
-/// As for [`find_weights`], and where the file cannot be read.
+/// Where a run directory holds no weights yet, there is nothing at `path`, or the file cannot be read.
 pub fn open_weights(path: &Path) -> Result<TensorFile, RunError> {
     match Shipped::find(path) {
         Some(shipped) => Ok(shipped.file()),
@@ -213,7 +213,7 @@ fn no_run(path: &Path) -> RunError {
 /// # Errors
 ///
 /// Where it cannot be made.
-pub fn next_free(parent: &Path, stem: &str) -> Result<PathBuf, RunError> {
+pub(crate) fn next_free(parent: &Path, stem: &str) -> Result<PathBuf, RunError> {
     make(parent)?;
     for n in 1.. {
         let path = parent.join(format!("{stem}-{n}"));

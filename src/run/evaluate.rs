@@ -38,7 +38,8 @@ pub struct Evaluated {
 ///
 /// # Errors
 ///
-/// As [`answer`], and where a file cannot be written.
+/// [`RunError`]: there are no whole weights, the data has no such split or other classes, the device
+/// cannot compute in the precision, or a file cannot be written.
 pub fn evaluate(
     weights: &Path,
     options: &EvaluateOptions,

@@ -13,10 +13,10 @@ use crate::metrics::softmax;
 use crate::ops::{Precision, Prepared};
 
 /// Largest difference of a probability between the weights and their copy.
-pub const TOLERANCE: f64 = 0.01;
+const TOLERANCE: f64 = 0.01;
 
 /// Number of pictures on which both must agree.
-pub const PICTURES: usize = 64;
+pub(crate) const PICTURES: usize = 64;
 
 /// An exported file.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,12 +27,12 @@ pub struct Exported {
     pub bytes: (u64, u64),
     /// Largest difference of a logit.
     pub logit: f64,
-    /// Largest difference of a probability, at most [`TOLERANCE`].
+    /// Largest difference of a probability, at most 0.01.
     pub probability: f64,
 }
 
 /// Writes weights to `out`, in f16 if `half`, then reads them back and compares the predictions on
-/// [`PICTURES`] pictures of coloured squares. `weights` is a run directory, a weights file, or the
+/// 64 pictures of coloured squares. `weights` is a run directory, a weights file, or the
 /// name of weights that are built in.
 ///
 /// # Errors

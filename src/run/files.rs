@@ -10,7 +10,7 @@ use crate::checkpoint::write_atomically;
 /// # Errors
 ///
 /// [`RunError::Write`], which names the file; what stood there before is then untouched.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
     write_atomically(path, bytes).map_err(cannot_write(path))
 }
 

@@ -14,7 +14,7 @@ use crate::device::{self, Hardware};
 use crate::train::Progress;
 
 /// The commit this binary was built from.
-pub const COMMIT: &str = env!("VITRINE_COMMIT");
+pub(crate) const COMMIT: &str = env!("VITRINE_COMMIT");
 
 /// One process that trained: the program and the hardware.
 #[derive(Debug, Clone, Serialize)]
@@ -33,7 +33,7 @@ struct Process {
 
 /// What `run.json` holds.
 #[derive(Debug, Clone, Serialize)]
-pub struct RunInfo {
+pub(crate) struct RunInfo {
     /// The [`Process`] that began the run.
     #[serde(flatten)]
     process: Value,
@@ -66,7 +66,7 @@ struct InitInfo {
 
 impl RunInfo {
     /// The entry of a run that begins now.
-    pub fn begin(plan: &Plan, devices: Devices<'_>, dir: &RunDir) -> Self {
+    pub(crate) fn begin(plan: &Plan, devices: Devices<'_>, dir: &RunDir) -> Self {
         let recipe = &plan.recipe;
         let teacher = plan.teacher.as_ref();
         let process = Process {
@@ -109,7 +109,7 @@ impl RunInfo {
 
     /// Turns this into the entry of a resumed run: the first process is taken from `before`, the
     /// current `run.json`, and this process is added to those that resumed it.
-    pub fn resume(mut self, before: &Value) -> Self {
+    pub(crate) fn resume(mut self, before: &Value) -> Self {
         let now = self.process.clone();
         for (key, value) in self.process.as_object_mut().into_iter().flatten() {
             *value = before[key].clone();
@@ -121,12 +121,12 @@ impl RunInfo {
     }
 
     /// Records the peak memory, the largest of all processes.
-    pub fn pause(&mut self) {
+    pub(crate) fn pause(&mut self) {
         self.peak_memory_bytes = self.peak_memory_bytes.max(device::peak_memory_bytes());
     }
 
     /// Records what is known at the end of the training.
-    pub fn end(&mut self, progress: &Progress) {
+    pub(crate) fn end(&mut self, progress: &Progress) {
         self.ended = Some(now());
         self.training_s = Some(progress.elapsed_s);
         self.training_images_per_s =
@@ -136,7 +136,7 @@ impl RunInfo {
     }
 
     /// Pretty JSON.
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("run information is plain data")
     }
 }
@@ -148,7 +148,7 @@ pub(super) fn read(dir: &RunDir) -> Option<Value> {
 }
 
 /// The number at `key` in a run's `run.json`, if there is one.
-pub fn recorded(dir: &RunDir, key: &str) -> Option<f64> {
+pub(crate) fn recorded(dir: &RunDir, key: &str) -> Option<f64> {
     read(dir)?.get(key)?.as_f64()
 }
 

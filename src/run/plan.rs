@@ -54,7 +54,7 @@ impl Plan {
     /// # Errors
     ///
     /// [`RunError`].
-    pub fn with(recipe: Recipe, data: &mut OpenData) -> Result<Self, RunError> {
+    pub(crate) fn with(recipe: Recipe, data: &mut OpenData) -> Result<Self, RunError> {
         let dataset = data.open(recipe.data.path.as_deref(), recipe.data.strict)?;
         let seed = recipe.data.split_seed;
         let splits = dataset
@@ -126,7 +126,7 @@ impl Plan {
     }
 
     /// Pictures of one update.
-    pub fn pictures_per_update(&self) -> usize {
+    pub(crate) fn pictures_per_update(&self) -> usize {
         let train = &self.recipe.train;
         train.batch_size.min(self.splits.train.len()) * train.accumulate
     }
@@ -134,19 +134,19 @@ impl Plan {
     /// Floating-point operations of one update, on average over a training whose pictures take a
     /// share `work` of the whole ones' work: a backward pass costs twice a forward pass, and a
     /// teacher's forward pass comes on top. What is frozen counts as if it learned.
-    pub fn flops_per_update(&self, work: f64) -> f64 {
+    pub(crate) fn flops_per_update(&self, work: f64) -> f64 {
         let picture = 3.0 * self.model.flops() as f64 * work + self.teacher_flops() as f64;
         picture * self.pictures_per_update() as f64
     }
 
     /// Floating-point operations of the teacher's forward pass on one picture; 0 without a teacher.
-    pub fn teacher_flops(&self) -> u64 {
+    pub(crate) fn teacher_flops(&self) -> u64 {
         let teacher = self.teacher.as_ref();
         teacher.map_or(0, |teacher| teacher.meta.model.flops())
     }
 
     /// Updates of this model that `flops` floating-point operations pay for.
-    pub fn updates_within(&self, flops: f64) -> f64 {
+    pub(crate) fn updates_within(&self, flops: f64) -> f64 {
         flops / self.flops_per_update(self.curriculum.mean_work(false))
     }
 

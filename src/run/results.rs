@@ -25,7 +25,7 @@ pub(super) fn write_results(dir: &RunDir, history: &[EpochRecord]) -> Result<(),
 }
 
 /// The finished epochs of a run, read from `results.csv`; empty if there is none.
-pub fn history(dir: &RunDir) -> Vec<EpochRecord> {
+pub(crate) fn history(dir: &RunDir) -> Vec<EpochRecord> {
     csv::read_results(&dir.file("results.csv")).unwrap_or_default()
 }
 
@@ -106,7 +106,7 @@ pub(super) struct Metrics {
 /// # Errors
 ///
 /// [`RunError`], which names the file.
-pub fn write_evaluation(
+pub(crate) fn write_evaluation(
     folder: &Path,
     report: &EvalReport,
     answers: &Answers,

@@ -26,7 +26,7 @@ pub struct PlannedTeacher {
 
 /// The teacher's entry in `run.json`.
 #[derive(Debug, Clone, Serialize)]
-pub struct TeacherInfo {
+pub(crate) struct TeacherInfo {
     weights: PathBuf,
     sha256: String,
     model: String,
