@@ -1,9 +1,9 @@
-//! Pictures in class folders, with split folders around them or without, on disk or in an archive.
+//! Pictures in class folders, with or without split folders around them, on disk or in an archive.
 //!
-//! - `cat/1.jpg`, `dog/2.jpg`: class folders; everything is given for training.
+//! - `cat/1.jpg`, `dog/2.jpg`: class folders; everything is for training.
 //! - `train/cat/1.jpg`, `val/cat/2.jpg`, `test/dog/3.jpg`: split folders.
-//! - Deeper folders belong to the class folder they lie in. One folder around everything is looked through.
-//! - Classes are in the order of their names; names that are all numbers are in numeric order.
+//! - Deeper folders belong to the class folder they lie in. Folders around everything are skipped.
+//! - Classes are sorted by name; by number where all names are numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::files::{Files, FolderFiles, base_name, folder_of};
 use super::listing::{Container, Entry, Listing, SourceKind};
 use super::sample::{RawPicture, Skipped, SplitName};
 
-/// Whether a file is to be read as a picture: by its extension, or else by an unmistakable beginning.
+/// Whether a file is to be read as a picture: by its extension, or else by its first bytes.
 pub(super) fn is_candidate(files: &dyn Files, index: usize) -> bool {
     let extension = match base_name(&files.names()[index]).rsplit_once('.') {
         Some((_, extension)) => extension.to_ascii_lowercase(),
@@ -27,15 +27,15 @@ pub(super) fn is_candidate(files: &dyn Files, index: usize) -> bool {
         return false;
     }
     use image::ImageFormat::{Bmp, Ico, Pnm};
-    // Two bytes are too few to tell a bitmap from a text that begins with BM or P1.
+    // The two bytes by which these are recognised, such as BM or P1, may as well begin a text.
     matches!(image::guess_format(&files.head(index)), Ok(format) if !matches!(format, Bmp | Ico | Pnm))
 }
 
-/// Every picture below `folder`, in order of its path.
+/// The paths of all pictures below `folder`, sorted.
 ///
 /// # Errors
 ///
-/// Where the folder cannot be read.
+/// [`DataError::Io`] where the folder cannot be read.
 pub fn picture_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let files = FolderFiles::open(folder)?;
     Ok((0..files.names().len())
@@ -44,13 +44,13 @@ pub fn picture_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
         .collect())
 }
 
-/// Class names in their order: by number when all are numbers, else by bytes.
+/// Class names sorted: by number when all are numbers, else by bytes.
 pub(super) fn in_order(names: BTreeSet<String>) -> Vec<String> {
     let mut names: Vec<String> = names.into_iter().collect();
     let numeric =
         |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
     if names.iter().all(numeric) {
-        // Without leading zeros, a longer number is a larger one; no integer type bounds it.
+        // Compared as digits, since a number may be longer than any integer type holds.
         names.sort_by_cached_key(|name| {
             let digits = name.trim_start_matches('0');
             (digits.len(), digits.to_string(), name.clone())
@@ -249,7 +249,7 @@ fn count_are(number: usize, noun: &str) -> String {
     )
 }
 
-/// The folders around everything: `flowers/` where all is in `flowers/rose/` and `flowers/tulip/`.
+/// The folders around everything, with a final `/`: `flowers/` where all is in `flowers/rose/` and `flowers/tulip/`.
 fn wrapper_of<'a>(names: &'a [String], pictures: &[usize]) -> &'a str {
     let first = &names[pictures[0]];
     let mut length = 0;
@@ -269,11 +269,11 @@ fn wrapper_of<'a>(names: &'a [String], pictures: &[usize]) -> &'a str {
                 .map(|rest| rest.split_once('/'))
             {
                 Some(Some((folder, _))) => inner.insert(folder),
-                // A picture beside the wrapper, or directly in it: then it is a class folder.
+                // A picture beside this folder, or directly in it: then it is a class folder.
                 Some(None) | None => return wrapper,
             };
         }
-        // A single class with a folder in it is not a wrapper around a class, save where that folder is a split.
+        // One class folder with one folder in it is no wrapper, except where the inner folder is a split.
         if inner.len() < 2
             && !inner
                 .iter()
@@ -285,7 +285,11 @@ fn wrapper_of<'a>(names: &'a [String], pictures: &[usize]) -> &'a str {
     }
 }
 
-/// Whether the top folders are splits rather than classes. Both at once is refused unless `train` makes it plain.
+/// Whether the top folders are splits rather than classes.
+///
+/// # Errors
+///
+/// [`DataError::Layout`] where there are both, and no `train` among them.
 fn has_split_folders(
     files: &dyn Files,
     wrapper: &str,

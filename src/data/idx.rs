@@ -1,7 +1,7 @@
-//! IDX, the format of MNIST (LeCun et al. 1998) and its family: Fashion-MNIST, EMNIST, KMNIST; gzipped or not.
+//! IDX, the format of MNIST (LeCun et al. 1998), Fashion-MNIST, EMNIST and KMNIST, gzipped or not.
 //!
-//! Pictures are greyscale bytes behind the magic number 0x00000803 and three big-endian sizes; labels are bytes behind
-//! 0x00000801 and one.
+//! A file of pictures is the magic number 0x00000803, three big-endian sizes (count, height, width) and greyscale bytes;
+//! a file of labels is 0x00000801, one size (count) and a byte for each label.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -31,19 +31,20 @@ const FASHION: [&str; 10] = [
     "Ankle boot",
 ];
 
-/// A file of pictures and the file of their labels.
+/// A file of pictures and the file of their labels, as indices.
 pub(super) struct Pair {
     split: SplitName,
     images: usize,
     labels: usize,
 }
 
-/// Whether these bytes begin as IDX of either kind does.
+/// Whether these bytes begin with either magic number.
 pub(super) fn is_idx(bytes: &[u8]) -> bool {
     bytes.starts_with(&IMAGES.to_be_bytes()) || bytes.starts_with(&LABELS.to_be_bytes())
 }
 
-/// Finds pairs by their usual names: `train-images-idx3-ubyte.gz` beside `train-labels-idx1-ubyte.gz`, and so on.
+/// Finds pairs by their usual names, such as `train-images-idx3-ubyte.gz` and `train-labels-idx1-ubyte.gz`; `None` where
+/// there are none.
 pub(super) fn find_pairs(names: &[String]) -> Option<Vec<Pair>> {
     let plain = |name: &str| name.strip_suffix(".gz").unwrap_or(name).to_string();
     let is_images =
@@ -72,13 +73,13 @@ pub(super) fn find_pairs(names: &[String]) -> Option<Vec<Pair>> {
             })
         })
         .collect();
-    // Unpacked and packed side by side are the same pictures twice.
+    // The same file, unpacked and gzipped, is one set of pictures.
     pairs.sort_by_key(|pair| (pair.split, names[pair.images].len()));
     pairs.dedup_by(|a, b| plain(&names[a.images]) == plain(&names[b.images]));
     (!pairs.is_empty()).then_some(pairs)
 }
 
-/// What a file of pictures is called apart from its split: `emnist-letters` of `emnist-letters-train-images-idx3-ubyte.gz`.
+/// The name of a file of pictures without its split: `emnist-letters` of `emnist-letters-train-images-idx3-ubyte.gz`.
 fn stem(name: &str) -> String {
     let rest = name.split("images").next().unwrap_or_default();
     let words = rest.split(['-', '_', '.']).filter(|word| {
@@ -119,7 +120,12 @@ impl Images {
     }
 }
 
-/// Reads the magic number and the `N` sizes, and checks that as many bytes follow as they promise.
+/// Reads the magic number and the `N` sizes, and checks that as many bytes follow as they say. Returns the sizes and the
+/// range of those bytes.
+///
+/// # Errors
+///
+/// [`DataError::Corrupt`].
 fn header<const N: usize>(
     path: &Path,
     bytes: &[u8],
@@ -170,7 +176,7 @@ fn header<const N: usize>(
 }
 
 struct Idx {
-    /// Each file's pictures, and the number of its first among all.
+    /// For each file, the index of its first picture among all, and its pictures.
     parts: Vec<(usize, Images)>,
 }
 
@@ -190,6 +196,10 @@ impl Container for Idx {
 }
 
 /// Lists the pictures of every pair.
+///
+/// # Errors
+///
+/// [`DataError::Layout`] where the files are of several data sets, [`DataError::Corrupt`] where one is damaged.
 pub(super) fn list_images(files: &dyn Files, pairs: &[Pair]) -> Result<Listing, DataError> {
     let unpacked = |index: usize| {
         let bytes = files.bytes(index)?;
@@ -245,7 +255,11 @@ pub(super) fn list_images(files: &dyn Files, pairs: &[Pair]) -> Result<Listing, 
     Ok(listing(SourceKind::Idx, classes, read))
 }
 
-/// The embedded pictures: the same, from bytes that are known to be sound.
+/// Lists Fashion-MNIST from the contents of its files: split, name, pictures and labels of each part.
+///
+/// # Errors
+///
+/// [`DataError::Corrupt`].
 pub(super) fn fashion_mnist(
     parts: [(SplitName, &str, Vec<u8>, Vec<u8>); 2],
 ) -> Result<Listing, DataError> {
@@ -289,7 +303,8 @@ fn listing(
     }
 }
 
-/// `classes.txt` beside the files, a name a line; else Fashion-MNIST's names where the path says so; else numbers.
+/// The class names: from `classes.txt` beside the files, one name per line; else those of Fashion-MNIST where the path
+/// contains "fashion"; else numbers.
 fn class_names(files: &dyn Files, pairs: &[Pair], needed: usize) -> Result<Vec<String>, DataError> {
     let folder = folder_of(&files.names()[pairs[0].images]);
     let list = format!("{folder}classes.txt");

@@ -1,4 +1,4 @@
-//! Looks at every picture of a data set and says what it is made of.
+//! Summarises the pictures of a data set: sizes, formats, channel means.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use super::sample::{RawPicture, Sample, Skipped, SplitName};
 use super::source::Dataset;
 use super::verify::{SplitCounts, counts_of};
 
-/// The least, the middle and the most of something counted in pixels.
+/// Minimum, median and maximum of a number of pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spread {
-    /// The least.
+    /// The smallest value.
     pub min: u32,
-    /// The upper of the two middle ones where there are two.
+    /// The median; the upper of the two middle values where there are two.
     pub median: u32,
-    /// The most.
+    /// The largest value.
     pub max: u32,
 }
 
@@ -35,7 +35,7 @@ impl Spread {
     }
 }
 
-/// What a data set is made of.
+/// Summary of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InfoReport {
     /// Its short name.
@@ -46,34 +46,35 @@ pub struct InfoReport {
     pub kind: String,
     /// Its classes.
     pub classes: Vec<String>,
-    /// Pictures for each split that is given.
+    /// Number of pictures in each split that the source has.
     pub counts: Vec<SplitCounts>,
-    /// In pixels.
+    /// Widths, in pixels.
     pub widths: Spread,
-    /// In pixels.
+    /// Heights, in pixels.
     pub heights: Spread,
-    /// How many pictures are stored in which format.
+    /// Number of pictures in each format.
     pub formats: BTreeMap<String, usize>,
-    /// Red, green and blue, from 0 to 1, each picture counting alike whatever its size; of train where it is given.
+    /// Mean of red, green and blue, 0 to 1, over the first split that the source has, which is train where there is one.
+    /// Each picture has the same weight, whatever its size.
     pub channel_means: [f64; 3],
-    /// The standard deviation of the same pixels.
+    /// Standard deviation of the same pixels.
     pub channel_stds: [f64; 3],
-    /// How many pictures cannot be read; `data verify` names them.
+    /// Number of pictures that cannot be read; [`verify`](fn@super::verify::verify) names them.
     pub unreadable: usize,
     /// Files and folders that the source leaves out.
     pub skipped: Vec<Skipped>,
 }
 
-/// What one picture adds to the report.
+/// What one picture contributes to the report.
 struct Look {
     width: u32,
     height: u32,
     format: String,
-    /// The means of each channel and of its square, from 0 to 1.
+    /// For each channel, the mean of the values and of their squares, 0 to 1.
     moments: [[f64; 2]; 3],
 }
 
-/// Decodes every picture, in parallel, and sums them up. `progress` is called once a picture.
+/// Decodes every picture, in parallel, and summarises them. `progress` is called once per picture.
 pub fn info(dataset: &Dataset, limits: &DecodeLimits, progress: &(dyn Fn() + Sync)) -> InfoReport {
     let samples: Vec<(SplitName, &Sample)> = dataset.samples().collect();
     let looks: Vec<Option<Look>> = samples
@@ -126,7 +127,7 @@ fn look_at(dataset: &Dataset, sample: &Sample, limits: &DecodeLimits) -> Option<
     let format = match &raw {
         RawPicture::Pixels { channels: 1, .. } => "grey pixels".into(),
         RawPicture::Pixels { .. } => "RGB pixels".into(),
-        // TGA is the one format without a beginning of its own.
+        // TGA is the only format without a magic number.
         RawPicture::Encoded(bytes) => image::guess_format(bytes)
             .map_or("TGA".into(), |format| format!("{format:?}").to_uppercase()),
     };

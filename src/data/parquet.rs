@@ -1,7 +1,7 @@
 //! Parquet as the Hugging Face hub stores image data sets: a struct `image` (or `img`) of `bytes` and `path`, an integer
 //! `label`, and class names in the file's metadata.
 //!
-//! Labels are read when a file is opened. Pictures are read a row group at a time and kept while they fit.
+//! Labels are read when a file is opened. Pictures are read one row group at a time and cached within a limit.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -22,13 +22,18 @@ use super::files::{Files, base_name, folder_of};
 use super::listing::{Container, Entry, Listing, SourceKind};
 use super::sample::{RawPicture, Skipped, SplitName};
 
-/// Row groups are kept up to this many bytes. A data set below it is read once; above it, in order, nearly so.
+/// Size of the cache of row groups, in bytes. A smaller data set is read once; so is a larger one, nearly, when it is
+/// read in order.
 const CACHE_BYTES: usize = 1 << 30;
 
 const IMAGE_COLUMNS: [&str; 2] = ["image", "img"];
 const LABEL_COLUMNS: [&str; 3] = ["label", "labels", "fine_label"];
 
-/// Finds Parquet files; nothing when there are none. Each comes with the name its samples begin with.
+/// Finds Parquet files: the path of each, and the prefix of its samples' names; `None` where there are none.
+///
+/// # Errors
+///
+/// [`DataError::Layout`] where they are inside an archive.
 pub(super) fn find_shards(files: &dyn Files) -> Result<Option<Vec<(PathBuf, String)>>, DataError> {
     let mut shards = Vec::new();
     for (index, name) in files
@@ -47,7 +52,7 @@ pub(super) fn find_shards(files: &dyn Files) -> Result<Option<Vec<(PathBuf, Stri
     Ok((!shards.is_empty()).then_some(shards))
 }
 
-/// The split in a file's name, `train-00000-of-00001.parquet`, or else in its folder's.
+/// The split that a file is named for, as in `train-00000-of-00001.parquet`, or else its folder; train where neither is.
 fn split_of(name: &str) -> SplitName {
     let stem = base_name(name).split(['-', '.', '_']).next();
     let folders = folder_of(name).split('/').rev();
@@ -57,19 +62,19 @@ fn split_of(name: &str) -> SplitName {
         .unwrap_or(SplitName::Train)
 }
 
-/// Where the two columns are, and what the classes are called.
+/// The indices of the two columns, and the class names that the metadata has.
 struct Columns {
     image: usize,
     label: usize,
     classes: Option<Vec<String>>,
 }
 
-/// One file. The reader's clones share a position in the file, so one thread at a time may use it.
+/// One file. One thread at a time may use its reader: clones would share a position in the file.
 struct Shard {
     path: PathBuf,
     reader: Mutex<SerializedFileReader<File>>,
     image: usize,
-    /// The first row of each row group.
+    /// Index of the first row of each row group.
     first_rows: Vec<usize>,
 }
 
@@ -154,7 +159,11 @@ impl Container for Parquet {
     }
 }
 
-/// Lists the rows of every file, given as paths and the names that their samples begin with.
+/// Lists the rows of every file, given as its path and the prefix of its samples' names.
+///
+/// # Errors
+///
+/// [`DataError::Corrupt`] where a file is damaged, lacks a column, or has other classes than the files before it.
 pub(super) fn list_rows(files: &[(PathBuf, String)]) -> Result<Listing, DataError> {
     let mut shards = Vec::new();
     let mut rows = Vec::new();
@@ -179,7 +188,7 @@ pub(super) fn list_rows(files: &[(PathBuf, String)]) -> Result<Listing, DataErro
         let (labels, first_rows) = guarded(path, || labels_of(&reader, columns.label))?;
         let mut unlabelled = 0;
         for (row, label) in labels.into_iter().enumerate() {
-            // The hub writes −1 where a test label is kept secret.
+            // The hub writes −1 where a test label is not published.
             let Some(label) = label.and_then(|label| usize::try_from(label).ok()) else {
                 unlabelled += 1;
                 continue;
@@ -220,13 +229,17 @@ pub(super) fn list_rows(files: &[(PathBuf, String)]) -> Result<Listing, DataErro
     })
 }
 
-/// The names from the metadata, or else the labels themselves; every label must have one.
+/// The class names from the metadata, or else the label numbers.
+///
+/// # Errors
+///
+/// [`DataError::Corrupt`] where a label has no name.
 fn named_classes(
     classes: Option<Vec<String>>,
     entries: &[Entry],
     path: &Path,
 ) -> Result<Vec<String>, DataError> {
-    /// Past this, a column of labels is something else: a row number, an identifier.
+    /// A column with larger numbers does not hold labels, but row numbers or identifiers.
     const MOST: usize = 100_000;
     let needed = entries
         .iter()
@@ -254,8 +267,8 @@ fn named_classes(
     }
 }
 
-/// Runs the crate's reader over foreign bytes. It checks most of what it reads and panics on the rest (seen with a
-/// damaged dictionary page), and a damaged file is no bug of ours.
+/// Runs the parquet crate's reader, and turns its panics into errors: it panics on some damaged files (seen with a
+/// damaged dictionary page).
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, DataError> {
     let outcome = catch_unwind(AssertUnwindSafe(read));
     outcome
@@ -288,7 +301,7 @@ fn columns_of(path: &Path, reader: &SerializedFileReader<File>) -> Result<Column
     let schema = metadata.schema_descr();
     let leaves: Vec<(String, Type)> = (0..schema.num_columns())
         .map(|index| schema.column(index))
-        // A list of pictures or labels has no one answer.
+        // A column of lists is not usable: a row would have several pictures or labels.
         .map(|column| {
             (
                 column.path().string(),
@@ -345,7 +358,7 @@ fn columns_of(path: &Path, reader: &SerializedFileReader<File>) -> Result<Column
     })
 }
 
-/// The label of each row, and the first row of each row group.
+/// The label of each row, and the index of the first row of each row group.
 fn labels_of(
     reader: &SerializedFileReader<File>,
     column: usize,

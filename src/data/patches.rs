@@ -1,4 +1,4 @@
-//! What patches of the training pictures are like, for a first layer that whitens them.
+//! The covariance of patches of the training pictures, for a first layer that whitens them.
 
 use rayon::prelude::*;
 
@@ -6,22 +6,21 @@ use super::error::DataError;
 use super::pictures::Pictures;
 use super::preprocess::Preprocess;
 
-/// Most pictures that are looked at: two million patches at CIFAR's size.
+/// At most this many pictures are used: two million patches at CIFAR's size.
 const PICTURES: usize = 2_000;
 
-/// Most patches along a side of a picture.
+/// At most this many patches along a side of a picture.
 const ALONG: usize = 32;
 
-/// Pictures of one sum.
+/// Pictures that are summed together.
 const CHUNK: usize = 64;
 
-/// The covariance of patches of `side`² pixels, normalised, over pictures evenly spread over the
-/// split: the same for the same pictures.
+/// The covariance of normalised patches of `side`² pixels, over pictures evenly spread over the split. It depends on the
+/// pictures alone.
 ///
 /// # Shapes
 ///
-/// `[n, n]`, row by row, with n = 3·`side`² in the order of a convolution's weights: channel, line,
-/// column.
+/// `[n, n]`, row-major, with n = 3·`side`² in the order of a convolution's weights: channel, row, column.
 ///
 /// # Errors
 ///
@@ -34,7 +33,7 @@ pub fn patch_covariance(
     let n = 3 * side * side;
     let stride = pictures.len().div_ceil(PICTURES).max(1);
     let chosen: Vec<usize> = (0..pictures.len()).step_by(stride).collect();
-    // Each chunk by itself and then in order: the same bits on any number of threads.
+    // Each chunk is summed by itself, and the sums are added in order: the same bits on any number of threads.
     let partial = chosen
         .par_chunks(CHUNK)
         .map(|chunk| {

@@ -1,4 +1,4 @@
-//! The decoded pictures of one split: decoded once, kept as bytes while they fit, decoded again past that.
+//! The decoded pictures of one split, cached in memory. Those that do not fit are decoded again at each use.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,15 +14,15 @@ use super::preprocess::Preprocess;
 use super::sample::{Sample, Skipped};
 use super::source::Dataset;
 
-/// How pictures are kept.
+/// How pictures are loaded and cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PicturesOptions {
-    /// Memory for decoded pictures, in MiB; those past it are decoded at each use.
+    /// Size of the cache of decoded pictures, in MiB; pictures that do not fit are decoded at each use.
     pub cache_mb: usize,
-    /// Whether a picture that cannot be read is an error, rather than left out and listed.
+    /// Whether a picture that cannot be read is an error; otherwise it is skipped and listed.
     pub strict: bool,
-    /// Whether pictures are kept larger than the model's input, in their own shape, for random resized crops to choose
-    /// from ([`Preprocess::shrink_for_crops`]).
+    /// Whether pictures are kept larger than the model's input, in their own shape, for random resized crops
+    /// ([`Preprocess::shrink_for_crops`]).
     pub keep_larger: bool,
 }
 
@@ -36,7 +36,8 @@ impl Default for PicturesOptions {
     }
 }
 
-/// The pictures of one split that can be read, each at the model's size, or larger where that was asked for.
+/// The pictures of one split that can be read: square, at the model's size, or larger with
+/// [`keep_larger`](PicturesOptions::keep_larger).
 ///
 /// Cheap to clone: clones share the pictures.
 #[derive(Clone)]
@@ -47,7 +48,7 @@ pub struct Pictures {
 struct Shared {
     dataset: Arc<Dataset>,
     samples: Vec<Sample>,
-    /// Beside `samples`; nothing for those past the cache.
+    /// In the order of `samples`; `None` where it is not cached.
     kept: Vec<Option<RgbImage>>,
     labels: Vec<usize>,
     names: Vec<String>,
@@ -67,12 +68,12 @@ impl fmt::Debug for Pictures {
     }
 }
 
-/// Progress is told this often, and at the end.
+/// Progress is reported after this many pictures, and at the end.
 const PROGRESS_EVERY: usize = 64;
 
 impl Pictures {
-    /// Reads and decodes `samples` on all cores. Every picture is tried, also those past the cache, so that what is
-    /// unreadable is known before training begins. `progress` is told how many are done.
+    /// Reads and decodes `samples` on all cores. Every picture is decoded, also those that do not fit into the cache, so
+    /// that unreadable ones are known before training begins. `progress` is called with the number of pictures done.
     ///
     /// # Errors
     ///
@@ -140,46 +141,46 @@ impl Pictures {
         }
     }
 
-    /// How many there are; those that cannot be read do not count.
+    /// Number of pictures that can be read.
     pub fn len(&self) -> usize {
         self.shared.samples.len()
     }
 
-    /// Whether none could be read.
+    /// Whether none can be read.
     pub fn is_empty(&self) -> bool {
         self.shared.samples.is_empty()
     }
 
-    /// Their classes, as indices into the data set's.
+    /// The class of each, as an index into [`Dataset::classes`].
     pub fn labels(&self) -> &[usize] {
         &self.shared.labels
     }
 
-    /// Their samples' names.
+    /// The name of each.
     pub fn names(&self) -> &[String] {
         &self.shared.names
     }
 
-    /// Their samples.
+    /// The sample of each.
     pub fn samples(&self) -> &[Sample] {
         &self.shared.samples
     }
 
-    /// What could not be read, and why.
+    /// The samples that cannot be read, with the reasons.
     pub fn skipped(&self) -> &[Skipped] {
         &self.shared.skipped
     }
 
-    /// Bytes of memory that decoded pictures take.
+    /// Memory that the cache takes, in bytes.
     pub fn bytes_cached(&self) -> usize {
         self.shared.bytes_cached
     }
 
-    /// One picture, from memory or decoded again; the same either way.
+    /// One picture, from the cache or decoded again: the same pixels either way.
     ///
     /// # Errors
     ///
-    /// Where a picture past the cache can no longer be read.
+    /// [`DataError::Unreadable`] where a picture that is not cached can no longer be read.
     ///
     /// # Panics
     ///

@@ -1,39 +1,39 @@
-//! What every picture goes through on its way into a model, in training and ever after.
+//! Resizing and normalisation, the same in training and inference.
 //!
-//! It is part of the model: it travels in the checkpoint, so that `classify` sees what training saw. Nothing here is
-//! random (that is `augment`).
+//! The settings are saved with the weights, so that inference sees pictures as training did. Nothing here is random:
+//! random changes are in [`augment`](super::augment).
 
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
-/// The bars beside a picture that [`Resize::Pad`] leaves: the mean colour of ImageNet's photographs. It is constant,
-/// and not the data set's own mean, because pictures are resized before that is measured.
+/// The colour with which [`Resize::Pad`] fills: the mean of ImageNet's photographs. It is a constant, and not the data
+/// set's own mean, because pictures are resized before that is measured.
 pub const PAD_COLOUR: [u8; 3] = [124, 116, 104];
 
-/// The largest input a model is given: a side of 4096 pixels.
+/// The largest side of a model's input, in pixels.
 pub const MAX_IMAGE_SIZE: usize = 4096;
 
-/// How a picture that is not square becomes one.
+/// How a picture that is not square becomes square.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resize {
-    /// Stretched to the square.
+    /// Stretched or squeezed, without regard to its proportions.
     Squash,
-    /// The largest square in the middle.
+    /// Cropped to the largest square in the middle.
     #[default]
     Crop,
-    /// All of it, centred, with bars of [`PAD_COLOUR`].
+    /// Padded with [`PAD_COLOUR`] on both sides.
     Pad,
 }
 
-/// The fixed way from a decoded picture to a model's input.
+/// How a decoded picture becomes a model's input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
-    /// Side of the square input in pixels.
+    /// Side of the square input, in pixels.
     pub image_size: usize,
-    /// What happens to pictures that are not square.
+    /// How pictures that are not square become square.
     pub resize: Resize,
     /// Mean of each channel, 0 to 1.
     pub mean: [f32; 3],
@@ -41,31 +41,31 @@ pub struct Preprocess {
     pub std: [f32; 3],
 }
 
-/// A preprocessing that cannot be carried out.
+/// A setting out of its range.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum PreprocessError {
-    /// A size out of range.
+    /// `image_size`.
     #[error("preprocess.image_size: found {found}, expected 1 to {MAX_IMAGE_SIZE}")]
     ImageSize {
-        /// As given.
+        /// The value.
         found: usize,
     },
-    /// A mean that no channel can have.
+    /// `mean`.
     #[error("preprocess.mean: found {found:?}, expected three numbers from 0 to 1")]
     Mean {
-        /// As given.
+        /// The value.
         found: [f32; 3],
     },
-    /// A deviation that cannot be divided by.
+    /// `std`.
     #[error("preprocess.std: found {found:?}, expected three numbers above 0, at most 1")]
     Std {
-        /// As given.
+        /// The value.
         found: [f32; 3],
     },
 }
 
 impl Preprocess {
-    /// Checks that it can be carried out.
+    /// Checks the range of every field.
     ///
     /// # Errors
     ///
@@ -85,8 +85,8 @@ impl Preprocess {
         Ok(())
     }
 
-    /// Brings a picture to exactly `image_size`², by triangle filter (bilinear, widened when it shrinks, so that fine
-    /// patterns do not alias). A picture that has the size already is returned as it is.
+    /// Resizes a picture to `image_size`² pixels with a triangle filter: bilinear interpolation, antialiased when the
+    /// picture shrinks. A picture that already has that size is returned unchanged.
     pub fn resize(&self, picture: &RgbImage) -> RgbImage {
         let size = self.image_size as u32;
         let (width, height) = picture.dimensions();
@@ -94,7 +94,7 @@ impl Preprocess {
             _ if (width, height) == (size, size) => picture.clone(),
             Resize::Squash => {
                 let all = (0, 0, width, height);
-                // The filter makes every column of the new height first: of a long strip, far more than the picture.
+                // The filter scales the height first: of a very wide strip, that intermediate picture would be huge.
                 if u64::from(width) * u64::from(size) > LARGEST_STEP {
                     let narrow = resample(picture, all, (size, height));
                     return resample(&narrow, (0, 0, size, height), (size, size));
@@ -117,8 +117,9 @@ impl Preprocess {
         }
     }
 
-    /// A picture made small enough to keep for random crops: its shorter side becomes at most twice `image_size`, so
-    /// that a crop of a quarter of its area still has every pixel it needs. It is never enlarged, nor its shape changed.
+    /// Shrinks a picture for the cache of a training with random crops: its shorter side becomes at most twice
+    /// `image_size`, so that a crop of a quarter of its area still has the full resolution. A picture is never enlarged,
+    /// and its proportions stay.
     pub fn shrink_for_crops(&self, picture: RgbImage) -> RgbImage {
         let (width, height) = picture.dimensions();
         let shorter = 2 * self.image_size as u32;
@@ -136,11 +137,11 @@ impl Preprocess {
     ///
     /// # Shapes
     ///
-    /// `hwc_u8` is `[H, W, 3]`, interleaved; `out` is `[3, H, W]`.
+    /// `hwc_u8` is `[H, W, 3]`, 0 to 255; `out` is `[3, H, W]`; both row-major.
     ///
     /// # Panics
     ///
-    /// When the two differ in length.
+    /// When the lengths differ.
     pub fn normalise_into(&self, hwc_u8: &[u8], out: &mut [f32]) {
         assert_eq!(hwc_u8.len(), out.len(), "as many values out as in");
         let plane = out.len() / 3;
@@ -157,16 +158,16 @@ impl Preprocess {
         }
     }
 
-    /// The colour that normalises to nought, as near as a byte can say it.
+    /// The mean colour, rounded to bytes: the colour that normalises to zero.
     pub fn mean_colour(&self) -> [u8; 3] {
         self.mean.map(|mean| (mean * 255.0).round() as u8)
     }
 }
 
-/// Pixels in f32 that a resize may make on its way: 1 GiB.
+/// Size of the largest intermediate picture that a resize may make, in pixels of four f32 values: 1 GiB.
 const LARGEST_STEP: u64 = 1 << 26;
 
-/// Resamples the box `(x, y, width, height)` of a picture to `(width, height)`, by triangle filter.
+/// Resizes the part `(x, y, width, height)` of a picture to `(width, height)` with a triangle filter.
 pub(super) fn resample(
     picture: &RgbImage,
     (x, y, w, h): (u32, u32, u32, u32),
@@ -176,7 +177,8 @@ pub(super) fn resample(
     imageops::resize(&*part, to.0, to.1, FilterType::Triangle)
 }
 
-/// The size at which the side that `side` chooses of the two is `length`, in proportion, and no side is nought.
+/// The size of a picture scaled in proportion, so that the side which `side` selects (the longer or the shorter one) is
+/// `length`; at least 1 pixel each way.
 fn fit(width: u32, height: u32, length: u32, side: fn(u32, u32) -> u32) -> (u32, u32) {
     let chosen = f64::from(side(width, height));
     let scaled = |own: u32| ((f64::from(own) * f64::from(length) / chosen).round() as u32).max(1);

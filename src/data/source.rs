@@ -175,7 +175,8 @@ impl Dataset {
     /// One picture as it is stored. Any number of threads may read at once.
     ///
     /// # Errors
-    /// When the file is gone, empty, or damaged within its archive. What the bytes show is `decode`'s to judge.
+    ///
+    /// When the file is gone, empty, or damaged within its archive. Whether its bytes are a picture is not checked here.
     pub fn read(&self, sample: &Sample) -> Result<RawPicture<'_>, DataError> {
         let raw = self.containers[sample.location.container].read(sample.location.entry)?;
         match &raw {
@@ -187,17 +188,17 @@ impl Dataset {
         }
     }
 
-    /// The path of a sample that is a file of its own; nothing for one inside a container.
+    /// The path of a sample that is a file of its own; `None` for one inside an archive or another file.
     pub fn file(&self, sample: &Sample) -> Option<PathBuf> {
         self.containers[sample.location.container].file(sample.location.entry)
     }
 
-    /// The samples of a split as the source gives it, in a stable order; empty where it has no such split.
+    /// The samples of a split that the source has, in a stable order; empty where it has no such split.
     pub fn given(&self, split: SplitName) -> &[Sample] {
         &self.parts[split.index()]
     }
 
-    /// Every sample, whatever its split.
+    /// Every sample with its split: train, then val, then test.
     pub fn samples(&self) -> impl Iterator<Item = (SplitName, &Sample)> {
         SplitName::ALL
             .into_iter()

@@ -1,4 +1,4 @@
-//! Which samples train, which choose the checkpoint, and which judge the result.
+//! The training, validation and test splits: cut, written to lists and read back.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -10,30 +10,32 @@ use super::sample::{Sample, SplitName};
 use super::source::Dataset;
 use crate::random;
 
-/// The three parts of a data set, with nothing in two of them.
+/// The three splits of a data set. No sample is in two of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splits {
-    /// What the model learns from.
+    /// For training.
     pub train: Vec<Sample>,
-    /// What chooses the best checkpoint.
+    /// For validation: it chooses the best checkpoint.
     pub val: Vec<Sample>,
-    /// Opened once, at the end.
+    /// For the final measurement.
     pub test: Vec<Sample>,
-    /// Those of val and test that the source does not give, and that were cut from train.
+    /// Which of val and test the source does not have, so that they were cut from train.
     pub cut: Vec<SplitName>,
-    /// The class names of the data set, which the written lists show.
+    /// The class names of the data set; the written lists contain them.
     pub classes: Vec<String>,
 }
 
 impl Dataset {
-    /// The given splits, with `val_fraction` and `test_fraction` of train cut off for those that are missing.
+    /// The splits that the source has; `val_fraction` and `test_fraction` of train, each in `[0, 1)`, are cut off for
+    /// those that it does not have.
     ///
-    /// The cut is stratified and depends on the seed and the samples' names alone: each class is put in the order of a
-    /// seeded hash of the names, so neither the order of files on disk nor a picture added later moves the others
-    /// about. A class of three pictures or more is in every split.
+    /// The cut is stratified and depends on `seed` and the samples' names alone: the pictures of each class are sorted by
+    /// a seeded hash of their names. So neither the order of files on disk nor a picture added later reshuffles the
+    /// others. A class of three pictures or more is in every split.
     ///
     /// # Errors
-    /// When there is nothing to train on, the fractions leave nothing, or a split comes out empty.
+    ///
+    /// [`DataError::NoTrain`], [`DataError::Fraction`], or [`DataError::TooFew`] when a split would be empty.
     pub fn split(
         &self,
         seed: u64,
@@ -70,7 +72,7 @@ impl Dataset {
             for &(split, fraction) in &missing {
                 let wanted = (class.len() as f64 * fraction).round() as usize;
                 let least = usize::from(class.len() >= 3 && fraction > 0.0);
-                // Training keeps one at least, whatever the fractions round to.
+                // At least one picture stays in train, whatever the fractions round to.
                 let end = (start + wanted.max(least)).min(class.len() - 1);
                 class[start..end]
                     .iter()
@@ -112,7 +114,7 @@ impl Dataset {
     }
 }
 
-/// The places of each class's samples, in the seeded order of their names.
+/// For each class, the indices of its samples, sorted by a seeded hash of their names.
 fn by_class(samples: &[Sample], seed: u64) -> BTreeMap<usize, Vec<usize>> {
     let mut classes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (index, sample) in samples.iter().enumerate() {
@@ -129,7 +131,7 @@ fn by_class(samples: &[Sample], seed: u64) -> BTreeMap<usize, Vec<usize>> {
     classes
 }
 
-/// FNV-1a over the name, started from the seed and finished with SplitMix64's mixer so that every bit counts.
+/// FNV-1a over the seed and the name, finished with SplitMix64's mixer so that every bit affects the order.
 fn seeded_hash(seed: u64, name: &str) -> u64 {
     random::scatter(random::hash(
         seed.to_le_bytes().into_iter().chain(name.bytes()),
@@ -146,8 +148,8 @@ impl Splits {
         }
     }
 
-    /// Keeps a stratified, seeded part of train, at least one picture of each class, in its order; val and test stay.
-    /// `fraction` is in (0, 1]; a larger one keeps all.
+    /// Keeps a stratified, seeded `fraction`, in `(0, 1]`, of train, and at least one picture of each class. The order
+    /// stays, and so do val and test.
     pub fn fraction(mut self, fraction: f64, seed: u64) -> Splits {
         let mut keep = vec![false; self.train.len()];
         for class in by_class(&self.train, seed).values() {
@@ -159,10 +161,11 @@ impl Splits {
         self
     }
 
-    /// Writes `train.txt`, `val.txt` and `test.txt` into `dir`: a sample a line, its class, a tab, its name.
+    /// Writes `train.txt`, `val.txt` and `test.txt` into `dir`: one sample per line, its class, a tab and its name.
     ///
     /// # Errors
-    /// When the folder cannot be made or written.
+    ///
+    /// [`DataError::Io`] when the folder cannot be created or written.
     pub fn write(&self, dir: &Path) -> Result<(), DataError> {
         fs::create_dir_all(dir).map_err(DataError::io(dir, "create"))?;
         for split in SplitName::ALL {
@@ -195,10 +198,12 @@ impl Splits {
         Ok(())
     }
 
-    /// Reads what [`Splits::write`] wrote, in its order.
+    /// Reads the lists that [`Splits::write`] wrote, in their order.
     ///
     /// # Errors
-    /// When a list is missing or damaged, or the data set lacks a sample of it.
+    ///
+    /// [`DataError::Io`] when a list is missing, [`DataError::Corrupt`] when it is damaged or a sample has another class
+    /// now, [`DataError::MissingSamples`] when the data set lacks a sample of it.
     pub fn read(dir: &Path, dataset: &Dataset) -> Result<Splits, DataError> {
         let known: HashMap<&str, &Sample> = dataset
             .samples()
@@ -264,7 +269,7 @@ fn parse(
     }
 }
 
-/// A file name may hold a tab or a line break, which the lists use themselves.
+/// Escapes tabs and line breaks, which a file name may hold and which separate the fields and lines of a list.
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('\t', "\\t")

@@ -1,4 +1,4 @@
-//! Looks at every picture of a data set and says what is wrong with it.
+//! Finds the faults of a data set: unreadable pictures, leaks between splits, contradicting labels, duplicates.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use super::pictures::decode_sample;
 use super::sample::{Sample, Skipped, SplitName};
 use super::source::Dataset;
 
-/// A class that has more than this many times the pictures of another is worth a warning.
+/// Largest ratio of two classes' numbers of pictures without a warning.
 pub const IMBALANCE_WARNING: f64 = 10.0;
 
-/// How many pictures of each class one split has.
+/// Number of pictures of each class in one split.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitCounts {
-    /// The split, as the source gives it.
+    /// A split that the source has.
     pub split: SplitName,
-    /// All its pictures.
+    /// Number of all its pictures.
     pub pictures: usize,
-    /// In the order of the data set's classes.
+    /// Number of pictures of each class, in the order of [`Dataset::classes`].
     pub per_class: Vec<usize>,
 }
 
-/// One of several samples that show the same picture.
+/// One of several samples with the same pixels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copy {
     /// The sample's name.
@@ -36,31 +36,31 @@ pub struct Copy {
     pub class: String,
 }
 
-/// What is wrong with a data set.
+/// The faults of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VerifyReport {
     /// The data set's path.
     pub origin: String,
     /// Its classes.
     pub classes: Vec<String>,
-    /// Pictures for each split that is given.
+    /// Number of pictures in each split that the source has.
     pub counts: Vec<SplitCounts>,
     /// Error: samples that cannot be read or decoded.
     pub unreadable: Vec<Skipped>,
-    /// Error: the same pixels in two splits, which makes a result look better than it is.
+    /// Error: the same pixels in two splits, so that a result looks better than it is.
     pub leaks: Vec<Vec<Copy>>,
-    /// Error: the same pixels under two labels.
+    /// Error: the same pixels with two labels.
     pub conflicting_labels: Vec<Vec<Copy>>,
     /// Warning: the same pixels more than once in one split.
     pub duplicates: Vec<Vec<Copy>>,
-    /// Warning: files and folders that the source leaves out.
+    /// Warning: files and folders that were found and cannot be used.
     pub skipped: Vec<Skipped>,
-    /// The largest class of train over the smallest; of the first split given, where there is no train.
+    /// Ratio of the largest class to the smallest, in train, or else in the first split that there is.
     pub imbalance: f64,
 }
 
 impl VerifyReport {
-    /// Whether something is wrong that spoils training or its result.
+    /// Whether there is a fault that spoils a training or its result.
     pub fn has_errors(&self) -> bool {
         !(self.unreadable.is_empty() && self.leaks.is_empty() && self.conflicting_labels.is_empty())
     }
@@ -71,7 +71,7 @@ impl VerifyReport {
     }
 }
 
-/// Decodes every picture, in parallel, and says what is wrong. `progress` is called once a picture.
+/// Decodes every picture, in parallel, and reports the faults. `progress` is called once per picture.
 pub fn verify(
     dataset: &Dataset,
     limits: &DecodeLimits,
@@ -99,7 +99,7 @@ pub fn verify(
         }
     }
     let mut groups: Vec<Vec<usize>> = same.into_values().filter(|group| group.len() > 1).collect();
-    // In the order of the data set, not of the hashes.
+    // Sorted as in the data set, not by the hashes.
     groups.sort();
     let with = |wanted: &dyn Fn(&[usize]) -> bool| -> Vec<Vec<Copy>> {
         let copy = |&index: &usize| {
@@ -145,7 +145,11 @@ pub fn verify(
     }
 }
 
-/// A hash of a picture's size and pixels.
+/// SHA-256 of a picture's size and pixels.
+///
+/// # Errors
+///
+/// Why it cannot be read or decoded.
 fn fingerprint(
     dataset: &Dataset,
     sample: &Sample,
@@ -159,7 +163,7 @@ fn fingerprint(
     Ok(hasher.finalize().into())
 }
 
-/// How many pictures each given split has of each class.
+/// Number of pictures of each class, in each split that the source has.
 pub(super) fn counts_of(dataset: &Dataset) -> Vec<SplitCounts> {
     let given = SplitName::ALL
         .into_iter()
@@ -180,7 +184,7 @@ pub(super) fn counts_of(dataset: &Dataset) -> Vec<SplitCounts> {
         .collect()
 }
 
-/// Over the classes that have pictures at all; a class list may name more.
+/// Ratio of the largest class to the smallest one that has any picture; a list of class names may have classes without.
 fn imbalance_of(counts: &SplitCounts) -> f64 {
     let filled = || counts.per_class.iter().copied().filter(|count| *count > 0);
     match (filled().max(), filled().min()) {

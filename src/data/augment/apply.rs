@@ -1,4 +1,4 @@
-//! The changes to one picture, in their order.
+//! All random changes to one picture.
 
 use image::RgbImage;
 
@@ -8,9 +8,10 @@ use super::{geometry, policy};
 use crate::data::preprocess::Preprocess;
 
 impl AugmentConfig {
-    /// One picture as `epoch` shows it, at the model's size: steps 1 to 4 of the module's list.
+    /// Resizes a picture to `image_size`² pixels and changes it at random: steps 1 to 4 in the list of
+    /// [the module](super).
     ///
-    /// `index` tells the picture from every other of its split; with the seed and the epoch it decides every draw.
+    /// `seed`, `epoch` and `index`, the index of the picture in its split, determine the result.
     pub fn apply(
         &self,
         picture: &RgbImage,

@@ -1,60 +1,60 @@
-//! Which random changes training pictures undergo.
+//! The settings of augmentation.
 
 use serde::{Deserialize, Serialize};
 
 use crate::setting::Invalid;
 
-/// Horizontal flips.
+/// When pictures are flipped horizontally.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Flip {
     /// Never.
     #[default]
     None,
-    /// Each picture, each epoch, with probability one half.
+    /// With probability 1/2, drawn for each picture in each epoch.
     Random,
-    /// At random in the first epoch, then every other epoch (Jordan 2024, "94 % on CIFAR-10 in 3.29 seconds", § 3.6):
-    /// two epochs in a row show a picture from both sides.
+    /// At random in the first epoch, then flipped and unflipped by turns (Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds on
+    /// a Single GPU", § 3.6), so that two consecutive epochs show both versions.
     Alternating,
 }
 
-/// A collection of operations of which each picture gets some.
+/// An automatic augmentation policy: random operations on colour and shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
     /// No operations.
     #[default]
     None,
-    /// One operation at a random strength, in the wide space (Müller & Hutter 2021, Table 4).
+    /// One operation of random strength, from the "wide" space (Müller & Hutter 2021, Table 4).
     TrivialAugment,
-    /// `randaugment_ops` operations at `randaugment_magnitude` (Cubuk et al. 2020).
+    /// `randaugment_ops` operations of strength `randaugment_magnitude` (Cubuk et al. 2020).
     RandAugment,
 }
 
-/// Which random changes training pictures undergo. The default is none.
+/// The settings of augmentation. The default changes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
-    /// Pixels by which a picture is shifted at most, each way (He et al. 2016, § 4.2). What comes in from outside has the
-    /// mean colour, which normalises to nought; the paper pads with nought after normalising, and so does this.
+    /// Padding of the random crop, in pixels: the largest shift in each direction (He et al. 2016, § 4.2); 0 turns it
+    /// off. The padding has the mean colour, which normalises to zero, as the paper's zero padding after normalisation.
     pub crop_padding: usize,
-    /// Range of the area that a crop of random place and shape takes, as fractions of the picture's (Szegedy et al.
-    /// 2015, § 6), such as `[0.35, 1.0]`.
+    /// Range of the area of a random resized crop, as fractions of the picture's area, such as `[0.35, 1.0]` (Szegedy et
+    /// al. 2015, § 6); `None` turns it off.
     pub random_resized_crop: Option<[f32; 2]>,
     /// Horizontal flips.
     pub flip: Flip,
-    /// Operations on colour and shape.
+    /// Automatic augmentation policy.
     pub policy: Policy,
-    /// Operations that RandAugment applies to each picture.
+    /// Number of RandAugment's operations on each picture, 1 to 14.
     pub randaugment_ops: usize,
     /// Strength of RandAugment's operations, 0 to 30.
     pub randaugment_magnitude: u8,
-    /// Probability that a rectangle of a picture is erased (Zhong et al. 2020).
+    /// Probability that a rectangle of a picture is erased, 0 to 1 (Zhong et al. 2020).
     pub erasing: f32,
     /// Alpha of mixup's Beta(alpha, alpha) distribution (Zhang et al. 2018, Eq. 1); 0 turns it off.
     pub mixup: f32,
-    /// Alpha of cutmix's Beta(alpha, alpha) distribution (Yun et al. 2019, § 3.1); 0 turns it off. With mixup on too,
-    /// a fair coin chooses one of the two for each batch.
+    /// Alpha of cutmix's Beta(alpha, alpha) distribution (Yun et al. 2019, § 3.1); 0 turns it off. With both on,
+    /// one of the two is drawn for each batch with probability 1/2.
     pub cutmix: f32,
 }
 
@@ -75,7 +75,7 @@ impl Default for AugmentConfig {
 }
 
 impl AugmentConfig {
-    /// Checks every field's range.
+    /// Checks the range of every field.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Crops, flips and erasing: what a picture shows of the world, and from which side.
+//! Crops, flips and random erasing.
 
 use image::{Rgb, RgbImage, imageops};
 use rand::{Rng, RngExt};
@@ -7,8 +7,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::seeded::uniform;
 use crate::data::preprocess::resample;
 
-/// Shifts a picture by up to `padding` pixels each way, the same as a random crop of the padded picture
-/// (He et al. 2016, § 4.2).
+/// A random crop of the picture padded by `padding` pixels of colour `fill` (He et al. 2016, § 4.2): the picture shifted
+/// by up to `padding` pixels in each direction.
 pub(super) fn padded_crop(
     picture: &RgbImage,
     padding: usize,
@@ -22,7 +22,7 @@ pub(super) fn padded_crop(
     );
     let (width, height) = picture.dimensions();
     let mut shifted = RgbImage::from_pixel(width, height, Rgb(fill));
-    // What is left of each row, and where it starts, there and here.
+    // The length of each row that remains, and where it starts in the source and in the result.
     let left = width.saturating_sub(dx.unsigned_abs());
     let (from, to) = (dx.min(0).unsigned_abs(), dx.max(0).unsigned_abs());
     let bytes = |row: u32, column: u32| {
@@ -45,9 +45,9 @@ pub(super) fn flip(picture: &mut RgbImage) {
     imageops::flip_horizontal_in_place(picture);
 }
 
-/// A crop of random area, place and aspect ratio, at the model's size (Szegedy et al. 2015, § 6): its area is `scale`
-/// of the picture's, its aspect ratio 3:4 to 4:3, evenly in the logarithm. Where ten draws do not fit, the largest
-/// centred crop within those ratios, as torchvision does.
+/// A crop of random area, place and aspect ratio, resized to `size`² pixels (Szegedy et al. 2015, § 6). Its area is a
+/// fraction of the picture's, uniform in `scale`; its aspect ratio is between 3:4 and 4:3, uniform in the logarithm. When
+/// ten draws do not fit, it is the largest centred crop within those ratios, as in torchvision.
 pub(super) fn random_resized_crop(
     picture: &RgbImage,
     size: usize,
@@ -88,13 +88,13 @@ fn crop_box(
     ((width - w) / 2, (height - h) / 2, w, h)
 }
 
-/// Area and aspect ratio of what is erased (Zhong et al. 2020, § 5.1).
+/// Range of the erased area, as a fraction of the picture's, and of its aspect ratio (Zhong et al. 2020, § 5.1).
 const ERASED_AREA: (f64, f64) = (0.02, 0.4);
 const ERASED_ASPECT: (f64, f64) = (0.3, 1.0 / 0.3);
 
-/// With `probability`, fills a random rectangle with random bytes (Zhong et al. 2020, Algorithm 1). Where ten draws do
-/// not fit the picture it stays whole; the paper draws until one does. The aspect ratio is even in its logarithm, so
-/// that upright and lying rectangles are as frequent, as in torchvision.
+/// With `probability`, fills a random rectangle with random bytes (Zhong et al. 2020, Algorithm 1). When ten draws do not
+/// fit, the picture stays whole; the paper draws until one fits. The aspect ratio is uniform in its logarithm, so that
+/// tall and wide rectangles are equally frequent, as in torchvision.
 pub(super) fn erase(picture: &mut RgbImage, probability: f32, rng: &mut Xoshiro256PlusPlus) {
     if rng.random::<f32>() >= probability {
         return;

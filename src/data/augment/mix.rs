@@ -1,4 +1,4 @@
-//! Mixup and cutmix: two pictures in one, and two labels.
+//! Mixup (Zhang et al. 2018) and cutmix (Yun et al. 2019): pictures mixed with others of their batch.
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -6,18 +6,19 @@ use rand::seq::SliceRandom;
 use super::config::AugmentConfig;
 use super::seeded::{Purpose, beta, coin, generator};
 
-/// How the pictures of one batch are mixed: each with its partner, all in the same way.
+/// How one batch is mixed: each picture with a partner, all with the same weight or rectangle.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::data) struct Mix {
-    /// For each picture, the place of its partner in the batch.
+    /// For each picture, the index of its partner in the batch.
     pub partner: Vec<usize>,
-    /// What is left of a picture itself, 0 to 1.
+    /// The weight of the picture itself, 0 to 1; the partner has the rest.
     pub lambda: f32,
-    /// The rectangle that comes from the partner, as columns and rows; without one, every pixel is a weighted mean.
+    /// Cutmix: the columns and rows that come from the partner. Mixup: `None`, as every pixel is a weighted mean.
     cut: Option<[std::ops::Range<usize>; 2]>,
 }
 
-/// Draws how batch `batch` of `epoch` is mixed; nothing where neither mixup nor cutmix is on.
+/// Draws how a batch of `len` pictures of `size`² pixels is mixed, for the given seed, epoch and batch; `None` where
+/// neither mixup nor cutmix is on.
 pub(in crate::data) fn draw_mix(
     config: &AugmentConfig,
     seed: u64,
@@ -46,8 +47,8 @@ pub(in crate::data) fn draw_mix(
             cut,
         });
     }
-    // Yun et al. 2019, Eq. 2: a rectangle of 1 − λ of the area around a random middle, cut off at the borders, after
-    // which λ is what is truly left.
+    // Yun et al. 2019, Eq. 2: a rectangle of 1 − λ of the area around a random centre, clipped to the picture; λ is then
+    // recomputed from the clipped area.
     let side = (size as f64 * (1.0 - lambda).sqrt()) as usize;
     let mut span = || {
         let middle = rng.random_range(0..size);
@@ -63,7 +64,7 @@ pub(in crate::data) fn draw_mix(
 }
 
 impl Mix {
-    /// Mixes one picture with its partner, both normalised `[3, S, S]`.
+    /// Mixes the partner into a picture. Both are normalised, `[3, S, S]` with S = `size`.
     pub fn apply(&self, picture: &mut [f32], partner: &[f32], size: usize) {
         match &self.cut {
             None => {

@@ -1,16 +1,16 @@
 //! Random changes to training pictures, on eight-bit pixels, before they are normalised.
 //!
-//! In this order, each only where [`AugmentConfig`] asks for it:
+//! In this order, each only where [`AugmentConfig`] turns it on:
 //!
 //! 1. a random resized crop, or a padded random crop (`geometry`);
 //! 2. a horizontal flip (`geometry`);
-//! 3. a policy, TrivialAugment or RandAugment (`policy`);
+//! 3. TrivialAugment or RandAugment (`policy`);
 //! 4. random erasing (`geometry`);
-//! 5. of a whole batch, mixup or cutmix (`mix`).
+//! 5. mixup or cutmix of a whole batch (`mix`).
 //!
-//! Every draw comes from a generator of its own, seeded by what it is for (`seeded`): the seed, the epoch, and the
-//! picture or the batch. So the same picture of the same epoch is changed in the same way on any number of threads, in
-//! any batch, and after any interruption.
+//! Each picture and each batch has a random generator of its own (`seeded`), seeded by the purpose, the seed, the epoch
+//! and the index of the picture or batch. So a picture is changed in the same way in the same epoch on any number of
+//! threads, in any batch, and after a resume.
 
 mod apply;
 mod config;

@@ -1,9 +1,9 @@
 //! TrivialAugment and RandAugment: the fourteen operations, and how they are drawn.
 //!
-//! Operations follow their published definitions (AutoAugment's, Cubuk et al. 2019, Table 6, as Pillow carries them
-//! out): shears are about the top left corner, rotations about the middle, every pixel takes its nearest neighbour.
-//! Two departures: what comes in from outside has the mean colour, which normalises to nought, where the papers' code
-//! has black or grey; and solarising at no strength changes nothing, where torchvision's turns pure white black.
+//! The operations are AutoAugment's (Cubuk et al. 2019, Table 6), as Pillow computes them: shears are about the top left
+//! corner, rotations about the centre, with nearest-neighbour sampling. Two differences: pixels from outside the picture
+//! have the mean colour, which normalises to zero, where the papers' code has black or grey; and solarize at strength 0
+//! changes nothing, where torchvision's turns pure white black.
 
 use image::{Rgb, RgbImage};
 use rand::RngExt;
@@ -47,21 +47,22 @@ const OPS: [Op; 14] = [
     Op::Equalize,
 ];
 
-/// The strength at the top of the scale, for each kind of operation.
+/// The strength of each kind of operation at the top of the scale.
 struct Space {
-    /// Of the other side's length.
+    /// Shift per pixel of distance from the axis.
     shear: f32,
-    /// In pixels.
+    /// Pixels.
     translate: f32,
-    /// In degrees.
+    /// Degrees.
     rotate: f32,
-    /// How far brightness, colour, contrast and sharpness go from 1.
+    /// Largest difference of the factor of brightness, colour, contrast and sharpness from 1.
     enhance: f32,
-    /// Bits that posterising takes.
+    /// Number of bits that posterize removes.
     posterize: f32,
 }
 
-/// One operation at a strength drawn evenly from 31 levels (Müller & Hutter 2021, Algorithm 1, "wide" in Table 4).
+/// Applies one random operation, at a strength uniform over 31 levels (Müller & Hutter 2021, Algorithm 1, the "wide"
+/// space of Table 4).
 pub(super) fn trivial_augment(picture: &mut RgbImage, fill: [u8; 3], rng: &mut Xoshiro256PlusPlus) {
     let wide = Space {
         shear: 0.99,
@@ -75,7 +76,7 @@ pub(super) fn trivial_augment(picture: &mut RgbImage, fill: [u8; 3], rng: &mut X
     apply(op, strength, &wide, picture, fill, rng);
 }
 
-/// `ops` operations, each at `magnitude` of 30 (Cubuk et al. 2020, § 3); ranges as in torchvision.
+/// Applies `ops` random operations, each at strength `magnitude`/30 (Cubuk et al. 2020, § 3); ranges as in torchvision.
 pub(super) fn rand_augment(
     picture: &mut RgbImage,
     ops: usize,
@@ -100,7 +101,7 @@ fn draw(rng: &mut Xoshiro256PlusPlus) -> Op {
     OPS[rng.random_range(0..OPS.len())]
 }
 
-/// Applies one operation at `strength`, 0 to 1; those with two directions take either by a coin.
+/// Applies one operation at `strength`, 0 to 1; the direction is random for those that have two.
 fn apply(
     op: Op,
     strength: f32,
@@ -160,7 +161,7 @@ fn apply(
     }
 }
 
-/// Each pixel from where `[a, b, c, d, e, f]` sends its middle: `(a·x + b·y + c, d·x + e·y + f)`.
+/// Takes each pixel from where the matrix `[a, b, c, d, e, f]` maps its centre: `(a·x + b·y + c, d·x + e·y + f)`.
 fn affine(picture: &mut RgbImage, [a, b, c, d, e, f]: [f32; 6], fill: [u8; 3]) {
     let source = picture.clone();
     let (width, height) = (source.width() as f32, source.height() as f32);
@@ -193,7 +194,7 @@ fn rotate(picture: &mut RgbImage, degrees: f32, fill: [u8; 3]) {
     affine(picture, matrix, fill);
 }
 
-/// Replaces each value by what `change` makes of it.
+/// Applies `change` to each value.
 fn per_value(picture: &mut RgbImage, change: impl Fn(u8) -> u8) {
     let table: [u8; 256] = std::array::from_fn(|value| change(value as u8));
     for value in picture.iter_mut() {
@@ -201,7 +202,7 @@ fn per_value(picture: &mut RgbImage, change: impl Fn(u8) -> u8) {
     }
 }
 
-/// Blends each pixel with its grey.
+/// Blends each pixel with its luma: factor 0 is grey, 1 the picture itself.
 fn desaturate(picture: &mut RgbImage, factor: f32) {
     for pixel in picture.pixels_mut() {
         let grey = luma(pixel.0);
@@ -209,14 +210,14 @@ fn desaturate(picture: &mut RgbImage, factor: f32) {
     }
 }
 
-/// `other + factor · (value − other)`, cut to a byte: 0 is all `other`, 1 the value itself.
+/// `other + factor · (value − other)`, rounded and clamped to a byte.
 fn mix(value: u8, other: u8, factor: f32) -> u8 {
     let (value, other) = (f32::from(value), f32::from(other));
-    // A conversion to u8 stops at 0 and 255.
+    // A conversion to u8 saturates.
     (other + factor * (value - other)).round() as u8
 }
 
-/// Brightness as ITU-R BT.601 weighs the channels.
+/// Luma by ITU-R BT.601.
 fn luma([r, g, b]: [u8; 3]) -> u8 {
     ((19_595 * u32::from(r) + 38_470 * u32::from(g) + 7_471 * u32::from(b) + 0x8000) >> 16) as u8
 }
@@ -227,7 +228,7 @@ fn mean_luma(picture: &RgbImage) -> u8 {
     ((sum + count / 2) / count) as u8
 }
 
-/// Blends with the picture smoothed by `[1 1 1; 1 5 1; 1 1 1] / 13`; the outermost pixels stay.
+/// Blends with the picture smoothed by `[1 1 1; 1 5 1; 1 1 1] / 13`; the border stays.
 fn sharpen(picture: &mut RgbImage, factor: f32) {
     let source = picture.clone();
     let (width, height) = source.dimensions();
@@ -247,7 +248,7 @@ fn sharpen(picture: &mut RgbImage, factor: f32) {
     }
 }
 
-/// Replaces every value by a table made from its channel's histogram.
+/// Maps each channel through a table made from its histogram.
 fn per_channel(picture: &mut RgbImage, table: fn(&[u32; 256]) -> [u8; 256]) {
     let mut histograms = [[0u32; 256]; 3];
     for pixel in picture.pixels() {
@@ -265,7 +266,7 @@ fn per_channel(picture: &mut RgbImage, table: fn(&[u32; 256]) -> [u8; 256]) {
 
 const SAME: fn(usize) -> u8 = |value| value as u8;
 
-/// The darkest value to 0, the brightest to 255, evenly between.
+/// Maps the darkest value to 0, the brightest to 255, linearly between.
 fn stretch_table(histogram: &[u32; 256]) -> [u8; 256] {
     let low = histogram.iter().position(|&count| count > 0).unwrap_or(0);
     let high = histogram
@@ -281,7 +282,7 @@ fn stretch_table(histogram: &[u32; 256]) -> [u8; 256] {
     })
 }
 
-/// Spreads the values so that each is about as frequent, by Pillow's integer rule.
+/// Histogram equalisation, in Pillow's integer arithmetic.
 fn equalize_table(histogram: &[u32; 256]) -> [u8; 256] {
     let total: u32 = histogram.iter().sum();
     let brightest = histogram

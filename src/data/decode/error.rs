@@ -1,77 +1,77 @@
-//! What can go wrong between a picture's bytes and its pixels.
+//! What can go wrong in decoding a picture.
 
-/// Why a picture cannot be decoded. It does not name the picture: who asked knows its name.
+/// Why a picture cannot be decoded. The picture's name is not in it: the caller knows it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Nothing there.
+    /// No bytes.
     #[error("empty file (0 bytes)")]
     Empty,
-    /// Bytes that are no picture.
+    /// Bytes of no known picture format.
     #[error(
         "not a picture: found {found}, expected JPEG, PNG, GIF, BMP, WebP, TIFF or another known format"
     )]
     Unrecognised {
-        /// Text, or the first bytes.
+        /// "text", or the first bytes in hexadecimal.
         found: String,
     },
-    /// A picture of a format without a decoder here.
+    /// A picture format without a decoder here.
     #[error("{format} is not read here; convert it to JPEG or PNG")]
     Foreign {
-        /// Its format.
+        /// The format.
         format: &'static str,
     },
-    /// A header that asks for too much.
+    /// More pixels than [`DecodeLimits::max_pixels`](super::DecodeLimits::max_pixels).
     #[error(
         "{width}x{height} pixels are more than the {limit_megapixels} megapixels that are decoded; make it smaller"
     )]
     TooManyPixels {
-        /// As the header says.
+        /// Width by the header, in pixels.
         width: u32,
-        /// As the header says.
+        /// Height by the header, in pixels.
         height: u32,
-        /// The limit.
+        /// The limit, in megapixels.
         limit_megapixels: u64,
     },
-    /// A picture that needs more memory than allowed.
+    /// More memory than [`DecodeLimits::max_bytes`](super::DecodeLimits::max_bytes).
     #[error(
         "decoding needs more than {limit_mib} MiB of memory, the most that is allowed; make it smaller"
     )]
     TooMuchMemory {
-        /// The limit.
+        /// The limit, in MiB.
         limit_mib: u64,
     },
-    /// The end is missing.
+    /// A file that ends before the picture does.
     #[error("truncated {format}: the file ends before the picture does")]
     Truncated {
-        /// Its format.
+        /// The format.
         format: &'static str,
     },
-    /// Something in it is wrong.
+    /// A file with an error in it.
     #[error("damaged {format}: {reason}")]
     Damaged {
-        /// Its format.
+        /// The format.
         format: &'static str,
-        /// What the decoder said.
+        /// The decoder's reason.
         reason: String,
     },
-    /// A variant that is not decoded.
+    /// A variant of the format that is not supported.
     #[error("{format} of a kind that is not supported: {reason}")]
     Unsupported {
-        /// Its format.
+        /// The format.
         format: &'static str,
-        /// What the decoder said.
+        /// The decoder's reason.
         reason: String,
     },
-    /// Raw pixels whose number is not what their size says.
+    /// Raw pixels whose number is not that of their size.
     #[error("found {found} bytes of pixels, expected {width}x{height}x{channels}")]
     PixelCount {
-        /// Bytes there.
+        /// Number of bytes.
         found: usize,
-        /// In pixels.
+        /// Width, in pixels.
         width: u32,
-        /// In pixels.
+        /// Height, in pixels.
         height: u32,
-        /// 1 or 3.
+        /// Number of channels.
         channels: u8,
     },
 }

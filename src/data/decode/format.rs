@@ -8,7 +8,7 @@ pub fn format_name(bytes: &[u8]) -> Option<&'static str> {
     guess_format(bytes).map(name)
 }
 
-/// Like [`image::guess_format`], and TGA too.
+/// [`image::guess_format`], which does not recognise TGA, and TGA.
 pub(super) fn guess_format(bytes: &[u8]) -> Option<ImageFormat> {
     match image::guess_format(bytes) {
         Ok(format) => Some(format),

@@ -1,10 +1,10 @@
-//! What a JPEG's segments say, without decoding it.
+//! What the segments of a JPEG tell without decoding it.
 
-/// The segments of a JPEG up to and including `start of scan`: marker, and where its length field stands.
+/// The segments of a JPEG: the marker of each, and the position of its length field.
 fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, usize)> + '_ {
     let mut at = 2;
     std::iter::from_fn(move || {
-        // Stray bytes between segments occur, and fill bytes of 0xff are allowed.
+        // Stray bytes between segments occur in practice, and fill bytes of 0xff are allowed.
         loop {
             at += bytes.get(at..)?.iter().position(|&byte| byte == 0xff)?;
             let marker = *bytes.get(at + 1)?;
@@ -29,8 +29,8 @@ fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, usize)> + '_ {
     })
 }
 
-/// Whether the picture's data is followed by `end of image`. Within the data of a scan 0xff is always escaped, so that
-/// walking the segments finds the true end, not that of a thumbnail inside one.
+/// Whether the picture's data is followed by `end of image`. Within a scan 0xff is always escaped, so going from segment
+/// to segment finds the picture's own end, not that of a thumbnail within a segment.
 pub(super) fn has_end(bytes: &[u8]) -> bool {
     let mut scans = 0;
     for (marker, _) in segments(bytes) {
@@ -43,8 +43,8 @@ pub(super) fn has_end(bytes: &[u8]) -> bool {
     false
 }
 
-/// Whether an EXIF segment precedes the picture's data. Asking the decoder parses its whole header again, which is a
-/// third of the time that a 32×32 picture takes.
+/// Whether there is an EXIF segment before the picture's data. The decoder's own method parses the whole header again,
+/// which takes a third of the time of decoding a 32×32 picture.
 pub(super) fn has_exif(bytes: &[u8]) -> bool {
     segments(bytes)
         .take_while(|&(marker, _)| marker != 0xda)

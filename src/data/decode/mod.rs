@@ -1,15 +1,15 @@
 //! The bytes of one picture → RGB, eight bits a channel.
 //!
-//! What the bytes are is told by their content, never by a file's name. Every picture becomes RGB by one rule:
+//! The format is recognised by content, never by a file's name. Every picture becomes RGB by these rules:
 //!
-//! - EXIF orientation is applied, so that pictures stand as they were taken.
+//! - EXIF orientation is applied, so that pictures are upright.
 //! - Greyscale becomes three equal channels; a palette is looked up.
 //! - 16-bit channels are rounded to the nearest of 256 levels; floating-point ones are clamped to 0..=1 first.
-//! - Alpha is composed over white, on which most pictures with transparency were drawn to be seen.
-//! - Of an animation, the first frame counts.
+//! - Transparent pictures are composed over white, the background that most of them were drawn for.
+//! - Of an animation, the first frame is used.
 //!
-//! It refuses what a header says is too large before anything is allocated for it ([`DecodeLimits`]), and it refuses a
-//! truncated file rather than fill its end with grey. It does not resize (`preprocess` does).
+//! A picture that is too large by its header is refused before memory is allocated for it ([`DecodeLimits`]). A truncated
+//! file is an error; its missing part is not filled with grey.
 
 mod error;
 mod format;

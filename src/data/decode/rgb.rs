@@ -1,4 +1,4 @@
-//! One picture's bytes → its pixels.
+//! One picture's bytes → its RGB pixels.
 
 use std::io::{Cursor, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,17 +11,18 @@ use super::error::DecodeError;
 use super::{format, jpeg};
 use crate::data::sample::RawPicture;
 
-/// The largest picture that is decoded.
+/// Limits above which a picture is not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
-    /// Width times height.
+    /// Largest number of pixels.
     pub max_pixels: u64,
-    /// Bytes of the decoded picture in its own format, and what the decoder may allocate beside it.
+    /// Largest size of the decoded picture in its own pixel format, in bytes, and largest memory that the decoder may
+    /// allocate beside it.
     pub max_bytes: u64,
 }
 
 impl Default for DecodeLimits {
-    /// 100 megapixels, twice what a good camera takes, and 1 GiB, which holds them even at 16 bits with alpha.
+    /// 100 megapixels, twice those of a good camera, and 1 GiB, enough for them even with 16 bits and alpha.
     fn default() -> Self {
         DecodeLimits {
             max_pixels: 100_000_000,
@@ -30,11 +31,11 @@ impl Default for DecodeLimits {
     }
 }
 
-/// Decodes one picture to RGB by the module's rule.
+/// Decodes one picture to RGB, eight bits per channel, by the rules of [the module](super).
 ///
 /// # Errors
 ///
-/// [`DecodeError`] where the bytes are no picture, damaged, truncated, or past `limits`.
+/// [`DecodeError`] where the bytes are not a picture, damaged, truncated, or above `limits`.
 pub fn decode(raw: &RawPicture<'_>, limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
     match raw {
         RawPicture::Encoded(bytes) => decode_file(bytes, limits),
@@ -73,7 +74,7 @@ fn decode_file(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeEr
     let format = format::guess_format(bytes).ok_or_else(|| DecodeError::Unrecognised {
         found: format::describe(bytes),
     })?;
-    // A decoder that panics on foreign bytes is a bug in that decoder, and no reason to end a training.
+    // A decoder that panics has a bug, which must not end a training.
     let decoded = catch_unwind(AssertUnwindSafe(|| decode_as(format, bytes, limits)));
     decoded.unwrap_or_else(|_| {
         Err(DecodeError::Damaged {
@@ -88,7 +89,7 @@ fn decode_as(
     bytes: &[u8],
     limits: &DecodeLimits,
 ) -> Result<RgbImage, DecodeError> {
-    // The JPEG decoder fills what is missing with grey and calls it a success.
+    // The JPEG decoder fills the missing part with grey and returns no error.
     if format == ImageFormat::Jpeg && !jpeg::has_end(bytes) {
         return Err(DecodeError::Truncated {
             format: format::name(format),
@@ -166,7 +167,7 @@ fn explain(error: ImageError, format: ImageFormat, limits: &DecodeLimits) -> Dec
         ImageError::IoError(io) if io.kind() == ErrorKind::UnexpectedEof => {
             DecodeError::Truncated { format }
         }
-        // Some decoders keep the missing bytes to themselves and only say so.
+        // Some decoders report missing bytes only in the text of another error.
         _ if [
             "unexpected end",
             "unexpectedeof",
@@ -183,7 +184,7 @@ fn explain(error: ImageError, format: ImageFormat, limits: &DecodeLimits) -> Dec
     }
 }
 
-/// The first of a decoder's lines, without its final period, at a length that fits a table.
+/// The first line of a decoder's message, without a final period, cut to a length that fits into a table.
 fn one_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let short: String = line.chars().take(120).collect();

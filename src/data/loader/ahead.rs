@@ -1,4 +1,4 @@
-//! Makes batches on a thread of their own, ahead of who uses them.
+//! Makes batches in advance, on a thread of their own.
 
 use std::any::Any;
 use std::ops::Range;
@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use super::batch::Batch;
 use crate::data::error::DataError;
 
-/// Batches, made ahead on a thread of their own: while one is used, the next two are being made.
+/// An iterator over batches that are made in advance on a thread of their own: while one is used, the next two are made.
 ///
-/// It ends after the last batch or after an error. Dropped early, it stops its thread and does not wait for it.
+/// It ends after the last batch or after an error. When it is dropped early, its thread stops by itself; dropping does
+/// not wait for it.
 #[derive(Debug)]
 pub struct Batches {
     made: Receiver<Result<Batch, DataError>>,
@@ -24,14 +25,14 @@ impl Batches {
         steps: Range<usize>,
         mut make: impl FnMut(usize) -> Result<Batch, DataError> + Send + 'static,
     ) -> Batches {
-        // One lies in the channel, and one more is ready in its maker's hands.
+        // One batch waits in the channel, and the thread holds the next one.
         let (send, made) = sync_channel(1);
         let refused = send.clone();
         let produce = move || {
             for step in steps {
                 let batch = make(step);
                 let failed = batch.is_err();
-                // Nobody takes it any more: the consumer has stopped early.
+                // Sending fails when the iterator was dropped early.
                 if send.send(batch).is_err() || failed {
                     return;
                 }
@@ -42,7 +43,7 @@ impl Batches {
             .spawn(produce);
         if let Err(error) = &thread {
             let reason = format!("it cannot be started: {error}");
-            // The channel is empty and its other end is in hand: this neither blocks nor fails.
+            // The channel is empty and open: this neither blocks nor fails.
             let _ = refused.send(Err(DataError::Worker { reason }));
         }
         Batches {
@@ -52,7 +53,7 @@ impl Batches {
         }
     }
 
-    /// How long [`next`](Iterator::next) has waited in all.
+    /// Total time that [`next`](Iterator::next) has waited.
     pub fn waited(&self) -> Duration {
         self.waited
     }
@@ -71,14 +72,14 @@ impl Iterator for Batches {
         let ended = self.thread.take()?.join();
         ended.err().map(|panic| {
             Err(DataError::Worker {
-                reason: said(&*panic),
+                reason: message(&*panic),
             })
         })
     }
 }
 
-/// What a panic said.
-fn said(panic: &(dyn Any + Send)) -> String {
+/// The message of a panic.
+fn message(panic: &(dyn Any + Send)) -> String {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
         (_, Some(text)) => text.clone(),

@@ -1,4 +1,4 @@
-//! One batch: its pictures, and what they show.
+//! One batch: its pictures and its targets.
 
 use image::RgbImage;
 use rayon::prelude::*;
@@ -7,38 +7,47 @@ use crate::data::error::DataError;
 use crate::data::pictures::Pictures;
 use crate::data::preprocess::Preprocess;
 
-/// What a batch's pictures show.
+/// The classes of a batch's pictures, `[B]`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Targets {
-    /// One class each.
+    /// One class for each picture.
     Hard(Vec<usize>),
-    /// Two classes each: `lambda` · one-hot(`a`) + (1 − `lambda`) · one-hot(`b`).
+    /// Two classes for each picture: `lambda` · one-hot(`a`) + (1 − `lambda`) · one-hot(`b`).
     Mixed {
         /// The class of the picture itself.
         a: Vec<usize>,
-        /// The class of what was mixed into it.
+        /// The class of the picture that was mixed into it.
         b: Vec<usize>,
-        /// The share of `a`, 0 to 1.
+        /// The weight of `a`, 0 to 1.
         lambda: Vec<f32>,
     },
 }
 
-/// Some pictures, ready for a model.
+/// Pictures in the form of a model's input, with their targets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// Normalised pixels, `[B, 3, S, S]`, row-major.
     pub images: Vec<f32>,
-    /// S, in pixels.
+    /// S: side of the pictures, in pixels.
     pub image_size: usize,
-    /// B.
+    /// B: number of pictures.
     pub len: usize,
-    /// What they show.
+    /// Their classes.
     pub targets: Targets,
-    /// Which they are, as indices into the loader's [`Pictures`].
+    /// Their indices in the loader's [`Pictures`].
     pub indices: Vec<usize>,
 }
 
-/// Reads, changes and normalises pictures side by side: `[B, 3, S, S]`, where `change` gives sides of S pixels.
+/// Reads, changes and normalises pictures in parallel. `change` takes a picture and its index, and returns one of S×S
+/// pixels, with S = `size`.
+///
+/// # Shapes
+///
+/// Returns `[B, 3, S, S]`, row-major, with B the number of `indices`.
+///
+/// # Errors
+///
+/// [`DataError`] where a picture can no longer be read.
 pub(super) fn normalised(
     pictures: &Pictures,
     preprocess: &Preprocess,

@@ -7,7 +7,7 @@ use crate::data::error::DataError;
 use crate::data::pictures::Pictures;
 use crate::data::preprocess::Preprocess;
 
-/// Batches of a validation or test split: in order, all of it, unchanged.
+/// Batches of a validation or test split: every picture, in order, without augmentation.
 #[derive(Clone, Debug)]
 pub struct EvalLoader {
     pictures: Pictures,
@@ -17,7 +17,7 @@ pub struct EvalLoader {
 }
 
 impl EvalLoader {
-    /// A loader of `batch_size` pictures a batch, with `workers` threads; 0 is one a core.
+    /// A loader with `batch_size` pictures in a batch. Batches are made on `workers` threads; 0: one per core.
     pub fn new(
         pictures: Pictures,
         preprocess: Preprocess,
@@ -32,22 +32,22 @@ impl EvalLoader {
         }
     }
 
-    /// The pictures it gives.
+    /// The pictures of the split.
     pub fn pictures(&self) -> &Pictures {
         &self.pictures
     }
 
-    /// What every picture goes through.
+    /// How pictures are resized and normalised.
     pub fn preprocess(&self) -> &Preprocess {
         &self.preprocess
     }
 
-    /// Batches a pass; the last may be short.
+    /// Number of batches in a pass; the last may be smaller.
     pub fn steps(&self) -> usize {
         self.pictures.len().div_ceil(self.batch_size)
     }
 
-    /// Every picture once, in order.
+    /// One pass: every picture once, in order.
     pub fn pass(&self) -> Batches {
         let loader = self.clone();
         Batches::ahead(0..self.steps(), move |step| {

@@ -1,7 +1,7 @@
-//! Pictures → batches: normalised, in a seeded order, made ahead on a thread of their own.
+//! Pictures → batches: normalised, in a seeded order, made in advance on a thread of their own.
 //!
-//! What a batch holds depends on the seed, the epoch and the step alone: not on the number of threads, on how far ahead
-//! batches are made, on the cache, or on where within the epoch one begins.
+//! The contents of a batch depend on the seed, the epoch and the step alone: not on the number of threads, on how far in
+//! advance batches are made, on the cache, or on the step at which an epoch is begun.
 
 mod ahead;
 mod batch;

@@ -12,32 +12,33 @@ use crate::data::error::DataError;
 use crate::data::pictures::Pictures;
 use crate::data::preprocess::{Preprocess, resample};
 
-/// One device's part of every batch, where several train together.
+/// One device's part of every batch, where several devices train together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
-    /// Which part, from 0.
+    /// Index of the part, from 0.
     pub index: usize,
-    /// How many parts.
+    /// Number of parts.
     pub count: usize,
 }
 
 impl Shard {
-    /// All of it: one device.
+    /// The only part: one device trains.
     pub fn whole() -> Shard {
         Shard { index: 0, count: 1 }
     }
 }
 
-/// How the pictures of a batch are made, beyond what every batch has in common.
+/// The settings of a batch that may differ from step to step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
-    /// Side in pixels; where it is not that of the preprocessing, pictures are resized to it after they are augmented.
+    /// Side of the pictures, in pixels. Where it differs from that of the preprocessing, pictures are resized after they
+    /// are augmented.
     pub image_size: usize,
     /// Whether mixup and cutmix apply.
     pub mix: bool,
 }
 
-/// Batches of a training split: shuffled, augmented.
+/// Batches of a training split: shuffled and augmented.
 #[derive(Clone, Debug)]
 pub struct TrainLoader {
     pictures: Pictures,
@@ -50,7 +51,8 @@ pub struct TrainLoader {
 }
 
 impl TrainLoader {
-    /// A loader of `batch_size` pictures a batch (of this shard), with `workers` threads; 0 is one a core.
+    /// A loader with `batch_size` pictures in a batch of this shard. Batches are made on `workers` threads; 0: one per
+    /// core.
     pub fn new(
         pictures: Pictures,
         preprocess: Preprocess,
@@ -74,22 +76,22 @@ impl TrainLoader {
         }
     }
 
-    /// The pictures it draws from.
+    /// The pictures of the split.
     pub fn pictures(&self) -> &Pictures {
         &self.pictures
     }
 
-    /// What every picture goes through.
+    /// How pictures are resized and normalised.
     pub fn preprocess(&self) -> &Preprocess {
         &self.preprocess
     }
 
-    /// Pictures a batch of this shard.
+    /// Number of pictures in a batch of this shard.
     pub fn batch_size(&self) -> usize {
         self.batch_size
     }
 
-    /// Batches an epoch. The last, incomplete one is left out, save where it would be the only one.
+    /// Number of batches in an epoch. The last, incomplete one is dropped, unless it is the only one.
     pub fn steps_per_epoch(&self) -> usize {
         let (pictures, shards) = (self.pictures.len(), self.shard.count);
         match pictures / (self.batch_size * shards) {
@@ -98,7 +100,7 @@ impl TrainLoader {
         }
     }
 
-    /// The batches of `epoch` from `first_step` on: exactly those that an uninterrupted pass gives from there.
+    /// The batches of `epoch` from `first_step` on: the same as in an epoch that began at step 0.
     pub fn epoch(&self, epoch: usize, first_step: usize) -> Batches {
         let whole = View {
             image_size: self.preprocess.image_size,
@@ -107,8 +109,8 @@ impl TrainLoader {
         self.epoch_seen(epoch, first_step, move |_| whole)
     }
 
-    /// [`epoch`](Self::epoch) with each step's batch made as `view` of the step says; batches are made ahead, so it is
-    /// asked before the step's turn comes.
+    /// [`epoch`](Self::epoch) with settings for each step's batch: `view` maps the step to them. As batches are made in
+    /// advance, it is called before the step is reached.
     pub fn epoch_seen(
         &self,
         epoch: usize,
@@ -134,7 +136,7 @@ impl TrainLoader {
         view: View,
     ) -> Result<Batch, DataError> {
         let Shard { index, count } = self.shard;
-        // All shards' parts of this step lie side by side in the order.
+        // The parts of all shards in this step are neighbours in the order.
         let all = (self.batch_size * count).min(order.len());
         let part = step * all + all * index / count..step * all + all * (index + 1) / count;
         let indices = order[part].to_vec();
@@ -185,7 +187,7 @@ impl TrainLoader {
     }
 }
 
-/// A square picture with sides of `size` pixels.
+/// The picture at `size`² pixels.
 fn resized(picture: RgbImage, size: u32) -> RgbImage {
     let (width, height) = picture.dimensions();
     if (width, height) == (size, size) {
