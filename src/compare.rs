@@ -87,8 +87,32 @@ pub fn compare(
     options: &EvaluateOptions,
     device: &Selected,
 ) -> Result<Comparison, RunError> {
+    let answers = measure(entries, options, device)?;
+    let mut models: Vec<&str> = Vec::new();
+    for entry in entries {
+        if !models.contains(&entry.model.as_str()) {
+            models.push(&entry.model);
+        }
+    }
+    let first = &answers[0];
+    Ok(Comparison {
+        pictures: first.predictions.labels.len(),
+        split: first.split.to_string(),
+        rows: models
+            .iter()
+            .map(|model| row(model, &of(model, entries), entries, &answers))
+            .collect(),
+        pairs: pairs(&models, entries, &answers),
+    })
+}
+
+/// Evaluates every run on the pictures of the first: the same files, in the same order.
+fn measure(
+    entries: &[Entry],
+    options: &EvaluateOptions,
+    device: &Selected,
+) -> Result<Vec<Measured>, RunError> {
     let mut answers: Vec<Measured> = Vec::with_capacity(entries.len());
-    // Every run is evaluated on the pictures of the first: the same files, in the same order.
     let mut options = options.clone();
     let mut data = OpenData::default();
     for entry in entries {
@@ -105,50 +129,44 @@ pub fn compare(
         }
         answers.push(answer);
     }
-    let mut models: Vec<String> = Vec::new();
-    for entry in entries {
-        if !models.contains(&entry.model) {
-            models.push(entry.model.clone());
-        }
-    }
-    let of = |model: &str| -> Vec<usize> {
-        let mut of: Vec<usize> = (0..entries.len())
-            .filter(|&i| entries[i].model == model)
-            .collect();
-        of.sort_by_key(|&i| entries[i].seed);
-        of
-    };
-    let rows = models
-        .iter()
-        .map(|model| row(model, &of(model), entries, &answers))
+    Ok(answers)
+}
+
+/// Indices of a model's runs, by seed.
+fn of(model: &str, entries: &[Entry]) -> Vec<usize> {
+    let mut of: Vec<usize> = (0..entries.len())
+        .filter(|&i| entries[i].model == model)
         .collect();
+    of.sort_by_key(|&i| entries[i].seed);
+    of
+}
+
+/// McNemar's tests of every two models.
+fn pairs(models: &[&str], entries: &[Entry], answers: &[Measured]) -> Vec<Pair> {
     let correct: Vec<Vec<bool>> = answers
         .iter()
         .map(|a| metrics::correct(&a.predictions.logits, &a.predictions.labels))
         .collect();
+    let pair = |a: &str, b: &str| {
+        let runs = by_seed(entries, &of(a, entries), &of(b, entries));
+        Pair {
+            a: a.to_owned(),
+            b: b.to_owned(),
+            seeds: runs
+                .iter()
+                .map(|&(x, y)| (entries[x].seed, entries[y].seed))
+                .collect(),
+            tests: runs
+                .iter()
+                .map(|&(x, y)| metrics::mcnemar(&correct[x], &correct[y]))
+                .collect(),
+        }
+    };
     let mut pairs = Vec::new();
     for (i, a) in models.iter().enumerate() {
-        for b in &models[i + 1..] {
-            let runs = by_seed(entries, &of(a), &of(b));
-            let seed = |i: usize| entries[i].seed;
-            pairs.push(Pair {
-                a: a.clone(),
-                b: b.clone(),
-                seeds: runs.iter().map(|&(x, y)| (seed(x), seed(y))).collect(),
-                tests: runs
-                    .iter()
-                    .map(|&(x, y)| metrics::mcnemar(&correct[x], &correct[y]))
-                    .collect(),
-            });
-        }
+        pairs.extend(models[i + 1..].iter().map(|b| pair(a, b)));
     }
-    let first = &answers[0];
-    Ok(Comparison {
-        pictures: first.predictions.labels.len(),
-        split: first.split.to_string(),
-        rows,
-        pairs,
-    })
+    pairs
 }
 
 /// What is kept of a run's [`Answers`]: all but the pictures, which take far more memory.
