@@ -11,7 +11,7 @@ use crate::data::{DecodeLimits, RawPicture, decode};
 use crate::metrics::{self, Calibration};
 use crate::ops::{Precision, Prepared};
 
-/// Why one picture has no answer.
+/// Why a picture cannot be classified.
 #[derive(Debug, Error)]
 pub enum ClassifyError {
     /// The file could not be read.
@@ -32,19 +32,19 @@ pub enum ClassifyError {
     },
 }
 
-/// One label and how much the model believes it.
+/// One class and its probability.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Prediction {
     /// Class name.
     pub label: String,
     /// Its probability, 0 to 1.
     pub score: f32,
-    /// Its place among the classes.
+    /// Its index among the classes.
     #[serde(skip)]
     pub index: usize,
 }
 
-/// A loaded model that answers for pictures.
+/// A loaded model that classifies pictures.
 #[derive(Debug)]
 pub struct Classifier {
     checkpoint: Checkpoint,
@@ -64,7 +64,7 @@ impl Classifier {
         Self::of(&TensorFile::open(weights)?, device)
     }
 
-    /// [`load`](Self::load) from a file that is here already.
+    /// [`load`](Self::load) from a file that is open already.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl Classifier {
         })
     }
 
-    /// Returns once the weights are known to be as they were written.
+    /// Waits until the weights' hash is computed.
     ///
     /// # Errors
     ///
@@ -93,12 +93,16 @@ impl Classifier {
         &self.checkpoint.meta.classes
     }
 
-    /// What its confidence is worth; `None` where nobody has calibrated it.
+    /// The calibration saved with the weights; `None` where there is none.
     pub fn calibration(&self) -> Option<&Calibration> {
         self.checkpoint.meta.calibration.as_ref()
     }
 
-    /// Reads, decodes and preprocesses one file as training did.
+    /// Reads, decodes and preprocesses one file as in training.
+    ///
+    /// # Shapes
+    ///
+    /// Returns `[3, S, S]`, normalised, row-major.
     ///
     /// # Errors
     ///
@@ -111,7 +115,7 @@ impl Classifier {
         self.prepare_bytes(path, &bytes)
     }
 
-    /// [`prepare`](Self::prepare) for bytes that are already here; `path` is for messages.
+    /// [`prepare`](Self::prepare) for bytes in memory; `path` is for error messages.
     ///
     /// # Errors
     ///
@@ -130,11 +134,11 @@ impl Classifier {
         Ok(values)
     }
 
-    /// Every class for each prepared picture, most probable first.
+    /// For each prepared picture, every class with its probability, most probable first.
     ///
     /// # Errors
     ///
-    /// As for [`verify`](Self::verify): weights that were changed give no answer.
+    /// As [`verify`](Self::verify): changed weights give no answer.
     pub fn classify(&self, pictures: &[Vec<f32>]) -> Result<Vec<Vec<Prediction>>, CheckpointError> {
         if pictures.is_empty() {
             self.verify()?;

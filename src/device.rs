@@ -1,8 +1,9 @@
-//! What this machine computes on. This module opens backends; beside it `ops` alone names one.
+//! The devices of this machine: listed, checked, selected and opened.
 //!
-//! A driver may panic, abort or hang at first use, and Burn meets a missing device with a panic on
-//! another thread. So adapters are listed first, which is safe, and then tried in a process of
-//! their own ([`probe_with`] says which program to run for that); only what passed is opened here.
+//! Only this module and `ops` name a backend. A driver may panic, abort or hang at first use, and Burn
+//! panics on another thread where a device is missing. So adapters are listed first, which is safe,
+//! and then checked, each in a process of its own ([`probe_with`] sets the program to run); only one
+//! that passes is opened here.
 
 mod adapter;
 mod backend;

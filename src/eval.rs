@@ -1,4 +1,4 @@
-//! One honest pass over a split: a model's logits, and what they are worth.
+//! One pass of a model over a split: its logits, and the figures from them.
 
 mod pass;
 mod tta;

@@ -1,4 +1,4 @@
-//! What a model's logits are worth: accuracy, confusion, calibration, significance.
+//! Figures from a model's logits: accuracy, confusion, calibration, significance.
 
 mod calibration;
 mod logits;

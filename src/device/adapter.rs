@@ -1,4 +1,4 @@
-//! Something to compute on, found and not yet opened.
+//! A device that a backend has found, not yet opened.
 
 #[cfg(any(feature = "cuda", feature = "rocm"))]
 use burn::tensor::Device;
@@ -6,11 +6,11 @@ use burn::tensor::Device;
 use super::backend::{Backend, Kind};
 use super::choice::DeviceChoice;
 
-/// Something to compute on, found and not yet opened.
+/// A device that a backend has found, not yet opened.
 #[derive(Debug)]
 pub(super) struct Adapter {
     pub(super) backend: Backend,
-    /// Its number within the backend, as in `wgpu:0`.
+    /// Its index within the backend, as in `wgpu:0`.
     pub(super) index: usize,
     pub(super) kind: Kind,
     pub(super) name: String,
@@ -19,7 +19,7 @@ pub(super) struct Adapter {
     pub(super) address: Address,
 }
 
-/// How Burn is told which one is meant.
+/// How Burn addresses it.
 #[derive(Debug)]
 pub(super) enum Address {
     #[cfg(feature = "cpu")]
@@ -28,13 +28,13 @@ pub(super) enum Address {
     Card(Device),
     #[cfg(feature = "wgpu")]
     Wgpu(burn::tensor::DeviceKind),
-    /// Burn has no way to name it.
+    /// Burn cannot address it; the reason.
     #[cfg(feature = "wgpu")]
     Unreachable(&'static str),
 }
 
 impl Adapter {
-    /// How `--device` names it.
+    /// The choice that selects it.
     pub(super) fn choice(&self) -> DeviceChoice {
         let index = (self.backend != Backend::Cpu).then_some(self.index);
         DeviceChoice::Named(self.backend, index)

@@ -8,17 +8,17 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
-    /// NVIDIA's own.
+    /// NVIDIA GPUs.
     Cuda,
-    /// AMD's own.
+    /// AMD GPUs.
     Rocm,
-    /// Apple's own.
+    /// Apple GPUs.
     Metal,
-    /// SPIR-V on Vulkan.
+    /// GPUs through Vulkan, with kernels in SPIR-V.
     Vulkan,
-    /// WGSL on Vulkan, Metal, DirectX 12 or OpenGL.
+    /// GPUs through Vulkan, Metal, DirectX 12 or OpenGL, with kernels in WGSL.
     Wgpu,
-    /// Burn's flex: this processor.
+    /// The processor, through Burn's flex backend.
     Cpu,
 }
 
@@ -26,13 +26,13 @@ pub enum Backend {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// A card of its own.
+    /// A GPU with memory of its own.
     Discrete,
-    /// Part of the processor's package.
+    /// A GPU that shares the processor's memory.
     Integrated,
-    /// Lent by a hypervisor.
+    /// A GPU of a virtual machine.
     Virtual,
-    /// Its driver does not say.
+    /// The driver does not tell.
     Unknown,
     /// A driver that computes on the processor.
     Software,
@@ -64,7 +64,7 @@ impl Backend {
         Backend::Cpu,
     ];
 
-    /// Its name, which is also the name of the feature that compiles it in.
+    /// Its name, also that of the Cargo feature that compiles it in.
     pub fn name(self) -> &'static str {
         match self {
             Backend::Cuda => "cuda",
@@ -76,7 +76,7 @@ impl Backend {
         }
     }
 
-    /// Whether this binary has it.
+    /// Whether it is compiled in.
     pub fn is_compiled(self) -> bool {
         match self {
             Backend::Cuda => cfg!(feature = "cuda"),

@@ -1,4 +1,4 @@
-//! Which device is wanted, and how that is written.
+//! The choice of a device, and how it is written.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 use super::backend::Backend;
 use super::error::DeviceError;
 
-/// What `--device` asks for.
+/// The choice of a device; written as `auto`, `cpu`, `wgpu` or `cuda:1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The best real GPU that passes its check, else the processor.
+    /// The best hardware GPU that passes its check, else the processor.
     Auto,
-    /// One backend's adapter; without a number, its best real one.
+    /// The adapter of a backend with this index; without an index, its best hardware adapter.
     Named(Backend, Option<usize>),
 }
 

@@ -1,54 +1,54 @@
-//! What can go wrong between a choice and its device.
+//! What can go wrong in opening a device.
 
 use thiserror::Error;
 
-/// Why a device cannot be had.
+/// Why a device cannot be used.
 #[derive(Debug, Error)]
 pub enum DeviceError {
-    /// No such spelling.
+    /// Text that names no device.
     #[error(
         "{text:?} names no device: expected auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i]"
     )]
     Spelling {
-        /// As typed.
+        /// The text.
         text: String,
     },
-    /// This binary lacks the backend.
+    /// A backend that is not compiled in.
     #[error(
         "this vitrine was built without {name}: build it with `cargo build --release --features {name}`, or choose {there}"
     )]
     NotCompiled {
         /// The backend.
         name: &'static str,
-        /// What there is instead.
+        /// The devices that there are, in words.
         there: String,
     },
-    /// The backend has no such device here.
+    /// A device that this machine does not have.
     #[error("no device {choice} here ({found}); there is {there}")]
     Absent {
-        /// Asked for.
+        /// The device that was chosen.
         choice: String,
-        /// What was tried.
+        /// What the backend found instead.
         found: String,
-        /// What there is instead.
+        /// The devices that there are, in words.
         there: String,
     },
-    /// The device is there and does not compute.
+    /// A device that fails its check.
     #[error("{name} failed its check: {reason}; choose {there}, or mend its driver")]
     Failed {
         /// The device.
         name: String,
-        /// What happened.
+        /// How it failed.
         reason: String,
-        /// What there is instead.
+        /// The devices that there are, in words.
         there: String,
     },
-    /// The thread pool is already running.
+    /// A thread pool that is already running.
     #[error("cannot set {threads} threads: work has begun on {running}; set them first")]
     Threads {
-        /// Asked for.
+        /// The number of threads to set.
         threads: usize,
-        /// What there is.
+        /// The number of threads of the pool.
         running: usize,
     },
 }

@@ -1,29 +1,29 @@
-//! The machine itself, for the record of a run.
+//! This machine, for the record of a run.
 
 use serde::{Deserialize, Serialize};
 
 use super::error::DeviceError;
 
-/// What a figure was measured on.
+/// The hardware and system on which figures are measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hardware {
     /// The processor's name.
     pub processor: String,
-    /// Threads it runs at once, as far as this process may use them.
+    /// Number of hardware threads that this process may use.
     pub cores: usize,
-    /// Main memory in bytes; 0 where the system does not say.
+    /// Main memory, in bytes; 0 where the system does not tell.
     pub memory_bytes: u64,
     /// The operating system.
     pub os: String,
 }
 
-/// This machine.
+/// The hardware and system of this machine.
 pub fn hardware() -> Hardware {
     use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
     let what = RefreshKind::nothing()
         .with_cpu(CpuRefreshKind::nothing())
         .with_memory(MemoryRefreshKind::nothing().with_ram());
-    // What the system does not tell is left out, not guessed.
+    // What the system does not tell is left empty, not guessed.
     let system = System::new_with_specifics(what).ok();
     let brand = system
         .as_ref()
@@ -38,8 +38,8 @@ pub fn hardware() -> Hardware {
     }
 }
 
-/// The most memory this process has held at once; `None` where the system does not say, which is
-/// everywhere but on Linux. What a GPU holds is not in it.
+/// Peak memory of this process, in bytes, without that of GPUs; `None` where the system does not tell,
+/// which is everywhere but on Linux.
 pub fn peak_memory_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -47,12 +47,12 @@ pub fn peak_memory_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Sets the threads of the process: the pool that decodes and augments pictures, and on which the
-/// CPU backend computes. It governs no GPU, no driver and no reader thread.
+/// Sets the number of threads of the global pool, which decodes and augments pictures and on which the
+/// CPU backend computes. Threads of drivers and file readers are not counted.
 ///
 /// # Errors
 ///
-/// [`DeviceError::Threads`] once the pool runs, for it cannot be resized.
+/// [`DeviceError::Threads`] when the pool is already running: it cannot be resized.
 pub fn set_threads(threads: usize) -> Result<(), DeviceError> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)

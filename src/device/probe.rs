@@ -1,4 +1,4 @@
-//! Trying a device with a small matrix product, where its driver can do no harm.
+//! The check of a device: a small matrix product, in a process that its driver may crash.
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -18,40 +18,39 @@ use super::choice::DeviceChoice;
 use super::hardware::hardware;
 use super::{enumerate, panics};
 
-/// A device that computed a matrix product as the processor does.
+/// The result of a passed check: the device computes a matrix product as the processor does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// Its own name.
+    /// The device's name.
     pub name: String,
-    /// Largest difference from the product in f64.
+    /// Largest absolute difference from the product in f64.
     pub max_abs_error: f64,
-    /// Time from opening it to the answer.
+    /// Time from opening the device to its answer, in milliseconds.
     pub elapsed_ms: u64,
 }
 
-/// The argument that makes our own binary try one device and exit.
+/// The command of our own binary that checks one device and exits.
 pub const PROBE_COMMAND: &str = "__probe";
 
-/// How long a device may take to open and answer. Tuning a first product took 5 to 16 s on
+/// Longest time that a device may take to open and answer. Tuning a first product took 5 to 16 s on
 /// software adapters here, on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 static PROBE: OnceLock<PathBuf> = OnceLock::new();
 
-/// From now on devices are tried by `program __probe DEVICE`, in a process of their own.
+/// Makes checks run as `program __probe DEVICE`, each in a process of its own.
 ///
-/// Without this they are tried on a thread of this process, where a driver that aborts takes the
-/// process with it.
+/// Otherwise they run on a thread of this process, where a driver that aborts ends the process.
 pub fn probe_with(program: PathBuf) {
     // A second call would name the same program.
     let _ = PROBE.set(program);
 }
 
-/// Tries an adapter: in a process of its own where there is a program for that.
+/// Checks an adapter, in a process of its own after [`probe_with`].
 ///
 /// # Errors
 ///
-/// What it did instead of computing.
+/// How it failed.
 pub(super) fn check(adapter: &Adapter) -> Result<Check, String> {
     #[cfg(feature = "wgpu")]
     if let Address::Unreachable(reason) = adapter.address {
@@ -79,14 +78,14 @@ fn check_in_child(program: &Path, choice: DeviceChoice) -> Result<Check, String>
             Ok(Some(_)) => break,
             Ok(None) if start.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(5)),
             _ => {
-                // It hangs in its driver: nothing it still says would help.
+                // It hangs in its driver.
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(no_answer());
             }
         }
     }
-    // The answer is one short line, which a pipe holds until it is read.
+    // The answer is one short line, which fits into the pipe's buffer.
     let output = child.wait_with_output().map_err(|e| e.to_string())?;
     serde_json::from_slice::<Result<Check, String>>(&output.stdout)
         .unwrap_or_else(|_| Err(format!("its driver ended the check with {}", output.status)))
@@ -96,11 +95,11 @@ fn no_answer() -> String {
     format!("no answer within {} s", PATIENCE.as_secs())
 }
 
-/// Tries one device in this process.
+/// Checks one device in this process.
 ///
 /// # Errors
 ///
-/// What the device did instead of computing.
+/// How it failed.
 pub fn try_here(choice: DeviceChoice) -> Result<Check, String> {
     let DeviceChoice::Named(backend, index) = choice else {
         return Err("auto is no single device".to_owned());
@@ -110,12 +109,12 @@ pub fn try_here(choice: DeviceChoice) -> Result<Check, String> {
         .nth(index.unwrap_or(0))
         .ok_or("it is not there")?;
     let (send, receive) = mpsc::channel();
-    // A thread of its own, which is left behind should the driver hang.
+    // On a thread of its own, which is abandoned if the driver hangs.
     thread::Builder::new()
         .name("probe".to_owned())
         .spawn(move || {
             let answer = panics::catch_silently(AssertUnwindSafe(|| product(&adapter)));
-            // Nobody listens any more once patience is over.
+            // After the time limit the receiver is gone.
             let _ = send.send(answer.unwrap_or_else(|panic| {
                 let text = panic
                     .downcast_ref::<String>()
@@ -130,11 +129,11 @@ pub fn try_here(choice: DeviceChoice) -> Result<Check, String> {
         .unwrap_or_else(|_| Err(no_answer()))
 }
 
-/// Odd sizes, so that no tile fits evenly.
+/// Sizes m, k and n of the product: odd, so that no tile fits evenly.
 const PRODUCT: [usize; 3] = [37, 53, 29];
 
-/// Entries are within ±0.5. Matrix units that round f32 to ten bits (TF32) stay within 2e-3 on
-/// these sums; a kernel that is wrong is off by a tenth or more, or not a number.
+/// Largest absolute error that passes, for entries within ±0.5. Matrix units that round f32 to ten bits
+/// (TF32) stay within 2e-3 on these sums; a wrong kernel is off by 0.1 or more, or gives NaN.
 const TOLERANCE: f64 = 1e-2;
 
 fn product(adapter: &Adapter) -> Result<Check, String> {
@@ -171,7 +170,7 @@ fn product(adapter: &Adapter) -> Result<Check, String> {
     })
 }
 
-/// CUDA and ROCm name a card only once it is open.
+/// The device's name: CUDA and ROCm tell it only once the device is open.
 fn own_name(adapter: &Adapter, device: &Device) -> String {
     #[cfg(any(feature = "cuda", feature = "rocm"))]
     if matches!(adapter.backend, Backend::Cuda | Backend::Rocm)

@@ -1,7 +1,7 @@
 //! Settings of the whole process: its memory, and its end.
 
-/// Tells mimalloc never to hand freed pages back to the kernel: a training step frees and needs
-/// the same hundreds of megabytes again at once, and a fifth of its time went into clearing them.
+/// Makes mimalloc keep freed pages instead of returning them to the kernel: a training step frees and
+/// allocates the same hundreds of megabytes, and the kernel's clearing took a fifth of its time.
 pub fn keep_pages() {
     /// `mi_option_purge_delay` in `mimalloc.h`, which the bindings leave out; −1 is "never".
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
@@ -13,14 +13,13 @@ pub fn keep_pages() {
     }
 }
 
-/// Takes memory in small pages from now on, on Linux: for work that is over before a large page has
-/// paid for being cleared whole. Up to half of a cold start went into that; long work is 2 to 4 % faster in
-/// large pages.
+/// Turns off transparent huge pages for this process, on Linux: clearing huge pages took up to half of a
+/// cold start. Long work is 2 to 4 % faster with them.
 pub fn small_pages() {
     #[cfg(target_os = "linux")]
     {
-        // SAFETY: a flag of this process; no memory is touched. Where the kernel lacks it, it says so
-        // and nothing changes.
+        // SAFETY: a flag of this process; no memory is touched. A kernel without it returns an error and
+        // changes nothing.
         #[allow(unsafe_code)]
         unsafe {
             libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
@@ -30,9 +29,9 @@ pub fn small_pages() {
 
 /// Ends the process at once, without running the destructors of drivers.
 ///
-/// CubeCL's threads outlive `main`, and a driver that is torn down under them may fault: seen with
+/// CubeCL's threads outlive `main`, and a driver that is unloaded while they run may crash: seen with
 /// SwiftShader as a segmentation fault after all work was done, which turned success into failure.
-/// Whoever calls this has written and flushed everything.
+/// The caller must have written and flushed everything.
 pub fn leave(code: u8) -> ! {
     #[cfg(unix)]
     {

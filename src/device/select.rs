@@ -1,4 +1,4 @@
-//! Finds the device that is wanted, and makes sure that it computes.
+//! Selects a device and checks that it computes.
 
 use burn::tensor::Device;
 use serde::Serialize;
@@ -13,32 +13,32 @@ use super::{enumerate, probe};
 /// A device that passed its check.
 #[derive(Debug, Clone)]
 pub struct Selected {
-    /// Where tensors go, without autodiff.
+    /// The device, without autodiff.
     pub device: Device,
     /// Its name, such as `wgpu:0, NVIDIA H200`.
     pub name: String,
-    /// Why this one.
+    /// Why it was selected.
     pub reason: String,
 }
 
-/// One adapter, tried.
+/// One adapter and the result of its check.
 #[derive(Debug, Clone, Serialize)]
 pub struct AdapterReport {
-    /// How `--device` names it, such as `wgpu:0`.
+    /// The choice that selects it, such as `wgpu:0`.
     pub device: String,
-    /// What it is.
+    /// Kind of hardware.
     pub kind: Kind,
-    /// Its own name.
+    /// The device's name.
     pub name: String,
-    /// What drives it.
+    /// The driver, in words.
     pub driver: String,
-    /// Whether `auto` may take it: a real GPU, not reached through OpenGL.
+    /// Whether `auto` may select it: a hardware GPU, not reached through OpenGL.
     pub automatic: bool,
-    /// What came of trying it.
+    /// The result of its check, or how it failed.
     pub check: Result<Check, String>,
 }
 
-/// Lists every compiled backend's adapters, best backend first, and tries each.
+/// Lists the adapters of every compiled backend, best backend first, and checks each.
 pub fn survey() -> Vec<AdapterReport> {
     everything()
         .into_iter()
@@ -56,11 +56,11 @@ pub fn survey() -> Vec<AdapterReport> {
         .collect()
 }
 
-/// Finds the device that `choice` asks for, and makes sure that it computes.
+/// Selects and opens the chosen device, and checks that it computes.
 ///
 /// # Errors
 ///
-/// [`DeviceError`], which says what there is instead.
+/// [`DeviceError`], which lists the devices that there are.
 pub fn select(choice: DeviceChoice) -> Result<Selected, DeviceError> {
     match choice {
         DeviceChoice::Auto => automatic(),
@@ -131,7 +131,7 @@ fn named(
     }
     #[cfg(feature = "cpu")]
     if (backend, index) == (Backend::Cpu, None) {
-        // The processor needs neither a search nor a check, and a cold start has no time for them.
+        // The processor needs neither a search nor a check, which would slow down a cold start.
         return Ok(Selected {
             device: Device::flex(),
             name: choice.to_string(),
@@ -141,7 +141,7 @@ fn named(
     let adapters = enumerate::adapters(backend);
     let wanted = match index {
         Some(index) => adapters.get(index),
-        // Software computes many times slower than the processor itself: only a number gets it.
+        // A software adapter is many times slower than the CPU backend: it is selected by its index only.
         None => adapters
             .iter()
             .filter(|adapter| adapter.kind != Kind::Software)
@@ -183,7 +183,7 @@ fn checked(adapter: &Adapter) -> Result<(Device, Check), String> {
     Ok((enumerate::open(adapter)?, check))
 }
 
-/// Every adapter of this machine that this binary reaches.
+/// The adapters of every compiled backend.
 fn everything() -> Vec<Adapter> {
     Backend::ALL
         .into_iter()
@@ -191,7 +191,7 @@ fn everything() -> Vec<Adapter> {
         .collect()
 }
 
-/// Adapters in words, as `--device` names them.
+/// A list of adapters in words, each with the choice that selects it.
 fn in_words(adapters: &[Adapter]) -> String {
     if adapters.is_empty() {
         return "nothing else".to_owned();

@@ -1,4 +1,4 @@
-//! Adapters that Burn reaches through the wgpu crate.
+//! Adapters that Burn uses through the wgpu crate.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,10 +10,10 @@ use burn_wgpu::{WgpuBackend, WgpuInitError};
 use super::adapter::{Adapter, Address};
 use super::backend::{Backend, Kind};
 
-/// The adapters of the graphics API that Burn settles on, in its order: of its candidates the
-/// first with a GPU, or failing that the first with anything at all.
+/// The adapters of the graphics API that Burn chooses, in its order: of its candidates the first with a
+/// GPU, or else the first with any adapter.
 ///
-/// Without `thorough`, OpenGL is left out, which is slow to ask.
+/// Without `thorough`, OpenGL is left out: it is slow to list its adapters.
 pub(super) fn adapters(backend: Backend, thorough: bool) -> Vec<Adapter> {
     let candidates = match backend {
         Backend::Vulkan => vec![Api::Vulkan],
@@ -52,7 +52,7 @@ fn adapters_of(api: Api) -> Vec<AdapterInfo> {
         .collect()
 }
 
-/// Burn counts adapters of each kind from zero, and knows one software adapter only.
+/// Numbers the adapters as Burn does: each kind from zero, and only one software adapter.
 fn number(backend: Backend, found: Vec<AdapterInfo>) -> Vec<Adapter> {
     let mut seen = [0usize; 4];
     let mut next = |slot: usize| {
@@ -105,7 +105,7 @@ fn number(backend: Backend, found: Vec<AdapterInfo>) -> Vec<Adapter> {
         .collect()
 }
 
-/// Opens one, with an error where Burn's own first use would panic on another thread.
+/// Opens an adapter, with an error where Burn's own first use would panic on another thread.
 pub(super) fn open(backend: Backend, kind: &DeviceKind) -> Result<Device, String> {
     let (api, same): (_, fn(DeviceKind) -> Device) = match backend {
         #[cfg(feature = "vulkan")]
@@ -117,7 +117,7 @@ pub(super) fn open(backend: Backend, kind: &DeviceKind) -> Result<Device, String
     let options = Device::wgpu_options().device_kind(kind.clone());
     match options.graphics_api(api).init() {
         Ok(device) => Ok(device),
-        // It has been opened before in this process: the same runtime serves again.
+        // It was opened before in this process: the same runtime is used again.
         Err(WgpuInitError::Registration { .. }) => Ok(same(kind.clone())),
         Err(error) => Err(format!("it cannot be opened: {error}")),
     }

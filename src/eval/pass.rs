@@ -11,22 +11,22 @@ use crate::ops::{Precision, Prepared};
 
 use super::tta::Tta;
 
-/// A model's answers to one pass.
+/// A model's logits for every picture of a split.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Predictions {
-    /// Row-major `[n, K]`.
+    /// `[n, K]`, row-major.
     pub logits: Vec<f32>,
-    /// K.
+    /// K: number of classes.
     pub num_classes: usize,
-    /// True classes, in the same order.
+    /// True classes, `[n]`.
     pub labels: Vec<usize>,
-    /// Names of the pictures, in the same order.
+    /// Names of the pictures, `[n]`.
     pub names: Vec<String>,
-    /// Pictures a second, decoding included.
+    /// Pictures per second, decoding included.
     pub images_per_s: f64,
 }
 
-/// A batch's pictures as a tensor `[B, 3, H, W]`.
+/// A batch's pictures as a tensor `[B, 3, S, S]`.
 pub fn input(batch: Batch, device: &Device) -> Tensor<4> {
     let shape = [batch.len, 3, batch.image_size, batch.image_size];
     Tensor::from_data(TensorData::new(batch.images, shape), device)
@@ -34,7 +34,7 @@ pub fn input(batch: Batch, device: &Device) -> Tensor<4> {
 
 /// Runs `model` over every picture of `loader`.
 ///
-/// The model must be without autodiff, on `device`. `seen` is told of each batch's pictures.
+/// The model must be without autodiff, on `device`. `seen` is called with the number of pictures of each batch.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ pub fn predict(
 ///
 /// # Errors
 ///
-/// As for [`predict`].
+/// As [`predict`].
 pub fn predict_augmented(
     model: &Model,
     loader: &EvalLoader,
@@ -86,7 +86,7 @@ fn views(tta: Tta, batch: Batch, answer: impl Fn(Batch) -> Tensor<2>) -> Tensor<
         .expect("there is at least one view")
 }
 
-/// Every picture of `loader`, a batch's logits from `answer`.
+/// Runs `answer`, which maps a batch to its logits `[B, K]`, over every picture of `loader`.
 fn pass(
     loader: &EvalLoader,
     seen: &mut dyn FnMut(usize),
@@ -126,11 +126,11 @@ fn pass(
     })
 }
 
-/// [`predict`], and the report on it.
+/// [`predict`] and [`report`] in one.
 ///
 /// # Errors
 ///
-/// As for [`predict`].
+/// As [`predict`].
 pub fn evaluate(
     model: &Model,
     loader: &EvalLoader,
@@ -142,7 +142,7 @@ pub fn evaluate(
     Ok(report(&predictions, classes))
 }
 
-/// The figures of a pass.
+/// The figures of a pass; `classes` are the class names, `[K]`.
 pub fn report(predictions: &Predictions, classes: &[String]) -> EvalReport {
     metrics::evaluate(
         &predictions.logits,

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 pub enum Tta {
     /// The picture and its mirror image.
     Mirror,
-    /// Both, and both shifted by one pixel up and left, and down and right (Jordan 2024, § 3.7, after
-    /// arXiv 2404.00498): the shifted ones count half.
+    /// Both, and both shifted by one pixel up and left, and by one down and right; the shifted ones have
+    /// half the weight (Jordan 2024, § 3.7, arXiv 2404.00498).
     MirrorShift,
 }
 
-/// Names of the choices.
+/// The choices by name.
 pub const NAMES: [(&str, Tta); 2] = [("mirror", Tta::Mirror), ("mirror-shift", Tta::MirrorShift)];
 
 impl std::fmt::Display for Tta {
@@ -34,18 +34,18 @@ impl std::str::FromStr for Tta {
     }
 }
 
-/// One way to look at a picture.
+/// One view of a picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct View {
     mirrored: bool,
-    /// Pixels by which the picture moves down and right.
+    /// Shift down and right, in pixels.
     shift: isize,
-    /// Its share of the mean.
+    /// Its weight in the mean.
     pub(super) weight: f32,
 }
 
 impl Tta {
-    /// The views, whose weights add up to one.
+    /// The views; their weights sum to 1.
     pub(super) fn views(self) -> Vec<View> {
         let both = |shift, weight| {
             [false, true].map(|mirrored| View {
@@ -62,7 +62,7 @@ impl Tta {
 }
 
 impl View {
-    /// Pictures `[B, 3, S, S]` seen this way; what a shift brings in is the edge, mirrored.
+    /// This view of pictures `[B, 3, S, S]`, with S = `side`. Pixels from outside are mirrored at the edge.
     pub(super) fn of(self, images: &[f32], side: usize) -> Vec<f32> {
         let from = |i: usize| {
             let at = (i as isize - self.shift).unsigned_abs();

@@ -1,36 +1,35 @@
-//! How far a model's confidence can be believed, and below which confidence it had better not
-//! answer.
+//! Calibration: a temperature for a model's logits, and confidence thresholds with a bounded error rate.
 
 use serde::{Deserialize, Serialize};
 
 use super::logits::{argmax, correct, softmax};
 use super::report::evaluate;
 
-/// Bounds of the temperature. Outside of them logits say nothing that a model could have meant.
+/// Bounds of the temperature. A fit outside of them would come from logits without information.
 const TEMPERATURES: (f64, f64) = (0.05, 20.0);
 
-/// Rows of the risk-coverage table.
+/// Number of rows of the risk-coverage table, about.
 const ROWS: usize = 128;
 
-/// How often a chosen threshold may break its promise.
+/// Probability that a chosen threshold exceeds its error rate (δ in Geifman & El-Yaniv 2017).
 const DELTA: f64 = 0.05;
 
-/// What a temperature does for a model on validation, and what its confidences are worth there.
+/// The calibration of a model, measured on a validation split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// Name of the data set.
     pub data: String,
-    /// Pictures of its validation split.
+    /// Number of pictures in its validation split.
     pub pictures: usize,
-    /// At temperature 1.
+    /// Figures at temperature 1.
     pub before: Figures,
-    /// At the fitted temperature.
+    /// Figures at the fitted temperature.
     pub after: Figures,
     /// The risk-coverage curve (El-Yaniv & Wiener 2010), from the highest threshold to the lowest.
     pub coverage: Vec<Threshold>,
 }
 
-/// How well probabilities fit what happens.
+/// How well predicted probabilities agree with the labels.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// Mean negative log-likelihood in nats.
@@ -39,15 +38,15 @@ pub struct Figures {
     pub ece: f64,
 }
 
-/// What comes of answering from a confidence on; in JSON `[confidence, answered, wrong]`.
+/// The result of answering only from a confidence on. In JSON: `[confidence, answered, wrong]`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(from = "(f32, u64, u64)", into = "(f32, u64, u64)")]
 pub struct Threshold {
     /// The lowest confidence that is answered, 0 to 1.
     pub confidence: f32,
-    /// Pictures answered.
+    /// Number of pictures answered.
     pub answered: u64,
-    /// Wrong ones among them.
+    /// Number of wrong answers among them.
     pub wrong: u64,
 }
 
@@ -68,14 +67,14 @@ impl From<Threshold> for (f32, u64, u64) {
 }
 
 impl Threshold {
-    /// Whether a picture of this confidence gets an answer; NaN does not.
+    /// Whether a picture of this confidence is answered; one of confidence NaN is not.
     pub fn answers(&self, confidence: f32) -> bool {
         confidence >= self.confidence
     }
 }
 
 impl Calibration {
-    /// Fits the temperature and measures what it changes.
+    /// Fits the temperature, and measures the calibration before and after. Returns the temperature and the measurements.
     ///
     /// # Shapes
     ///
@@ -101,13 +100,13 @@ impl Calibration {
     }
 
     /// The threshold with the largest coverage whose answers are wrong at a rate of at most
-    /// `error_rate`, with 95 % confidence; `None` where the validation split promises no such one.
+    /// `error_rate`, with 95 % confidence; `None` where the validation split supports none.
     ///
     /// Selection with guaranteed risk (Geifman & El-Yaniv 2017, algorithm 1): a binary search over
-    /// the table, where a row passes if so few errors among so many answers had a probability of at
-    /// most δ/steps at that rate. Dividing δ by the steps pays for looking more than once, so the
-    /// promise holds for the row that is chosen, on pictures drawn as the validation split was. Rows
-    /// of so few answers that none of them being wrong would prove nothing are left out beforehand.
+    /// the table, where a row passes if so few errors among so many answers have a probability of at
+    /// most δ/steps at that error rate. Dividing δ by the number of steps corrects for testing more than
+    /// once, so the guarantee holds for the chosen row, on pictures drawn like the validation split.
+    /// Rows with so few answers that they would not pass even without an error are left out first.
     pub fn threshold(&self, error_rate: f64) -> Option<Threshold> {
         let mut high = self.coverage.len();
         let steps = f64::from(high.checked_ilog2()? + 1);
@@ -129,7 +128,7 @@ impl Calibration {
         found
     }
 
-    /// Share of the validation pictures that a threshold answers.
+    /// Share of the validation pictures that are answered with this threshold, 0 to 1.
     pub fn share(&self, threshold: &Threshold) -> f64 {
         threshold.answered as f64 / self.pictures.max(1) as f64
     }
@@ -138,9 +137,9 @@ impl Calibration {
 /// The temperature T that minimises the cross-entropy of softmax(z/T) (Guo et al. 2017, section
 /// 4.2), between 0.05 and 20.
 ///
-/// In β = 1/T that is convex, so its derivative, the mean of E_p\[z\] − z_y, grows with β and is
-/// halved down to its zero. Where no answer is wrong there is none, as more confidence is always
-/// better: the temperature is then 1, as nothing speaks for another.
+/// The cross-entropy is convex in β = 1/T, so its derivative, the mean of E_p\[z\] − z_y, grows with
+/// β, and bisection finds its zero. Where no answer is wrong there is no zero, as more confidence is
+/// always better: the temperature is then 1.
 ///
 /// # Shapes
 ///
@@ -165,7 +164,7 @@ pub fn fit_temperature(logits: &[f32], labels: &[usize]) -> f32 {
         })
         .sum()
     };
-    // Halved on a logarithmic scale, where a step means the same at either end.
+    // Bisection on a logarithmic scale, so that the relative precision is the same everywhere.
     let (mut low, mut high) = (-TEMPERATURES.1.ln(), -TEMPERATURES.0.ln());
     for _ in 0..40 {
         let middle = 0.5 * (low + high);
@@ -197,7 +196,7 @@ fn coverage(logits: &[f32], labels: &[usize]) -> Vec<Threshold> {
     for (i, &(confidence, right)) in answers.iter().enumerate() {
         wrong += u64::from(!right);
         let last_of_equals = answers.get(i + 1).is_none_or(|next| next.0 < confidence);
-        // The rows so far stand for their share of the pictures.
+        // Rows are evenly spaced: row r is due at r/ROWS of the pictures.
         let due = (i + 1) * ROWS >= (rows.len() + 1) * n.max(ROWS) || i + 1 == n;
         if last_of_equals && due {
             rows.push(Threshold {
@@ -218,7 +217,7 @@ fn binomial_cdf(wrong: u64, n: u64, rate: f64) -> f64 {
     if rate >= 1.0 {
         return 0.0;
     }
-    // Logarithms, since (1 − rate)ⁿ is smaller than any number for large n.
+    // In logarithms, since (1 − rate)ⁿ underflows for large n.
     let odds = (rate / (1.0 - rate)).ln();
     let mut term = n as f64 * (-rate).ln_1p();
     let mut largest = term;

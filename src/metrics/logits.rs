@@ -1,6 +1,6 @@
 //! Logits → probabilities and answers.
 
-/// Softmax in f64, safe against large logits; NaN passes through.
+/// Softmax of one row `[K]`, in f64, without overflow for large logits; NaN gives NaN.
 pub fn softmax(logits: &[f32]) -> Vec<f64> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let exps: Vec<f64> = logits.iter().map(|&z| f64::from(z - max).exp()).collect();
@@ -8,7 +8,7 @@ pub fn softmax(logits: &[f32]) -> Vec<f64> {
     exps.into_iter().map(|e| e / sum).collect()
 }
 
-/// Place of the largest logit, the first of equals; `None` where one is not finite.
+/// Index of the largest logit, the first of equals; `None` where one is not finite.
 pub(super) fn argmax(logits: &[f32]) -> Option<usize> {
     if logits.iter().any(|z| !z.is_finite()) {
         return None;
@@ -22,7 +22,7 @@ pub(super) fn argmax(logits: &[f32]) -> Option<usize> {
 ///
 /// # Shapes
 ///
-/// `logits`: row-major `[n, K]`; `labels`: `[n]`.
+/// `logits`: row-major `[n, K]`; `labels` and the result: `[n]`.
 pub fn correct(logits: &[f32], labels: &[usize]) -> Vec<bool> {
     let classes = logits.len() / labels.len().max(1);
     logits

@@ -8,97 +8,97 @@ use super::statistics::wilson;
 /// Bins of the reliability diagram (Guo et al. 2017 use 15).
 const BINS: usize = 15;
 
-/// How many confused pairs and mistakes a report lists.
+/// Number of confused pairs, and of mistakes, that a report lists.
 const CONFUSED: usize = 10;
 const MISTAKES: usize = 25;
 
-/// The figures of one pass over a split.
+/// The figures of one pass over a split. Shares are fractions, 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalReport {
-    /// Pictures.
+    /// Number of pictures.
     pub n: usize,
-    /// Share whose most probable class is right.
+    /// Share of the pictures whose most probable class is right.
     pub top1: f64,
-    /// Its 95 % interval after Wilson 1927.
+    /// Its 95 % interval ([`wilson`]).
     pub top1_interval: (f64, f64),
-    /// Share whose five most probable classes hold the right one; `None` below six classes.
+    /// Share of the pictures whose five most probable classes include the right one; `None` below six classes.
     pub top5: Option<f64>,
     /// Its 95 % interval.
     pub top5_interval: Option<(f64, f64)>,
     /// Mean cross-entropy in nats; NaN where a logit is not finite.
     #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
-    /// Mean of the classes' F1.
+    /// Mean F1 of the classes that occur as a label or as an answer.
     pub macro_f1: f64,
     /// Expected calibration error (Guo et al. 2017, eq. 3), 0 to 1.
     pub ece: f64,
-    /// Each class.
+    /// Figures of each class, in the order of the classes.
     pub per_class: Vec<ClassReport>,
     /// Row: true class; column: predicted class.
     pub confusion: Vec<Vec<u64>>,
     /// The reliability diagram's bins.
     pub reliability: Vec<ReliabilityBin>,
-    /// The pairs most often taken for each other, most often first.
+    /// The most frequent confusions, most frequent first.
     pub most_confused: Vec<ConfusedPair>,
-    /// The wrong answers given with the most confidence.
+    /// The wrong answers with the highest confidence, highest first.
     pub mistakes: Vec<Mistake>,
 }
 
-/// One class's figures; a class that is never predicted has precision 0.
+/// The figures of one class. A class that is never predicted has precision 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassReport {
-    /// Its name.
+    /// The class.
     pub label: String,
-    /// Pictures of it.
+    /// Number of its pictures.
     pub support: u64,
-    /// Share of the answers "this class" that are right.
+    /// Share of the answers with this class that are right.
     pub precision: f64,
-    /// Share of its pictures that are found.
+    /// Share of its pictures that are answered with it.
     pub recall: f64,
-    /// Harmonic mean of both.
+    /// Harmonic mean of precision and recall.
     pub f1: f64,
 }
 
-/// Answers of about the same confidence.
+/// One bin of the reliability diagram: answers of similar confidence.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ReliabilityBin {
-    /// Lower end of the confidence.
+    /// Lower bound of the confidence.
     pub lo: f64,
-    /// Upper end.
+    /// Upper bound.
     pub hi: f64,
-    /// Answers in it.
+    /// Number of answers.
     pub count: u64,
     /// Their mean confidence.
     pub confidence: f64,
-    /// Share of them that is right.
+    /// Share of them that are right.
     pub accuracy: f64,
 }
 
-/// A class taken for another.
+/// A class that is answered with another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConfusedPair {
-    /// What it was.
+    /// The true class.
     pub label: String,
-    /// What it was taken for.
+    /// The predicted class.
     pub predicted: String,
-    /// How often.
+    /// Number of pictures.
     pub count: u64,
 }
 
 /// A wrong answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mistake {
-    /// The picture.
+    /// Name of the picture.
     pub name: String,
-    /// What it was.
+    /// The true class.
     pub label: String,
-    /// What it was taken for.
+    /// The predicted class.
     pub predicted: String,
-    /// With what probability.
+    /// Probability of the predicted class, 0 to 1.
     pub confidence: f64,
 }
 
-/// JSON has no NaN: `serde_json` writes `null` for it, and would refuse to read that back.
+/// Reads `null` as NaN: JSON has no NaN, and `serde_json` writes `null` for it.
 fn null_is_nan<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
@@ -179,7 +179,7 @@ struct Tally {
     mistakes: Vec<(usize, usize, f64)>,
 }
 
-/// Answers of about the same confidence, not yet divided by their number.
+/// The sums of one [`ReliabilityBin`].
 #[derive(Clone, Copy, Default)]
 struct Bin {
     count: u64,
@@ -233,7 +233,7 @@ impl Tally {
     }
 }
 
-/// Mean F1 of the classes that occur, as a label or as an answer: of the others nothing was measured.
+/// Mean F1 of the classes that occur as a label or as an answer; nothing was measured of the others.
 fn macro_f1(per_class: &[ClassReport], confusion: &[Vec<u64>]) -> f64 {
     let occurring: Vec<f64> = per_class
         .iter()

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// 97.5 % point of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// 95 % interval of a share (Wilson 1927); (0, 1) where there is nothing.
+/// 95 % interval of the share `hits / n` (Wilson 1927); (0, 1) for `n` = 0.
 pub fn wilson(hits: u64, n: u64) -> (f64, f64) {
     if n == 0 {
         return (0.0, 1.0);
@@ -15,7 +15,7 @@ pub fn wilson(hits: u64, n: u64) -> (f64, f64) {
     let centre = p + z2 / (2.0 * n);
     let half = Z * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
     let scale = 1.0 + z2 / n;
-    // Rounding would leave 0.9999999999999999 where nothing is wrong.
+    // Exactly 0 and 1 where rounding would give 0.9999999999999999.
     let low = if hits == 0 {
         0.0
     } else {
@@ -29,20 +29,24 @@ pub fn wilson(hits: u64, n: u64) -> (f64, f64) {
     (low, high)
 }
 
-/// Two classifiers on the same pictures (McNemar 1947).
+/// A comparison of two classifiers on the same pictures (McNemar 1947).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct McNemar {
-    /// Pictures that only the first gets right.
+    /// Number of pictures that only the first classifies correctly.
     pub only_a: u64,
-    /// Pictures that only the second gets right.
+    /// Number of pictures that only the second classifies correctly.
     pub only_b: u64,
     /// χ² with continuity correction (Edwards 1948); `None` where the exact test is used.
     pub statistic: Option<f64>,
-    /// Probability of so large a difference if both were equally good.
+    /// Two-sided probability of a difference at least this large if both were equally good.
     pub p_value: f64,
 }
 
-/// McNemar's test: exact below 25 discordant pictures, χ² with one degree of freedom above.
+/// McNemar's test: exact below 25 discordant pictures, χ² with one degree of freedom from there on.
+///
+/// # Shapes
+///
+/// `a`, `b`: `[n]`, whether each classifier is right on each picture ([`correct`](super::correct)).
 pub fn mcnemar(a: &[bool], b: &[bool]) -> McNemar {
     let count =
         |x: bool, y: bool| a.iter().zip(b).filter(|&(&p, &q)| p == x && q == y).count() as u64;
@@ -62,12 +66,12 @@ pub fn mcnemar(a: &[bool], b: &[bool]) -> McNemar {
         only_a,
         only_b,
         statistic: Some(statistic),
-        // A χ² of one degree of freedom is a squared normal number.
+        // χ² with one degree of freedom is the square of a standard normal variable.
         p_value: libm::erfc((statistic / 2.0).sqrt()),
     }
 }
 
-/// Two-sided binomial test of `low` of `n` at one half.
+/// Two-sided binomial test: probability of at most `low` or at least `n − low` of `n`, at probability 1/2.
 fn exact(low: u64, n: u64) -> f64 {
     let mut term = 0.5f64.powi(n as i32);
     let mut sum = 0.0;
@@ -78,18 +82,18 @@ fn exact(low: u64, n: u64) -> f64 {
     (2.0 * sum).min(1.0)
 }
 
-/// Mean over seeds, and how sure it is.
+/// Mean of a figure over several seeds, and its uncertainty.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct MeanInterval {
     /// Arithmetic mean.
     pub mean: f64,
     /// Sample standard deviation; 0 for one value.
     pub std: f64,
-    /// 95 % interval of the mean (Student 1908); the value itself for one.
+    /// 95 % interval of the mean (Student 1908); the value itself for one value.
     pub interval: (f64, f64),
 }
 
-/// Mean, sample deviation and Student's 95 % interval.
+/// Mean, sample standard deviation and Student's 95 % interval.
 pub fn mean_std_interval(values: &[f64]) -> MeanInterval {
     let n = values.len();
     let mean = values.iter().sum::<f64>() / n.max(1) as f64;
@@ -110,7 +114,7 @@ pub fn mean_std_interval(values: &[f64]) -> MeanInterval {
     }
 }
 
-/// 97.5 % point of Student's distribution.
+/// 97.5 % point of Student's t distribution.
 fn student_975(degrees: usize) -> f64 {
     const TABLE: [f64; 10] = [
         12.706_2, 4.302_65, 3.182_45, 2.776_45, 2.570_58, 2.446_91, 2.364_62, 2.306_00, 2.262_16,
@@ -119,7 +123,7 @@ fn student_975(degrees: usize) -> f64 {
     if let Some(value) = degrees.checked_sub(1).and_then(|i| TABLE.get(i)) {
         return *value;
     }
-    // Cornish and Fisher's expansion: four digits from eleven degrees on.
+    // Cornish-Fisher expansion: four digits from eleven degrees of freedom on.
     let (v, z) = (degrees as f64, Z);
     z + (z.powi(3) + z) / (4.0 * v)
         + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * v * v)
