@@ -7,17 +7,18 @@
 //! f32|bf16, --batch, --steps, --warmup, --threads; --save FILE writes the model's first weights for
 //! `vitrine classify` instead of timing it.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use vitrine::checkpoint::{WeightsMeta, save_weights};
-use vitrine::data::{Preprocess, Resize, Targets};
+use vitrine::data::{Preprocess, Resize};
 use vitrine::device::{DeviceChoice, select};
-use vitrine::model::{Model, ModelConfig, Noise, Pass, parameters};
+use vitrine::model::{Model, ModelConfig, Noise};
 use vitrine::ops::{Precision, Prepared};
-use vitrine::train::{GradientSum, Optimizer, OptimizerConfig, cross_entropy, soft_targets};
+use vitrine::train::{Classification, FinetuneConfig, OptimizerConfig, Step, Workload};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -98,31 +99,37 @@ fn main() {
     if let Some(file) = &options.save {
         return save(file, preset, config);
     }
-    let pixels: Vec<f32> = (0..options.batch * 3 * image_size * image_size)
-        .map(|i| ((i * 2_654_435_761) % 1_000) as f32 / 500.0 - 1.0)
-        .collect();
-    let shape = [options.batch, 3, image_size, image_size];
     let selected = select(options.device).unwrap_or_else(|error| panic!("{error}"));
     let device = selected.device;
     let seconds = if options.workload.ends_with("-train") {
-        let device = device.autodiff();
-        let images = Tensor::<4>::from_data(TensorData::new(pixels, shape), &device);
-        let labels = Targets::Hard((0..options.batch).map(|i| i % classes).collect());
-        let mut model = config.init(0, &device);
-        let mut optimizer = Optimizer::new(OptimizerConfig::default(), &model);
+        let workload = Workload {
+            model: &config,
+            optimizer: &OptimizerConfig::default(),
+            finetune: &FinetuneConfig::default(),
+            batch_size: options.batch,
+            accumulate: 1,
+            precision: options.precision,
+        };
+        let task = Classification::new(0.0, &device);
+        let mut learner = workload.learner(Box::new(task), &device);
+        let batch = workload.batch();
         let mut update = 0;
         timed(&options, &device, || {
-            let mut noise = Noise::new(0, update);
-            let targets = soft_targets(&labels, classes, 0.0, &device);
-            let pass = &mut Pass::training(options.precision, &mut noise);
-            let loss = cross_entropy(model.forward(images.clone(), pass), targets);
-            let mut gradients = GradientSum::default();
-            gradients.add(parameters::take_gradients(&model, &mut loss.backward()));
-            optimizer.clip(&mut gradients);
-            model = optimizer.step(model.clone(), gradients, 1e-3);
+            let step = Step {
+                lr: 1e-3,
+                spent: 0.0,
+                batches: 1,
+                noise: Noise::new(0, update),
+            };
+            let loss = learner.update(step, || Ok::<_, Infallible>(batch.clone()));
+            assert!(loss.is_ok(), "{loss:?}");
             update += 1;
         })
     } else {
+        let pixels: Vec<f32> = (0..options.batch * 3 * image_size * image_size)
+            .map(|i| ((i * 2_654_435_761) % 1_000) as f32 / 500.0 - 1.0)
+            .collect();
+        let shape = [options.batch, 3, image_size, image_size];
         let images = Tensor::<4>::from_data(TensorData::new(pixels, shape), &device);
         let model: Model = config.init(0, &device).valid();
         let prepared = Prepared::default();

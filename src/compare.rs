@@ -13,6 +13,7 @@ use crate::metrics::{self, McNemar, MeanInterval};
 use crate::report::plot::{self, Curve};
 use crate::report::text::{self, Table};
 use crate::run::{self, Answers, EvaluateOptions, OpenData, RunDir, RunError};
+use crate::train::task::classification::TOP1;
 
 /// One finished run in a comparison.
 #[derive(Debug, Clone)]
@@ -366,7 +367,7 @@ pub fn draw(entries: &[Entry], path: &Path) -> Result<(), RunError> {
             model: entry.model.clone(),
             points: run::history(&entry.dir)
                 .into_iter()
-                .filter_map(|r| Some((r.epoch, r.elapsed_s, r.val_top1?)))
+                .filter_map(|r| Some((r.epoch, r.elapsed_s, r.figure(TOP1)?)))
                 .collect(),
         })
         .collect();

@@ -19,7 +19,7 @@ use vitrine::model::{
     Init, Model, ModelConfig, Pass, Pooling, Position, Stem, VitConfig, parameters,
 };
 use vitrine::ops::Precision;
-use vitrine::train::classification::cross_entropy;
+use vitrine::train::cross_entropy;
 
 const BATCH: usize = 7;
 const CLASSES: usize = 5;

@@ -1,7 +1,7 @@
 //! A file of named tensors: safetensors with metadata of ours and a hash, written whole or not at
 //! all, and mapped when it is read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::ops::Range;
@@ -327,58 +327,71 @@ impl TensorFile {
         values.ok_or_else(unread).map(Some)
     }
 
+    /// One tensor's values, which must be of this shape.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, or `Mismatch` where it is missing or of another shape.
+    pub fn values_of(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, CheckpointError> {
+        let tensors = self.tensors()?;
+        let view = self.view(&tensors, name, shape)?;
+        let unread = || self.corrupt(format!("tensor {name} is {:?}", view.dtype()));
+        floats(&view).ok_or_else(unread)
+    }
+
+    /// Whether every tensor of the file is one of `names`.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, or `Mismatch` with the first that is not.
+    pub fn holds_only(&self, names: &HashSet<String>) -> Result<(), CheckpointError> {
+        let tensors = self.tensors()?;
+        let mut unknown = tensors.names();
+        unknown.retain(|name| !names.contains(*name));
+        match unknown.into_iter().min() {
+            None => Ok(()),
+            Some(name) => Err(self.mismatch(format!("tensor {name} is not one of the model's"))),
+        }
+    }
+
     /// The model with every tensor taken from this file.
     ///
     /// # Errors
     ///
     /// `Corrupt`, or `Mismatch` where a tensor is missing, unknown or of another shape.
     pub fn fill(&self, model: Model, device: &Device) -> Result<Model, CheckpointError> {
-        self.fill_from(model, device, "")
-    }
-
-    /// [`fill`](Self::fill) from the tensors whose names begin with `prefix`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`fill`](Self::fill).
-    pub fn fill_from(
-        &self,
-        model: Model,
-        device: &Device,
-        prefix: &str,
-    ) -> Result<Model, CheckpointError> {
         let tensors = self.tensors()?;
         let expected = parameters::shapes(&model);
         for (path, shape) in &expected {
-            let name = format!("{prefix}{path}");
-            let Ok(view) = tensors.tensor(&name) else {
-                return Err(self.mismatch(format!("tensor {name} is missing")));
-            };
-            let known = matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16);
-            if view.shape() != shape.as_slice() || !known {
-                let found = format!("{:?}", view.dtype());
-                let expected = if known { &found } else { "F32, F16 or BF16" };
-                return Err(self.mismatch(format!(
-                    "tensor {name} is {found} {:?}, expected {expected} {shape:?}",
-                    view.shape()
-                )));
-            }
+            self.view(&tensors, path, shape)?;
         }
-        let unknown = tensors
-            .names()
-            .into_iter()
-            .filter(|name| {
-                name.strip_prefix(prefix)
-                    .is_some_and(|path| expected.iter().all(|(known, _)| known != path))
-            })
-            .min();
-        if let Some(name) = unknown {
-            return Err(self.mismatch(format!("tensor {name} is not one of the model's")));
-        }
+        self.holds_only(&expected.into_iter().map(|(path, _)| path).collect())?;
         Ok(parameters::replace(model, |path, _| {
-            let view = tensors.tensor(&format!("{prefix}{path}")).ok()?;
+            let view = tensors.tensor(path).ok()?;
             Some(Tensor::from_data(self.data(&view)?, device))
         }))
+    }
+
+    /// A tensor that must be of this shape and of a type that is read.
+    fn view<'a>(
+        &self,
+        tensors: &SafeTensors<'a>,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<TensorView<'a>, CheckpointError> {
+        let Ok(view) = tensors.tensor(name) else {
+            return Err(self.mismatch(format!("tensor {name} is missing")));
+        };
+        let known = matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        if view.shape() != shape || !known {
+            let found = format!("{:?}", view.dtype());
+            let expected = if known { &found } else { "F32, F16 or BF16" };
+            return Err(self.mismatch(format!(
+                "tensor {name} is {found} {:?}, expected {expected} {shape:?}",
+                view.shape()
+            )));
+        }
+        Ok(view)
     }
 
     /// A tensor's values, flat, if it is of a type that is read: in the map, where they lie there as this processor reads them.

@@ -8,6 +8,7 @@ use super::{interactive, note};
 use crate::recipe::TrainRecipe;
 use crate::report::text;
 use crate::run::RunEvent;
+use crate::train::task::classification::{TOP1, VAL_LOSS};
 use crate::train::{Curriculum, EpochRecord, TrainEvent};
 
 /// Weight of the newest update in the shown loss.
@@ -197,7 +198,7 @@ impl Progress {
             self.epoch(record.epoch),
             record.train_loss
         );
-        if let (Some(top1), Some(loss)) = (record.val_top1, record.val_loss) {
+        if let (Some(top1), Some(loss)) = (record.figure(TOP1), record.figure(VAL_LOSS)) {
             line += &format!(
                 ", val loss {loss:.4}, val top-1 {}{}",
                 text::percent(top1),

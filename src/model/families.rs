@@ -158,6 +158,11 @@ impl ModelConfig {
         self.family().size_step()
     }
 
+    /// D, the width of features and map.
+    pub fn width(&self) -> usize {
+        self.family().width()
+    }
+
     /// Classes, which is the number of logits.
     pub fn num_classes(&self) -> usize {
         self.family().num_classes()

@@ -67,6 +67,9 @@ pub(crate) trait Family {
         None
     }
 
+    /// D, the width of the features that the head sees.
+    fn width(&self) -> usize;
+
     /// K.
     fn num_classes(&self) -> usize;
 

@@ -46,11 +46,12 @@ pub use airbench::{Airbench, AirbenchConfig};
 pub use error::ModelError;
 pub use families::{MAX_PARAMETERS, Model, ModelConfig};
 pub use freeze::freeze;
+pub(crate) use layers::{affine, undrawn_linear};
 pub use network::Outputs;
 pub use pass::{Noise, Pass};
 pub use preset::{Preset, presets};
 pub use resnet::{Resnet9, Resnet18, ResnetConfig, ResnetVariant};
-pub use role::{Declare, Declared, Role};
+pub use role::{Declarations, Declare, Declared, Role};
 pub use vit::{Init, Pooling, Position, Stem, Vit, VitConfig};
 
 #[cfg(test)]

@@ -255,6 +255,7 @@ fn every_family_gives_logits_and_features() {
         let gradients = parameters::take_gradients(&model, &mut gradients);
         assert_eq!(gradients.len(), parameters::trainable(&model).len());
         assert!(gradients.iter().all(Option::is_some), "{config:?}");
+        assert_eq!(model.width(), config.width());
         let model = model.valid();
         let features = model.features(images.clone().inner(), &mut still());
         assert_eq!(features.dims(), [3, model.width()]);

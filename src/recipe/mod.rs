@@ -429,7 +429,6 @@ impl Recipe {
             budget: self.budget()?,
             accumulate: t.accumulate,
             seed: t.seed,
-            label_smoothing: t.label_smoothing,
             precision,
             ema: t.ema,
             ema_epochs: t.ema_epochs,

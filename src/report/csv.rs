@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use csv::StringRecord;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 use crate::checkpoint::write_atomically;
 use crate::metrics::EvalReport;
 use crate::train::EpochRecord;
+use crate::train::task::Figure;
 
 /// A table that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -26,29 +26,13 @@ impl CsvError {
     }
 }
 
-/// A row of `results.csv`, its columns in order; tools that read Ultralytics' file find theirs first.
-#[derive(Default, Serialize, Deserialize)]
-struct Row {
-    epoch: usize,
-    time: Decimal,
-    #[serde(rename = "train/loss")]
-    train_loss: Decimal,
-    #[serde(rename = "metrics/accuracy_top1")]
-    val_top1: Option<Decimal>,
-    #[serde(rename = "metrics/accuracy_top5")]
-    val_top5: Option<Decimal>,
-    #[serde(rename = "val/loss")]
-    val_loss: Option<Decimal>,
-    #[serde(rename = "lr/pg0")]
-    lr: Decimal,
-    #[serde(rename = "train/images_per_s")]
-    images_per_s: Decimal,
-    #[serde(rename = "train/waiting")]
-    waiting: Decimal,
-}
+/// Columns of `results.csv` before those of the task; tools that read Ultralytics' file find theirs
+/// first.
+const BEFORE: [&str; 3] = ["epoch", "time", "train/loss"];
+/// Columns after those of the task.
+const AFTER: [&str; 3] = ["lr/pg0", "train/images_per_s", "train/waiting"];
 
 /// A number as Rust displays it: `csv` would write 2 as `2.0` and a millionth as `1e-6`.
-#[derive(Default, Deserialize)]
 struct Decimal(f64);
 
 impl Serialize for Decimal {
@@ -57,64 +41,31 @@ impl Serialize for Decimal {
     }
 }
 
-impl From<&EpochRecord> for Row {
-    fn from(record: &EpochRecord) -> Self {
-        Self {
-            epoch: record.epoch,
-            time: Decimal(record.elapsed_s),
-            train_loss: Decimal(record.train_loss),
-            val_top1: record.val_top1.map(Decimal),
-            val_top5: record.val_top5.map(Decimal),
-            val_loss: record.val_loss.map(Decimal),
-            lr: Decimal(record.lr),
-            images_per_s: Decimal(record.images_per_s),
-            waiting: Decimal(record.waiting),
-        }
-    }
-}
-
-impl From<Row> for EpochRecord {
-    fn from(row: Row) -> Self {
-        let value = |Decimal(value)| value;
-        Self {
-            epoch: row.epoch,
-            elapsed_s: row.time.0,
-            train_loss: row.train_loss.0,
-            val_top1: row.val_top1.map(value),
-            val_top5: row.val_top5.map(value),
-            val_loss: row.val_loss.map(value),
-            lr: row.lr.0,
-            images_per_s: row.images_per_s.0,
-            waiting: row.waiting.0,
-        }
-    }
-}
-
-/// The names of a [`Row`]'s columns.
-fn columns() -> Result<StringRecord, csv::Error> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.serialize(Row::default())?;
-    let bytes = writer.into_inner().map_err(|e| e.into_error())?;
-    csv::Reader::from_reader(bytes.as_slice())
-        .headers()
-        .cloned()
-}
-
-/// Writes one row per epoch; a value that was not measured stays empty.
+/// Writes one row per epoch; a value that was not measured stays empty. `columns` are those of the
+/// task's figures.
 ///
 /// # Errors
 ///
 /// [`CsvError`], which names the file.
-pub fn write_results(path: &Path, history: &[EpochRecord]) -> Result<(), CsvError> {
+pub fn write_results(
+    path: &Path,
+    columns: &[&str],
+    history: &[EpochRecord],
+) -> Result<(), CsvError> {
     write(path, |writer| {
-        writer.write_record(&columns()?)?;
-        history
-            .iter()
-            .try_for_each(|record| writer.serialize(Row::from(record)))
+        writer.serialize((BEFORE, columns, AFTER))?;
+        history.iter().try_for_each(|record| {
+            let before = (Decimal(record.elapsed_s), Decimal(record.train_loss));
+            let figures = columns
+                .iter()
+                .map(|column| record.figure(column).map(Decimal));
+            let after = [record.lr, record.images_per_s, record.waiting].map(Decimal);
+            writer.serialize((record.epoch, before, figures.collect::<Vec<_>>(), after))
+        })
     })
 }
 
-/// Reads `results.csv`.
+/// Reads `results.csv`; whatever columns lie between the first three and the last three are figures.
 ///
 /// # Errors
 ///
@@ -122,18 +73,44 @@ pub fn write_results(path: &Path, history: &[EpochRecord]) -> Result<(), CsvErro
 pub fn read_results(path: &Path) -> Result<Vec<EpochRecord>, CsvError> {
     let wrong = |e: csv::Error| CsvError::new(path, e);
     let mut reader = csv::Reader::from_path(path).map_err(wrong)?;
-    let (found, expected) = (reader.headers().map_err(wrong)?, columns().map_err(wrong)?);
-    if *found != expected {
-        let listed = |columns: &StringRecord| columns.iter().collect::<Vec<_>>().join(",");
-        let (found, expected) = (listed(found), listed(&expected));
-        return Err(CsvError::new(
-            path,
-            format!("found the columns {found}, expected {expected}"),
-        ));
-    }
-    let rows = reader.into_deserialize::<Row>();
-    rows.map(|row| row.map(EpochRecord::from).map_err(wrong))
-        .collect()
+    let found: Vec<String> = reader
+        .headers()
+        .map_err(wrong)?
+        .iter()
+        .map(str::to_owned)
+        .collect();
+    let figures = BEFORE.len()..found.len().saturating_sub(AFTER.len());
+    let columns = found.get(figures).filter(|columns| {
+        found[..BEFORE.len()] == BEFORE && found[BEFORE.len() + columns.len()..] == AFTER
+    });
+    let Some(columns) = columns else {
+        let (found, before, after) = (found.join(","), BEFORE.join(","), AFTER.join(","));
+        let reason = format!("found the columns {found}, expected {before}, figures, {after}");
+        return Err(CsvError::new(path, reason));
+    };
+    let record = |row: Vec<Option<f64>>| {
+        let mut values = row.into_iter();
+        let mut value = || values.next().flatten();
+        let missing = || CsvError::new(path, "a row lacks a value");
+        let [epoch, elapsed_s, train_loss] = [value(), value(), value()];
+        let figures = columns.iter().filter_map(|column| {
+            let column = column.clone();
+            value().map(|value| Figure { column, value })
+        });
+        let figures = figures.collect();
+        let [lr, images_per_s, waiting] = [value(), value(), value()];
+        Ok(EpochRecord {
+            epoch: epoch.ok_or_else(missing)? as usize,
+            elapsed_s: elapsed_s.ok_or_else(missing)?,
+            train_loss: train_loss.ok_or_else(missing)?,
+            figures,
+            lr: lr.ok_or_else(missing)?,
+            images_per_s: images_per_s.ok_or_else(missing)?,
+            waiting: waiting.ok_or_else(missing)?,
+        })
+    };
+    let rows = reader.into_deserialize::<Vec<Option<f64>>>();
+    rows.map(|row| record(row.map_err(wrong)?)).collect()
 }
 
 /// Writes counts, rows by true class, columns by predicted class.
@@ -169,24 +146,24 @@ fn write(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::train::task::classification::{TOP1, TOP5, VAL_LOSS, figures};
 
     #[test]
     fn results_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.csv");
-        let row = |epoch, val_top1| EpochRecord {
+        let row = |epoch, val_top1: Option<f64>| EpochRecord {
             epoch,
             elapsed_s: 1.25,
             train_loss: 2.0,
-            val_top1,
-            val_top5: None,
-            val_loss: val_top1,
+            figures: val_top1.map_or_else(Vec::new, |top1| figures(top1, None, top1)),
             lr: 1e-6,
             images_per_s: 100.5,
             waiting: 0.01,
         };
         let history = vec![row(1, Some(0.5)), row(2, None)];
-        write_results(&path, &history).unwrap();
+        let columns = [TOP1, TOP5, VAL_LOSS];
+        write_results(&path, &columns, &history).unwrap();
         assert_eq!(read_results(&path).unwrap(), history);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(

@@ -18,8 +18,14 @@ use crate::report::text;
 use crate::train::EpochRecord;
 
 /// Writes `results.csv` and `results.png`.
-pub(super) fn write_results(dir: &RunDir, history: &[EpochRecord]) -> Result<(), RunError> {
-    csv::write_results(&dir.file("results.csv"), history)?;
+///
+/// `columns` are those of the task.
+pub(super) fn write_results(
+    dir: &RunDir,
+    columns: &[&str],
+    history: &[EpochRecord],
+) -> Result<(), RunError> {
+    csv::write_results(&dir.file("results.csv"), columns, history)?;
     plot::results(history, &dir.file("results.png"))?;
     Ok(())
 }

@@ -12,9 +12,11 @@ use super::info::{self, RunInfo};
 use super::plan::Plan;
 use super::{pictures, results};
 use crate::checkpoint::WeightsMeta;
+use crate::data::{EvalLoader, TrainLoader};
 use crate::ops::Precision;
 use crate::recipe::Recipe;
-use crate::train::{Outcome, Saved, TrainEvent, Trainer, seconds_per_update};
+use crate::train::task::Task;
+use crate::train::{Classification, Outcome, Saved, TrainEvent, Trainer, Workload};
 
 /// Trains a plan into `dir`, a new run directory, and writes all results.
 ///
@@ -83,8 +85,17 @@ fn carry_out(
     observe: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<Finished, RunError> {
     write(&dir.info(), info.to_json().as_bytes())?;
-    let trainer = trainer(&mut plan, dir, devices, stop, observe)?;
-    let outcome = fit(trainer, saved, dir, observe)?;
+    let train = pictures::training(&mut plan, observe)?;
+    let val = pictures::validation(&mut plan, observe)?;
+    results::write_train_batch(dir, &train, &plan)?;
+    if plan.recipe.data.strict {
+        pictures::check_test(&plan, observe)?;
+    }
+    observe(RunEvent::Begin(&plan));
+    let precision = precision(&plan.recipe, devices.student)?;
+    let task = task(&plan, val, precision, devices)?;
+    let trainer = trainer(&mut plan, train, dir, devices, precision, stop)?;
+    let outcome = fit(trainer, Box::new(task), saved, dir, observe)?;
     if !outcome.progress.finished {
         info.pause();
         write(&dir.info(), info.to_json().as_bytes())?;
@@ -97,28 +108,36 @@ fn carry_out(
     Ok(finished)
 }
 
-/// Reads the pictures and assembles the trainer.
+/// What the run minimises: classification, by the word of a teacher too where it has one.
+fn task(
+    plan: &Plan,
+    val: Option<EvalLoader>,
+    precision: Precision,
+    devices: Devices<'_>,
+) -> Result<Classification, RunError> {
+    let smoothing = plan.recipe.train.label_smoothing;
+    let mut task = Classification::new(smoothing, &devices.student.device);
+    if let Some(distillation) = plan.distillation(precision, devices)? {
+        task = task.with_teacher(distillation, plan.model.width());
+    }
+    if let Some(pictures) = val {
+        task = task.with_validation(pictures, &plan.dataset.classes, precision);
+    }
+    Ok(task)
+}
+
 fn trainer<'a>(
     plan: &mut Plan,
+    train: TrainLoader,
     dir: &RunDir,
     devices: Devices<'_>,
+    precision: Precision,
     stop: &'a AtomicBool,
-    observe: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<Trainer<'a>, RunError> {
-    let train = pictures::training(plan, observe)?;
-    let val = pictures::validation(plan, observe)?;
-    results::write_train_batch(dir, &train, plan)?;
-    if plan.recipe.data.strict {
-        pictures::check_test(plan, observe)?;
-    }
-    observe(RunEvent::Begin(plan));
-    let precision = precision(&plan.recipe, devices.student)?;
     Ok(Trainer {
         config: plan.recipe.train_config(precision)?,
         train,
-        val,
         device: devices.student.device.clone(),
-        distillation: plan.distillation(precision, devices)?,
         meta: WeightsMeta {
             name: plan.recipe.model.name.clone(),
             model: plan.model.clone(),
@@ -139,6 +158,7 @@ fn trainer<'a>(
 /// Trains; after each epoch, `results.csv` and its plot are written.
 fn fit(
     trainer: Trainer<'_>,
+    task: Box<dyn Task + '_>,
     saved: Option<Saved>,
     dir: &RunDir,
     observe: &mut dyn FnMut(RunEvent<'_>),
@@ -147,11 +167,12 @@ fn fit(
         .as_ref()
         .map(|s| s.progress.history.clone())
         .unwrap_or_default();
+    let columns = task.columns();
     let mut failed = None;
-    let outcome = trainer.train(saved, &mut |event| {
+    let outcome = trainer.train(task, saved, &mut |event| {
         if let TrainEvent::Epoch { record, .. } = &event {
             history.push(record.clone());
-            if let Err(e) = results::write_results(dir, &history) {
+            if let Err(e) = results::write_results(dir, columns, &history) {
                 failed.get_or_insert(e);
             }
         }
@@ -170,14 +191,14 @@ pub(super) fn measure_update(
     devices: Devices<'_>,
 ) -> Result<f64, RunError> {
     let recipe = &plan.recipe;
-    Ok(seconds_per_update(
-        &plan.model,
-        &recipe.optimizer,
-        &recipe.init.finetune,
-        plan.distillation(precision, devices)?,
-        recipe.train.batch_size.min(plan.splits.train.len()),
-        recipe.train.accumulate,
+    let workload = Workload {
+        model: &plan.model,
+        optimizer: &recipe.optimizer,
+        finetune: &recipe.init.finetune,
+        batch_size: recipe.train.batch_size.min(plan.splits.train.len()),
+        accumulate: recipe.train.accumulate,
         precision,
-        &devices.student.device,
-    ))
+    };
+    let task = task(plan, None, precision, devices)?;
+    Ok(workload.seconds_per_update(Box::new(task), &devices.student.device))
 }

@@ -1,62 +1,81 @@
 //! What one update costs here, measured.
 
+use std::convert::Infallible;
 use std::time::Instant;
 
 use burn::tensor::Device;
 
-use super::distillation::Distillation;
 use super::finetune::FinetuneConfig;
-use super::objective::Objective;
-use super::optimizer::{GradientSum, Optimizer, OptimizerConfig};
+use super::learner::{Learner, Step};
+use super::optimizer::OptimizerConfig;
+use super::task::Task;
 use crate::data::{Batch, Targets};
-use crate::model::{ModelConfig, Noise, Pass, parameters};
+use crate::model::{ModelConfig, Noise};
 use crate::ops::Precision;
 
-/// Seconds of one optimizer update over `accumulate` batches of `batch_size` pictures of noise,
-/// after one that is not counted.
-#[allow(clippy::too_many_arguments)]
-pub fn seconds_per_update(
-    model: &ModelConfig,
-    optimizer: &OptimizerConfig,
-    finetune: &FinetuneConfig,
-    distillation: Option<Distillation>,
-    batch_size: usize,
-    accumulate: usize,
-    precision: Precision,
-    device: &Device,
-) -> f64 {
-    let device = device.clone().autodiff();
-    let size = model.image_size();
-    let batch = || Batch {
-        images: (0..batch_size * 3 * size * size)
-            .map(|i| ((i * 2_654_435_761) % 1_000) as f32 / 500.0 - 1.0)
-            .collect(),
-        image_size: size,
-        len: batch_size,
-        targets: Targets::Hard((0..batch_size).map(|i| i % model.num_classes()).collect()),
-        indices: (0..batch_size).collect(),
-    };
-    let mut network = finetune.freeze(model.init(0, &device));
-    let mut optimizer = Optimizer::new(optimizer.clone(), &network).with_precision(precision);
-    let mut objective = Objective::new(0.1, distillation, &network, &device);
-    let mut seconds = 0.0;
-    for update in 0..2 {
-        let start = Instant::now();
-        let mut gradients = GradientSum::default();
-        let mut noise = Noise::new(0, update);
-        for _ in 0..accumulate {
-            let mut pass = Pass::training(precision, &mut noise);
-            // At its start, where all that is ever done is done.
-            let loss = objective.loss(&network, batch(), 0.0, &mut pass);
-            let mut grads = loss.backward();
-            gradients.add(parameters::take_gradients(&network, &mut grads));
-            objective.collect(&mut grads);
+/// What is to be measured.
+#[derive(Debug)]
+pub struct Workload<'a> {
+    /// The model.
+    pub model: &'a ModelConfig,
+    /// The optimizer.
+    pub optimizer: &'a OptimizerConfig,
+    /// What is frozen.
+    pub finetune: &'a FinetuneConfig,
+    /// Pictures a batch.
+    pub batch_size: usize,
+    /// Batches an update.
+    pub accumulate: usize,
+    /// What the operands of matrix products are rounded to.
+    pub precision: Precision,
+}
+
+impl Workload<'_> {
+    /// A batch of noise, whose labels are all classes in turn.
+    pub fn batch(&self) -> Batch {
+        let (len, image_size) = (self.batch_size, self.model.image_size());
+        let classes = self.model.num_classes();
+        Batch {
+            images: (0..len * 3 * image_size * image_size)
+                .map(|i| ((i * 2_654_435_761) % 1_000) as f32 / 500.0 - 1.0)
+                .collect(),
+            image_size,
+            len,
+            targets: Targets::Hard((0..len).map(|i| i % classes).collect()),
+            indices: (0..len).collect(),
         }
-        // Reading the norm waits for the device.
-        optimizer.clip(&mut gradients);
-        network = optimizer.step(network, gradients, 1e-6);
-        objective.step(update + 1);
-        seconds = start.elapsed().as_secs_f64();
     }
-    seconds
+
+    /// A learner of this task on a device, from the first seed.
+    pub fn learner<'t>(&self, task: Box<dyn Task + 't>, device: &Device) -> Learner<'t> {
+        let model = self.model.init(0, &device.clone().autodiff());
+        Learner::new(
+            model,
+            task,
+            self.optimizer,
+            self.finetune,
+            0.0,
+            self.precision,
+        )
+    }
+
+    /// Seconds of one update, after one that is not counted.
+    pub fn seconds_per_update(&self, task: Box<dyn Task + '_>, device: &Device) -> f64 {
+        let mut learner = self.learner(task, device);
+        let mut seconds = 0.0;
+        for update in 0..2 {
+            let start = Instant::now();
+            let step = Step {
+                lr: 1e-6,
+                // At its start, where all that is ever done is done.
+                spent: 0.0,
+                batches: self.accumulate,
+                noise: Noise::new(0, update),
+            };
+            // Reading the norm waits for the device. A loss of noise may be anything.
+            let _ = learner.update(step, || Ok::<_, Infallible>(self.batch()));
+            seconds = start.elapsed().as_secs_f64();
+        }
+        seconds
+    }
 }

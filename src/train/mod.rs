@@ -1,28 +1,33 @@
 //! The one training loop, its optimizers, schedule, average and state.
 //!
 //! It knows nothing of recipes, terminals or flags: settings come in as [`TrainConfig`], what
-//! happens goes out as [`TrainEvent`].
+//! happens goes out as [`TrainEvent`]. What is minimised is a [`task`]; [`Learner`] takes one
+//! update of it.
 
-pub mod classification;
+mod average;
 mod curriculum;
-pub mod distillation;
-mod ema;
 mod finetune;
-mod guidance;
+mod learner;
 mod measure;
-mod objective;
 mod optimizer;
+mod part;
+mod progress;
 mod schedule;
 mod state;
+pub mod task;
 mod trainer;
 
-pub use classification::{cross_entropy, soft_targets};
+pub use average::Average;
 pub use curriculum::{Curriculum, CurriculumConfig, Moment};
-pub use distillation::{Distillation, DistillationConfig, Teacher, TeacherTargets, Through};
 pub use finetune::{FinetuneConfig, Freeze, Start};
-pub use measure::seconds_per_update;
-pub use objective::Objective;
-pub use optimizer::{GradientSum, Optimizer, OptimizerConfig, OptimizerKind};
+pub use learner::{Learner, NotTaken, Step};
+pub use measure::Workload;
+pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
+pub use part::{Part, Rule};
+pub use progress::{Best, EpochRecord, Progress};
 pub use schedule::{Budget, Decay, Schedule, ScheduleConfig};
-pub use state::{Best, EpochRecord, Progress, Saved};
+pub use state::Saved;
+pub use task::classification::Classification;
+pub use task::cross_entropy::{cross_entropy, soft_targets};
+pub use task::distillation::{Distillation, DistillationConfig, Teacher, TeacherTargets, Through};
 pub use trainer::{Ending, Outcome, STEP, TrainConfig, TrainError, TrainEvent, Trainer};

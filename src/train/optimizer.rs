@@ -1,16 +1,16 @@
 //! AdamW, SGD and Muon over flat parameters, with global-norm clipping.
 //!
 //! Burn's `ModuleOptimizer` clips each parameter by itself, loads its state onto the default
-//! device and keys it by random ids. This one keeps one flat tensor a parameter in the model's
-//! own order: its state is saved by path and continues bit for bit.
+//! device and keys it by random ids. This one moves a list of modules and keeps one flat tensor a
+//! parameter in their order: its state is saved by path and continues bit for bit.
 
 mod muon;
 
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::model::Model;
-use crate::model::parameters::{self, Parameter};
+use super::part::{Part, Rule};
+use crate::model::parameters::Parameter;
 use crate::ops::Precision;
 use crate::ops::adamw::{Step, adamw};
 use crate::ops::flat::{combine, square_sum};
@@ -82,21 +82,36 @@ struct Moments {
     second: Option<Tensor<1>>,
 }
 
-/// The optimizer of one model.
+/// The optimizer of all parts of a training.
 #[derive(Debug)]
 pub struct Optimizer {
-    config: OptimizerConfig,
-    parameters: Vec<Parameter>,
-    moments: Vec<Option<Moments>>,
-    /// What Muon moves, by parameter; empty places with another rule.
-    hidden: Vec<Option<Hidden>>,
-    /// On the learning rate, by parameter.
-    factors: Vec<f64>,
+    /// The recipe's, then each part's own.
+    rules: Vec<OptimizerConfig>,
+    /// What is moved, in the order of the parts and of their fields.
+    slots: Vec<Slot>,
     precision: Precision,
     updates: u64,
 }
 
-/// Gradients of one update, in the order of the model's trainable parameters.
+/// One trainable tensor.
+#[derive(Debug)]
+struct Slot {
+    /// Its name among those of all parts.
+    name: String,
+    parameter: Parameter,
+    /// Which of the rules moves it.
+    rule: usize,
+    /// On the learning rate.
+    factor: f64,
+    moments: Option<Moments>,
+    /// What Muon makes of it; `None` for what another rule moves.
+    hidden: Option<Hidden>,
+}
+
+/// The recipe's rule, whose learning rate follows the schedule.
+const RECIPE: usize = 0;
+
+/// Gradients of one update, in the order of the trainable tensors of all parts.
 #[derive(Debug, Default)]
 pub struct GradientSum(Vec<Option<Tensor<1>>>);
 
@@ -114,109 +129,205 @@ impl GradientSum {
             };
         }
     }
-
-    /// Euclidean norm over all gradients together.
-    pub fn norm(&self) -> f64 {
-        square_sum(self.0.iter().flatten()).sqrt()
-    }
-
-    fn scale(&mut self, factor: f64) {
-        for gradient in self.0.iter_mut().flatten() {
-            gradient.inplace(|g| g.mul_scalar(factor));
-        }
-    }
 }
 
 impl Optimizer {
-    /// An optimizer with empty moments for `model`.
-    pub fn new(config: OptimizerConfig, model: &Model) -> Self {
-        let parameters = parameters::trainable(model);
-        let moments = parameters.iter().map(|_| None).collect();
-        let is_muon = config.kind == OptimizerKind::Muon;
-        let hidden = |info| is_muon.then(|| Hidden::of(info)).flatten();
+    /// An optimizer with empty moments; `config` is for the parts that learn by the recipe.
+    pub fn new(config: OptimizerConfig, parts: &[Part]) -> Self {
+        let mut rules = vec![config];
+        let mut slots = Vec::new();
+        for part in parts {
+            let rule = match &part.rule {
+                Rule::Recipe => RECIPE,
+                Rule::Own(config) => {
+                    rules.push(config.clone());
+                    rules.len() - 1
+                }
+            };
+            let is_muon = rules[rule].kind == OptimizerKind::Muon;
+            slots.extend(part.module.parameters().into_iter().map(|parameter| Slot {
+                name: part.tensor(parameter.path()),
+                rule,
+                factor: 1.0,
+                moments: None,
+                hidden: is_muon.then(|| Hidden::of(&parameter)).flatten(),
+                parameter,
+            }));
+        }
         Self {
-            hidden: parameters.iter().map(hidden).collect(),
-            factors: vec![1.0; parameters.len()],
-            config,
-            parameters,
-            moments,
+            rules,
+            slots,
             precision: Precision::F32,
             updates: 0,
         }
     }
 
-    /// The same with a factor on the learning rate of each trainable parameter, in their order.
+    /// The same with a factor on the learning rate of each trainable tensor of the first part, in
+    /// their order.
     ///
     /// # Panics
     ///
-    /// Where there are more or fewer factors than parameters.
-    pub fn with_factors(self, factors: Vec<f64>) -> Self {
-        assert_eq!(factors.len(), self.parameters.len(), "one for each");
-        Self { factors, ..self }
+    /// Where there are more factors than tensors.
+    #[must_use]
+    pub fn with_factors(mut self, factors: Vec<f64>) -> Self {
+        assert!(factors.len() <= self.slots.len(), "at most one for each");
+        for (slot, factor) in self.slots.iter_mut().zip(factors) {
+            slot.factor = factor;
+        }
+        self
     }
 
-    /// Clips the gradients to the configured global norm and returns the norm before clipping.
+    /// Sets what the operands of Muon's products are rounded to; f32 unless told otherwise.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// Clips the gradients of the parts that share a rule to its global norm, and returns the norm
+    /// of the recipe's before clipping.
     ///
     /// A non-finite norm is returned as it is and nothing is scaled: the caller stops there.
     pub fn clip(&self, gradients: &mut GradientSum) -> f64 {
-        let norm = gradients.norm();
-        let limit = self.config.clip_grad;
-        if limit > 0.0 && norm.is_finite() && norm > limit {
-            gradients.scale(limit / (norm + 1e-6));
+        let mut norms = Vec::new();
+        for (rule, config) in self.rules.iter().enumerate() {
+            let limit = config.clip_grad;
+            if rule != RECIPE && limit <= 0.0 {
+                continue;
+            }
+            let slots = self.slots.iter().zip(&mut gradients.0);
+            let mut own: Vec<&mut Tensor<1>> = slots
+                .filter(|(slot, _)| slot.rule == rule)
+                .filter_map(|(_, gradient)| gradient.as_mut())
+                .collect();
+            let norm = square_sum(own.iter().map(|gradient| &**gradient)).sqrt();
+            if limit > 0.0 && norm.is_finite() && norm > limit {
+                let factor = limit / (norm + 1e-6);
+                for gradient in &mut own {
+                    gradient.inplace(|g| g.mul_scalar(factor));
+                }
+            }
+            norms.push(norm);
         }
-        norm
+        let broken = norms.iter().find(|norm| !norm.is_finite());
+        *broken.unwrap_or(&norms[RECIPE])
     }
 
-    /// One update of every parameter that has a gradient.
-    pub fn step(&mut self, model: Model, mut gradients: GradientSum, lr: f64) -> Model {
+    /// One update of every parameter that has a gradient; `lr` is the recipe's at this moment.
+    pub fn step(&mut self, parts: &mut [Part], mut gradients: GradientSum, lr: f64) {
         self.updates += 1;
         // All at once: their products are worth sharing out.
         let mut directions = self.orthogonal_directions(&mut gradients).into_iter();
         let mut gradients = gradients.0.into_iter();
         let mut index = 0;
-        parameters::update(model, |value| {
-            let i = index;
-            index += 1;
-            let lr = lr * self.factors[i];
-            let decay = if self.parameters[i].decays() {
-                self.config.weight_decay
-            } else {
-                0.0
-            };
-            let (gradient, direction) = (gradients.next(), directions.next());
-            if let (Some(hidden), Some(direction)) = (self.hidden[i], direction.flatten()) {
-                let rate = lr * self.config.muon_lr / self.config.lr;
-                return combine(value, 1.0 - rate * decay, &direction, -rate * hidden.gain);
-            }
-            let Some(gradient) = gradient.flatten() else {
-                return value;
-            };
-            let moments = self.moments[i].take();
-            let (value, moments) = match self.config.kind {
-                OptimizerKind::AdamW | OptimizerKind::Muon => {
-                    self.adamw(value, gradient, moments, lr, decay)
-                }
-                OptimizerKind::Sgd => self.sgd(value, gradient, moments, lr, decay),
-            };
-            self.moments[i] = Some(moments);
-            value
-        })
+        for part in parts {
+            part.module.update(&mut |value| {
+                let (gradient, direction) = (gradients.next(), directions.next());
+                index += 1;
+                self.next_value(
+                    index - 1,
+                    value,
+                    gradient.flatten(),
+                    direction.flatten(),
+                    lr,
+                )
+            });
+        }
     }
 
+    /// The value of the tensor in one slot after this update.
+    fn next_value(
+        &mut self,
+        index: usize,
+        value: Tensor<1>,
+        gradient: Option<Tensor<1>>,
+        direction: Option<Tensor<1>>,
+        lr: f64,
+    ) -> Tensor<1> {
+        let slot = &mut self.slots[index];
+        let config = &self.rules[slot.rule];
+        let peak = if slot.rule == RECIPE { lr } else { config.lr };
+        let lr = peak * slot.factor;
+        let decay = if slot.parameter.decays() {
+            config.weight_decay
+        } else {
+            0.0
+        };
+        if let (Some(hidden), Some(direction)) = (slot.hidden, direction) {
+            let rate = lr * config.muon_lr / config.lr;
+            return combine(value, 1.0 - rate * decay, &direction, -rate * hidden.gain);
+        }
+        let Some(gradient) = gradient else {
+            return value;
+        };
+        let moments = slot.moments.take();
+        let (value, moments) = match config.kind {
+            OptimizerKind::AdamW | OptimizerKind::Muon => {
+                config.adamw(value, gradient, moments, self.updates, lr, decay)
+            }
+            OptimizerKind::Sgd => config.sgd(value, gradient, moments, lr, decay),
+        };
+        slot.moments = Some(moments);
+        value
+    }
+
+    /// Updates taken so far.
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// The state as named flat tensors: `<part>.<path>.first` and `<part>.<path>.second`.
+    pub fn state(&self) -> Vec<(String, Tensor<1>)> {
+        let mut state = Vec::new();
+        for slot in &self.slots {
+            let Some(moments) = &slot.moments else {
+                continue;
+            };
+            state.push((format!("{}.first", slot.name), moments.first.clone()));
+            if let Some(second) = &moments.second {
+                state.push((format!("{}.second", slot.name), second.clone()));
+            }
+        }
+        state
+    }
+
+    /// Takes back what [`state`](Self::state) gave; `find` looks a name up.
+    pub fn restore(
+        &mut self,
+        updates: u64,
+        device: &Device,
+        mut find: impl FnMut(&str) -> Option<Vec<f32>>,
+    ) {
+        self.updates = updates;
+        for slot in &mut self.slots {
+            let mut tensor = |part: &str| {
+                find(&format!("{}.{part}", slot.name))
+                    .map(|values| Tensor::<1>::from_floats(values.as_slice(), device))
+            };
+            slot.moments = tensor("first").map(|first| Moments {
+                first,
+                second: tensor("second"),
+            });
+        }
+    }
+}
+
+impl OptimizerConfig {
     fn adamw(
         &self,
         value: Tensor<1>,
         gradient: Tensor<1>,
         moments: Option<Moments>,
+        updates: u64,
         lr: f64,
         decay: f64,
     ) -> (Tensor<1>, Moments) {
-        let OptimizerConfig {
+        let Self {
             beta1,
             beta2,
             epsilon,
             ..
-        } = self.config;
+        } = *self;
         let (first, second) = match moments {
             Some(Moments {
                 first,
@@ -224,7 +335,7 @@ impl Optimizer {
             }) => (first, second),
             _ => (gradient.zeros_like(), gradient.zeros_like()),
         };
-        let t = self.updates as f64;
+        let t = updates as f64;
         let step = Step {
             lr,
             beta1,
@@ -247,7 +358,7 @@ impl Optimizer {
         lr: f64,
         decay: f64,
     ) -> (Tensor<1>, Moments) {
-        let momentum = self.config.momentum;
+        let momentum = self.momentum;
         let gradient = if decay > 0.0 {
             gradient.add(value.clone().mul_scalar(decay))
         } else {
@@ -266,44 +377,6 @@ impl Optimizer {
             },
         )
     }
-
-    /// Updates taken so far.
-    pub fn updates(&self) -> u64 {
-        self.updates
-    }
-
-    /// The state as named flat tensors: `<path>.first` and `<path>.second`.
-    pub fn state(&self) -> Vec<(String, Tensor<1>)> {
-        let mut state = Vec::new();
-        for (info, moments) in self.parameters.iter().zip(&self.moments) {
-            let Some(moments) = moments else { continue };
-            state.push((format!("{}.first", info.path()), moments.first.clone()));
-            if let Some(second) = &moments.second {
-                state.push((format!("{}.second", info.path()), second.clone()));
-            }
-        }
-        state
-    }
-
-    /// Takes back what [`state`](Self::state) gave; `find` looks a name up.
-    pub fn restore(
-        &mut self,
-        updates: u64,
-        device: &Device,
-        mut find: impl FnMut(&str) -> Option<Vec<f32>>,
-    ) {
-        self.updates = updates;
-        for (info, moments) in self.parameters.iter().zip(&mut self.moments) {
-            let mut tensor = |part: &str| {
-                find(&format!("{}.{part}", info.path()))
-                    .map(|values| Tensor::<1>::from_floats(values.as_slice(), device))
-            };
-            *moments = tensor("first").map(|first| Moments {
-                first,
-                second: tensor("second"),
-            });
-        }
-    }
 }
 
 #[cfg(test)]
@@ -312,7 +385,9 @@ mod tests {
     use super::*;
     use crate::checkpoint::tests::tiny;
     use crate::checkpoint::{host, host_tensors};
-    use crate::model::ModelConfig;
+    use crate::model::{Model, ModelConfig, parameters};
+    use crate::train::part::model_part;
+    use crate::train::part::tests::{optimizer, stepped};
 
     const START: f32 = 0.8;
 
@@ -336,6 +411,10 @@ mod tests {
         GradientSum(all.iter().map(one).collect())
     }
 
+    fn norm_of(sum: &GradientSum) -> f64 {
+        square_sum(sum.0.iter().flatten()).sqrt()
+    }
+
     fn config(kind: OptimizerKind, weight_decay: f64) -> OptimizerConfig {
         OptimizerConfig {
             kind,
@@ -350,11 +429,11 @@ mod tests {
     /// parameter that decays must follow `decayed`, of the others `spared`.
     fn follows(kind: OptimizerKind, decayed: [f32; 3], spared: [f32; 3]) {
         let mut model = model();
-        let mut optimizer = Optimizer::new(config(kind, 0.1), &model);
+        let mut optimizer = optimizer(config(kind, 0.1), &model);
         let infos = parameters::trainable(&model);
         for (step, gradient) in [0.5, -0.25, 1.0].into_iter().enumerate() {
             let gradients = gradients(&model, gradient);
-            model = optimizer.step(model, gradients, 0.1);
+            model = stepped(&mut optimizer, model, gradients, 0.1);
             for (info, (path, _, values)) in infos.iter().zip(host_tensors(&model)) {
                 assert_eq!(info.path(), path);
                 let want = if info.decays() { decayed } else { spared }[step];
@@ -422,8 +501,8 @@ mod tests {
                 clip_grad: limit,
                 ..OptimizerConfig::default()
             };
-            let before = Optimizer::new(config, &model).clip(&mut sum);
-            (before, sum.norm())
+            let before = optimizer(config, &model).clip(&mut sum);
+            (before, norm_of(&sum))
         };
         let (before, after) = clip(0.5, 3.0);
         assert!((before / norm - 1.0).abs() < 1e-5, "{before}, not {norm}");
@@ -451,7 +530,7 @@ mod tests {
                 None
             ]
         );
-        assert_eq!(GradientSum::default().norm(), 0.0);
+        assert_eq!(norm_of(&GradientSum::default()), 0.0);
     }
 
     #[test]
@@ -460,8 +539,8 @@ mod tests {
         let before = host_tensors(&model);
         let mut sum = gradients(&model, 1.0);
         sum.0[1] = None;
-        let mut optimizer = Optimizer::new(config(OptimizerKind::AdamW, 0.1), &model);
-        let after = host_tensors(&optimizer.step(model, sum, 0.1));
+        let mut optimizer = optimizer(config(OptimizerKind::AdamW, 0.1), &model);
+        let after = host_tensors(&stepped(&mut optimizer, model, sum, 0.1));
         assert_eq!(after[1], before[1]);
         assert_ne!(after[0], before[0]);
         assert_ne!(after[2], before[2]);
@@ -476,10 +555,10 @@ mod tests {
         ] {
             let model = model();
             let step = |factors: Vec<f64>, lr: f64| {
-                let optimizer = Optimizer::new(config(kind, 0.1), &model);
+                let optimizer = optimizer(config(kind, 0.1), &model);
                 let sum = gradients(&model, 0.3);
                 let mut optimizer = optimizer.with_factors(factors);
-                host_tensors(&optimizer.step(model.clone(), sum, lr))
+                host_tensors(&stepped(&mut optimizer, model.clone(), sum, lr))
             };
             let count = parameters::trainable(&model).len();
             for slow in 0..count {
@@ -500,22 +579,81 @@ mod tests {
     fn a_restored_optimizer_continues_bit_for_bit() {
         for kind in [OptimizerKind::AdamW, OptimizerKind::Sgd] {
             let mut model = model();
-            let mut optimizer = Optimizer::new(config(kind, 0.1), &model);
+            let fresh = |model: &Model| optimizer(config(kind, 0.1), model);
+            let mut optimizer = fresh(&model);
             for value in [0.3, -0.7] {
                 let sum = gradients(&model, value);
-                model = optimizer.step(model, sum, 0.01);
+                model = stepped(&mut optimizer, model, sum, 0.01);
             }
             let state: std::collections::HashMap<String, Vec<f32>> = optimizer
                 .state()
                 .into_iter()
                 .map(|(name, tensor)| (name, host(tensor)))
                 .collect();
-            let mut restored = Optimizer::new(config(kind, 0.1), &model);
+            let mut restored = fresh(&model);
             restored.restore(2, &Device::flex(), |name| state.get(name).cloned());
             let sum = gradients(&model, 0.9);
-            let one = optimizer.step(model.clone(), gradients(&model, 0.9), 0.01);
-            let other = restored.step(model, sum, 0.01);
+            let one = stepped(&mut optimizer, model.clone(), gradients(&model, 0.9), 0.01);
+            let other = stepped(&mut restored, model, sum, 0.01);
             assert_eq!(host_tensors(&one), host_tensors(&other));
         }
+    }
+
+    #[test]
+    fn parts_share_the_recipes_rule_or_have_one_of_their_own() {
+        let (model, guest) = (model(), model());
+        let own = OptimizerConfig {
+            clip_grad: 0.0,
+            ..config(OptimizerKind::AdamW, 0.0)
+        };
+        let recipe = OptimizerConfig {
+            clip_grad: 0.5,
+            ..config(OptimizerKind::Sgd, 0.1)
+        };
+        let update = |rule: Rule| {
+            let (mut model, mut guest) = (model.clone(), guest.clone());
+            let mut sum = gradients(&model, 3.0);
+            sum.0.extend(gradients(&guest, 3.0).0);
+            let name = "guest";
+            let averaged = false;
+            let mut parts = vec![model_part(&mut model)];
+            parts.push(Part {
+                name,
+                module: &mut guest,
+                rule,
+                averaged,
+            });
+            let mut optimizer = Optimizer::new(recipe.clone(), &parts);
+            let norm = optimizer.clip(&mut sum);
+            optimizer.step(&mut parts, sum, 0.05);
+            let names: Vec<String> = optimizer.state().into_iter().map(|s| s.0).collect();
+            let guests = names
+                .iter()
+                .filter(|name| name.starts_with("guest."))
+                .count();
+            assert!(guests > 0 && names.iter().any(|name| name.starts_with("model.")));
+            drop(parts);
+            (norm, host_tensors(&model), host_tensors(&guest), guests)
+        };
+        let count: usize = parameters::trainable(&model)
+            .iter()
+            .map(|i| i.shape.iter().product::<usize>())
+            .sum();
+        let (norm, together, same, firsts) = update(Rule::Recipe);
+        // One norm over both, and the same step for the same weights.
+        let both = 3.0 * (2.0 * count as f64).sqrt();
+        assert!((norm / both - 1.0).abs() < 1e-5, "{norm}, not {both}");
+        assert_eq!(together, same);
+        let (norm, alone, other, moments) = update(Rule::Own(own));
+        let one = 3.0 * (count as f64).sqrt();
+        assert!((norm / one - 1.0).abs() < 1e-5, "{norm}, not {one}");
+        assert_ne!(alone, together);
+        // AdamW's first step is its learning rate, at its own pace and unclipped.
+        for (_, _, values) in other {
+            for value in values {
+                assert!((value - (START - 0.1)).abs() < 1e-5, "{value}");
+            }
+        }
+        assert_eq!(moments, 2 * firsts, "AdamW keeps two moments, SGD one");
     }
 }

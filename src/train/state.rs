@@ -3,95 +3,25 @@
 //! Model, average, optimizer, position and history change together, so they live in one file:
 //! a set of files could be left half old, half new by a power cut.
 
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
+use burn::tensor::{Device, Tensor};
 
-use super::ema::Ema;
-use super::objective::Objective;
+use super::average::Average;
 use super::optimizer::Optimizer;
+use super::part::Part;
+use super::progress::Progress;
 use crate::checkpoint::{self, CheckpointError, HostTensor, TensorFile};
-use crate::model::Model;
-
-/// One epoch's figures.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EpochRecord {
-    /// Epoch, from 1.
-    pub epoch: usize,
-    /// Seconds since the start, validation and saving included, sessions added up.
-    pub elapsed_s: f64,
-    /// Mean training loss of the epoch, in nats.
-    pub train_loss: f64,
-    /// Top-1 on validation, a fraction; `None` without a validation split.
-    pub val_top1: Option<f64>,
-    /// Top-5 on validation, a fraction; `None` below six classes.
-    pub val_top5: Option<f64>,
-    /// Mean cross-entropy on validation, in nats.
-    pub val_loss: Option<f64>,
-    /// Learning rate of the epoch's last update.
-    pub lr: f64,
-    /// Training images a second of the epoch, validation not counted.
-    pub images_per_s: f64,
-    /// Share of the epoch's training time spent waiting for data, 0 to 1.
-    pub waiting: f64,
-}
-
-/// The best epoch so far.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Best {
-    /// Epoch, from 1.
-    pub epoch: usize,
-    /// Its top-1 on validation.
-    pub top1: f64,
-    /// Its validation loss; it breaks ties.
-    pub loss: f64,
-}
-
-/// Where a training stands.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Finished epochs.
-    pub epoch: usize,
-    /// Batches of the present epoch that are behind us.
-    pub batch: usize,
-    /// Optimizer updates since the start.
-    pub update: u64,
-    /// Seconds since the start, validation and saving included, sessions added up.
-    pub elapsed_s: f64,
-    /// Sum of the batches' losses of the present epoch.
-    pub loss_sum: f64,
-    /// Seconds of training within the present epoch.
-    pub epoch_s: f64,
-    /// Seconds of the present epoch spent waiting for data.
-    pub waited_s: f64,
-    /// Training pictures of the finished epochs.
-    #[serde(default)]
-    pub images: u64,
-    /// Seconds of training within the finished epochs.
-    #[serde(default)]
-    pub training_s: f64,
-    /// Seconds that closing the last epoch took: what a time budget keeps for the next one.
-    #[serde(default)]
-    pub closing_s: f64,
-    /// Learning rate of the last update.
-    pub lr: f64,
-    /// The best epoch so far.
-    pub best: Option<Best>,
-    /// Epochs since the best one.
-    pub stale: usize,
-    /// Figures of the finished epochs.
-    pub history: Vec<EpochRecord>,
-    /// Whether the training came to its own end.
-    pub finished: bool,
-    optimizer_updates: u64,
-    ema_updates: u64,
-}
 
 /// File name of the state within `checkpoint/`.
 pub const FILE: &str = "state.safetensors";
 
-/// Writes the state of a training into `folder`; `weights` are the model's.
+const OPTIMIZER: &str = "optimizer.";
+const AVERAGE: &str = "ema.";
+
+/// Writes the state of a training into `folder`.
 ///
 /// # Errors
 ///
@@ -99,30 +29,30 @@ pub const FILE: &str = "state.safetensors";
 pub fn save(
     folder: &Path,
     progress: &Progress,
-    weights: Vec<HostTensor>,
+    parts: &[Part],
     optimizer: &Optimizer,
-    objective: &Objective,
-    ema: Option<&Ema>,
+    average: Option<&Average>,
 ) -> Result<(), CheckpointError> {
-    let mut tensors: Vec<HostTensor> = weights
-        .into_iter()
-        .map(|(name, shape, values)| (format!("model.{name}"), shape, values))
-        .collect();
-    let mut add = |prefix: &str, name: &str, values: Vec<f32>| {
+    let mut tensors: Vec<HostTensor> = Vec::new();
+    for part in parts {
+        let values = part.module.values().into_iter();
+        for ((path, value), (_, shape)) in values.zip(part.module.shapes()) {
+            tensors.push((part.tensor(&path), shape, checkpoint::host(value)));
+        }
+    }
+    let mut add = |prefix: &str, name: &str, value: Tensor<1>| {
+        let values = checkpoint::host(value);
         tensors.push((format!("{prefix}{name}"), vec![values.len()], values));
     };
     for (name, value) in optimizer.state() {
-        add("optimizer.", &name, checkpoint::host(value));
+        add(OPTIMIZER, &name, value);
     }
-    for (name, value) in objective.state() {
-        add("objective.", &name, checkpoint::host(value));
-    }
-    for (name, value) in ema.map(Ema::state).unwrap_or_default() {
-        add("ema.", name, checkpoint::host(value.clone()));
+    for (name, value) in average.map(Average::state).unwrap_or_default() {
+        add(AVERAGE, name, value.clone());
     }
     let progress = Progress {
         optimizer_updates: optimizer.updates(),
-        ema_updates: ema.map_or(0, Ema::updates),
+        ema_updates: average.map_or(0, Average::updates),
         ..progress.clone()
     };
     checkpoint::write_tensors(&folder.join(FILE), &tensors, &progress)
@@ -149,29 +79,46 @@ impl Saved {
         Ok(Self { progress, file })
     }
 
-    /// Puts the state into a fresh model, its optimizer, its objective and its average.
+    /// Puts the state into freshly made parts, their optimizer and their average.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::Mismatch`] where the state belongs to another model.
+    /// [`CheckpointError::Mismatch`] where the state belongs to other parts: where one of their
+    /// tensors is missing or of another shape, or where the state has one that nobody takes.
     pub fn restore(
         &self,
-        model: Model,
+        parts: &mut [Part],
         optimizer: &mut Optimizer,
-        objective: &mut Objective,
-        ema: Option<&mut Ema>,
+        average: Option<&mut Average>,
         device: &Device,
-    ) -> Result<Model, CheckpointError> {
-        let model = self.file.fill_from(model, device, "model.")?;
-        let find = |prefix: &'static str| {
-            move |name: &str| self.file.values(&format!("{prefix}{name}")).ok().flatten()
-        };
-        optimizer.restore(self.progress.optimizer_updates, device, find("optimizer."));
-        objective.restore(device, find("objective."));
-        if let Some(ema) = ema {
-            ema.restore(self.progress.ema_updates, device, find("ema."));
+    ) -> Result<(), CheckpointError> {
+        let taken = RefCell::new(HashSet::new());
+        for part in &mut *parts {
+            let mut values = HashMap::new();
+            for (path, shape) in part.module.shapes() {
+                let name = part.tensor(&path);
+                values.insert(path, self.file.values_of(&name, &shape)?);
+                taken.borrow_mut().insert(name);
+            }
+            part.module.replace(&mut |path| {
+                let values = values.remove(path)?;
+                Some(Tensor::from_floats(values.as_slice(), device))
+            });
         }
-        Ok(model)
+        let find = |prefix: &'static str| {
+            let taken = &taken;
+            move |name: &str| {
+                let name = format!("{prefix}{name}");
+                let values = self.file.values(&name).ok().flatten()?;
+                taken.borrow_mut().insert(name);
+                Some(values)
+            }
+        };
+        optimizer.restore(self.progress.optimizer_updates, device, find(OPTIMIZER));
+        if let Some(average) = average {
+            average.restore(self.progress.ema_updates, device, find(AVERAGE));
+        }
+        self.file.holds_only(&taken.into_inner())
     }
 }
 
@@ -181,29 +128,70 @@ mod tests {
     use super::*;
     use crate::checkpoint::host_tensors;
     use crate::checkpoint::tests::tiny;
-    use crate::model::{ModelConfig, parameters};
+    use crate::model::{Model, ModelConfig, parameters};
     use crate::train::optimizer::{GradientSum, OptimizerConfig};
+    use crate::train::part::{MODEL, Rule, model_part};
+    use crate::train::progress::{Best, EpochRecord};
+    use crate::train::task::Figure;
 
-    fn fresh(seed: u64) -> (Model, Optimizer, Ema) {
-        let model = tiny().init(seed, &Device::flex().autodiff());
-        let optimizer = Optimizer::new(OptimizerConfig::default(), &model);
-        let ema = Ema::new(0.9, &model);
-        (model, optimizer, ema)
+    /// Two modules that learn, each by a rule of its own.
+    #[derive(Clone)]
+    struct Pair {
+        model: Model,
+        guest: Model,
     }
 
-    /// An objective without a teacher, which has no state.
-    fn plain(model: &Model) -> Objective {
-        Objective::new(0.0, None, model, &Device::flex())
+    impl Pair {
+        fn parts(&mut self) -> Vec<Part<'_>> {
+            let guest = Part {
+                name: "guest",
+                module: &mut self.guest,
+                rule: Rule::Own(OptimizerConfig::default()),
+                averaged: true,
+            };
+            vec![model_part(&mut self.model), guest]
+        }
+
+        fn tensors(&self) -> [Vec<HostTensor>; 2] {
+            [&self.model, &self.guest].map(host_tensors)
+        }
+
+        fn averaged(&self, average: &Average) -> [Vec<HostTensor>; 2] {
+            [
+                host_tensors(&average.apply(MODEL, &self.model)),
+                host_tensors(&average.apply("guest", &self.guest)),
+            ]
+        }
+    }
+
+    fn fresh(seed: u64) -> (Pair, Optimizer, Average) {
+        let device = Device::flex().autodiff();
+        let resnet = ModelConfig::preset("resnet9", 8, None, 3).unwrap();
+        let mut pair = Pair {
+            model: tiny().init(seed, &device),
+            guest: resnet.init(seed, &device),
+        };
+        let parts = pair.parts();
+        let optimizer = Optimizer::new(OptimizerConfig::default(), &parts);
+        let average = Average::new(0.9, &parts);
+        (pair, optimizer, average)
     }
 
     /// One update whose gradient is the weights themselves.
-    fn update(model: Model, optimizer: &mut Optimizer, ema: &mut Ema) -> Model {
+    fn update(pair: &mut Pair, optimizer: &mut Optimizer, average: &mut Average) {
         let mut gradients = GradientSum::default();
-        let values = parameters::values(&model);
-        gradients.add(values.into_iter().map(|(_, value)| Some(value)).collect());
-        let model = optimizer.step(model, gradients, 0.1);
-        ema.update(&model);
-        model
+        let values = |model: &Model| {
+            let trainable = parameters::trainable(model);
+            let is_trained =
+                move |path: &str| trainable.iter().any(|parameter| parameter.path() == path);
+            let all = parameters::values(model).into_iter();
+            all.filter(move |(path, _)| is_trained(path))
+        };
+        let all = values(&pair.model).chain(values(&pair.guest));
+        gradients.add(all.map(|(_, value)| Some(value)).collect());
+        let mut parts = pair.parts();
+        optimizer.step(&mut parts, gradients, 0.1);
+        average.update(&parts);
     }
 
     fn progress() -> Progress {
@@ -214,7 +202,7 @@ mod tests {
             elapsed_s: 0.1 + 0.2,
             best: Some(Best {
                 epoch: 1,
-                top1: 1.0 / 3.0,
+                score: 1.0 / 3.0,
                 loss: 0.7,
             }),
             stale: 1,
@@ -222,9 +210,10 @@ mod tests {
                 epoch: 1,
                 elapsed_s: 0.2,
                 train_loss: 1.1,
-                val_top1: Some(1.0 / 3.0),
-                val_top5: None,
-                val_loss: Some(0.7),
+                figures: vec![Figure {
+                    column: "val/loss".to_owned(),
+                    value: 0.7,
+                }],
                 lr: 1e-3,
                 images_per_s: 10.0,
                 waiting: 0.01,
@@ -233,26 +222,18 @@ mod tests {
         }
     }
 
-    fn saved(folder: &Path) -> (Model, Optimizer, Ema) {
-        let (model, mut optimizer, mut ema) = fresh(1);
-        let model = update(model, &mut optimizer, &mut ema);
-        let tensors = host_tensors(&model);
-        save(
-            folder,
-            &progress(),
-            tensors,
-            &optimizer,
-            &plain(&model),
-            Some(&ema),
-        )
-        .unwrap();
-        (model, optimizer, ema)
+    fn saved(folder: &Path) -> (Pair, Optimizer, Average) {
+        let (mut pair, mut optimizer, mut average) = fresh(1);
+        update(&mut pair, &mut optimizer, &mut average);
+        let parts = pair.parts();
+        save(folder, &progress(), &parts, &optimizer, Some(&average)).unwrap();
+        (pair, optimizer, average)
     }
 
     #[test]
     fn a_restored_training_continues_bit_for_bit() {
         let folder = tempfile::tempdir().unwrap();
-        let (model, mut optimizer, mut ema) = saved(folder.path());
+        let (mut pair, mut optimizer, mut average) = saved(folder.path());
         let saved = Saved::open(folder.path()).unwrap();
         assert_eq!(
             Progress {
@@ -262,59 +243,55 @@ mod tests {
             },
             saved.progress
         );
-        let (other, mut optimizer2, mut ema2) = fresh(2);
-        let other = saved
-            .restore(
-                other,
-                &mut optimizer2,
-                &mut plain(&model),
-                Some(&mut ema2),
-                &Device::flex(),
-            )
+        let (mut other, mut optimizer2, mut average2) = fresh(2);
+        assert_ne!(pair.tensors(), other.tensors());
+        let (parts, device) = (&mut other.parts(), Device::flex());
+        saved
+            .restore(parts, &mut optimizer2, Some(&mut average2), &device)
             .unwrap();
-        let model = update(model, &mut optimizer, &mut ema);
-        let other = update(other, &mut optimizer2, &mut ema2);
-        assert_eq!(host_tensors(&model), host_tensors(&other));
-        assert_eq!(
-            host_tensors(&ema.apply(&model)),
-            host_tensors(&ema2.apply(&other))
-        );
+        update(&mut pair, &mut optimizer, &mut average);
+        update(&mut other, &mut optimizer2, &mut average2);
+        assert_eq!(pair.tensors(), other.tensors());
+        assert_eq!(pair.averaged(&average), other.averaged(&average2));
     }
 
     #[test]
-    fn a_state_of_another_model_is_refused() {
+    fn a_state_of_other_parts_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         saved(folder.path());
-        let device = Device::flex().autodiff();
-        let other = ModelConfig::preset("resnet9", 8, None, 3)
-            .unwrap()
-            .init(0, &device);
-        let mut optimizer = Optimizer::new(OptimizerConfig::default(), &other);
-        let mut objective = plain(&other);
         let saved = Saved::open(folder.path()).unwrap();
-        let error = saved
-            .restore(other, &mut optimizer, &mut objective, None, &Device::flex())
-            .unwrap_err();
-        assert!(matches!(error, CheckpointError::Mismatch { .. }), "{error}");
+        let refused = |pair: &mut Pair, with_guest: bool| {
+            let mut parts = pair.parts();
+            if !with_guest {
+                parts.pop();
+            }
+            let mut optimizer = Optimizer::new(OptimizerConfig::default(), &parts);
+            let restored = saved.restore(&mut parts, &mut optimizer, None, &Device::flex());
+            let error = restored.unwrap_err();
+            assert!(matches!(error, CheckpointError::Mismatch { .. }), "{error}");
+            error.to_string()
+        };
+        // Another model, one part too few, and an average that nobody keeps.
+        let (mut pair, ..) = fresh(2);
+        let mut swapped = Pair {
+            model: pair.guest.clone(),
+            guest: pair.model.clone(),
+        };
+        let error = refused(&mut swapped, true);
+        assert!(error.contains("model.Resnet9.") && error.contains("is missing"));
+        assert!(refused(&mut pair, false).contains("is not one of the model's"));
+        assert!(refused(&mut pair, true).contains("tensor ema."));
     }
 
     #[test]
     fn a_failed_save_leaves_the_old_state() {
         let folder = tempfile::tempdir().unwrap();
-        let (model, optimizer, ema) = saved(folder.path());
+        let (mut pair, optimizer, average) = saved(folder.path());
         let path = folder.path().join(FILE);
         let before = std::fs::read(&path).unwrap();
         let gone = folder.path().join("gone");
-        let tensors = host_tensors(&model);
-        let error = save(
-            &gone,
-            &progress(),
-            tensors,
-            &optimizer,
-            &plain(&model),
-            Some(&ema),
-        )
-        .unwrap_err();
+        let parts = pair.parts();
+        let error = save(&gone, &progress(), &parts, &optimizer, Some(&average)).unwrap_err();
         assert!(matches!(error, CheckpointError::Write { .. }), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
         std::fs::write(&path, &before[..before.len() / 2]).unwrap();

@@ -7,26 +7,25 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use thiserror::Error;
 
+use super::average::decay_over;
 use super::curriculum::{Curriculum, CurriculumConfig};
-use super::distillation::Distillation;
-use super::ema::{self, Ema};
 use super::finetune::{FinetuneConfig, Start};
-use super::objective::{FORWARD, Objective, TEACHER};
-use super::optimizer::{GradientSum, Optimizer, OptimizerConfig};
+use super::learner::{BACKWARD, Learner, NotTaken, OPTIMIZER, Step};
+use super::optimizer::OptimizerConfig;
+use super::progress::{Best, EpochRecord, Progress};
 use super::schedule::{Budget, Schedule, ScheduleConfig};
-use super::state::{self, Best, EpochRecord, Progress, Saved};
-use crate::checkpoint::{self, CheckpointError, HostTensor, WeightsMeta};
-use crate::data::{Batch, Batches, DataError, EvalLoader, TrainLoader, View, patch_covariance};
-use crate::eval;
-use crate::model::{Model, Noise, Pass, parameters};
+use super::state::Saved;
+use super::task::classification::{FORWARD, TEACHER};
+use super::task::{Direction, Task, Validation};
+use crate::checkpoint::{self, CheckpointError, WeightsMeta};
+use crate::data::{Batches, DataError, TrainLoader, View, patch_covariance};
+use crate::model::Noise;
 use crate::ops::{Precision, profile};
 use crate::setting::Invalid;
 
 /// Names of the spans that a step consists of, for [`profile`].
 pub const STEP: [&str; 5] = [DATA, TEACHER, FORWARD, BACKWARD, OPTIMIZER];
 const DATA: &str = "waiting for data";
-const BACKWARD: &str = "backward";
-const OPTIMIZER: &str = "optimizer";
 
 /// Settings of the loop.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,8 +36,6 @@ pub struct TrainConfig {
     pub accumulate: usize,
     /// Seed of weights, data order, augmentation and drop path.
     pub seed: u64,
-    /// Label smoothing ε.
-    pub label_smoothing: f32,
     /// Decay of the weights' moving average; 0 turns it off.
     pub ema: f64,
     /// Horizon of that average in epochs, instead of a decay; 0 leaves it to the decay.
@@ -154,12 +151,8 @@ pub struct Trainer<'a> {
     pub config: TrainConfig,
     /// Makes the batches.
     pub train: TrainLoader,
-    /// Validation, if there is any; without it the last epoch counts as the best.
-    pub val: Option<EvalLoader>,
     /// Where it runs, without autodiff.
     pub device: Device,
-    /// Who teaches beside the labels, if anyone does.
-    pub distillation: Option<Distillation>,
     /// What goes with the weights.
     pub meta: WeightsMeta,
     /// Weights to start from; without, they are drawn from the seed.
@@ -173,48 +166,26 @@ pub struct Trainer<'a> {
 }
 
 /// What changes from update to update.
-struct Run {
-    model: Model,
-    optimizer: Optimizer,
-    objective: Objective,
-    ema: Option<Ema>,
+struct Run<'t> {
+    learner: Learner<'t>,
     progress: Progress,
     began: Instant,
     /// Seconds of earlier sessions.
     before_s: f64,
 }
 
-impl Run {
+impl Run<'_> {
     /// Brings `elapsed_s` up to now: the clock of a time budget counts saving and drawing too.
     fn tick(&mut self) {
         self.progress.elapsed_s = self.before_s + self.began.elapsed().as_secs_f64();
     }
 
-    /// The weights on the host, once they are known to be finite.
-    fn weights(&self) -> Result<Vec<HostTensor>, TrainError> {
-        let tensors = checkpoint::host_tensors(&self.model);
-        let mut values = tensors.iter().flat_map(|(_, _, values)| values);
-        match values.find(|v| !v.is_finite()) {
-            Some(&value) => Err(self.not_finite("weights", f64::from(value), self.progress.lr)),
-            None => Ok(tensors),
+    /// Nothing is written that is not a number.
+    fn check_weights(&mut self) -> Result<(), TrainError> {
+        match self.learner.broken_weight() {
+            Some(value) => Err(self.not_finite("weights", f64::from(value), self.progress.lr)),
+            None => Ok(()),
         }
-    }
-
-    /// Forward and backward of one batch of a group of several; returns its loss.
-    fn backward(
-        &mut self,
-        batch: Batch,
-        group: usize,
-        spent: f64,
-        pass: &mut Pass,
-        gradients: &mut GradientSum,
-    ) -> f64 {
-        let loss = self.objective.loss(&self.model, batch, spent, pass);
-        let _span = profile::span(BACKWARD);
-        let mut grads = loss.clone().mul_scalar(1.0 / group as f32).backward();
-        gradients.add(parameters::take_gradients(&self.model, &mut grads));
-        self.objective.collect(&mut grads);
-        f64::from(loss.into_scalar::<f32>())
     }
 
     fn not_finite(&self, what: &'static str, value: f64, lr: f64) -> TrainError {
@@ -226,24 +197,18 @@ impl Run {
             lr,
         }
     }
-
-    /// The weights that are evaluated and shipped.
-    fn shipped(&self, finetune: &FinetuneConfig) -> Model {
-        match &self.ema {
-            Some(ema) => finetune.keep_frozen(ema.apply(&self.model), &self.model),
-            None => burn::module::Module::valid(&self.model),
-        }
-    }
 }
 
 impl Trainer<'_> {
-    /// Trains from `saved`, or from the seed, to the end of the budget.
+    /// Trains a task from `saved`, or from the seed, to the end of the budget. Without a validation
+    /// the last epoch counts as the best.
     ///
     /// # Errors
     ///
     /// [`TrainError`]; the last saved state stays as it is.
-    pub fn train(
+    pub fn train<'t>(
         mut self,
+        task: Box<dyn Task + 't>,
         saved: Option<Saved>,
         observe: &mut dyn FnMut(TrainEvent),
     ) -> Result<Outcome, TrainError> {
@@ -264,7 +229,7 @@ impl Trainer<'_> {
             total,
         );
         let curriculum = self.config.curriculum.resolve(&self.meta.model)?;
-        let mut run = self.begin(saved, updates_per_epoch)?;
+        let mut run = self.begin(task, saved, updates_per_epoch)?;
         let mut saved_at = Instant::now();
 
         let ending = loop {
@@ -294,7 +259,7 @@ impl Trainer<'_> {
                 observe(event);
                 let interrupted = self.stop.load(Ordering::Relaxed);
                 if interrupted || saved_at.elapsed() >= self.config.checkpoint_every {
-                    self.save(&run, observe)?;
+                    self.save(&mut run, observe)?;
                     saved_at = Instant::now();
                 }
                 if interrupted {
@@ -307,7 +272,7 @@ impl Trainer<'_> {
             drop(batches);
             let closing = Instant::now();
             self.finish_epoch(&mut run, observe)?;
-            self.save(&run, observe)?;
+            self.save(&mut run, observe)?;
             saved_at = Instant::now();
             run.progress.closing_s = closing.elapsed().as_secs_f64();
             run.tick();
@@ -316,14 +281,19 @@ impl Trainer<'_> {
             }
         };
         run.progress.finished = ending != Ending::Interrupted;
-        self.save(&run, observe)?;
+        self.save(&mut run, observe)?;
         Ok(Outcome {
             ending,
             progress: run.progress,
         })
     }
 
-    fn begin(&mut self, saved: Option<Saved>, updates_per_epoch: u64) -> Result<Run, TrainError> {
+    fn begin<'t>(
+        &self,
+        task: Box<dyn Task + 't>,
+        saved: Option<Saved>,
+        updates_per_epoch: u64,
+    ) -> Result<Run<'t>, TrainError> {
         let device = self.device.clone().autodiff();
         let mut model = self.meta.model.init(self.config.seed, &device);
         // A saved state brings all of its weights along, weights to start from their whitening.
@@ -336,33 +306,25 @@ impl Trainer<'_> {
                 model = model.whitened(&covariance, &device);
             }
         }
-        model = self.config.finetune.freeze(model);
-        let mut optimizer = Optimizer::new(self.config.optimizer.clone(), &model)
-            .with_factors(self.config.finetune.factors(&model))
-            .with_precision(self.config.precision);
-        let mut objective = Objective::new(
-            self.config.label_smoothing,
-            self.distillation.take(),
-            &model,
-            &self.device,
-        );
+        let TrainConfig {
+            optimizer,
+            finetune,
+            precision,
+            ..
+        } = &self.config;
         let decay = match self.config.ema_epochs {
-            epochs if epochs > 0.0 => ema::decay_over(epochs * updates_per_epoch as f64),
+            epochs if epochs > 0.0 => decay_over(epochs * updates_per_epoch as f64),
             _ => self.config.ema,
         };
-        let mut ema = (decay > 0.0).then(|| Ema::new(decay, &model));
+        let mut learner = Learner::new(model, task, optimizer, finetune, decay, *precision);
         let mut progress = Progress::default();
         if let Some(saved) = saved {
-            let (optimizer, objective) = (&mut optimizer, &mut objective);
-            model = saved.restore(model, optimizer, objective, ema.as_mut(), &self.device)?;
+            learner.restore(&saved, &self.device)?;
             progress = saved.progress;
             progress.finished = false;
         }
         Ok(Run {
-            model,
-            optimizer,
-            objective,
-            ema,
+            learner,
             before_s: progress.elapsed_s,
             began: Instant::now(),
             progress,
@@ -386,7 +348,7 @@ impl Trainer<'_> {
     /// ahead; a clock is read when the batch is made, a little before its turn.
     fn views(
         &self,
-        run: &Run,
+        run: &Run<'_>,
         curriculum: &Curriculum,
         total: Option<u64>,
     ) -> impl FnMut(usize) -> View + Send + use<> {
@@ -407,7 +369,7 @@ impl Trainer<'_> {
     /// One optimizer update over up to `accumulate` batches.
     fn update(
         &self,
-        run: &mut Run,
+        run: &mut Run<'_>,
         batches: &mut Batches,
         spent: f64,
         lr: f64,
@@ -420,39 +382,31 @@ impl Trainer<'_> {
             .config
             .accumulate
             .min(batches_per_epoch - run.progress.batch);
-        let mut noise =
-            Noise::new(self.config.seed, run.progress.update).dropping_tokens(token_drop);
-        let mut gradients = GradientSum::default();
-        let mut loss_sum = 0.0;
-        let mut images = 0;
-        let mut flops = 0;
-        for _ in 0..group {
+        let noise = Noise::new(self.config.seed, run.progress.update).dropping_tokens(token_drop);
+        let (mut images, mut flops) = (0, 0);
+        let next = || {
             let batch = {
                 let _span = profile::span(DATA);
                 batches.next().ok_or(TrainError::Empty)??
             };
             images += batch.len;
             flops = self.meta.model.flops_of(batch.image_size, token_drop);
-            let mut pass = Pass::training(self.config.precision, &mut noise);
-            loss_sum += run.backward(batch, group, spent, &mut pass, &mut gradients);
-        }
+            Ok(batch)
+        };
+        let step = Step {
+            lr,
+            spent,
+            batches: group,
+            noise,
+        };
+        let loss_sum = match run.learner.update(step, next) {
+            Ok(loss_sum) => loss_sum,
+            Err(NotTaken::Batch(error)) => return Err(error),
+            Err(NotTaken::NotFinite { what, value }) => {
+                return Err(run.not_finite(what, value, lr));
+            }
+        };
         let loss = loss_sum / group as f64;
-        // Both are checked before the weights change, so that what is saved is always good.
-        if !loss.is_finite() {
-            return Err(run.not_finite("loss", loss, lr));
-        }
-        let optimizer = profile::span(OPTIMIZER);
-        let norm = run.optimizer.clip(&mut gradients);
-        if !norm.is_finite() {
-            return Err(run.not_finite("gradient norm", norm, lr));
-        }
-        let model = run.model.clone();
-        run.model = run.optimizer.step(model, gradients, lr);
-        run.objective.step(run.progress.update + 1);
-        if let Some(ema) = &mut run.ema {
-            ema.update(&run.model);
-        }
-        drop(optimizer);
 
         let seconds = start.elapsed().as_secs_f64();
         let waited_s = (batches.waited() - waited).as_secs_f64();
@@ -477,30 +431,23 @@ impl Trainer<'_> {
         })
     }
 
-    /// Validates, records the epoch, writes the weights. It validates as it trains, in bf16 where it
-    /// trains in that, which takes a third of the time.
+    /// Validates, records the epoch, writes the weights.
     fn finish_epoch(
         &mut self,
-        run: &mut Run,
+        run: &mut Run<'_>,
         observe: &mut dyn FnMut(TrainEvent),
     ) -> Result<(), TrainError> {
         let _pause = profile::pause();
-        run.weights()?;
-        let shipped = run.shipped(&self.config.finetune);
-        let report = match &self.val {
-            Some(val) => Some(eval::evaluate(
-                &shipped,
-                val,
-                &self.device,
-                self.config.precision,
-                &self.meta.classes,
-            )?),
-            None => None,
-        };
-        if let Some(report) = &report
-            && !report.loss.is_finite()
+        run.check_weights()?;
+        let shipped = run.learner.shipped();
+        let task = run.learner.task();
+        let validation = task.validate(&shipped, run.learner.average())?;
+        let direction = task.direction();
+        task.describe(validation.as_ref(), &mut self.meta);
+        if let Some(validation) = &validation
+            && !validation.loss.is_finite()
         {
-            return Err(run.not_finite("validation loss", report.loss, run.progress.lr));
+            return Err(run.not_finite("validation loss", validation.loss, run.progress.lr));
         }
         run.tick();
         // A split below one batch is one smaller batch.
@@ -512,9 +459,9 @@ impl Trainer<'_> {
             epoch: progress.epoch,
             elapsed_s: progress.elapsed_s,
             train_loss: progress.loss_sum / batches as f64,
-            val_top1: report.as_ref().map(|r| r.top1),
-            val_top5: report.as_ref().and_then(|r| r.top5),
-            val_loss: report.as_ref().map(|r| r.loss),
+            figures: validation
+                .as_ref()
+                .map_or_else(Vec::new, |v| v.figures.clone()),
             lr: progress.lr,
             images_per_s: (batches * batch_size) as f64 / progress.epoch_s.max(1e-9),
             waiting: progress.waited_s / progress.epoch_s.max(1e-9),
@@ -525,22 +472,21 @@ impl Trainer<'_> {
         progress.loss_sum = 0.0;
         progress.epoch_s = 0.0;
         progress.waited_s = 0.0;
-        let best = match (&report, progress.best) {
-            (Some(r), Some(b)) => beats(r.top1, r.loss, b),
+        let best = match (&validation, progress.best) {
+            (Some(validation), Some(best)) => beats(direction, validation, best),
             _ => true,
         };
         if best {
             progress.stale = 0;
-            progress.best = report.as_ref().map(|r| Best {
+            progress.best = validation.map(|validation| Best {
                 epoch: progress.epoch,
-                top1: r.top1,
-                loss: r.loss,
+                score: validation.score,
+                loss: validation.loss,
             });
         } else {
             progress.stale += 1;
         }
         self.meta.epoch = progress.epoch;
-        self.meta.val_top1 = record.val_top1;
         checkpoint::save_weights(&self.weights.join("last.safetensors"), &shipped, &self.meta)?;
         if best {
             checkpoint::save_weights(&self.weights.join("best.safetensors"), &shipped, &self.meta)?;
@@ -550,15 +496,13 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    fn save(&self, run: &Run, observe: &mut dyn FnMut(TrainEvent)) -> Result<(), TrainError> {
-        state::save(
-            &self.state,
-            &run.progress,
-            run.weights()?,
-            &run.optimizer,
-            &run.objective,
-            run.ema.as_ref(),
-        )?;
+    fn save(
+        &self,
+        run: &mut Run<'_>,
+        observe: &mut dyn FnMut(TrainEvent),
+    ) -> Result<(), TrainError> {
+        run.check_weights()?;
+        run.learner.save(&self.state, &run.progress)?;
         observe(TrainEvent::Saved);
         Ok(())
     }
@@ -573,9 +517,14 @@ fn spent(budget: Budget, total: Option<u64>, closing_s: f64, update: u64, elapse
     }
 }
 
-/// Whether an epoch's validation is better than the best so far: by top-1, of equals by loss.
-fn beats(top1: f64, loss: f64, best: Best) -> bool {
-    top1 > best.top1 || (top1 == best.top1 && loss < best.loss)
+/// Whether an epoch's validation is better than the best so far: by score, of equals by loss.
+fn beats(direction: Direction, validation: &Validation, best: Best) -> bool {
+    let (score, old) = (validation.score, best.score);
+    let better = match direction {
+        Direction::Higher => score > old,
+        Direction::Lower => score < old,
+    };
+    better || (score == old && validation.loss < best.loss)
 }
 
 #[cfg(test)]
@@ -583,20 +532,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn top_1_decides_and_loss_breaks_ties() {
+    fn the_score_decides_and_loss_breaks_ties() {
         let best = Best {
             epoch: 3,
-            top1: 0.5,
+            score: 0.5,
             loss: 1.0,
         };
-        for (top1, loss, better) in [
-            (0.6, 2.0, true),
-            (0.4, 0.1, false),
-            (0.5, 0.9, true),
-            (0.5, 1.1, false),
-            (0.5, 1.0, false),
+        for (score, loss, higher, lower) in [
+            (0.6, 2.0, true, false),
+            (0.4, 0.1, false, true),
+            (0.5, 0.9, true, true),
+            (0.5, 1.1, false, false),
+            (0.5, 1.0, false, false),
         ] {
-            assert_eq!(beats(top1, loss, best), better, "{top1}, {loss}");
+            let validation = Validation {
+                score,
+                loss,
+                figures: Vec::new(),
+            };
+            for (direction, better) in [(Direction::Higher, higher), (Direction::Lower, lower)] {
+                let found = beats(direction, &validation, best);
+                assert_eq!(found, better, "{direction:?}: {score}, {loss}");
+            }
         }
     }
 }

@@ -82,6 +82,10 @@ impl Family for AirbenchConfig {
         self.image_size.min(16)
     }
 
+    fn width(&self) -> usize {
+        self.widths[2]
+    }
+
     fn num_classes(&self) -> usize {
         self.num_classes
     }

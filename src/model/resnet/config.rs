@@ -76,6 +76,10 @@ impl Family for ResnetConfig {
         8
     }
 
+    fn width(&self) -> usize {
+        8 * self.width
+    }
+
     fn num_classes(&self) -> usize {
         self.num_classes
     }

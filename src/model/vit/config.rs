@@ -254,6 +254,10 @@ impl Family for VitConfig {
         Some(self.patch_size)
     }
 
+    fn width(&self) -> usize {
+        self.embed_dim
+    }
+
     fn num_classes(&self) -> usize {
         self.num_classes
     }

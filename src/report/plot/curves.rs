@@ -8,6 +8,7 @@ use plotters::prelude::*;
 use super::figure::{Drawn, Figure, PlotError, save};
 use super::panel::{Line, Panel, Unit, panel};
 use crate::train::EpochRecord;
+use crate::train::task::classification::{TOP1, TOP5, VAL_LOSS};
 
 /// Draws loss, accuracy, learning rate and speed of one run over its epochs.
 ///
@@ -54,8 +55,8 @@ impl Figure for Results<'_> {
                 .filter_map(|r| Some((r.epoch as f64, value(r)?)))
                 .collect()
         };
-        let mut accuracy = vec![Line::new("top-1", over(&|r| r.val_top1))];
-        let top5 = over(&|r| r.val_top5);
+        let mut accuracy = vec![Line::new("top-1", over(&|r| r.figure(TOP1)))];
+        let top5 = over(&|r| r.figure(TOP5));
         if !top5.is_empty() {
             accuracy.push(Line::new("top-5", top5));
         }
@@ -66,7 +67,7 @@ impl Figure for Results<'_> {
                 whole: true,
                 lines: vec![
                     Line::new("training", over(&|r| Some(r.train_loss))),
-                    Line::new("validation", over(&|r| r.val_loss)),
+                    Line::new("validation", over(&|r| r.figure(VAL_LOSS))),
                 ],
                 unit: Unit::Plain,
                 legend: SeriesLabelPosition::UpperRight,
@@ -190,15 +191,14 @@ impl Figure for Compare<'_> {
 mod tests {
     use super::*;
     use crate::report::plot::figure::tests::draws;
+    use crate::train::task::classification::figures;
 
     fn record(epoch: usize, train_loss: f64, val_top1: Option<f64>) -> EpochRecord {
         EpochRecord {
             epoch,
             elapsed_s: 40.0 * epoch as f64,
             train_loss,
-            val_top1,
-            val_top5: None,
-            val_loss: val_top1,
+            figures: val_top1.map_or_else(Vec::new, |top1| figures(top1, None, top1)),
             lr: 1e-3,
             images_per_s: 800.0,
             waiting: 0.0,

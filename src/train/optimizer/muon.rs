@@ -11,7 +11,6 @@ use burn::tensor::Tensor;
 use super::{GradientSum, Moments, Optimizer};
 use crate::model::Role;
 use crate::model::parameters::Parameter;
-use crate::ops::Precision;
 use crate::ops::muon::{Matrices, Moving, directions};
 
 /// A parameter that Muon moves.
@@ -59,41 +58,36 @@ impl Optimizer {
         &mut self,
         gradients: &mut GradientSum,
     ) -> Vec<Option<Tensor<1>>> {
-        let mut places = Vec::new();
-        let mut moving = Vec::new();
-        for (i, gradient) in gradients.0.iter_mut().enumerate() {
-            let Some(hidden) = self.hidden[i] else {
-                continue;
-            };
-            let Some(gradient) = gradient.take() else {
-                continue;
-            };
-            let momentum = match self.moments[i].take() {
-                Some(moments) => moments.first,
-                None => gradient.zeros_like(),
-            };
-            places.push(i);
-            moving.push(Moving {
-                gradient,
-                momentum,
-                matrices: hidden.matrices,
-            });
-        }
         let mut found: Vec<Option<Tensor<1>>> = gradients.0.iter().map(|_| None).collect();
-        let moved = directions(moving, self.config.muon_momentum, self.precision);
-        for (i, [direction, first]) in places.into_iter().zip(moved) {
-            found[i] = Some(direction);
-            let second = None;
-            self.moments[i] = Some(Moments { first, second });
+        for (rule, config) in self.rules.iter().enumerate() {
+            let mut places = Vec::new();
+            let mut moving = Vec::new();
+            for (i, (slot, gradient)) in self.slots.iter_mut().zip(&mut gradients.0).enumerate() {
+                let Some(hidden) = slot.hidden.filter(|_| slot.rule == rule) else {
+                    continue;
+                };
+                let Some(gradient) = gradient.take() else {
+                    continue;
+                };
+                let momentum = match slot.moments.take() {
+                    Some(moments) => moments.first,
+                    None => gradient.zeros_like(),
+                };
+                places.push(i);
+                moving.push(Moving {
+                    gradient,
+                    momentum,
+                    matrices: hidden.matrices,
+                });
+            }
+            let moved = directions(moving, config.muon_momentum, self.precision);
+            for (i, [direction, first]) in places.into_iter().zip(moved) {
+                found[i] = Some(direction);
+                let second = None;
+                self.slots[i].moments = Some(Moments { first, second });
+            }
         }
         found
-    }
-
-    /// Sets what the operands of Muon's products are rounded to; f32 unless told otherwise.
-    #[must_use]
-    pub fn with_precision(mut self, precision: Precision) -> Self {
-        self.precision = precision;
-        self
     }
 }
 
@@ -107,6 +101,7 @@ mod tests {
     use crate::checkpoint::tests::tiny;
     use crate::checkpoint::{host, host_tensors};
     use crate::model::{ModelConfig, parameters};
+    use crate::train::part::tests::{optimizer, stepped};
 
     /// Numbers between −1 and 1.
     fn numbers(len: usize, seed: usize) -> Vec<f32> {
@@ -176,16 +171,21 @@ mod tests {
     fn hidden_matrices_follow_muon_and_the_rest_adamw() {
         let model = tiny().init(1, &Device::flex().autodiff());
         let infos = parameters::trainable(&model);
-        let mut muon = Optimizer::new(config(), &model);
+        let mut muon = optimizer(config(), &model);
         let adamw = OptimizerConfig {
             kind: OptimizerKind::AdamW,
             ..config()
         };
-        let mut adamw = Optimizer::new(adamw, &model);
+        let mut adamw = optimizer(adamw, &model);
         let before = host_tensors(&model);
         // Half of the peak rate, so half of Muon's too.
-        let after = host_tensors(&muon.step(model.clone(), gradients(&infos, 1), 0.05));
-        let other = host_tensors(&adamw.step(model, gradients(&infos, 1), 0.05));
+        let after = host_tensors(&stepped(
+            &mut muon,
+            model.clone(),
+            gradients(&infos, 1),
+            0.05,
+        ));
+        let other = host_tensors(&stepped(&mut adamw, model, gradients(&infos, 1), 0.05));
         let mut seen = 0;
         for (i, info) in infos.iter().enumerate() {
             let find = |all: &[crate::checkpoint::HostTensor]| {
@@ -230,19 +230,19 @@ mod tests {
     fn a_restored_muon_continues_bit_for_bit() {
         let mut model = tiny().init(1, &Device::flex().autodiff());
         let infos = parameters::trainable(&model);
-        let mut muon = Optimizer::new(config(), &model);
+        let mut muon = optimizer(config(), &model);
         for seed in 0..2 {
-            model = muon.step(model, gradients(&infos, seed), 0.1);
+            model = stepped(&mut muon, model, gradients(&infos, seed), 0.1);
         }
         let state: std::collections::HashMap<String, Vec<f32>> = muon
             .state()
             .into_iter()
             .map(|(name, tensor)| (name, host(tensor)))
             .collect();
-        let mut restored = Optimizer::new(config(), &model);
+        let mut restored = optimizer(config(), &model);
         restored.restore(2, &Device::flex(), |name| state.get(name).cloned());
-        let one = muon.step(model.clone(), gradients(&infos, 9), 0.1);
-        let other = restored.step(model, gradients(&infos, 9), 0.1);
+        let one = stepped(&mut muon, model.clone(), gradients(&infos, 9), 0.1);
+        let other = stepped(&mut restored, model, gradients(&infos, 9), 0.1);
         assert_eq!(host_tensors(&one), host_tensors(&other));
     }
 }

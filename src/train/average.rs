@@ -3,16 +3,16 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use crate::model::Model;
+use super::part::Part;
 use crate::model::parameters;
 use crate::ops::flat::blend;
 
-/// The averaged copy of a model's tensors, batch-norm statistics included.
+/// The averaged copy of the tensors of the parts that keep one, batch-norm statistics included.
 ///
-/// It lives outside the model: a cloned module keeps its parameter ids, and two modules with the
+/// It lives outside the modules: a cloned module keeps its parameter ids, and two modules with the
 /// same ids would share optimizer state.
 #[derive(Debug)]
-pub struct Ema {
+pub struct Average {
     decay: f64,
     updates: u64,
     averages: Vec<(String, Tensor<1>)>,
@@ -27,36 +27,44 @@ pub fn decay_over(updates: f64) -> f64 {
     (-1.0 / updates).exp()
 }
 
-impl Ema {
-    /// Starts the average at the model's present weights; `decay` is between 0 and 1.
-    pub fn new(decay: f64, model: &Model) -> Self {
+/// Every tensor of the parts that keep an average, by its name among those of all parts.
+fn averaged(parts: &[Part]) -> Vec<(String, Tensor<1>)> {
+    let averaged = parts.iter().filter(|part| part.averaged);
+    let values = averaged.flat_map(|part| {
+        let values = part.module.values().into_iter();
+        values.map(|(path, value)| (part.tensor(&path), value))
+    });
+    values.collect()
+}
+
+impl Average {
+    /// Starts the average at the parts' present weights; `decay` is between 0 and 1.
+    pub fn new(decay: f64, parts: &[Part]) -> Self {
         Self {
             decay,
             updates: 0,
-            averages: parameters::values(&model.valid()),
+            averages: averaged(parts),
         }
     }
 
-    /// Moves the average towards `model`; early updates weigh more, so that the random
+    /// Moves the average towards the parts' weights; early updates weigh more, so that the random
     /// initialisation is forgotten.
-    pub fn update(&mut self, model: &Model) {
+    pub fn update(&mut self, parts: &[Part]) {
         self.updates += 1;
         let t = self.updates as f64;
         let decay = self.decay.min((1.0 + t) / (10.0 + t));
-        for ((_, average), (_, value)) in self
-            .averages
-            .iter_mut()
-            .zip(parameters::values(&model.valid()))
-        {
+        for ((_, average), (_, value)) in self.averages.iter_mut().zip(averaged(parts)) {
             average.inplace(|average| blend(average, &value, decay));
         }
     }
 
-    /// The model with the averaged weights, for evaluation.
-    pub fn apply(&self, model: &Model) -> Model {
-        let mut averages = self.averages.iter();
-        parameters::replace(model.valid(), |_, _| {
-            averages.next().map(|(_, average)| average.clone())
+    /// The module of the part `name` with the averaged weights, for evaluation.
+    pub fn apply<M: Module>(&self, name: &str, module: &M) -> M {
+        let prefix = format!("{name}.");
+        let own = self.averages.iter();
+        let mut own = own.filter(|(tensor, _)| tensor.starts_with(&prefix));
+        parameters::replace(module.valid(), |_, _| {
+            own.next().map(|(_, average)| average.clone())
         })
     }
 
@@ -65,7 +73,7 @@ impl Ema {
         self.updates
     }
 
-    /// The averages by path.
+    /// The averages by name.
     pub fn state(&self) -> &[(String, Tensor<1>)] {
         &self.averages
     }
@@ -91,7 +99,9 @@ mod tests {
     use super::*;
     use crate::checkpoint::tests::tiny;
     use crate::checkpoint::{host, host_tensors};
-    use crate::model::ModelConfig;
+    use crate::model::{Model, ModelConfig};
+    use crate::train::part::MODEL;
+    use crate::train::part::tests::{average, average_with};
 
     /// A model whose every value is `value`.
     fn model(value: f32) -> Model {
@@ -120,12 +130,12 @@ mod tests {
         let cnn = ModelConfig::preset("resnet9", 8, None, 3).expect("a preset");
         for config in [tiny(), cnn] {
             let start = filled(&config, 0.0);
-            let mut ema = Ema::new(0.2, &start);
-            all_are(&ema.apply(&start), 0.0);
+            let mut ema = average(0.2, &start);
+            all_are(&ema.apply(MODEL, &start), 0.0);
             // Decays 2/11, then min(0.2, 3/12), then min(0.2, 4/13): worked out by hand.
             for (value, want) in [(1.0, 0.818_181_8), (1.0, 0.963_636_4), (3.0, 2.592_727_3)] {
-                ema.update(&filled(&config, value));
-                all_are(&ema.apply(&start), want);
+                average_with(&mut ema, &filled(&config, value));
+                all_are(&ema.apply(MODEL, &start), want);
             }
             assert_eq!(ema.updates(), 3);
             // The model itself is untouched.
@@ -145,24 +155,24 @@ mod tests {
     #[test]
     fn a_restored_average_continues_bit_for_bit() {
         let start = model(0.1);
-        let mut ema = Ema::new(0.9, &start);
-        ema.update(&model(0.7));
+        let mut ema = average(0.9, &start);
+        average_with(&mut ema, &model(0.7));
         let state: Vec<(String, Vec<f32>)> = ema
             .state()
             .iter()
             .map(|(path, tensor)| (path.clone(), host(tensor.clone())))
             .collect();
-        let mut restored = Ema::new(0.9, &start);
+        let mut restored = average(0.9, &start);
         restored.restore(1, &Device::flex(), |path| {
             let found = state.iter().find(|(known, _)| known == path);
             found.map(|(_, values)| values.clone())
         });
         for ema in [&mut ema, &mut restored] {
-            ema.update(&model(-0.3));
+            average_with(ema, &model(-0.3));
         }
         assert_eq!(
-            host_tensors(&ema.apply(&start)),
-            host_tensors(&restored.apply(&start))
+            host_tensors(&ema.apply(MODEL, &start)),
+            host_tensors(&restored.apply(MODEL, &start))
         );
     }
 
@@ -170,7 +180,7 @@ mod tests {
     fn batch_norm_statistics_are_averaged_too() {
         let config = ModelConfig::preset("resnet9", 8, None, 3).expect("a preset");
         let model = config.init(0, &Device::flex().autodiff());
-        let ema = Ema::new(0.9, &model);
+        let ema = average(0.9, &model);
         assert!(
             ema.state().iter().any(|(path, _)| path.contains("running")),
             "{:?}",

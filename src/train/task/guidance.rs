@@ -8,83 +8,52 @@
 //! the coarser of both grids, so that no detail is invented; and the teacher's channels count
 //! alike, whatever their scale.
 
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::module::Module;
+use burn::nn::Linear;
+use burn::tensor::{Device, Tensor};
 
-use crate::ops::adamw::{Step, adamw};
+use crate::model::{Declarations, Declare, Role, affine, undrawn_linear};
 use crate::ops::linear::linear;
-use crate::ops::{Affine, Precision, resample};
+use crate::ops::{Precision, resample};
+use crate::train::optimizer::{OptimizerConfig, OptimizerKind};
 
-/// Learning rate of the map. It is steady: the map is thrown away, so nothing needs it to settle.
-const LEARNING_RATE: f64 = 1e-3;
-const BETA1: f64 = 0.9;
-const BETA2: f64 = 0.99;
-
-/// Added to a channel's variance, so that a channel that is dead in a batch asks for nothing.
+/// Added to a channel's variance, so that a channel that is dead in a batch counts for nothing.
 const EPSILON: f64 = 1e-5;
 
-/// The linear map from the student's features to the teacher's, and its optimizer.
-#[derive(Debug)]
-pub struct Guide {
-    /// Widths of student and teacher.
-    widths: [usize; 2],
-    /// `[D·Dₜ]` and `[Dₜ]`.
-    parameters: [Learned; 2],
+/// The linear map from the student's features to the teacher's.
+#[derive(Module, Debug)]
+pub(super) struct Guide {
+    /// `[D, Dₜ]`.
+    map: Linear,
 }
 
-/// A flat parameter with AdamW's moments.
-#[derive(Debug)]
-struct Learned {
-    name: &'static str,
-    /// A leaf of the graph.
-    value: Tensor<1>,
-    moments: [Tensor<1>; 2],
-    gradient: Option<Tensor<1>>,
-}
-
-impl Learned {
-    fn new(name: &'static str, len: usize, device: &Device) -> Self {
-        let zeros = || Tensor::zeros([len], &device.clone().without_autodiff());
-        Self {
-            name,
-            value: leaf(zeros()),
-            moments: [zeros(), zeros()],
-            gradient: None,
-        }
+impl Declare for Guide {
+    fn declare(&self, to: &mut Declarations) {
+        to.linear("map", &self.map, Role::Matrix);
     }
-
-    fn collect(&mut self, gradients: &mut Gradients) {
-        self.gradient = match (self.gradient.take(), self.value.grad_remove(gradients)) {
-            (Some(a), Some(b)) => Some(a + b),
-            (a, b) => a.or(b),
-        };
-    }
-
-    fn step(&mut self, step: &Step) {
-        let Some(gradient) = self.gradient.take() else {
-            return;
-        };
-        let [first, second] = self.moments.clone();
-        let [value, first, second] =
-            adamw(self.value.clone().inner(), gradient, first, second, step);
-        self.value = leaf(value);
-        self.moments = [first, second];
-    }
-}
-
-fn leaf(value: Tensor<1>) -> Tensor<1> {
-    value.autodiff().require_grad()
 }
 
 impl Guide {
     /// A map of zeros between two widths: the first loss is exactly 1, and the student is left
     /// alone until the map knows what it pulls towards.
-    pub fn new(student: usize, teacher: usize, device: &Device) -> Self {
+    pub(super) fn new(student: usize, teacher: usize, device: &Device) -> Self {
         Self {
-            widths: [student, teacher],
-            parameters: [
-                Learned::new("weight", student * teacher, device),
-                Learned::new("bias", teacher, device),
-            ],
+            map: undrawn_linear(student, teacher, &device.clone().autodiff()),
+        }
+    }
+
+    /// How the map learns. Its learning rate is steady: the map is thrown away, so nothing needs it
+    /// to settle.
+    pub(super) fn optimizer() -> OptimizerConfig {
+        OptimizerConfig {
+            kind: OptimizerKind::AdamW,
+            lr: 1e-3,
+            weight_decay: 0.0,
+            beta1: 0.9,
+            beta2: 0.99,
+            epsilon: 1e-8,
+            clip_grad: 0.0,
+            ..OptimizerConfig::default()
         }
     }
 
@@ -95,7 +64,12 @@ impl Guide {
     /// # Shapes
     ///
     /// `student` `[B, P, D]`, `teacher` `[B, Pₜ, Dₜ]` without autodiff; the result `[1]`.
-    pub fn loss(&self, student: Tensor<3>, teacher: Tensor<3>, precision: Precision) -> Tensor<1> {
+    pub(super) fn loss(
+        &self,
+        student: Tensor<3>,
+        teacher: Tensor<3>,
+        precision: Precision,
+    ) -> Tensor<1> {
         let side = |map: &Tensor<3>| map.dims()[1].isqrt();
         let side = side(&student).min(side(&teacher));
         let rows = |map: Tensor<3>| {
@@ -104,74 +78,9 @@ impl Guide {
         };
         let targets = standardised(rows(resample::maps(teacher, side)));
         let features = rows(resample::maps(student, side));
-        let [weight, bias] = &self.parameters;
-        let map = Affine {
-            weight: weight.value.clone().reshape(self.widths),
-            bias: bias.value.clone(),
-        };
-        let mapped = linear(features, &map, precision, None);
+        let mapped = linear(features, &affine(&self.map), precision, None);
         // By channels first: Burn adds up millions of numbers at once in an order of its threads.
         (mapped - targets).square().mean_dim(0).mean()
-    }
-
-    /// Adds what a backward pass found for the map.
-    pub fn collect(&mut self, gradients: &mut Gradients) {
-        for parameter in &mut self.parameters {
-            parameter.collect(gradients);
-        }
-    }
-
-    /// One update of the map, the `update`-th from 1, where there was anything to learn.
-    pub fn step(&mut self, update: u64) {
-        let t = update as f64;
-        let step = Step {
-            lr: LEARNING_RATE,
-            beta1: BETA1,
-            beta2: BETA2,
-            correction1: 1.0 - BETA1.powf(t),
-            correction2: 1.0 - BETA2.powf(t),
-            epsilon: 1e-8,
-            decay: 0.0,
-        };
-        for parameter in &mut self.parameters {
-            parameter.step(&step);
-        }
-    }
-
-    /// The map and its moments as named flat tensors.
-    pub fn state(&self) -> Vec<(String, Tensor<1>)> {
-        let of = |parameter: &Learned| {
-            let Learned {
-                name,
-                value,
-                moments: [first, second],
-                ..
-            } = parameter;
-            [
-                ((*name).to_owned(), value.clone().inner()),
-                (format!("{name}.first"), first.clone()),
-                (format!("{name}.second"), second.clone()),
-            ]
-        };
-        self.parameters.iter().flat_map(of).collect()
-    }
-
-    /// Takes back what [`state`](Self::state) gave; `find` looks a name up.
-    pub fn restore(&mut self, device: &Device, find: impl Fn(&str) -> Option<Vec<f32>>) {
-        let find = |name: String| {
-            find(&name).map(|values| Tensor::<1>::from_floats(values.as_slice(), device))
-        };
-        for parameter in &mut self.parameters {
-            let name = parameter.name;
-            if let (Some(value), Some(first), Some(second)) = (
-                find(name.to_owned()),
-                find(format!("{name}.first")),
-                find(format!("{name}.second")),
-            ) {
-                parameter.value = leaf(value);
-                parameter.moments = [first, second];
-            }
-        }
     }
 }
 
@@ -185,8 +94,14 @@ fn standardised(x: Tensor<2>) -> Tensor<2> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+
     use crate::checkpoint::host;
+    use crate::model::parameters;
+    use crate::train::optimizer::{GradientSum, Optimizer};
+    use crate::train::part::{Part, Rule};
 
     fn wave<const R: usize>(shape: [usize; R], seed: usize) -> Tensor<R> {
         let count = shape.iter().product();
@@ -200,27 +115,58 @@ mod tests {
         loss.into_scalar()
     }
 
+    fn part(guide: &mut Guide) -> [Part<'_>; 1] {
+        [Part {
+            name: "guide",
+            module: guide,
+            rule: Rule::Own(Guide::optimizer()),
+            averaged: false,
+        }]
+    }
+
+    fn gradients(guide: &mut Guide, loss: &Tensor<1>) -> Vec<Option<Tensor<1>>> {
+        let [part] = part(guide);
+        part.module.take_gradients(&mut loss.backward())
+    }
+
     /// `steps` updates of a guide on one batch; the losses before each.
-    fn learn(guide: &mut Guide, from: u64, steps: u64) -> Vec<f32> {
-        (from..from + steps)
-            .map(|update| {
+    fn learn(guide: &mut Guide, optimizer: &mut Optimizer, steps: u64) -> Vec<f32> {
+        (0..steps)
+            .map(|_| {
                 let loss = guide.loss(
                     wave([5, 16, 3], 1).autodiff(),
                     // A linear function of the student's features, seen through resampling.
                     wave([5, 16, 3], 1).narrow(2, 0, 2) * 9.0 + 4.0,
                     Precision::F32,
                 );
-                guide.collect(&mut loss.backward());
-                guide.step(update);
+                let mut sum = GradientSum::default();
+                sum.add(gradients(guide, &loss));
+                // The recipe's learning rate is none of the guide's.
+                optimizer.step(&mut part(guide), sum, 0.5);
                 number(loss)
             })
             .collect()
     }
 
+    fn fresh() -> (Guide, Optimizer) {
+        let mut guide = Guide::new(3, 2, &Device::flex());
+        let optimizer = Optimizer::new(OptimizerConfig::default(), &part(&mut guide));
+        (guide, optimizer)
+    }
+
+    /// Puts values into weight and bias.
+    fn set(guide: &mut Guide, weight: &[f32], bias: &[f32]) {
+        let [part] = part(guide);
+        part.module.replace(&mut |path| {
+            let values = if path == "map.weight" { weight } else { bias };
+            Some(Tensor::from_floats(values, &Device::flex()))
+        });
+    }
+
     #[test]
     fn the_first_loss_is_one_and_a_linear_relation_is_learned() {
-        let mut guide = Guide::new(3, 2, &Device::flex());
-        let losses = learn(&mut guide, 1, 3000);
+        let (mut guide, mut optimizer) = fresh();
+        let losses = learn(&mut guide, &mut optimizer, 3000);
         assert!((losses[0] - 1.0).abs() < 1e-3, "{}", losses[0]);
         assert!(losses[2999] < 0.01, "{}", losses[2999]);
     }
@@ -235,14 +181,7 @@ mod tests {
             assert!((got - want).abs() < 1e-5, "{got}, not {want}");
         }
         let mut guide = Guide::new(2, 1, &Device::flex());
-        let state = [("weight", vec![0.5, -1.0]), ("bias", vec![0.25])];
-        guide.restore(&Device::flex(), |name| {
-            let (base, _) = name.split_once('.').unwrap_or((name, ""));
-            state
-                .iter()
-                .find(|(n, _)| *n == base)
-                .map(|(_, v)| v.clone())
-        });
+        set(&mut guide, &[0.5, -1.0], &[0.25]);
         let student = wave([4, 1, 2], 5);
         let rows = host(student.clone().reshape([8]));
         let want: f32 = targets
@@ -269,10 +208,7 @@ mod tests {
     fn the_student_is_pulled_on_the_coarser_grid_whichever_it_is() {
         for (own, teacher) in [(25, 4), (4, 9), (9, 9)] {
             let mut guide = Guide::new(3, 2, &Device::flex());
-            guide.restore(&Device::flex(), |name| {
-                let len = if name.starts_with("weight") { 6 } else { 2 };
-                Some(host(wave([len], 11)))
-            });
+            set(&mut guide, &host(wave([6], 11)), &host(wave([2], 11)));
             let loss = |student: &Tensor<3>| {
                 guide.loss(student.clone(), wave([2, teacher, 2], 2), Precision::F32)
             };
@@ -303,47 +239,51 @@ mod tests {
 
     #[test]
     fn a_restored_guide_continues_bit_for_bit() {
-        let mut guide = Guide::new(3, 2, &Device::flex());
-        learn(&mut guide, 1, 3);
-        let state: Vec<(String, Vec<f32>)> = guide
+        let (mut guide, mut optimizer) = fresh();
+        learn(&mut guide, &mut optimizer, 3);
+        let state: HashMap<String, Vec<f32>> = optimizer
             .state()
             .into_iter()
             .map(|(name, value)| (name, host(value)))
             .collect();
-        let mut restored = Guide::new(3, 2, &Device::flex());
-        restored.restore(&Device::flex(), |name| {
-            let found = state.iter().find(|(known, _)| known == name);
-            found.map(|(_, values)| values.clone())
-        });
-        assert_eq!(learn(&mut guide, 4, 4), learn(&mut restored, 4, 4));
-        for ((name, a), (_, b)) in guide.state().into_iter().zip(restored.state()) {
+        let (mut other, mut restored) = fresh();
+        let values = parameters::values(&guide).into_iter();
+        let [weight, bias]: [Vec<f32>; 2] = values
+            .map(|(_, value)| host(value))
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap();
+        set(&mut other, &weight, &bias);
+        restored.restore(3, &Device::flex(), |name| state.get(name).cloned());
+        assert_eq!(
+            learn(&mut guide, &mut optimizer, 4),
+            learn(&mut other, &mut restored, 4)
+        );
+        for ((_, a), (name, b)) in parameters::values(&guide)
+            .into_iter()
+            .zip(parameters::values(&other))
+        {
             assert_eq!(host(a), host(b), "{name}");
         }
     }
 
     #[test]
     fn gradients_of_several_batches_add_up() {
-        let mut twice = Guide::new(3, 2, &Device::flex());
-        for seed in [1, 2] {
-            let loss = twice.loss(
+        let loss = |guide: &Guide, seed| {
+            guide.loss(
                 wave([2, 4, 3], seed).autodiff(),
                 wave([2, 4, 2], seed + 7),
                 Precision::F32,
-            );
-            twice.collect(&mut loss.backward());
-        }
-        let sum = host(twice.parameters[0].gradient.clone().unwrap());
-        let mut parts = [vec![], vec![]];
-        for (part, seed) in parts.iter_mut().zip([1, 2]) {
-            let mut once = Guide::new(3, 2, &Device::flex());
-            let loss = once.loss(
-                wave([2, 4, 3], seed).autodiff(),
-                wave([2, 4, 2], seed + 7),
-                Precision::F32,
-            );
-            once.collect(&mut loss.backward());
-            *part = host(once.parameters[0].gradient.clone().unwrap());
-        }
+            )
+        };
+        let (mut guide, _) = fresh();
+        let mut gradient = |seed: usize| {
+            let loss = loss(&guide, seed);
+            host(gradients(&mut guide, &loss)[0].clone().unwrap())
+        };
+        let parts = [gradient(1), gradient(2)];
+        let both = loss(&guide, 1) + loss(&guide, 2);
+        let sum = host(gradients(&mut guide, &both)[0].clone().unwrap());
         for ((sum, a), b) in sum.iter().zip(&parts[0]).zip(&parts[1]) {
             assert!((sum - a - b).abs() < 1e-6);
         }

@@ -7,7 +7,7 @@
 use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
-use super::classification::{cross_entropy, soft_targets};
+use super::cross_entropy::{cross_entropy, soft_targets};
 use crate::checkpoint::Checkpoint;
 use crate::data::{Preprocess, Targets};
 use crate::model::{Model, Outputs, Pass};

@@ -1,0 +1,206 @@
+//! One update: forward, backward, clip, step, average. Whoever trains, measures or times a training
+//! takes it from here.
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use super::average::Average;
+use super::finetune::FinetuneConfig;
+use super::optimizer::{GradientSum, Optimizer, OptimizerConfig};
+use super::part::{MODEL, Part, model_part};
+use super::progress::Progress;
+use super::state::{self, Saved};
+use super::task::Task;
+use crate::checkpoint::{self, CheckpointError};
+use crate::data::Batch;
+use crate::model::{Model, Noise, Pass};
+use crate::ops::{Precision, profile};
+
+/// Name of the span of a batch's backward pass, for [`profile`].
+pub(super) const BACKWARD: &str = "backward";
+/// Name of the span of clipping, step and average, for [`profile`].
+pub(super) const OPTIMIZER: &str = "optimizer";
+
+/// All that learns in a training, and how.
+#[derive(Debug)]
+pub struct Learner<'t> {
+    /// The model, frozen where it does not learn.
+    pub model: Model,
+    task: Box<dyn Task + 't>,
+    optimizer: Optimizer,
+    average: Option<Average>,
+    finetune: FinetuneConfig,
+    precision: Precision,
+}
+
+/// What one update goes by.
+#[derive(Debug)]
+pub struct Step {
+    /// Learning rate.
+    pub lr: f64,
+    /// Share of the budget that is spent, 0 to 1.
+    pub spent: f64,
+    /// Batches whose gradients are averaged.
+    pub batches: usize,
+    /// The update's randomness.
+    pub noise: Noise,
+}
+
+/// Why an update was not taken; nothing has changed then.
+#[derive(Debug)]
+pub enum NotTaken<E> {
+    /// There was no batch.
+    Batch(E),
+    /// The loss or the gradient is not a number.
+    NotFinite {
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+    },
+}
+
+impl<'t> Learner<'t> {
+    /// A model that learns a task; `decay` is that of the weights' moving average, 0 for none.
+    pub fn new(
+        model: Model,
+        mut task: Box<dyn Task + 't>,
+        optimizer: &OptimizerConfig,
+        finetune: &FinetuneConfig,
+        decay: f64,
+        precision: Precision,
+    ) -> Self {
+        let mut model = finetune.freeze(model);
+        let factors = finetune.factors(&model);
+        let parts = parts(&mut model, task.as_mut());
+        let optimizer = Optimizer::new(optimizer.clone(), &parts)
+            .with_factors(factors)
+            .with_precision(precision);
+        let average = (decay > 0.0).then(|| Average::new(decay, &parts));
+        Self {
+            model,
+            task,
+            optimizer,
+            average,
+            finetune: finetune.clone(),
+            precision,
+        }
+    }
+
+    /// What the training minimises.
+    pub fn task(&self) -> &dyn Task {
+        self.task.as_ref()
+    }
+
+    /// One update over batches that `next` gives; returns the sum of their losses.
+    ///
+    /// # Errors
+    ///
+    /// [`NotTaken`], with everything as it was.
+    pub fn update<E>(
+        &mut self,
+        mut step: Step,
+        mut next: impl FnMut() -> Result<Batch, E>,
+    ) -> Result<f64, NotTaken<E>> {
+        let mut gradients = GradientSum::default();
+        let mut loss_sum = 0.0;
+        for _ in 0..step.batches {
+            let batch = next().map_err(NotTaken::Batch)?;
+            loss_sum += self.backward(batch, &mut step, &mut gradients);
+        }
+        let loss = loss_sum / step.batches as f64;
+        // Both are checked before the weights change, so that what is saved is always good.
+        if !loss.is_finite() {
+            let what = "loss";
+            return Err(NotTaken::NotFinite { what, value: loss });
+        }
+        let _span = profile::span(OPTIMIZER);
+        let norm = self.optimizer.clip(&mut gradients);
+        if !norm.is_finite() {
+            let what = "gradient norm";
+            return Err(NotTaken::NotFinite { what, value: norm });
+        }
+        let mut parts = parts(&mut self.model, self.task.as_mut());
+        self.optimizer.step(&mut parts, gradients, step.lr);
+        if let Some(average) = &mut self.average {
+            average.update(&parts);
+        }
+        Ok(loss_sum)
+    }
+
+    /// Forward and backward of one batch; returns its loss.
+    fn backward(&mut self, batch: Batch, step: &mut Step, gradients: &mut GradientSum) -> f64 {
+        let mut pass = Pass::training(self.precision, &mut step.noise);
+        let loss = self.task.loss(&self.model, batch, step.spent, &mut pass);
+        let _span = profile::span(BACKWARD);
+        let share = 1.0 / step.batches as f32;
+        let mut found = loss.clone().mul_scalar(share).backward();
+        let parts = parts(&mut self.model, self.task.as_mut());
+        let own = parts.iter();
+        gradients.add(
+            own.flat_map(|part| part.module.take_gradients(&mut found))
+                .collect(),
+        );
+        f64::from(loss.into_scalar::<f32>())
+    }
+
+    /// The weights that are evaluated and shipped.
+    pub fn shipped(&self) -> Model {
+        match &self.average {
+            Some(average) => {
+                let averaged = average.apply(MODEL, &self.model);
+                self.finetune.keep_frozen(averaged, &self.model)
+            }
+            None => self.model.valid(),
+        }
+    }
+
+    /// The average of the weights, where the training keeps one.
+    pub fn average(&self) -> Option<&Average> {
+        self.average.as_ref()
+    }
+
+    /// Writes everything a resume needs.
+    pub(super) fn save(
+        &mut self,
+        folder: &Path,
+        progress: &Progress,
+    ) -> Result<(), CheckpointError> {
+        let parts = parts(&mut self.model, self.task.as_mut());
+        state::save(
+            folder,
+            progress,
+            &parts,
+            &self.optimizer,
+            self.average.as_ref(),
+        )
+    }
+
+    /// Takes back what [`save`](Self::save) wrote.
+    pub(super) fn restore(
+        &mut self,
+        saved: &Saved,
+        device: &Device,
+    ) -> Result<(), CheckpointError> {
+        let mut parts = parts(&mut self.model, self.task.as_mut());
+        let average = self.average.as_mut();
+        saved.restore(&mut parts, &mut self.optimizer, average, device)
+    }
+
+    /// A weight that is not a number, if there is one.
+    pub(super) fn broken_weight(&mut self) -> Option<f32> {
+        let parts = parts(&mut self.model, self.task.as_mut());
+        let values = parts.iter().flat_map(|part| part.module.values());
+        let mut numbers = values.flat_map(|(_, value)| checkpoint::host(value));
+        numbers.find(|number| !number.is_finite())
+    }
+}
+
+/// The model, and what the task trains beside it.
+fn parts<'a>(model: &'a mut Model, task: &'a mut (dyn Task + '_)) -> Vec<Part<'a>> {
+    let mut parts = vec![model_part(model)];
+    parts.extend(task.parts());
+    parts
+}

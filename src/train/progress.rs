@@ -1,0 +1,84 @@
+//! Where a training stands, and what it has recorded.
+
+use serde::{Deserialize, Serialize};
+
+use super::task::Figure;
+
+/// One epoch's figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// Seconds since the start, validation and saving included, sessions added up.
+    pub elapsed_s: f64,
+    /// Mean training loss of the epoch, in nats.
+    pub train_loss: f64,
+    /// What validation has found; nothing without a validation split.
+    pub figures: Vec<Figure>,
+    /// Learning rate of the epoch's last update.
+    pub lr: f64,
+    /// Training images a second of the epoch, validation not counted.
+    pub images_per_s: f64,
+    /// Share of the epoch's training time spent waiting for data, 0 to 1.
+    pub waiting: f64,
+}
+
+impl EpochRecord {
+    /// The figure of a column of `results.csv`, if validation gave one.
+    pub fn figure(&self, column: &str) -> Option<f64> {
+        let mut figures = self.figures.iter();
+        let figure = figures.find(|figure| figure.column == column);
+        figure.map(|figure| figure.value)
+    }
+}
+
+/// The best epoch so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// What validation scored it.
+    pub score: f64,
+    /// Its validation loss; it breaks ties.
+    pub loss: f64,
+}
+
+/// Where a training stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Finished epochs.
+    pub epoch: usize,
+    /// Batches of the present epoch that are behind us.
+    pub batch: usize,
+    /// Optimizer updates since the start.
+    pub update: u64,
+    /// Seconds since the start, validation and saving included, sessions added up.
+    pub elapsed_s: f64,
+    /// Sum of the batches' losses of the present epoch.
+    pub loss_sum: f64,
+    /// Seconds of training within the present epoch.
+    pub epoch_s: f64,
+    /// Seconds of the present epoch spent waiting for data.
+    pub waited_s: f64,
+    /// Training pictures of the finished epochs.
+    #[serde(default)]
+    pub images: u64,
+    /// Seconds of training within the finished epochs.
+    #[serde(default)]
+    pub training_s: f64,
+    /// Seconds that closing the last epoch took: what a time budget keeps for the next one.
+    #[serde(default)]
+    pub closing_s: f64,
+    /// Learning rate of the last update.
+    pub lr: f64,
+    /// The best epoch so far.
+    pub best: Option<Best>,
+    /// Epochs since the best one.
+    pub stale: usize,
+    /// Figures of the finished epochs.
+    pub history: Vec<EpochRecord>,
+    /// Whether the training came to its own end.
+    pub finished: bool,
+    pub(super) optimizer_updates: u64,
+    pub(super) ema_updates: u64,
+}
