@@ -785,7 +785,7 @@ fn epochs_may_grow_on_resume() {
     assert_same(&left(&grown), &left(&whole), "grown");
     assert_eq!(
         fails(&mut resume(&grown, &["--epochs", "-5"])),
-        "error: train.epochs is -5: expected 0 or more"
+        "error: --epochs is -5: expected 0 or more"
     );
     let recipe = Recipe::load(&grown.join("recipe.toml")).unwrap();
     assert_eq!(recipe.train.epochs, Some(4));
@@ -793,7 +793,7 @@ fn epochs_may_grow_on_resume() {
     assert_eq!(
         fails(&mut resume(&grown, &["--lr", "0.5"])),
         format!(
-            "error: --resume continues {} with its own recipe: --lr cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
+            "error: --resume continues {} with its own recipe: --lr cannot change; only --data, --epochs, --time, --steps, --patience, --workers, --cache-mb, --teacher, --device and --teacher-device may",
             grown.display()
         )
     );

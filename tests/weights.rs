@@ -224,7 +224,7 @@ fn weights_that_cannot_be_a_start_are_refused() {
         ("--init run --set model.depth=5", format!("model.depth is 5, and the weights run have 2: {end}")),
         ("--init run --patch-size 8", format!("model.patch_size is 8, and the weights run have 4: {end}")),
         ("--freeze backbone", "init.freeze is backbone: expected none without weights to start from, since a random layer has to learn; name some with --init".to_owned()),
-        ("--init run --freeze 40", "init.freeze is 40: expected at most the 2 blocks of the model, or backbone".to_owned()),
+        ("--init run --freeze 40", "--freeze is 40: expected at most the 2 blocks of the model, or backbone".to_owned()),
         ("--init run --image-size 24 --patch-size 8", format!("model.patch_size is 8, and the weights run have 4: {end}")),
         ("--set distillation.guidance=1", "[distillation] has settings and no teacher: name one with --teacher, or leave them out".to_owned()),
         ("--init run --set init.layer_decay=1.5", "init.layer_decay is 1.5: expected more than 0, at most 1".to_owned()),
@@ -236,7 +236,7 @@ fn weights_that_cannot_be_a_start_are_refused() {
     }
     fails(
         &place.run("train --resume run --init run --device cpu"),
-        "--resume continues run with its own recipe: --init cannot change; only --epochs, --steps, --time, --patience, --data, --teacher, --workers, --cache-mb, --device and --teacher-device may",
+        "--resume continues run with its own recipe: --init cannot change; only --data, --epochs, --time, --steps, --patience, --workers, --cache-mb, --teacher, --device and --teacher-device may",
     );
 }
 

@@ -4,17 +4,22 @@
 use std::error::Error;
 use std::path::Path;
 
+use super::flags::{Flag, Settings};
 use crate::checkpoint::{CheckpointError, Shipped};
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::model::ModelError;
 use crate::recipe::{Origin, RecipeError};
 use crate::run::RunError;
+use crate::setting::Invalid;
 use crate::train::TrainError;
 
 /// An error and its causes in one line, with what to do next; a cause that is quoted already is
 /// not said twice.
-pub(super) fn message(error: &anyhow::Error) -> String {
+///
+/// `settings` are the flags that were typed: an error about their keys is an error about them.
+pub(super) fn message(error: &anyhow::Error, settings: &Settings) -> String {
+    let advised = |cause| advised(cause, settings).unwrap_or_else(|| cause.to_string());
     let mut text = String::new();
     for cause in error.chain() {
         if text.is_empty() {
@@ -27,11 +32,13 @@ pub(super) fn message(error: &anyhow::Error) -> String {
 }
 
 /// One cause with its advice, if there is any for it.
-fn advised(cause: &(dyn Error + 'static)) -> String {
-    let advised = if let Some(error) = cause.downcast_ref() {
-        of_run(error)
+fn advised(cause: &(dyn Error + 'static), settings: &Settings) -> Option<String> {
+    if let Some(error) = cause.downcast_ref() {
+        of_run(error, settings)
     } else if let Some(error) = cause.downcast_ref() {
-        of_recipe(error)
+        of_recipe(error, settings)
+    } else if let Some(error) = cause.downcast_ref() {
+        of_setting(error, settings)
     } else if let Some(error) = cause.downcast_ref() {
         of_data(error)
     } else if let Some(error) = cause.downcast_ref() {
@@ -40,8 +47,12 @@ fn advised(cause: &(dyn Error + 'static)) -> String {
         of_device(error)
     } else {
         None
-    };
-    advised.unwrap_or_else(|| cause.to_string())
+    }
+}
+
+/// The flag that sets `key`, or the key where none does.
+fn flag(key: &str) -> String {
+    Flag::of_key(key).map_or_else(|| key.to_owned(), Flag::typed)
 }
 
 /// What is wrong, then what to do: "found: next step", or "found: expected; next step".
@@ -52,7 +63,7 @@ fn then(error: &dyn Error, advice: &str) -> Option<String> {
     Some(format!("{text}{joint} {advice}"))
 }
 
-fn of_run(error: &RunError) -> Option<String> {
+fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
     let then = |advice: &str| then(error, advice);
     match error {
         RunError::NotADirectory { .. } => then("--out names the folder of a run"),
@@ -116,8 +127,8 @@ fn of_run(error: &RunError) -> Option<String> {
             "take --precision f32 or auto, or name another device with --device, as a run that began in bf16 must",
         ),
         RunError::Data(error) => of_data(error),
-        RunError::Recipe(error) => of_recipe(error),
-        RunError::Train(error) => of_train(error),
+        RunError::Recipe(error) => of_recipe(error, settings),
+        RunError::Train(error) => of_train(error, settings),
         RunError::Checkpoint(error) => of_checkpoint(error),
         _ => None,
     }
@@ -131,7 +142,7 @@ fn other_weights(weights: &Path, file: &'static str) -> &'static str {
     }
 }
 
-fn of_recipe(error: &RecipeError) -> Option<String> {
+fn of_recipe(error: &RecipeError, settings: &Settings) -> Option<String> {
     match error {
         RecipeError::UnknownKey {
             origin: Origin::Assignment(_),
@@ -143,9 +154,18 @@ fn of_recipe(error: &RecipeError) -> Option<String> {
         RecipeError::Architecture { .. } => then(error, "leave it out, or train without --init"),
         RecipeError::NothingToFreeze { .. } => then(error, "name some with --init"),
         RecipeError::NoTeacher => then(error, "name one with --teacher, or leave them out"),
+        RecipeError::Invalid(error) => of_setting(error, settings),
         RecipeError::Model(error) => of_model(error),
         _ => None,
     }
+}
+
+fn of_setting(error: &Invalid, settings: &Settings) -> Option<String> {
+    let typed = settings.flag(&error.key)?;
+    let Invalid {
+        found, expected, ..
+    } = error;
+    Some(Invalid::new(&typed.typed(), found, expected).to_string())
 }
 
 fn of_model(error: &ModelError) -> Option<String> {
@@ -155,20 +175,27 @@ fn of_model(error: &ModelError) -> Option<String> {
             image_size,
             divisors,
         } => Some(format!(
-            "--patch-size {patch_size} does not divide --image-size {image_size}: expected one of {divisors}"
+            "{} {patch_size} does not divide {} {image_size}: expected one of {divisors}",
+            flag("model.patch_size"),
+            flag("preprocess.image_size")
         )),
         ModelError::NoPatches { name } => Some(format!(
-            "--patch-size does not apply to {name}, which has no patches: leave it out"
+            "{} does not apply to {name}, which has no patches: leave it out",
+            flag("model.patch_size")
         )),
         _ => None,
     }
 }
 
-fn of_train(error: &TrainError) -> Option<String> {
+fn of_train(error: &TrainError, settings: &Settings) -> Option<String> {
     match error {
         TrainError::NotFinite { .. } => Some(format!(
-            "{error}: lower --lr, lengthen --warmup-epochs or set --clip-grad, then train again"
+            "{error}: lower {}, lengthen {} or set {}, then train again",
+            flag("optimizer.lr"),
+            flag("schedule.warmup_epochs"),
+            flag("optimizer.clip_grad")
         )),
+        TrainError::Curriculum(error) => of_setting(error, settings),
         TrainError::Data(error) => of_data(error),
         TrainError::Checkpoint(error) => of_checkpoint(error),
         _ => None,

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Done, note, say};
+use super::done::Done;
+use super::lists;
+use super::output::{note, say};
 use crate::device::{self, DeviceChoice};
 use crate::metrics::Calibration;
 use crate::report::text::{self, Table};
@@ -16,20 +18,24 @@ use crate::run::{self, Calibrated};
 /// given with 80 % confidence are right, and stores it in the weights with what `classify
 /// --abstain` needs.
 #[derive(Debug, Args)]
-pub struct CalibrateArgs {
+pub(super) struct CalibrateArgs {
     /// Run directory or .safetensors file.
     #[arg(value_name = "RUN|WEIGHTS")]
     weights: PathBuf,
-    /// Data set with a validation split; without it, the one the run was trained on.
+    /// Data set with a validation split; default: that of the run.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// Pictures a batch.
+    /// Batch size.
     #[arg(short, long, default_value_t = 128, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch_size: u32,
-    /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    #[arg(
+        long,
+        default_value = "auto",
+        value_name = "DEVICE",
+        help = lists::fill("Device: {devices}; auto uses a GPU if present")
+    )]
     device: DeviceChoice,
-    /// Print one JSON object a weights file, in an array.
+    /// Print an array with one JSON object per weights file.
     #[arg(long)]
     json: bool,
 }
@@ -38,7 +44,7 @@ pub struct CalibrateArgs {
 const RATES: [f64; 4] = [0.01, 0.02, 0.05, 0.1];
 
 /// Runs the command.
-pub fn run(args: CalibrateArgs) -> anyhow::Result<Done> {
+pub(super) fn run(args: CalibrateArgs) -> anyhow::Result<Done> {
     let device = device::select(args.device)?;
     note(&format!("device: {} ({})", device.name, device.reason));
     let calibrated = run::calibrate(&args.weights, args.data, args.batch_size as usize, &device)?;
@@ -90,7 +96,7 @@ fn plain(calibrated: &Calibrated) -> String {
         ]);
     }
     out += &figures.text();
-    let mut abstain = Table::new(&["--abstain", "answers from", "which on validation are"]);
+    let mut abstain = Table::new(&["--abstain", "threshold", "validation pictures answered"]);
     for rate in RATES {
         let cells = match calibration.threshold(rate) {
             Some(row) => [

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Args;
 
-use super::{Done, note, one_meaning, say};
+use super::done::Done;
+use super::lists;
+use super::output::{note, say};
+use super::weights::unambiguous;
 use crate::checkpoint::{SHIPPED, Shipped, TensorFile, WeightsMeta};
 use crate::classify::{Classifier, Prediction};
 use crate::data;
@@ -29,19 +32,20 @@ const NOT_SURE: &str = "not sure";
 /// Prints the most probable labels of each picture with their probabilities.
 #[derive(Debug, Args)]
 #[command(override_usage = "vitrine classify [OPTIONS] [RUN|WEIGHTS] <INPUT>...")]
-pub struct ClassifyArgs {
-    /// Picture files, folders, globs, or - for a picture on standard input; before them, a run
-    /// directory or a .safetensors file, or else the weights that ship with vitrine answer.
+pub(super) struct ClassifyArgs {
+    /// Picture files, folders, globs, or - for a picture on standard input. To use your own model,
+    /// name its run directory or .safetensors file before them; default: weights that ship with
+    /// vitrine.
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<String>,
-    /// Run directory or .safetensors file, where it does not come before the inputs.
+    /// Run directory or .safetensors file, instead of naming it before the inputs.
     #[arg(long, value_name = "RUN|WEIGHTS")]
     weights: Option<PathBuf>,
-    /// Labels a picture.
+    /// Labels per picture.
     #[arg(long, default_value_t = 5, value_name = "K", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     topk: u32,
-    /// Say "not sure" below the confidence from which on, judged by validation pictures, at most this
-    /// share of the answers is wrong, as 5% or 0.05.
+    /// Share of wrong answers you accept, as 5% or 0.05: below the threshold that the validation
+    /// pictures set for it, the answer is "not sure".
     #[arg(long, value_name = "P", value_parser = error_rate, allow_negative_numbers = true)]
     abstain: Option<f64>,
     /// Print JSON.
@@ -50,8 +54,12 @@ pub struct ClassifyArgs {
     /// Print CSV: filename,index,label,prob.
     #[arg(long)]
     csv: bool,
-    /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
-    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    #[arg(
+        long,
+        default_value = "cpu",
+        value_name = "DEVICE",
+        help = lists::fill("Device: {devices}; auto uses a GPU if present")
+    )]
     device: DeviceChoice,
 }
 
@@ -68,13 +76,13 @@ impl ClassifyArgs {
 }
 
 /// Runs the command.
-pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
-    let (weights, inputs) = told_apart(args.weights, args.inputs)?;
+pub(super) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
+    let (weights, inputs) = split_arguments(args.weights, args.inputs)?;
     let device = device::select(args.device)?;
     // What nobody named is what ships, even where a folder of that name lies here.
     let file = match &weights {
         Some(weights) => {
-            one_meaning(weights)?;
+            unambiguous(weights)?;
             run::open_weights(weights)?
         }
         None => SHIPPED[0].file(),
@@ -129,7 +137,7 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     }
     if weights.is_none() && !results.is_empty() {
         note(&format!(
-            "weights: {}, which ship with vitrine and know {}; your own come before the pictures",
+            "weights: {}, which ship with vitrine and know {}; to use your model, name it before the pictures",
             SHIPPED[0].name,
             classifier.classes().join(", ")
         ));
@@ -152,7 +160,7 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
 }
 
 /// The weights, if any are named, and the pictures.
-fn told_apart(
+fn split_arguments(
     weights: Option<PathBuf>,
     mut inputs: Vec<String>,
 ) -> anyhow::Result<(Option<PathBuf>, Vec<String>)> {

@@ -5,34 +5,36 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Done, interactive, note, say};
+use super::done::Done;
+use super::lists;
+use super::output::{interactive, note, say};
 use crate::data::verify::VerifyReport;
 use crate::data::{Dataset, DecodeLimits, download, info, verify};
 use crate::report::text::{self, Table};
 
 /// List, inspect, check or download data sets.
 #[derive(Debug, Args)]
-pub struct DataArgs {
+pub(super) struct DataArgs {
     #[command(subcommand)]
     command: DataCommand,
 }
 
 #[derive(Debug, Subcommand)]
 enum DataCommand {
-    /// The data sets that `download` knows.
+    /// List the data sets that `download` knows.
     List,
-    /// Counts, classes, sizes and channel means.
+    /// Show counts, classes, sizes and channel means.
     Info(Source),
-    /// Unreadable files, duplicates, leaks between splits, imbalance; exit code 1 on errors.
+    /// Check for unreadable files, duplicates, leaks between splits and imbalance; exit code 1 on errors.
     Verify(Source),
-    /// Fetches a known data set, checks it, and says how to train on it.
+    /// Download a known data set, check it, and say how to train on it.
     Download {
-        /// cifar10, cifar100, mnist or fashion-mnist.
+        #[arg(help = lists::fill("{datasets}"))]
         name: String,
-        /// Folder it goes into.
+        /// Folder to put it in.
         #[arg(long, default_value = "datasets", value_name = "DIR")]
         out: PathBuf,
-        /// Fetch from another address than the official one.
+        /// Download from this address instead of the official one.
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
     },
@@ -40,7 +42,7 @@ enum DataCommand {
 
 #[derive(Debug, Args)]
 struct Source {
-    /// Folder, archive or file; without it, the bundled sample.
+    /// Folder, archive or file; default: the bundled sample.
     path: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
@@ -57,7 +59,7 @@ impl Source {
 }
 
 /// Runs the command.
-pub fn run(args: DataArgs) -> anyhow::Result<Done> {
+pub(super) fn run(args: DataArgs) -> anyhow::Result<Done> {
     match args.command {
         DataCommand::List => list(),
         DataCommand::Info(source) => show_info(&source),

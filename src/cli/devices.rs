@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::say;
+use super::output::say;
 use crate::device::{self, AdapterReport, Backend, DeviceChoice};
 use crate::report::text::Table;
 
@@ -10,7 +10,7 @@ use crate::report::text::Table;
 ///
 /// Tries each with a small matrix product in a process of its own.
 #[derive(Debug, Args)]
-pub struct DevicesArgs {
+pub(super) struct DevicesArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -18,12 +18,12 @@ pub struct DevicesArgs {
 
 /// Tries one device here.
 #[derive(Debug, Args)]
-pub struct ProbeArgs {
+pub(super) struct ProbeArgs {
     device: DeviceChoice,
 }
 
 /// Runs the command.
-pub fn run(args: &DevicesArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<()> {
     let reports = device::survey();
     let missing: Vec<&str> = Backend::ALL
         .into_iter()
@@ -59,7 +59,7 @@ pub fn run(args: &DevicesArgs) -> anyhow::Result<()> {
     }
     say(&table.text())?;
     if let Some(report) = auto {
-        say(&format!("--device auto takes {}", report.device))?;
+        say(&format!("--device auto uses {}", report.device))?;
     }
     if !missing.is_empty() {
         say(&format!("not in this build: {}", missing.join(", ")))?;
@@ -92,7 +92,7 @@ fn json(report: &AdapterReport) -> serde_json::Value {
 }
 
 /// The child's side of a check: one line of JSON, whatever happens.
-pub fn probe(args: &ProbeArgs) -> u8 {
+pub(super) fn probe(args: &ProbeArgs) -> u8 {
     let result = device::try_here(args.device);
     let failed = result.is_err();
     match serde_json::to_string(&result) {

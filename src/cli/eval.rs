@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Done, note, one_meaning, say};
+use super::done::Done;
+use super::lists;
+use super::output::{note, say};
+use super::weights::unambiguous;
 use crate::data::SplitName;
 use crate::device::{self, DeviceChoice};
 use crate::eval::Tta;
@@ -17,22 +20,24 @@ use crate::run::{self, EvaluateOptions, Evaluated};
 /// Prints the figures with their intervals and the worst mistakes, and writes them and their plots
 /// as files.
 #[derive(Debug, Args)]
-pub struct EvalArgs {
-    /// Run directory, .safetensors file, or the name of weights that ship (cifar10-vit, cifar10-cnn).
-    #[arg(value_name = "RUN|WEIGHTS")]
+pub(super) struct EvalArgs {
+    #[arg(
+        value_name = "RUN|WEIGHTS",
+        help = lists::fill("Run directory, .safetensors file, or the name of weights that ship with vitrine: {weights}")
+    )]
     weights: PathBuf,
-    /// Data set; without it, the one the run was trained on, split as it was then, and for a bare
-    /// weights file the bundled sample.
+    /// Data set; default: that of the run, split as in its training, or the bundled sample for a bare
+    /// weights file.
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
-    /// train, val or test; without it test, else the run's validation split or the only split of
-    /// other data; what a run may have learned from only if named.
+    /// train, val or test; default: test, else the validation split of the run, or the only split of
+    /// other data. Pictures that the run may have learned from only with --split train.
     #[arg(long, value_name = "SPLIT")]
     split: Option<SplitName>,
-    /// Pictures a batch.
+    /// Batch size.
     #[arg(short, long, default_value_t = 128, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch_size: u32,
-    /// Threads that make batches; 0 shares the process's own, one a core.
+    /// Threads that make batches; 0 uses the threads of the computation.
     #[arg(
         short = 'j',
         long,
@@ -41,20 +46,24 @@ pub struct EvalArgs {
         allow_negative_numbers = true
     )]
     workers: u32,
-    /// Operands of matrix products: auto (which is f32), f32 or bf16.
+    /// Precision of matrix products: auto (which is f32), f32 or bf16.
     #[arg(long, default_value = "auto", value_name = "PRECISION")]
     precision: PrecisionChoice,
-    /// Also measure the mean over views of each picture, reported apart: mirror (the picture and its
-    /// mirror image), or mirror-shift (both, and both moved by a pixel).
+    /// Also measure test-time augmentation, reported apart: the mean over mirror (the picture and its
+    /// mirror image) or mirror-shift (both, and both shifted by a pixel).
     #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
     tta: Option<Tta>,
-    /// Refuse unreadable pictures, and what the data set's layout leaves out, instead of skipping them.
+    /// Refuse unreadable pictures and files outside the data set's layout instead of skipping them.
     #[arg(long)]
     strict: bool,
-    /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    #[arg(
+        long,
+        default_value = "auto",
+        value_name = "DEVICE",
+        help = lists::fill("Device: {devices}; auto uses a GPU if present")
+    )]
     device: DeviceChoice,
-    /// Folder for the files; without it eval-<split>/ in the run, and none for a bare weights file.
+    /// Folder for the files; default: eval-<split>/ in the run, and no files for a bare weights file.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print one JSON object.
@@ -63,8 +72,8 @@ pub struct EvalArgs {
 }
 
 /// Runs the command.
-pub fn run(args: EvalArgs) -> anyhow::Result<Done> {
-    one_meaning(&args.weights)?;
+pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
+    unambiguous(&args.weights)?;
     let device = device::select(args.device)?;
     note(&format!("device: {} ({})", device.name, device.reason));
     let options = EvaluateOptions {

@@ -4,19 +4,24 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Done, note, one_meaning, say};
+use super::done::Done;
+use super::lists;
+use super::output::{note, say};
+use super::weights::unambiguous;
 use crate::device::{self, DeviceChoice};
 use crate::report::text;
 use crate::run::{self, Exported};
 
-/// Write weights to hand on, of half the size if wished, proven to answer the same.
+/// Write weights as one file, optionally half the size, and check that it answers the same.
 ///
-/// Writes a run's best weights, with all that `classify` needs, as one file, reads it back, and
-/// compares both on 64 pictures: no probability may differ by more than 0.01.
+/// Writes a run's best weights, with all that `classify` needs, reads the file back, and compares
+/// both on 64 pictures: no probability may differ by more than 0.01.
 #[derive(Debug, Args)]
-pub struct ExportArgs {
-    /// Run directory, .safetensors file, or the name of weights that ship (cifar10-vit, cifar10-cnn).
-    #[arg(value_name = "RUN|WEIGHTS")]
+pub(super) struct ExportArgs {
+    #[arg(
+        value_name = "RUN|WEIGHTS",
+        help = lists::fill("Run directory, .safetensors file, or the name of weights that ship with vitrine: {weights}")
+    )]
     weights: PathBuf,
     /// The file to write; one that exists is refused.
     #[arg(value_name = "OUT.safetensors")]
@@ -24,8 +29,12 @@ pub struct ExportArgs {
     /// Halve the file: matrices in f16, biases and norms in f32.
     #[arg(long)]
     half: bool,
-    /// auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i].
-    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    #[arg(
+        long,
+        default_value = "cpu",
+        value_name = "DEVICE",
+        help = lists::fill("Device: {devices}; auto uses a GPU if present")
+    )]
     device: DeviceChoice,
     /// Print one JSON object.
     #[arg(long)]
@@ -33,8 +42,8 @@ pub struct ExportArgs {
 }
 
 /// Runs the command.
-pub fn run(args: ExportArgs) -> anyhow::Result<Done> {
-    one_meaning(&args.weights)?;
+pub(super) fn run(args: ExportArgs) -> anyhow::Result<Done> {
+    unambiguous(&args.weights)?;
     let device = device::select(args.device)?;
     let Exported {
         from,

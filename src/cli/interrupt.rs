@@ -1,11 +1,11 @@
-//! How a training is asked to stop: by Ctrl-C, or by a signal that ends processes.
+//! How a training is told to stop: by Ctrl-C, or by a signal that ends processes.
 
 use std::io;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::note;
+use super::output::note;
 
 /// Set by the first request.
 static STOP: AtomicBool = AtomicBool::new(false);

@@ -4,24 +4,25 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Done, note, say};
+use super::done::Done;
+use super::output::{note, say};
 use crate::compare::{self, Entry};
 use crate::device::{self, DeviceChoice};
 use crate::run::{self, RunDir};
 
 /// Redraw the plots of runs.
 ///
-/// Draws the plots of each run again, save `train_batch`; `predictions` needs its data for that, and is
-/// left out where they are gone. Several runs also get one plot together.
+/// Redraws all plots of each run except `train_batch`. `predictions` needs the data of the run and is
+/// left out if it is gone. Several runs also get one plot together.
 #[derive(Debug, Args)]
-pub struct PlotArgs {
+pub(super) struct PlotArgs {
     /// Run directories.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// Picture format.
     #[arg(long, default_value = "png", value_name = "FORMAT")]
     format: Format,
-    /// Where the plot of several runs together goes.
+    /// File of the plot of several runs together, without its ending.
     #[arg(long, default_value = "compare", value_name = "STEM")]
     together: PathBuf,
 }
@@ -33,7 +34,7 @@ enum Format {
 }
 
 /// Runs the command.
-pub fn run(args: PlotArgs) -> anyhow::Result<Done> {
+pub(super) fn run(args: PlotArgs) -> anyhow::Result<Done> {
     let extension = match args.format {
         Format::Png => "png",
         Format::Svg => "svg",
@@ -43,7 +44,7 @@ pub fn run(args: PlotArgs) -> anyhow::Result<Done> {
         .iter()
         .map(|path| RunDir::open(path))
         .collect::<Result<Vec<_>, _>>()?;
-    // Only the prediction grid asks the model again.
+    // Only the prediction grid runs the model.
     let device = device::select(DeviceChoice::Auto)?;
     let mut written = Vec::new();
     let mut done = Done::Success;

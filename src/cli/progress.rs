@@ -1,10 +1,10 @@
-//! What a run shows while it works: a bar on a terminal, one line an epoch off it.
+//! What a run shows while it works: a bar on a terminal, else one line per epoch.
 
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{interactive, note};
+use super::output::{interactive, note};
 use crate::recipe::TrainRecipe;
 use crate::report::text;
 use crate::run::RunEvent;
@@ -15,7 +15,7 @@ use crate::train::{Curriculum, EpochRecord, TrainEvent};
 const SMOOTHING: f64 = 0.05;
 
 /// Shows the events of one run on stderr.
-pub struct Progress {
+pub(super) struct Progress {
     prefix: String,
     epochs: Option<usize>,
     of_time: bool,

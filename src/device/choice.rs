@@ -15,6 +15,19 @@ pub enum DeviceChoice {
     Named(Backend, Option<usize>),
 }
 
+impl DeviceChoice {
+    /// Every choice in words; `i` is an adapter's number.
+    pub fn spellings() -> String {
+        let mut names = vec!["auto".to_owned()];
+        names.extend(Backend::ALL.into_iter().rev().map(|backend| match backend {
+            Backend::Cpu => backend.name().to_owned(),
+            _ => format!("{}[:i]", backend.name()),
+        }));
+        let last = names.pop().unwrap_or_default();
+        format!("{} or {last}", names.join(", "))
+    }
+}
+
 impl FromStr for DeviceChoice {
     type Err = DeviceError;
 
@@ -24,6 +37,7 @@ impl FromStr for DeviceChoice {
         }
         let wrong = || DeviceError::Spelling {
             text: text.to_owned(),
+            expected: Self::spellings(),
         };
         let (name, index) = match text.split_once(':') {
             Some((name, index)) => (name, Some(index.parse().map_err(|_| wrong())?)),
@@ -63,7 +77,7 @@ mod tests {
             assert_eq!(
                 text.parse::<DeviceChoice>().unwrap_err().to_string(),
                 format!(
-                    "{text:?} names no device: expected auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i]"
+                    "{text:?} names no device: expected auto, cpu, wgpu[:i], vulkan[:i], metal[:i], rocm[:i] or cuda[:i]"
                 )
             );
         }

@@ -6,12 +6,12 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum DeviceError {
     /// Text that names no device.
-    #[error(
-        "{text:?} names no device: expected auto, cpu, wgpu[:i], vulkan[:i], metal[:i], cuda[:i] or rocm[:i]"
-    )]
+    #[error("{text:?} names no device: expected {expected}")]
     Spelling {
         /// The text.
         text: String,
+        /// All spellings.
+        expected: String,
     },
     /// A backend that is not compiled in.
     #[error(

@@ -198,7 +198,7 @@ fn parse_assignment(text: &str) -> Result<Table, RecipeError> {
     Ok(table)
 }
 
-fn insert(table: &mut Table, key: &str, value: Value) {
+pub(super) fn insert(table: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => {
             table.insert(key.to_owned(), value);
@@ -235,7 +235,7 @@ pub(super) fn merge(base: &mut Table, layer: Table) {
 }
 
 /// Every dotted key a recipe may hold.
-pub(super) fn known_keys() -> Vec<String> {
+pub(crate) fn known_keys() -> Vec<String> {
     fn collect(prefix: &str, value: &serde_json::Value, keys: &mut Vec<String>) {
         match value {
             serde_json::Value::Object(fields) => {

@@ -26,7 +26,9 @@ use crate::train::{
     Budget, CurriculumConfig, Freeze, OptimizerConfig, ScheduleConfig, TrainConfig,
 };
 
-use layers::{BUDGET_KEYS, check_keys, known_keys, names, parse};
+use layers::{BUDGET_KEYS, check_keys, insert, merge, names, parse};
+
+pub(crate) use layers::known_keys;
 
 pub use distillation::DistillationRecipe;
 pub use init::InitRecipe;
@@ -325,6 +327,28 @@ impl Recipe {
             data.entry("split_seed").or_insert(seed);
         }
         Self::from_table(table)
+    }
+
+    /// The recipe with other values of some keys, checked anew. Hashes stay: other paths to weights are
+    /// paths to the same ones.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layers::resolve`].
+    pub fn changed(&self, values: Vec<(&'static str, Value)>) -> Result<Self, RecipeError> {
+        let mut table = Table::try_from(self).expect("a recipe is plain data");
+        let mut changes = Table::new();
+        for (key, value) in values {
+            insert(&mut changes, key, value);
+        }
+        merge(&mut table, changes);
+        let mut changed = Self::from_table(table)?;
+        changed
+            .distillation
+            .sha256
+            .clone_from(&self.distillation.sha256);
+        changed.init.sha256.clone_from(&self.init.sha256);
+        Ok(changed)
     }
 
     fn from_table(table: Table) -> Result<Self, RecipeError> {

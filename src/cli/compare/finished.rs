@@ -1,10 +1,10 @@
-//! Finished runs to set side by side: whether they can be, and which of them are one model.
+//! Finished runs to compare: whether they can be, and which of them are one model.
 
 use std::path::PathBuf;
 
 use anyhow::bail;
 
-use super::difference;
+use super::difference::difference;
 use crate::compare::Entry;
 use crate::recipe::Recipe;
 use crate::run::{self, RunDir};

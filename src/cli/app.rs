@@ -1,0 +1,95 @@
+//! The program: parses the command line, runs the command, and returns its exit code.
+
+use clap::{Parser, Subcommand};
+
+use super::advice;
+use super::calibrate::{self, CalibrateArgs};
+use super::classify::{self, ClassifyArgs};
+use super::compare::{self, CompareArgs};
+use super::data::{self, DataArgs};
+use super::devices::{self, DevicesArgs, ProbeArgs};
+use super::done::Done;
+use super::eval::{self, EvalArgs};
+use super::export::{self, ExportArgs};
+use super::flags::Settings;
+use super::output::{is_broken_pipe, note};
+use super::plot::{self, PlotArgs};
+use super::train::{self, TrainArgs};
+use crate::device;
+
+/// Vision Transformer image classifier: train on your own pictures, classify, compare with a CNN.
+#[derive(Debug, Parser)]
+#[command(name = "vitrine", version = version(), arg_required_else_help = true, max_term_width = 100)]
+// Aliases and scripts put their flags first: what is typed after them wins.
+#[command(args_override_self = true)]
+struct Cli {
+    /// Threads to compute and decode on; default: one per core.
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    threads: Option<u32>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+// One command is parsed in a lifetime: its size does not matter.
+#[allow(clippy::large_enum_variant)]
+enum Command {
+    Train(TrainArgs),
+    Eval(EvalArgs),
+    Calibrate(CalibrateArgs),
+    #[command(visible_alias = "predict")]
+    Classify(ClassifyArgs),
+    Export(ExportArgs),
+    Compare(CompareArgs),
+    Devices(DevicesArgs),
+    Data(DataArgs),
+    Plot(PlotArgs),
+    #[command(name = "__probe", hide = true)]
+    Probe(ProbeArgs),
+}
+
+fn version() -> &'static str {
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("VITRINE_COMMIT"), ")")
+}
+
+/// Parses the command line, runs the command, and turns what comes of it into an exit code:
+/// 0 success, 1 failure, 2 usage, 130 interrupted.
+pub fn main() -> u8 {
+    let cli = Cli::parse();
+    if matches!(&cli.command, Command::Classify(args) if args.are_few()) {
+        device::small_pages();
+    }
+    if let Ok(program) = std::env::current_exe() {
+        device::probe_with(program);
+    }
+    if let Some(threads) = cli.threads
+        && let Err(error) = device::set_threads(threads as usize)
+    {
+        note(&format!("error: --threads {threads}: {error}"));
+        return 1;
+    }
+    let settings = match &cli.command {
+        Command::Train(args) => args.settings.clone(),
+        _ => Settings::default(),
+    };
+    let result = match cli.command {
+        Command::Train(args) => train::run(&args),
+        Command::Eval(args) => eval::run(args),
+        Command::Calibrate(args) => calibrate::run(args),
+        Command::Classify(args) => classify::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Compare(args) => compare::run(&args, cli.threads),
+        Command::Devices(args) => devices::run(&args).map(|()| Done::Success),
+        Command::Data(args) => data::run(args),
+        Command::Plot(args) => plot::run(args),
+        Command::Probe(args) => return devices::probe(&args),
+    };
+    match result {
+        Ok(done) => done.code(),
+        Err(error) if is_broken_pipe(&error) => 0,
+        Err(error) => {
+            note(&format!("error: {}", advice::message(&error, &settings)));
+            1
+        }
+    }
+}

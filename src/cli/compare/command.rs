@@ -1,0 +1,77 @@
+//! Trains what is to be trained, compares, and prints the comparison.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::args::CompareArgs;
+use super::finished::finished;
+use super::plan::plan_all;
+use super::train::train_all;
+use super::training::Training;
+use crate::cli::done::Done;
+use crate::cli::output::{note, say};
+use crate::compare::{self, Entry};
+use crate::device;
+use crate::ops::PrecisionChoice;
+use crate::run::{self, EvaluateOptions};
+
+/// What is to be compared.
+enum Work {
+    /// Runs that exist.
+    Finished(Vec<Entry>),
+    /// Models to train first.
+    Train(Vec<Training>),
+}
+
+/// Runs the command; `threads` is what `--threads` says, which its trainings inherit.
+pub(in crate::cli) fn run(args: &CompareArgs, threads: Option<u32>) -> anyhow::Result<Done> {
+    // What is wrong with the arguments is said before a folder is made.
+    let work = if args.runs.is_empty() {
+        Work::Train(plan_all(args)?)
+    } else {
+        Work::Finished(finished(&args.runs)?)
+    };
+    let folder = match &args.out {
+        Some(out) => {
+            std::fs::create_dir_all(out)
+                .with_context(|| format!("cannot make {}, which --out names", out.display()))?;
+            out.clone()
+        }
+        None => run::next_free(Path::new("runs"), "compare")?,
+    };
+    let entries = match work {
+        Work::Finished(entries) => entries,
+        Work::Train(plans) => match train_all(args, &plans, &folder, threads)? {
+            Some(entries) => entries,
+            None => return Ok(Done::Interrupted),
+        },
+    };
+    let device = device::select(args.device)?;
+    let options = EvaluateOptions {
+        precision: PrecisionChoice::Auto,
+        data: args.data.clone(),
+        split: args.split,
+        batch_size: args.batch_size as usize,
+        ..EvaluateOptions::default()
+    };
+    let comparison = compare::compare(&entries, &options, &device)?;
+    let written = compare::write(&comparison, &entries, &folder)?;
+    if args.json {
+        say(&serde_json::to_string(&comparison)?)?;
+    } else {
+        say(&format!(
+            "{} pictures of the {} split\n{}",
+            comparison.pictures,
+            comparison.split,
+            comparison.table().text()
+        ))?;
+        for sentence in comparison.sentences() {
+            say(&sentence)?;
+        }
+    }
+    for path in written {
+        note(&format!("written {}", path.display()));
+    }
+    Ok(Done::Success)
+}

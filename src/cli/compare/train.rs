@@ -1,0 +1,110 @@
+//! Trains the models of a comparison one after the other, or continues them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+
+use super::args::CompareArgs;
+use super::difference::difference;
+use super::training::{Training, begun};
+use crate::cli::interrupt::{self, on_interrupt};
+use crate::cli::output::note;
+use crate::compare::Entry;
+use crate::ops::PrecisionChoice;
+use crate::recipe::Recipe;
+use crate::run::RunDir;
+
+/// Trains every model under every seed; `None` when interrupted.
+///
+/// Each training is a process of its own, so that its peak memory is its own.
+pub(super) fn train_all(
+    args: &CompareArgs,
+    plans: &[Training],
+    folder: &Path,
+    threads: Option<u32>,
+) -> anyhow::Result<Option<Vec<Entry>>> {
+    let of_seed = |seed| plans.iter().map(move |training| (seed, training));
+    let runs: Vec<(u32, &Training, PathBuf)> = (0..args.seeds)
+        .flat_map(of_seed)
+        .map(|(seed, training)| {
+            let out = folder.join(format!("{}-seed{seed}", training.model));
+            (seed, training, out)
+        })
+        .collect();
+    // A folder of another comparison is met before hours are spent, not after.
+    for (seed, training, out) in &runs {
+        make_room(args, training, *seed, out)?;
+    }
+    let stop = on_interrupt("stopping: the run in progress saves its state")?;
+    // What `auto` came to in the first of them holds for all, wherever the rest is trained.
+    let mut precision: Option<String> = None;
+    let mut entries = Vec::new();
+    for (seed, training, out) in runs {
+        let model = &training.model;
+        note(&format!("— {model}, seed {seed}: {}", out.display()));
+        let mut child = training.command(args, seed, &out, threads, precision.as_deref())?;
+        let status = interrupt::wait(&mut child, stop)?;
+        if stop.load(std::sync::atomic::Ordering::Relaxed) || status.code() == Some(130) {
+            note(&format!(
+                "continue with the same command and --out {}",
+                folder.display()
+            ));
+            return Ok(None);
+        }
+        if !status.success() {
+            bail!("training {model} with seed {seed} failed ({status}); see its output above");
+        }
+        let dir = RunDir::open(&out)?;
+        if precision.is_none() {
+            precision = Some(Recipe::load(&dir.recipe())?.train.precision.to_string());
+        }
+        entries.push(Entry {
+            model: model.clone(),
+            seed: u64::from(seed),
+            dir,
+        });
+    }
+    Ok(Some(entries))
+}
+
+/// Sees to it that `out` is free, or holds a run of this very training to continue.
+fn make_room(args: &CompareArgs, training: &Training, seed: u32, out: &Path) -> anyhow::Result<()> {
+    if let Some(dir) = begun(out) {
+        let there = Recipe::load(&dir.recipe())?;
+        let mut asked = training.recipe(args, seed)?;
+        // What a training settles when it begins.
+        if asked.train.precision == PrecisionChoice::Auto {
+            asked.train.precision = there.train.precision;
+        }
+        asked
+            .distillation
+            .sha256
+            .clone_from(&there.distillation.sha256);
+        if let Some((key, was, is)) = difference(&there, &asked) {
+            bail!(
+                "{} was trained with {key} = {was}, now it is {is}: name another folder with --out, or use the same setting",
+                out.display()
+            );
+        }
+        return Ok(());
+    }
+    if let Ok(dir) = RunDir::open(out)
+        && !dir.best().exists()
+        && !dir.last().exists()
+    {
+        drop(dir.lock()?);
+        // Killed before its first checkpoint: nothing of it is worth keeping.
+        std::fs::remove_dir_all(out)?;
+    }
+    // Killed before it wrote anything: only what is empty goes.
+    for folder in ["weights", "checkpoint"] {
+        let _ = std::fs::remove_dir(out.join(folder));
+    }
+    if out.exists() && (out.is_file() || std::fs::read_dir(out)?.next().is_some()) {
+        bail!(
+            "{} holds no run that can be continued: name another folder with --out, or move it away",
+            out.display()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! One model to train: its settings, as a recipe and as the command line of its process.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use toml::Value;
+
+use super::args::CompareArgs;
+use crate::cli::flags::Settings;
+use crate::recipe::{Layers, Recipe};
+use crate::run::{self, RunDir};
+
+/// A model to train, under every seed.
+#[derive(Debug)]
+pub(super) struct Training {
+    pub model: String,
+    /// The key of its budget and the value; without one, the recipe's own counts.
+    pub budget: Option<(&'static str, Value)>,
+}
+
+impl Training {
+    /// What `compare` sets for a training; what its recipe and `--set` say comes below.
+    fn settings(&self, args: &CompareArgs, seed: u32, precision: Option<&str>) -> Settings {
+        let text = |value: &str| Value::String(value.to_owned());
+        let data = args.data.as_ref().map(|path| path.display().to_string());
+        let given = [
+            Some(("model.name", text(&self.model))),
+            Some(("train.seed", Value::Integer(seed.into()))),
+            self.budget.clone(),
+            data.map(|path| ("data.path", Value::String(path))),
+            precision.map(|precision| ("train.precision", text(precision))),
+        ];
+        Settings::of(given.into_iter().flatten()).only(|flag| flag.in_compare)
+    }
+
+    /// The recipe that the process of [`command`](Self::command) resolves.
+    pub fn recipe(&self, args: &CompareArgs, seed: u32) -> anyhow::Result<Recipe> {
+        Ok(run::resolve(&Layers {
+            recipe: args.recipe.clone(),
+            set: args.set.clone(),
+            flags: self.settings(args, seed, None).values()?,
+        })?)
+    }
+
+    /// The command that trains, continues, or merely confirms the run in `out`.
+    pub fn command(
+        &self,
+        args: &CompareArgs,
+        seed: u32,
+        out: &Path,
+        threads: Option<u32>,
+        precision: Option<&str>,
+    ) -> anyhow::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("train").stdout(Stdio::null());
+        command.args(["--device", &args.device.to_string()]);
+        if let Some(threads) = threads {
+            command.args(["--threads", &threads.to_string()]);
+        }
+        let mut settings = self.settings(args, seed, precision);
+        if begun(out).is_some() {
+            command.arg("--resume").arg(out);
+            settings = settings.only(|flag| flag.on_resume);
+        } else {
+            command.arg("--out").arg(out);
+            if let Some(recipe) = &args.recipe {
+                command.args(["--recipe", recipe]);
+            }
+            for set in &args.set {
+                command.args(["--set", set]);
+            }
+        }
+        command.args(settings.arguments());
+        Ok(command)
+    }
+}
+
+/// The run in `out` that saved a state, if there is one.
+pub(super) fn begun(out: &Path) -> Option<RunDir> {
+    let dir = RunDir::open(out).ok()?;
+    let saved = dir.state_folder().join("state.safetensors").is_file();
+    saved.then_some(dir)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::flags::FLAGS;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: CompareArgs,
+    }
+
+    #[test]
+    fn a_training_inherits_threads_precision_and_everything_asked_for() {
+        let typed = [
+            "compare",
+            "--models=vit-micro,resnet9",
+            "--device=cpu",
+            "--data=pictures",
+            "--recipe=photos",
+            "--set=optimizer.lr=1e-3",
+        ];
+        let args = Typed::parse_from(typed).args;
+        let training = Training {
+            model: "resnet9".to_owned(),
+            budget: Some(("train.time", Value::String("3m".to_owned()))),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("resnet9-seed2");
+        let child = training
+            .command(&args, 2, &out, Some(1), Some("bf16"))
+            .unwrap();
+        let said: Vec<_> = child.get_args().map(|a| a.to_str().unwrap()).collect();
+        let out = out.to_str().unwrap();
+        for pair in [
+            ["--device", "cpu"],
+            ["--threads", "1"],
+            ["--precision", "bf16"],
+            ["--out", out],
+            ["--model", "resnet9"],
+            ["--seed", "2"],
+            ["--time", "3m"],
+            ["--data", "pictures"],
+            ["--recipe", "photos"],
+            ["--set", "optimizer.lr=1e-3"],
+        ] {
+            assert!(said.windows(2).any(|two| two == pair), "{pair:?}: {said:?}");
+        }
+        // Of the flags in the table, those that it says, and none else; of budgets, one.
+        for flag in FLAGS {
+            let is_other_budget = ["train.epochs", "train.steps"].contains(&flag.key);
+            let expected = flag.in_compare && !is_other_budget;
+            let found = said.contains(&flag.typed().as_str());
+            assert_eq!(found, expected, "{flag:?}: {said:?}");
+        }
+        // A run that has saved a state keeps its own recipe.
+        std::fs::create_dir_all(Path::new(out).join("checkpoint")).unwrap();
+        for file in ["recipe.toml", "checkpoint/state.safetensors"] {
+            std::fs::write(Path::new(out).join(file), "").unwrap();
+        }
+        let child = training
+            .command(&args, 2, Path::new(out), None, Some("bf16"))
+            .unwrap();
+        let said: Vec<_> = child.get_args().map(|a| a.to_str().unwrap()).collect();
+        assert_eq!(
+            said[1..],
+            [
+                "--device", "cpu", "--resume", out, "--time", "3m", "--data", "pictures",
+            ]
+        );
+    }
+}
