@@ -22,7 +22,7 @@ use vitrine::data::{
 };
 use vitrine::device::{Selected, select};
 use vitrine::ops::Precision;
-use vitrine::recipe::{Layers, Recipe};
+use vitrine::recipe::{Recipe, Sources};
 use vitrine::report::csv::read_results;
 use vitrine::run::{self, Finished, Plan, RunDir, RunError, RunEvent};
 use vitrine::train::{Classification, Ending, Progress, Saved, TrainEvent, Trainer};
@@ -109,10 +109,10 @@ fn hash(n: usize) -> u64 {
 fn recipe(data: &Path, settings: &[&[&str]]) -> Recipe {
     let mut set = vec![format!("data.path={:?}", data.display().to_string())];
     set.extend(settings.concat().into_iter().map(str::to_owned));
-    let layers = Layers {
+    let layers = Sources {
         recipe: None,
         set,
-        flags: Vec::new(),
+        values: Vec::new(),
     };
     run::resolve(&layers).unwrap()
 }
@@ -753,10 +753,10 @@ fn the_memory_of_pictures_is_that_of_what_is_kept() {
     let kept = |set: &[&str]| {
         let path = format!("data.path={}", folder.path().display());
         let set = [&[&*path, "preprocess.image_size=16"], set].concat();
-        let recipe = Layers {
+        let recipe = Sources {
             recipe: None,
             set: set.iter().map(|s| (*s).to_owned()).collect(),
-            flags: Vec::new(),
+            values: Vec::new(),
         };
         let recipe = recipe.resolve().unwrap();
         run::kept_bytes(&Plan::new(recipe).unwrap())

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::validate::range;
-use super::{Recipe, RecipeError};
-use crate::setting::{positive, within};
+use super::error::RecipeError;
+use crate::setting::{Invalid, positive, within};
 use crate::train::{DistillationConfig, Through};
 
 /// Who teaches, and how; without a teacher nothing of this section counts.
@@ -36,7 +35,8 @@ impl DistillationRecipe {
             }
             return Ok(());
         }
-        let weight = |expected| Err(range("distillation.weight", d.weight, expected));
+        let weight =
+            |expected: &str| Err(Invalid::new("distillation.weight", d.weight, expected).into());
         if d.through == Through::Token && (d.weight == 0.0 || d.weight == 1.0) {
             return weight(
                 "more than 0 and less than 1 with distillation.through = \"token\", where one head \
@@ -51,27 +51,26 @@ impl DistillationRecipe {
         }
         Ok(())
     }
-}
 
-impl Recipe {
-    /// Gives the student, a configuration in JSON, the token that its teacher speaks through.
-    pub(super) fn add_distillation_token(
+    /// Gives the student, the configuration of the model `name` in JSON, the token that its teacher
+    /// speaks through.
+    pub(super) fn add_token(
         &self,
+        name: &str,
         student: &mut serde_json::Value,
     ) -> Result<(), RecipeError> {
-        if self.distillation.teacher.is_none() {
+        if self.teacher.is_none() {
             return Ok(());
         }
         let token = student.get_mut("distillation_token");
-        let reason = match (self.distillation.config.through, token) {
+        let reason = match (self.config.through, token) {
             (Through::Token, Some(token)) => {
                 *token = true.into();
                 return Ok(());
             }
             (Through::Token, None) => format!(
-                "distillation.through is \"token\", and {} has no tokens: expected \"pooled\", or a \
-                 Vision Transformer",
-                self.model.name
+                "distillation.through is \"token\", and {name} has no tokens: expected \"pooled\", or a \
+                 Vision Transformer"
             ),
             (Through::Pooled, Some(token)) if *token == true => {
                 "model.distillation_token is true, and the teacher does not speak through it: set \

@@ -6,7 +6,7 @@ use super::dir::open_weights;
 use super::error::RunError;
 use crate::checkpoint;
 use crate::model::ModelConfig;
-use crate::recipe::{Layers, Recipe, RecipeError};
+use crate::recipe::{Recipe, RecipeError, Sources};
 use crate::setting::Invalid;
 use crate::train::{FinetuneConfig, Freeze, Start};
 
@@ -15,13 +15,13 @@ use crate::train::{FinetuneConfig, Freeze, Start};
 ///
 /// # Errors
 ///
-/// [`RunError`]: the weights cannot be read, or a setting is wrong, as for [`Layers::resolve`].
-pub fn resolve(layers: &Layers) -> Result<Recipe, RunError> {
-    let mut recipe = match layers.init_weights()? {
-        None => layers.resolve()?,
+/// [`RunError`]: the weights cannot be read, or a setting is wrong, as for [`Sources::resolve`].
+pub fn resolve(sources: &Sources) -> Result<Recipe, RunError> {
+    let mut recipe = match sources.init_weights()? {
+        None => sources.resolve()?,
         Some(path) => {
             let meta = checkpoint::meta(&open_weights(&path)?)?;
-            layers.resolve_from(Some((&path, &meta)))?
+            sources.resolve_from(Some((&path, &meta)))?
         }
     };
     recipe.make_paths_absolute();

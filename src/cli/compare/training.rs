@@ -7,7 +7,7 @@ use toml::Value;
 
 use super::args::CompareArgs;
 use crate::cli::flags::Settings;
-use crate::recipe::{Layers, Recipe};
+use crate::recipe::{Recipe, Sources};
 use crate::run::{self, RunDir};
 
 /// A model to train, under every seed.
@@ -35,10 +35,10 @@ impl Training {
 
     /// The recipe that the process of [`command`](Self::command) resolves.
     pub fn recipe(&self, args: &CompareArgs, seed: u32) -> anyhow::Result<Recipe> {
-        Ok(run::resolve(&Layers {
+        Ok(run::resolve(&Sources {
             recipe: args.recipe.clone(),
             set: args.set.clone(),
-            flags: self.settings(args, seed, None).values()?,
+            values: self.settings(args, seed, None).values()?,
         })?)
     }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::flags::{FLAGS, Flag, Settings};
 use crate::cli::lists;
 use crate::device::{self, DeviceChoice, Selected};
-use crate::recipe::{Layers, Recipe};
+use crate::recipe::{Recipe, Sources};
 use crate::run::{self, RunDir};
 
 /// Train a model on a data set into a run directory.
@@ -58,10 +58,10 @@ pub(in crate::cli) struct TrainArgs {
 impl TrainArgs {
     /// The recipe of a new run.
     pub fn recipe(&self) -> anyhow::Result<Recipe> {
-        Ok(run::resolve(&Layers {
+        Ok(run::resolve(&Sources {
             recipe: self.recipe.clone(),
             set: self.set.clone(),
-            flags: self.settings.values()?,
+            values: self.settings.values()?,
         })?)
     }
 
@@ -81,7 +81,7 @@ impl TrainArgs {
         if teacher.is_some() && recipe.distillation.teacher.is_none() {
             bail!("--teacher: {root} is trained without one; begin a new run with it");
         }
-        let mut recipe = recipe.changed(self.settings.values()?)?;
+        let mut recipe = recipe.changed(&self.settings.values()?)?;
         recipe.make_paths_absolute();
         Ok(recipe)
     }

@@ -1,12 +1,12 @@
-//! Weights to start from, and what a recipe takes from them.
+//! `[init]`: weights to start from, and what a recipe takes from them.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::layers::merge;
-use super::{Recipe, RecipeError};
+use super::error::RecipeError;
+use super::table::merge;
 use crate::checkpoint::WeightsMeta;
 use crate::setting::positive;
 use crate::train::{FinetuneConfig, Freeze};
@@ -85,23 +85,13 @@ pub(super) fn check(weights: &Path, theirs: &Table, asked: &[Table]) -> Result<(
     Ok(())
 }
 
-impl Recipe {
-    /// The file to start from and its hash, once a run has written it down.
-    pub fn origin(&self) -> Option<(&Path, &str)> {
-        self.init
-            .weights
-            .as_deref()
-            .zip(self.init.sha256.as_deref())
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::data::{Preprocess, Resize};
     use crate::model::ModelConfig;
-    use crate::recipe::Layers;
+    use crate::recipe::{Recipe, Sources};
 
     fn meta() -> WeightsMeta {
         let ModelConfig::Vit(mut vit) = ModelConfig::preset("vit-micro", 28, None, 7).unwrap()
@@ -127,11 +117,11 @@ mod tests {
     }
 
     fn resolve(set: &[&str]) -> Result<Recipe, String> {
-        let layers = Layers {
+        let sources = Sources {
             set: set.iter().map(|s| (*s).to_owned()).collect(),
-            ..Layers::default()
+            ..Sources::default()
         };
-        let resolved = layers.resolve_from(Some((Path::new("FILE"), &meta())));
+        let resolved = sources.resolve_from(Some((Path::new("FILE"), &meta())));
         resolved.map_err(|e| e.to_string())
     }
 
@@ -194,11 +184,11 @@ mod tests {
     #[test]
     fn settings_out_of_range_are_refused() {
         let plain = |set: &str| {
-            let layers = Layers {
+            let sources = Sources {
                 set: vec![set.to_owned()],
-                ..Layers::default()
+                ..Sources::default()
             };
-            layers.resolve().unwrap_err().to_string()
+            sources.resolve().unwrap_err().to_string()
         };
         assert_eq!(
             plain("init.layer_decay=0"),

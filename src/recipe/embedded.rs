@@ -1,0 +1,46 @@
+//! The recipes that ship inside the binary.
+
+/// A recipe that ships inside the binary.
+#[derive(Debug, Clone, Copy)]
+pub struct Embedded {
+    /// Its name.
+    pub name: &'static str,
+    /// Its text.
+    pub text: &'static str,
+}
+
+macro_rules! embedded {
+    ($($name:literal),* $(,)?) => {
+        &[$(Embedded {
+            name: $name,
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/recipes/", $name, ".toml")),
+        }),*]
+    };
+}
+
+/// The recipes that ship inside the binary. `vit` and `cnn` are the families' defaults.
+pub const EMBEDDED: &[Embedded] = embedded![
+    "default",
+    "vit",
+    "cnn",
+    "cifar10-vit-w1",
+    "cifar10-resnet9",
+    "cifar10-cnn",
+    "cifar10-vit",
+    "cifar10-vit-distilled",
+    "fashion-mnist-vit",
+    "photos"
+];
+
+impl Embedded {
+    /// That of this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        EMBEDDED.iter().find(|recipe| recipe.name == name)
+    }
+
+    /// All names, for messages.
+    pub fn names() -> String {
+        let names: Vec<_> = EMBEDDED.iter().map(|recipe| recipe.name).collect();
+        names.join(", ")
+    }
+}

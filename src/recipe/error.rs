@@ -1,0 +1,115 @@
+//! What can be wrong with a recipe.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::model::ModelError;
+use crate::setting::Invalid;
+use crate::train::Freeze;
+
+/// What is wrong with a recipe.
+#[derive(Debug, Error)]
+pub enum RecipeError {
+    /// The file could not be read.
+    #[error("cannot read recipe {path}: {source}; known recipes are {known}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+        /// Names of the embedded recipes.
+        known: String,
+    },
+    /// The text is not TOML.
+    #[error("{origin} is not valid TOML: {reason}")]
+    Syntax {
+        /// Where it stands.
+        origin: Origin,
+        /// What the parser says.
+        reason: String,
+    },
+    /// Nothing reads this key.
+    #[error("{origin}: unknown key `{key}`{hint}")]
+    UnknownKey {
+        /// Where it stands.
+        origin: Origin,
+        /// The key, dotted.
+        key: String,
+        /// `; did you mean …?`
+        hint: String,
+    },
+    /// An assignment without a key or a value.
+    #[error("{text:?}: expected key=value, such as optimizer.lr=0.001")]
+    Assignment {
+        /// As given.
+        text: String,
+    },
+    /// The value does not fit the key.
+    #[error("recipe: {reason}")]
+    Value {
+        /// What was found and expected.
+        reason: String,
+    },
+    /// A setting is outside its range.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The architecture that is stated is not that of the weights to start from.
+    #[error("model.{key} is {stated}, and the weights {weights} have {theirs}")]
+    Architecture {
+        /// The key below `model`.
+        key: String,
+        /// As stated.
+        stated: String,
+        /// The weights.
+        weights: PathBuf,
+        /// What they have.
+        theirs: String,
+    },
+    /// Something is to be frozen of a model that starts from nothing.
+    #[error(
+        "init.freeze is {freeze}: expected none without weights to start from, since a random layer has to learn"
+    )]
+    NothingToFreeze {
+        /// As stated.
+        freeze: Freeze,
+    },
+    /// Settings of a distillation without a teacher.
+    #[error("[distillation] has settings and no teacher")]
+    NoTeacher,
+    /// The model cannot be built.
+    #[error(transparent)]
+    Model(ModelError),
+}
+
+/// Where a setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A recipe, by its file or name.
+    Recipe(String),
+    /// `key=value`, as given.
+    Assignment(String),
+    /// A key and its value from the program.
+    Program,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Recipe(name) => write!(f, "recipe {name}"),
+            Self::Assignment(text) => f.write_str(text),
+            Self::Program => f.write_str("settings"),
+        }
+    }
+}
+
+impl From<ModelError> for RecipeError {
+    /// The model knows its fields; a recipe has them under `model.`.
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::Invalid(invalid) => Self::Invalid(invalid.of_section("model")),
+            other => Self::Model(other),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! One recipe, resolved and checked, and what the floors below take from it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::distillation::DistillationRecipe;
+use super::duration::parse_duration;
+use super::error::RecipeError;
+use super::sections::{DataRecipe, ModelRecipe, PreprocessRecipe, TrainRecipe};
+use super::start::InitRecipe;
+use super::table::{BUDGET_KEYS, flatten};
+use crate::checkpoint::Shipped;
+use crate::data::AugmentConfig;
+use crate::model::ModelConfig;
+use crate::ops::Precision;
+use crate::setting::{Invalid, below, positive, within};
+use crate::train::{Budget, CurriculumConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
+
+/// Everything that decides a training.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    /// Pictures and splits.
+    pub data: DataRecipe,
+    /// Architecture.
+    pub model: ModelRecipe,
+    /// Weights to start from.
+    pub init: InitRecipe,
+    /// Size and normalisation.
+    pub preprocess: PreprocessRecipe,
+    /// Random changes to training pictures.
+    pub augment: AugmentConfig,
+    /// The loop.
+    pub train: TrainRecipe,
+    /// The optimizer.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate's course.
+    pub schedule: ScheduleConfig,
+    /// The teacher.
+    pub distillation: DistillationRecipe,
+    /// What else changes along the way.
+    pub curriculum: CurriculumConfig,
+}
+
+impl Recipe {
+    pub(super) fn from_table(table: Table) -> Result<Self, RecipeError> {
+        let budget: Vec<_> = table
+            .get("train")
+            .and_then(Value::as_table)
+            .map(|t| {
+                BUDGET_KEYS
+                    .into_iter()
+                    .filter(|k| t.contains_key(*k))
+                    .collect()
+            })
+            .unwrap_or_default();
+        let mut recipe: Self =
+            table
+                .try_into()
+                .map_err(|e: toml::de::Error| RecipeError::Value {
+                    reason: in_words(&e.to_string()),
+                })?;
+        match budget.as_slice() {
+            [] | ["epochs"] => {}
+            ["steps"] | ["time"] => recipe.train.epochs = None,
+            several => {
+                return Err(RecipeError::Value {
+                    reason: format!(
+                        "train.{} are all set: expected one of epochs, steps and time",
+                        several.join(" and train.")
+                    ),
+                });
+            }
+        }
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// Checks every number against its range.
+    ///
+    /// # Errors
+    ///
+    /// [`RecipeError`], which names the key.
+    pub(super) fn validate(&self) -> Result<(), RecipeError> {
+        self.data.validate()?;
+        self.preprocess.validate()?;
+        self.train.validate()?;
+        validate_optimizer(&self.optimizer)?;
+        let warmup = self.schedule.warmup_epochs;
+        within("schedule.warmup_epochs", warmup, 0.0..=1e4)?;
+        self.distillation.validate()?;
+        let (guided, curriculum) = (&self.distillation.config, &self.curriculum);
+        if guided.guidance > 0.0
+            && curriculum.token_drop > 0.0
+            && guided.guidance_until <= curriculum.token_drop_until
+        {
+            let expected = "more than curriculum.token_drop_until: while tokens are dropped there is no map to guide";
+            let until = guided.guidance_until;
+            return Err(Invalid::new("distillation.guidance_until", until, expected).into());
+        }
+        self.augment.validate()?;
+        self.curriculum.validate()?;
+        self.init.validate()?;
+        self.budget()?;
+        Ok(())
+    }
+
+    /// Makes its paths hold from wherever a run is continued, with or without a slash at their end
+    /// the same. Names of weights that ship stay names.
+    pub fn make_paths_absolute(&mut self) {
+        let weights = [&mut self.distillation.teacher, &mut self.init.weights];
+        let paths = weights
+            .into_iter()
+            .flatten()
+            .filter(|path| Shipped::find(path).is_none())
+            .chain(&mut self.data.path);
+        for path in paths {
+            if let Ok(absolute) = std::path::absolute(&*path) {
+                *path = absolute.components().collect();
+            }
+        }
+    }
+
+    /// The recipe as TOML.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a recipe is plain data")
+    }
+
+    /// A key that another recipe has otherwise, dotted, with the value here and the value there.
+    pub fn difference(&self, other: &Self) -> Option<(String, String, String)> {
+        let [here, there] = [self, other].map(|recipe| {
+            let mut keys = BTreeMap::new();
+            flatten(
+                "",
+                &Value::try_from(recipe).expect("a recipe is plain data"),
+                &mut keys,
+            );
+            keys
+        });
+        let unset = || "unset".to_owned();
+        here.keys().chain(there.keys()).find_map(|key| {
+            let (a, b) = (here.get(key), there.get(key));
+            (a != b).then(|| {
+                let [a, b] = [a, b].map(|value| value.cloned().unwrap_or_else(unset));
+                (key.clone(), a, b)
+            })
+        })
+    }
+
+    /// The file to start from and its hash, once a run has written it down.
+    pub fn origin(&self) -> Option<(&Path, &str)> {
+        self.init
+            .weights
+            .as_deref()
+            .zip(self.init.sha256.as_deref())
+    }
+
+    /// How long to train.
+    ///
+    /// # Errors
+    ///
+    /// [`RecipeError::Invalid`] where `train.time` is no duration.
+    pub fn budget(&self) -> Result<Budget, RecipeError> {
+        let t = &self.train;
+        if let Some(text) = &t.time {
+            return Ok(Budget::Time(parse_duration("train.time", text)?));
+        }
+        if let Some(steps) = t.steps {
+            return Ok(Budget::Steps(steps));
+        }
+        Ok(Budget::Epochs(t.epochs.unwrap_or(20)))
+    }
+
+    /// The loop's settings, with the precision that [`TrainRecipe::precision`] came to.
+    ///
+    /// # Errors
+    ///
+    /// As for [`budget`](Self::budget).
+    pub fn train_config(&self, precision: Precision) -> Result<TrainConfig, RecipeError> {
+        let t = &self.train;
+        Ok(TrainConfig {
+            budget: self.budget()?,
+            accumulate: t.accumulate,
+            seed: t.seed,
+            precision,
+            ema: t.ema,
+            ema_epochs: t.ema_epochs,
+            patience: t.patience,
+            checkpoint_every: Duration::from_secs_f64(t.checkpoint_minutes * 60.0),
+            optimizer: self.optimizer.clone(),
+            schedule: self.schedule.clone(),
+            curriculum: self.curriculum.clone(),
+            finetune: self.init.finetune.clone(),
+        })
+    }
+
+    /// The architecture for pictures of `image_size` and `num_classes` classes.
+    ///
+    /// # Errors
+    ///
+    /// An unknown preset, an override that the family does not have, or what
+    /// [`ModelConfig::validate`] refuses.
+    pub fn model_config(
+        &self,
+        image_size: usize,
+        num_classes: usize,
+    ) -> Result<ModelConfig, RecipeError> {
+        let m = &self.model;
+        let preset = ModelConfig::unchecked_preset(&m.name, image_size, m.patch_size, num_classes)?;
+        let mut json = serde_json::to_value(&preset).expect("a model configuration is plain data");
+        for (key, value) in &m.overrides {
+            let Some(slot) = json.get_mut(key) else {
+                return Err(RecipeError::Value {
+                    reason: format!("model.{key} does not apply to {}", m.name),
+                });
+            };
+            *slot = serde_json::to_value(value).expect("TOML values fit into JSON");
+        }
+        self.distillation.add_token(&m.name, &mut json)?;
+        let config: ModelConfig = serde_json::from_value(json).map_err(|e| RecipeError::Value {
+            reason: in_words(&format!("model: {e}")),
+        })?;
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+fn validate_optimizer(o: &OptimizerConfig) -> Result<(), Invalid> {
+    positive("optimizer.lr", o.lr, 100.0)?;
+    within("optimizer.weight_decay", o.weight_decay, 0.0..=10.0)?;
+    below("optimizer.beta1", o.beta1, 1.0)?;
+    below("optimizer.beta2", o.beta2, 1.0)?;
+    below("optimizer.momentum", o.momentum, 1.0)?;
+    positive("optimizer.muon_lr", o.muon_lr, 100.0)?;
+    below("optimizer.muon_momentum", o.muon_momentum, 1.0)?;
+    positive("optimizer.epsilon", o.epsilon, 1.0)?;
+    within("optimizer.clip_grad", o.clip_grad, 0.0..=1e6)
+}
+
+/// What serde says of a value, on one line and without the names of Rust's types.
+fn in_words(reason: &str) -> String {
+    let mut words = reason.trim().replace('\n', " ");
+    for (rust, plain) in [
+        ("expected usize", "expected a whole number from 0"),
+        ("expected u64", "expected a whole number from 0"),
+        ("expected f64", "expected a number"),
+        ("expected f32", "expected a number"),
+    ] {
+        words = words.replace(rust, plain);
+    }
+    words
+}

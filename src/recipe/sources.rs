@@ -1,0 +1,171 @@
+//! Sources of settings, put over each other: embedded recipes, files, assignments and values.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::embedded::Embedded;
+use super::error::{Origin, RecipeError};
+use super::keys::{check_keys, known_keys};
+use super::resolved::Recipe;
+use super::sections::ModelRecipe;
+use super::start;
+use super::table::{insert, merge, parse, parse_assignment};
+use crate::checkpoint::WeightsMeta;
+
+/// Where the settings of a recipe come from; later ones win.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// An embedded recipe's name, or a file.
+    pub recipe: Option<String>,
+    /// `key=value`, as typed.
+    pub set: Vec<String>,
+    /// Dotted keys and their values.
+    pub values: Vec<(&'static str, Value)>,
+}
+
+impl Sources {
+    /// Puts the layers over each other and checks the result.
+    ///
+    /// # Errors
+    ///
+    /// [`RecipeError`], which names the recipe, the assignment or the key.
+    pub fn resolve(&self) -> Result<Recipe, RecipeError> {
+        self.resolve_from(None)
+    }
+
+    /// [`resolve`](Self::resolve) with the architecture and the preprocessing of weights to start
+    /// from, whose path is for messages: an architecture that is stated must be theirs.
+    ///
+    /// # Errors
+    ///
+    /// As for [`resolve`](Self::resolve).
+    pub fn resolve_from(
+        &self,
+        weights: Option<(&Path, &WeightsMeta)>,
+    ) -> Result<Recipe, RecipeError> {
+        let mut layers = self.tables()?;
+        if let Some((path, meta)) = weights {
+            let theirs = start::layer(meta);
+            start::check(path, &theirs, &layers)?;
+            layers.insert(0, theirs);
+        }
+        let name = layers
+            .iter()
+            .rev()
+            .find_map(|t| t.get("model")?.get("name")?.as_str().map(str::to_owned));
+        let nothing_chosen = name.is_none()
+            && !layers
+                .iter()
+                .any(|t| t.get("data").is_some_and(|d| d.get("path").is_some()))
+            && self.recipe.is_none();
+        let name = name.unwrap_or_else(|| ModelRecipe::default().name);
+        let family = if name.starts_with("resnet") || name == "airbench" {
+            "cnn"
+        } else {
+            "vit"
+        };
+        let base = if nothing_chosen { "default" } else { family };
+
+        let mut merged = read(base)?;
+        for table in layers {
+            merge(&mut merged, table);
+        }
+        Recipe::from_table(merged)
+    }
+
+    /// The weights to start from that the layers name, if they do.
+    ///
+    /// # Errors
+    ///
+    /// As for [`resolve`](Self::resolve).
+    pub fn init_weights(&self) -> Result<Option<PathBuf>, RecipeError> {
+        let weights = |table: &Table| Some(table.get("init")?.get("weights")?.as_str()?.into());
+        let layers = self.tables()?;
+        Ok(layers.iter().rev().find_map(weights))
+    }
+
+    /// Each layer, once all of its keys are known.
+    fn tables(&self) -> Result<Vec<Table>, RecipeError> {
+        let mut layers = Vec::new();
+        if let Some(name) = &self.recipe {
+            layers.push((Origin::Recipe(name.clone()), read(name)?));
+        }
+        for text in &self.set {
+            layers.push((Origin::Assignment(text.clone()), parse_assignment(text)?));
+        }
+        layers.push((Origin::Program, table(&self.values)));
+
+        let known = known_keys();
+        for (origin, table) in &layers {
+            check_keys(origin, table, "", &known)?;
+        }
+        Ok(layers.into_iter().map(|(_, table)| table).collect())
+    }
+}
+
+fn read(name: &str) -> Result<Table, RecipeError> {
+    let origin = Origin::Recipe(name.to_owned());
+    if let Some(recipe) = Embedded::find(name) {
+        return parse(&origin, recipe.text);
+    }
+    let text = std::fs::read_to_string(name).map_err(|source| RecipeError::Read {
+        path: name.into(),
+        source,
+        known: Embedded::names(),
+    })?;
+    parse(&origin, &text)
+}
+
+fn table(values: &[(&'static str, Value)]) -> Table {
+    let mut table = Table::new();
+    for (key, value) in values {
+        insert(&mut table, key, value.clone());
+    }
+    table
+}
+
+impl Recipe {
+    /// Reads a resolved recipe back, as a run directory holds it.
+    ///
+    /// # Errors
+    ///
+    /// [`RecipeError`], which names the file.
+    pub fn load(path: &Path) -> Result<Self, RecipeError> {
+        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+            path: path.to_owned(),
+            source,
+            known: Embedded::names(),
+        })?;
+        let origin = Origin::Recipe(path.display().to_string());
+        let mut table = parse(&origin, &text)?;
+        check_keys(&origin, &table, "", &known_keys())?;
+        // Runs from before `data.split_seed` were split by the training's seed.
+        let seed = table
+            .get("train")
+            .and_then(|train| train.get("seed"))
+            .cloned();
+        if let (Some(seed), Some(Value::Table(data))) = (seed, table.get_mut("data")) {
+            data.entry("split_seed").or_insert(seed);
+        }
+        Self::from_table(table)
+    }
+
+    /// The recipe with other values of some keys, checked anew. Hashes stay: other paths to weights are
+    /// paths to the same ones.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Sources::resolve`].
+    pub fn changed(&self, values: &[(&'static str, Value)]) -> Result<Self, RecipeError> {
+        let mut table = Table::try_from(self).expect("a recipe is plain data");
+        merge(&mut table, self::table(values));
+        let mut changed = Self::from_table(table)?;
+        changed
+            .distillation
+            .sha256
+            .clone_from(&self.distillation.sha256);
+        changed.init.sha256.clone_from(&self.init.sha256);
+        Ok(changed)
+    }
+}
