@@ -26,7 +26,7 @@ const PATCH_SIZE: usize = 4;
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
 fn main() {
-    vitrine::device::keep_pages();
+    vitrine::device::keep_freed_pages();
     // One call a sample: the longest takes a second and holds what its gradient will need.
     divan::Divan::default()
         .sample_count(20)

@@ -82,7 +82,7 @@ fn options() -> Options {
 
 #[allow(clippy::print_stdout)]
 fn main() {
-    vitrine::device::keep_pages();
+    vitrine::device::keep_freed_pages();
     let options = options();
     // `cargo test --benches` and a bare `cargo bench` name no workload.
     if options.workload.is_empty() {
@@ -152,7 +152,7 @@ fn main() {
         "ms_per_step": 1e3 * seconds,
     });
     println!("{result}");
-    vitrine::device::leave(0);
+    vitrine::device::exit_now(0);
 }
 
 /// Seconds of a step, to the end of all that it has given the device to do.

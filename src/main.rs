@@ -6,6 +6,6 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
-    vitrine::device::keep_pages();
-    vitrine::device::leave(vitrine::cli::main())
+    vitrine::device::keep_freed_pages();
+    vitrine::device::exit_now(vitrine::cli::main())
 }

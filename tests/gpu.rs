@@ -330,5 +330,5 @@ fn main() {
     let result = if failed == 0 { "ok" } else { "FAILED" };
     println!("\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored");
     let _ = std::io::stdout().flush();
-    device::leave(u8::from(failed > 0))
+    device::exit_now(u8::from(failed > 0))
 }

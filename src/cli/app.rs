@@ -57,7 +57,7 @@ fn version() -> &'static str {
 pub fn main() -> u8 {
     let cli = Cli::parse();
     if matches!(&cli.command, Command::Classify(args) if args.are_few()) {
-        device::small_pages();
+        device::disable_huge_pages();
     }
     if let Ok(program) = std::env::current_exe() {
         device::probe_with(program);

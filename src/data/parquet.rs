@@ -427,7 +427,7 @@ fn read_column<T: DataType>(
     if levels.is_empty() {
         return Ok(values.into_iter().map(Some).collect());
     }
-    // Every value present has the deepest level there is; with none present, none is asked for.
+    // A value that is present has the maximum definition level; where none is present, no level may match.
     let deepest = if values.is_empty() {
         i16::MAX
     } else {

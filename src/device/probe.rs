@@ -34,7 +34,7 @@ pub const PROBE_COMMAND: &str = "__probe";
 
 /// Longest time that a device may take to open and answer. Tuning a first product took 5 to 16 s on
 /// software adapters here, on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 static PROBE: OnceLock<PathBuf> = OnceLock::new();
 
@@ -76,7 +76,7 @@ fn check_in_child(program: &Path, choice: DeviceChoice) -> Result<Check, String>
     loop {
         match child.try_wait() {
             Ok(Some(_)) => break,
-            Ok(None) if start.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(5)),
+            Ok(None) if start.elapsed() < TIME_LIMIT => thread::sleep(Duration::from_millis(5)),
             _ => {
                 // It hangs in its driver.
                 let _ = child.kill();
@@ -92,7 +92,7 @@ fn check_in_child(program: &Path, choice: DeviceChoice) -> Result<Check, String>
 }
 
 fn no_answer() -> String {
-    format!("no answer within {} s", PATIENCE.as_secs())
+    format!("no answer within {} s", TIME_LIMIT.as_secs())
 }
 
 /// Checks one device in this process.
@@ -125,7 +125,7 @@ pub fn try_here(choice: DeviceChoice) -> Result<Check, String> {
         })
         .map_err(|e| format!("its check cannot start: {e}"))?;
     receive
-        .recv_timeout(PATIENCE)
+        .recv_timeout(TIME_LIMIT)
         .unwrap_or_else(|_| Err(no_answer()))
 }
 

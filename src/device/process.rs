@@ -2,7 +2,7 @@
 
 /// Makes mimalloc keep freed pages instead of returning them to the kernel: a training step frees and
 /// allocates the same hundreds of megabytes, and the kernel's clearing took a fifth of its time.
-pub fn keep_pages() {
+pub fn keep_freed_pages() {
     /// `mi_option_purge_delay` in `mimalloc.h`, which the bindings leave out; −1 is "never".
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
     // SAFETY: sets one number of the allocator, before any other thread exists; mimalloc checks
@@ -15,7 +15,7 @@ pub fn keep_pages() {
 
 /// Turns off transparent huge pages for this process, on Linux: clearing huge pages took up to half of a
 /// cold start. Long work is 2 to 4 % faster with them.
-pub fn small_pages() {
+pub fn disable_huge_pages() {
     #[cfg(target_os = "linux")]
     {
         // SAFETY: a flag of this process; no memory is touched. A kernel without it returns an error and
@@ -32,7 +32,7 @@ pub fn small_pages() {
 /// CubeCL's threads outlive `main`, and a driver that is unloaded while they run may crash: seen with
 /// SwiftShader as a segmentation fault after all work was done, which turned success into failure.
 /// The caller must have written and flushed everything.
-pub fn leave(code: u8) -> ! {
+pub fn exit_now(code: u8) -> ! {
     #[cfg(unix)]
     {
         // SAFETY: `_exit` takes any number and does not return; no memory is touched.

@@ -40,7 +40,7 @@ pub struct AdapterReport {
 
 /// Lists the adapters of every compiled backend, best backend first, and checks each.
 pub fn survey() -> Vec<AdapterReport> {
-    everything()
+    all_adapters()
         .into_iter()
         .map(|adapter| {
             let check = probe::check(&adapter);
@@ -113,7 +113,7 @@ fn automatic() -> Result<Selected, DeviceError> {
         _ => Err(DeviceError::Absent {
             choice: "auto".to_owned(),
             found: format!("{reason}, and this vitrine was built without cpu"),
-            there: in_words(&everything()),
+            there: in_words(&all_adapters()),
         }),
     }
 }
@@ -126,7 +126,7 @@ fn named(
     if !backend.is_compiled() {
         return Err(DeviceError::NotCompiled {
             name: backend.name(),
-            there: in_words(&everything()),
+            there: in_words(&all_adapters()),
         });
     }
     #[cfg(feature = "cpu")]
@@ -155,7 +155,7 @@ fn named(
                 (_, None) => format!("{} finds software adapters only", backend.name()),
                 (n, Some(_)) => format!("{} finds {n}, numbered from 0", backend.name()),
             },
-            there: in_words(&everything()),
+            there: in_words(&all_adapters()),
         });
     };
     let exact = adapter.choice();
@@ -166,7 +166,7 @@ fn named(
             reason: "as asked".to_owned(),
         }),
         Err(reason) => {
-            let mut rest = everything();
+            let mut rest = all_adapters();
             rest.retain(|other| other.choice() != exact);
             Err(DeviceError::Failed {
                 name: format!("{exact} ({})", adapter.name),
@@ -184,7 +184,7 @@ fn checked(adapter: &Adapter) -> Result<(Device, Check), String> {
 }
 
 /// The adapters of every compiled backend.
-fn everything() -> Vec<Adapter> {
+fn all_adapters() -> Vec<Adapter> {
     Backend::ALL
         .into_iter()
         .flat_map(enumerate::adapters)

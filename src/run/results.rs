@@ -43,7 +43,7 @@ pub(super) fn write_train_batch(
 ) -> Result<(), RunError> {
     let view = plan.curriculum.at(0.0).view;
     let first_view = move |_| view;
-    let Some(batch) = loader.epoch_seen(0, 0, first_view).next().transpose()? else {
+    let Some(batch) = loader.epoch_with(0, 0, first_view).next().transpose()? else {
         return Ok(());
     };
     let classes = plot::class_names(&plan.dataset.classes, "png");

@@ -244,7 +244,7 @@ impl Trainer<'_> {
             }
             let epoch = run.progress.epoch;
             let views = self.views(&run, &curriculum, total);
-            let mut batches = self.train.epoch_seen(epoch, run.progress.batch, views);
+            let mut batches = self.train.epoch_with(epoch, run.progress.batch, views);
             while run.progress.batch < batches_per_epoch {
                 let spent = self.spent(&run.progress, total);
                 if spent >= 1.0 {

@@ -70,7 +70,7 @@ pub(super) fn name(format: ImageFormat) -> &'static str {
 /// What bytes of no known format look like: text, or the first of them in hexadecimal.
 pub(super) fn describe(bytes: &[u8]) -> String {
     let head = &bytes[..bytes.len().min(256)];
-    // A character may be cut in two at the end of the head.
+    // The last character of the head may be incomplete.
     let text = match std::str::from_utf8(head) {
         Ok(text) => Some(text),
         Err(error) if error.error_len().is_none() => {

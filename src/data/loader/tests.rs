@@ -171,7 +171,7 @@ fn a_view_decides_size_and_mixing_and_nothing_else() {
         mix: step != 3,
     };
     let loader = train(&pictures, everything(), 4, 1);
-    let (whole, seen) = (all(loader.epoch(3, 0)), all(loader.epoch_seen(3, 0, view)));
+    let (whole, seen) = (all(loader.epoch(3, 0)), all(loader.epoch_with(3, 0, view)));
     assert_eq!((whole.len(), seen.len()), (4, 4));
     for (step, (whole, seen)) in whole.iter().zip(&seen).enumerate() {
         let size = view(step).image_size;
@@ -182,11 +182,11 @@ fn a_view_decides_size_and_mixing_and_nothing_else() {
         assert_eq!(mixed, view(step).mix, "step {step}");
     }
     assert_eq!(seen[2], whole[2]);
-    assert_eq!(all(loader.epoch_seen(3, 1, view)), seen[1..]);
+    assert_eq!(all(loader.epoch_with(3, 1, view)), seen[1..]);
     // A small picture shows what the large one shows.
     let plain = train(&pictures, AugmentConfig::default(), 4, 1);
     let mean = |batch: &Batch| batch.images.iter().sum::<f32>() / batch.images.len() as f32;
-    let (large, small) = (all(plain.epoch(0, 0)), all(plain.epoch_seen(0, 0, view)));
+    let (large, small) = (all(plain.epoch(0, 0)), all(plain.epoch_with(0, 0, view)));
     assert!((mean(&large[0]) - mean(&small[0])).abs() < 0.1);
 }
 

@@ -106,12 +106,12 @@ impl TrainLoader {
             image_size: self.preprocess.image_size,
             mix: true,
         };
-        self.epoch_seen(epoch, first_step, move |_| whole)
+        self.epoch_with(epoch, first_step, move |_| whole)
     }
 
     /// [`epoch`](Self::epoch) with settings for each step's batch: `view` maps the step to them. As batches are made in
     /// advance, it is called before the step is reached.
-    pub fn epoch_seen(
+    pub fn epoch_with(
         &self,
         epoch: usize,
         first_step: usize,
