@@ -64,7 +64,7 @@ impl HashCheck {
 /// the order of the header, and so the file's bytes, depend on a hash map.
 pub(super) const META: &str = "vitrine";
 
-/// Format 2 hashes the whole file; format 1 hashed the tensors alone and is still read.
+/// The only format there is; its hash is of the whole file.
 const FORMAT: u32 = 2;
 
 /// Where the hash stands in the file: JSON within the header's JSON, so its quotes are escaped.
@@ -288,17 +288,14 @@ impl TensorFile {
             sha256,
             meta,
         } = envelope;
-        if !(1..=FORMAT).contains(&format) {
+        if format != FORMAT {
             return Err(self.corrupt(format!(
-                "format {format}, this vitrine reads up to {FORMAT}"
+                "format {format}, this vitrine reads format {FORMAT}"
             )));
         }
         let bytes = self.bytes.clone();
         let check = HashCheck::start(&self.path, move || {
             let (header, data) = bytes.split_at(8 + header_bytes);
-            if format == 1 {
-                return digest([data]) == sha256;
-            }
             hash_place(header).is_some_and(|place| {
                 let (before, after) = (&header[..place.start], &header[place.end..]);
                 digest([before, &NO_HASH, after, data]) == sha256

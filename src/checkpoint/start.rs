@@ -2,33 +2,34 @@
 
 use std::collections::{HashMap, HashSet};
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::float16::floats;
 use super::{CheckpointError, TensorFile, WeightsMeta};
-use crate::model::role::{Declared, declared};
+use crate::model::parameters;
+use crate::model::role::{Declare, Declared, Role, declared};
 use crate::model::vit::position;
-use crate::model::{Model, ModelConfig, Role, parameters};
 
 impl TensorFile {
-    /// A freshly drawn model of `config` with the tensors of this file, whose metadata is `meta`.
+    /// A freshly drawn module with the tensors of this file, whose metadata is `meta`.
     ///
     /// Heads stay as they were drawn unless `keep_heads`, and so does a distillation token that the
-    /// file lacks; learned positions are interpolated where the grid of tokens is another.
-    /// Everything else must fit.
+    /// file lacks; learned positions are interpolated where the module's `grid`, the patches along a
+    /// side of its pictures, is another than the file's. Everything else must fit.
     ///
     /// # Errors
     ///
     /// `Corrupt`, or `Start` with the first tensor that does not fit.
-    pub fn start(
+    pub fn start<M: Module + Declare>(
         &self,
         meta: &WeightsMeta,
-        fresh: Model,
-        config: &ModelConfig,
+        fresh: M,
+        grid: Option<usize>,
         keep_heads: bool,
         device: &Device,
-    ) -> Result<Model, CheckpointError> {
-        let mut found = self.fitting(meta, &fresh, config, keep_heads, device)?;
+    ) -> Result<M, CheckpointError> {
+        let mut found = self.fitting(meta, &fresh, grid, keep_heads, device)?;
         Ok(parameters::replace(fresh, |path, _| {
             let values = found.remove(path)?;
             let shape = [values.len()];
@@ -44,21 +45,21 @@ impl TensorFile {
     pub fn check_start(
         &self,
         meta: &WeightsMeta,
-        undrawn: &Model,
-        config: &ModelConfig,
+        undrawn: &(impl Module + Declare),
+        grid: Option<usize>,
         keep_heads: bool,
         device: &Device,
     ) -> Result<(), CheckpointError> {
-        self.fitting(meta, undrawn, config, keep_heads, device)
+        self.fitting(meta, undrawn, grid, keep_heads, device)
             .map(drop)
     }
 
-    /// What `model` takes from this file, by path.
+    /// What a module takes from this file, by path.
     fn fitting(
         &self,
         meta: &WeightsMeta,
-        model: &Model,
-        config: &ModelConfig,
+        model: &(impl Module + Declare),
+        grid: Option<usize>,
         keep_heads: bool,
         device: &Device,
     ) -> Result<HashMap<String, Vec<f32>>, CheckpointError> {
@@ -86,7 +87,7 @@ impl TensorFile {
                 return Err(unfit(format!("its tensor {path} is {:?}", view.dtype())));
             };
             if view.shape() != shape.as_slice() {
-                match (declared.role, meta.model.grid(), config.grid(), &shape[..]) {
+                match (declared.role, meta.model.grid(), grid, &shape[..]) {
                     (Role::Position, Some(old), Some(new), &[_, width])
                         if view.shape().last() == Some(&width)
                             && values.len() >= old * old * width =>
@@ -136,11 +137,10 @@ fn positions_for(values: &[f32], old: usize, new: usize, width: usize) -> Vec<f3
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use burn::module::Module;
-
     use super::*;
     use crate::checkpoint::tests::{meta, saved};
     use crate::checkpoint::{HostTensor, host_tensors};
+    use crate::model::ModelConfig;
 
     fn tensor<'a>(tensors: &'a [HostTensor], name: &str) -> &'a HostTensor {
         tensors.iter().find(|t| t.0 == name).unwrap()
@@ -158,7 +158,13 @@ mod tests {
         let fresh = config.init(9, &Device::flex().autodiff());
         let file = TensorFile::open(&path).unwrap();
         let started = file
-            .start(&meta, fresh.clone(), &config, keep_heads, &Device::flex())
+            .start(
+                &meta,
+                fresh.clone(),
+                config.grid(),
+                keep_heads,
+                &Device::flex(),
+            )
             .map_err(|e| e.to_string().replace(&path.display().to_string(), "FILE"))?;
         Ok([model, fresh.valid(), started.valid()].map(|model| host_tensors(&model)))
     }

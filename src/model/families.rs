@@ -180,6 +180,11 @@ impl ModelConfig {
         family.patch_size().map(|size| family.image_size() / size)
     }
 
+    /// The setting for which every picture has to be of full size and whole, if there is one.
+    pub fn needs_whole_pictures(&self) -> Option<&'static str> {
+        self.family().needs_whole_pictures()
+    }
+
     /// Side of the patches, in pixels, whose covariance [`Model::whitened`] wants; `None` for a
     /// model that whitens nothing.
     pub fn whitens(&self) -> Option<usize> {

@@ -67,6 +67,11 @@ pub(crate) trait Family {
         None
     }
 
+    /// The setting for which every picture has to be of full size and whole, if there is one.
+    fn needs_whole_pictures(&self) -> Option<&'static str> {
+        None
+    }
+
     /// D, the width of the features that the head sees.
     fn width(&self) -> usize;
 

@@ -6,6 +6,7 @@ use super::dir::open_weights;
 use super::error::RunError;
 use crate::checkpoint;
 use crate::model::ModelConfig;
+use crate::model::role::{Role, declared};
 use crate::recipe::{Recipe, RecipeError, Sources};
 use crate::setting::Invalid;
 use crate::train::{FinetuneConfig, Freeze, Start};
@@ -42,8 +43,12 @@ pub(super) fn check(
     device: &Device,
 ) -> Result<(), RunError> {
     start.check(model, classes, device)?;
-    let has_token =
-        |model: &ModelConfig| matches!(model, ModelConfig::Vit(vit) if vit.distillation_token);
+    let has_token = |model: &ModelConfig| {
+        let tensors = declared(&model.init_constant(device)).into_iter();
+        tensors
+            .map(|tensor| tensor.role)
+            .any(Role::is_for_distillation)
+    };
     if finetune.freeze != Freeze::None && has_token(model) && !has_token(&start.meta.model) {
         return Err(RecipeError::Value {
             reason: format!(

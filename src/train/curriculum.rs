@@ -11,7 +11,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::data::View;
-use crate::model::{ModelConfig, Position};
+use crate::model::ModelConfig;
 use crate::setting::{Invalid, within};
 
 /// The course of a training; the default leaves every picture whole and mixed to the end.
@@ -88,7 +88,7 @@ impl CurriculumConfig {
             let expected = format!("{smallest} to {full} in steps of {step}");
             return Err(Invalid::new("curriculum.start_size", start, expected));
         }
-        if self.token_drop > 0.0 && !matches!(model, ModelConfig::Vit(_)) {
+        if self.token_drop > 0.0 && model.grid().is_none() {
             let expected = format!("0, for {} has no tokens", model.name());
             return Err(Invalid::new(
                 "curriculum.token_drop",
@@ -96,11 +96,9 @@ impl CurriculumConfig {
                 expected,
             ));
         }
-        if matches!(model, ModelConfig::Vit(vit) if vit.position == Position::Rope2d) {
+        if let Some(reason) = model.needs_whole_pictures() {
             let refuse = |key, found: String, neutral: String| {
-                let expected = format!(
-                    "{neutral} with model.position = \"rope-2d\", which turns whole pictures of full size"
-                );
+                let expected = format!("{neutral} with {reason}");
                 Err(Invalid::new(key, found, expected))
             };
             if start < full {
@@ -208,6 +206,7 @@ impl Curriculum {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::model::Position;
 
     fn vit() -> ModelConfig {
         ModelConfig::preset("vit-w1", 32, Some(4), 10).unwrap()

@@ -178,7 +178,7 @@ impl Start {
         let undrawn = config.init_constant(device);
         let keep_heads = self.meta.classes == classes;
         self.file
-            .check_start(&self.meta, &undrawn, config, keep_heads, device)
+            .check_start(&self.meta, &undrawn, config.grid(), keep_heads, device)
     }
 
     /// The freshly drawn model of `meta` with these weights; the head is taken where the classes
@@ -195,7 +195,7 @@ impl Start {
     ) -> Result<Model, CheckpointError> {
         let keep_heads = self.meta.classes == meta.classes;
         self.file
-            .start(&self.meta, fresh, &meta.model, keep_heads, device)
+            .start(&self.meta, fresh, meta.model.grid(), keep_heads, device)
     }
 }
 

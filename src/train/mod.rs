@@ -31,3 +31,6 @@ pub use task::classification::Classification;
 pub use task::cross_entropy::{cross_entropy, soft_targets};
 pub use task::distillation::{Distillation, DistillationConfig, Teacher, TeacherTargets, Through};
 pub use trainer::{Ending, Outcome, STEP, TrainConfig, TrainError, TrainEvent, Trainer};
+
+#[cfg(test)]
+mod tests;

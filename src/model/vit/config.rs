@@ -254,6 +254,11 @@ impl Family for VitConfig {
         Some(self.patch_size)
     }
 
+    fn needs_whole_pictures(&self) -> Option<&'static str> {
+        let turned = self.position == Position::Rope2d;
+        turned.then_some("model.position = \"rope-2d\", which turns whole pictures of full size")
+    }
+
     fn width(&self) -> usize {
         self.embed_dim
     }
