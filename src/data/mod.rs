@@ -30,6 +30,7 @@ mod recognise;
 pub mod sample;
 pub mod source;
 pub mod split;
+mod split_lists;
 pub mod verify;
 
 pub use augment::{AugmentConfig, Flip, Policy};
