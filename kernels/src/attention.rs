@@ -9,11 +9,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::gradient::gradients;
+use crate::gradient::{Gradient, gradients};
 use crate::keep::Keep;
 use crate::kernel::PANEL;
 use crate::linear::{self, Folded, Packed};
-use crate::matrix::{Panels, product, product_into};
+use crate::matrix::{Panels, Rows, product, product_into};
 use crate::operand::Operand;
 use crate::query_key::QueryKey;
 use crate::scratch::{BLOCK, Scratch, block, output};
@@ -374,88 +374,38 @@ pub fn backward<E: Operand>(
     keep: Keep,
     dy: &[f32],
 ) -> [Vec<f32>; 9] {
-    let Shape {
-        batch,
-        tokens,
-        queries,
-        width,
-        ..
-    } = shape;
-    let head_dim = shape.head_dim();
-    let Saved {
-        qkv,
-        mixed,
-        normalisers,
-    } = saved;
+    let Shape { tokens, width, .. } = shape;
     let folded = Folded::new(weights.gamma, weights.beta, weights.qkv);
-    let map_panels = folded.panels_transposed::<E>();
-    let projection_panels = linear::panels_transposed::<E>(weights.projection, width);
-    let zeros = vec![0.0; width];
+    let steps = Backward {
+        x,
+        saved,
+        shape,
+        mask,
+        keep,
+        dy,
+        map: folded.panels_transposed::<E>(),
+        projection: linear::panels_transposed::<E>(weights.projection, width),
+    };
     let mut dx = output::<f32>(x.len());
-    let norms = shape.query_key.norm.map_or(0, |_| 2 * head_dim);
+    let norms = shape.query_key.norm.map_or(0, |_| 2 * shape.head_dim());
     let [
         (dw, db),
         (dprojection, dprojection_bias),
         (_, mut dquery_norm),
     ] = gradients(
-        batch * tokens,
+        shape.batch * tokens,
         tokens,
         [[width, 3 * width], [width, width], [0, norms]],
         &mut dx,
         |range, dx, [map, projection, norms], scratch| {
-            let (first, count) = (range.start, range.len());
-            let pictures = first / tokens..range.end / tokens;
-            // Of the result's rows.
-            let asking = pictures.start * queries..pictures.end * queries;
-            let x = &x[first * width..range.end * width];
-            let dy = &dy[asking.start * width..asking.end * width];
+            let pictures = range.start / tokens..range.end / tokens;
             // Apart from what the heads work in.
             let mut dqkv = std::mem::take(&mut scratch.rows[2]);
             let mut buffer = std::mem::take(&mut scratch.products[5]);
-
-            let [upper, left, _] = &mut scratch.rows;
-            let [right, ..] = &mut scratch.panels;
-            upper.fill::<E>(asking.len(), width, |r, t| {
-                vector::scaled(&dy[r * width..][..width], keep.of(asking.start + r), t);
-            });
-            let dmixed = buffer.get::<E>(asking.len() * width);
-            let c = &mut scratch.products[0];
-            product::<E>(upper, &projection_panels, c, |columns, c| {
-                let target = &mut dmixed[columns.start..];
-                vector::store(c, asking.len(), &zeros[columns.clone()], target, width);
-            });
-            let joined = |r: usize, t: &mut [E]| gather(mixed, shape, asking.start + r, t);
-            projection.add::<E>(left, right, asking.len(), joined, |r, t| upper.copy(r, t));
-
-            let (target, stride) = dqkv.room::<E>(count, 3 * width);
-            let qkv = &qkv[3 * first * width..3 * range.end * width];
-            let items = pictures.start * shape.heads..pictures.end * shape.heads;
-            for (i, item) in items.enumerate() {
-                let at = item * queries..(item + 1) * queries;
-                let answers = &mixed[at.start * head_dim..at.end * head_dim];
-                let head = Head::new(qkv, shape, i);
-                let mask = shape.mask(mask, item);
-                head.gradient(
-                    scratch,
-                    mask,
-                    answers,
-                    &normalisers[at],
-                    dmixed,
-                    target,
-                    stride,
-                );
-                norms.add_bias(&head.before_meeting(target, stride));
-            }
-
-            let [_, left, _] = &mut scratch.rows;
-            let [right, ..] = &mut scratch.panels;
-            let c = &mut scratch.products[0];
-            let dy = shape.among_all(dy);
-            linear::normed_input_gradient::<E>(&dqkv, &map_panels, c, x, &dy, dx, width);
-            let normed = |r: usize, t: &mut [E]| {
-                vector::standardise(&x[r * width..][..width], t);
-            };
-            map.add::<E>(left, right, count, normed, |r, t| dqkv.copy(r, t));
+            let dmixed = buffer.get::<E>(pictures.len() * shape.queries * width);
+            steps.through_projection(pictures.clone(), scratch, projection, dmixed);
+            steps.through_heads(pictures.clone(), scratch, dmixed, norms, &mut dqkv);
+            steps.through_map(pictures, scratch, &dqkv, map, dx);
             scratch.rows[2] = dqkv;
             scratch.products[5] = buffer;
         },
@@ -473,6 +423,125 @@ pub fn backward<E: Operand>(
         dquery_norm,
         dkey_norm,
     ]
+}
+
+/// One call of [`backward`]: its steps for some pictures, from the last layer to the first.
+struct Backward<'a, E> {
+    x: &'a [f32],
+    saved: &'a Saved<E>,
+    shape: Shape<'a>,
+    mask: Option<Mask<'a>>,
+    keep: Keep<'a>,
+    dy: &'a [f32],
+    /// (γ·Wqkv)ᵀ.
+    map: Panels,
+    /// Wpᵀ.
+    projection: Panels,
+}
+
+impl<E: Operand> Backward<'_, E> {
+    /// The rows of some pictures' tokens that ask.
+    fn asking(&self, pictures: &Range<usize>) -> Range<usize> {
+        pictures.start * self.shape.queries..pictures.end * self.shape.queries
+    }
+
+    /// The gradient of the branch's result, for the rows `asking`.
+    fn dy(&self, asking: &Range<usize>) -> &[f32] {
+        let width = self.shape.width;
+        &self.dy[asking.start * width..asking.end * width]
+    }
+
+    /// The gradients of the heads' answers, joined, and of the projection.
+    fn through_projection(
+        &self,
+        pictures: Range<usize>,
+        scratch: &mut Scratch,
+        projection: &mut Gradient,
+        dmixed: &mut [E],
+    ) {
+        let width = self.shape.width;
+        let asking = self.asking(&pictures);
+        let dy = self.dy(&asking);
+        let zeros = vec![0.0; width];
+        let [upper, left, _] = &mut scratch.rows;
+        let [right, ..] = &mut scratch.panels;
+        upper.fill::<E>(asking.len(), width, |r, t| {
+            let keep = self.keep.of(asking.start + r);
+            vector::scaled(&dy[r * width..][..width], keep, t);
+        });
+        let c = &mut scratch.products[0];
+        product::<E>(upper, &self.projection, c, |columns, c| {
+            let target = &mut dmixed[columns.start..];
+            vector::store(c, asking.len(), &zeros[columns.clone()], target, width);
+        });
+        let joined = |r: usize, t: &mut [E]| {
+            gather(&self.saved.mixed, self.shape, asking.start + r, t);
+        };
+        projection.add::<E>(left, right, asking.len(), joined, |r, t| upper.copy(r, t));
+    }
+
+    /// The gradients of queries, keys and values as the layer gives them, and of both norms' γ.
+    fn through_heads(
+        &self,
+        pictures: Range<usize>,
+        scratch: &mut Scratch,
+        dmixed: &[E],
+        norms: &mut Gradient,
+        dqkv: &mut Rows,
+    ) {
+        let Shape {
+            tokens,
+            queries,
+            heads,
+            width,
+            ..
+        } = self.shape;
+        let head_dim = self.shape.head_dim();
+        let (target, stride) = dqkv.room::<E>(pictures.len() * tokens, 3 * width);
+        let picture = 3 * tokens * width;
+        let qkv = &self.saved.qkv[pictures.start * picture..pictures.end * picture];
+        let items = pictures.start * heads..pictures.end * heads;
+        for (i, item) in items.enumerate() {
+            let at = item * queries..(item + 1) * queries;
+            let answers = &self.saved.mixed[at.start * head_dim..at.end * head_dim];
+            let head = Head::new(qkv, self.shape, i);
+            let mask = self.shape.mask(self.mask, item);
+            head.gradient(
+                scratch,
+                mask,
+                answers,
+                &self.saved.normalisers[at],
+                dmixed,
+                target,
+                stride,
+            );
+            norms.add_bias(&head.before_meeting(target, stride));
+        }
+    }
+
+    /// The gradients of x and of the layer that gives queries, keys and values.
+    fn through_map(
+        &self,
+        pictures: Range<usize>,
+        scratch: &mut Scratch,
+        dqkv: &Rows,
+        map: &mut Gradient,
+        dx: &mut [f32],
+    ) {
+        let Shape { tokens, width, .. } = self.shape;
+        let (first, count) = (pictures.start * tokens, pictures.len() * tokens);
+        let x = &self.x[first * width..][..count * width];
+        let asking = self.asking(&pictures);
+        let dy = self.shape.among_all(self.dy(&asking));
+        let [_, left, _] = &mut scratch.rows;
+        let [right, ..] = &mut scratch.panels;
+        let c = &mut scratch.products[0];
+        linear::normed_input_gradient::<E>(dqkv, &self.map, c, x, &dy, dx, width);
+        let normed = |r: usize, t: &mut [E]| {
+            vector::standardise(&x[r * width..][..width], t);
+        };
+        map.add::<E>(left, right, count, normed, |r, t| dqkv.copy(r, t));
+    }
 }
 
 /// One token's row of all heads, out of `[B, h, Q, d]`.

@@ -202,113 +202,150 @@ pub fn weight_gradient<E: Operand>(
     input: (&[E], Map),
     gradient: (&[E], Map),
 ) -> Vec<f32> {
-    // Pixels of one product: deep enough that its sums are not read and written too often.
-    const DEPTH: usize = 512;
-    // Sums of one task.
-    const SUMS: usize = 1 << 17;
-    // Tasks wanted: enough for as many threads.
-    const TASKS: usize = 16;
     let (channels, filters) = (input.1.channels, gradient.1.channels);
-    let pixels = gradient.1.pixels();
     assert_eq!(input.1.windows(window, filters), gradient.1, "output");
-    let area = area(window);
+    let groups = tap_groups(window, filters * channels);
+    Sums::over_pixels(input, gradient, &groups).weight(filters, channels)
+}
+
+/// The taps that a task of [`weight_gradient`] takes, with `sums` sums each: all at once, or those
+/// of one line, or one.
+fn tap_groups(window: Window, sums: usize) -> Vec<Gather> {
+    // Sums of one task.
+    const MOST: usize = 1 << 17;
     let offset = -(window.padding as isize);
     let run = |tap: usize, taps: usize| Run {
         y: (tap / window.kernel) as isize + offset,
         x: (tap % window.kernel) as isize + offset,
         taps,
     };
-    // All taps at once, or those of one line, or one.
-    let side = window.kernel;
-    let runs: Vec<Vec<Run>> = if filters * channels * area <= SUMS {
+    let (area, side) = (area(window), window.kernel);
+    let runs: Vec<Vec<Run>> = if sums * area <= MOST {
         vec![(0..side).map(|y| run(y * side, side)).collect()]
-    } else if filters * channels * side <= SUMS {
+    } else if sums * side <= MOST {
         (0..side).map(|y| vec![run(y * side, side)]).collect()
     } else {
         (0..area).map(|tap| vec![run(tap, 1)]).collect()
     };
-    let groups: Vec<Gather> = runs
-        .into_iter()
+    runs.into_iter()
         .map(|runs| Gather {
             step: window.stride,
             runs,
         })
-        .collect();
-    let blocks = pixels.div_ceil(DEPTH);
-    let depth = |block: usize| DEPTH.min(pixels - block * DEPTH);
-    let pack = |block: usize, left: &mut Rows| {
-        left.fill_transposed::<E>(filters, depth(block), |i, target| {
-            target.copy_from_slice(&gradient.0[(block * DEPTH + i) * filters..][..filters]);
-        });
-    };
-    // Packed once for all, unless it is for one group only.
-    let packed: Option<Vec<Rows>> = (groups.len() > 1).then(|| {
-        let pack = |block| {
-            let mut left = Rows::default();
-            pack(block, &mut left);
-            left
+        .collect()
+}
+
+/// Sums over pixels of gradient times input, in parts.
+struct Sums {
+    /// Of each chunk of the pixels and, within it, of each group of taps: for each filter, its taps
+    /// and their channels in `stride` values.
+    parts: Vec<Vec<f32>>,
+    groups: usize,
+    columns: usize,
+    stride: usize,
+}
+
+impl Sums {
+    fn over_pixels<E: Operand>(
+        input: (&[E], Map),
+        gradient: (&[E], Map),
+        groups: &[Gather],
+    ) -> Self {
+        // Pixels of one product: deep enough that its sums are not read and written too often.
+        const DEPTH: usize = 512;
+        // Tasks wanted: enough for as many threads.
+        const TASKS: usize = 16;
+        let filters = gradient.1.channels;
+        let pixels = gradient.1.pixels();
+        let blocks = pixels.div_ceil(DEPTH);
+        let depth = |block: usize| DEPTH.min(pixels - block * DEPTH);
+        let pack = |block: usize, left: &mut Rows| {
+            left.fill_transposed::<E>(filters, depth(block), |i, target| {
+                target.copy_from_slice(&gradient.0[(block * DEPTH + i) * filters..][..filters]);
+            });
         };
-        (0..blocks).into_par_iter().map(pack).collect()
-    });
-    let rows = filters.next_multiple_of(E::ROW_STEP);
-    let columns = groups[0].taps() * channels;
-    let stride = columns.next_multiple_of(PANEL);
-    let chunks = blocks.min(TASKS.div_ceil(groups.len()));
-    let partial: Vec<Vec<f32>> = (0..chunks * groups.len())
-        .into_par_iter()
-        .map_init(Scratch::default, |scratch, task| {
-            let (chunk, group) = (task / groups.len(), &groups[task % groups.len()]);
-            let here = chunk * blocks / chunks..(chunk + 1) * blocks / chunks;
-            let mut sums = output::<f32>(rows * stride);
-            for block in here.clone() {
-                let left = match &packed {
-                    Some(packed) => &packed[block],
-                    None => {
-                        pack(block, &mut scratch.rows);
-                        &scratch.rows
-                    }
-                };
-                let pixels = &mut scratch.pixels;
-                pixels.clear();
-                pixels.extend(gradient.1.pixels_from(block * DEPTH).take(depth(block)));
-                scratch
-                    .panels
-                    .fill::<E>(pixels.len(), columns, |i, target| {
-                        group.row(input, pixels[i], target);
-                    });
-                let add = block != here.start;
-                product_into::<E>(left, &scratch.panels, &mut sums, stride, add);
-            }
-            sums
-        })
-        .collect();
-    let mut weight = output::<f32>(filters * channels * area);
-    weight
-        .par_chunks_exact_mut(channels * area)
-        .enumerate()
-        .with_min_len(8)
-        .for_each_init(Vec::new, |sum, (filter, weight)| {
-            for group in 0..groups.len() {
-                let of = |chunk: usize| {
-                    let sums = &partial[chunk * groups.len() + group];
-                    &sums[filter * stride..][..columns]
-                };
-                sum.clear();
-                sum.extend_from_slice(of(0));
-                for chunk in 1..chunks {
-                    for (sum, &x) in sum.iter_mut().zip(of(chunk)) {
-                        *sum += x;
-                    }
-                }
-                for (tap, sums) in sum.chunks_exact(channels).enumerate() {
-                    let tap = group * groups[0].taps() + tap;
-                    for (channel, &sum) in sums.iter().enumerate() {
-                        weight[channel * area + tap] = sum;
-                    }
-                }
-            }
+        // Packed once for all, unless it is for one group only.
+        let packed: Option<Vec<Rows>> = (groups.len() > 1).then(|| {
+            let pack = |block| {
+                let mut left = Rows::default();
+                pack(block, &mut left);
+                left
+            };
+            (0..blocks).into_par_iter().map(pack).collect()
         });
-    weight
+        let rows = filters.next_multiple_of(E::ROW_STEP);
+        let columns = groups[0].taps() * input.1.channels;
+        let stride = columns.next_multiple_of(PANEL);
+        let chunks = blocks.min(TASKS.div_ceil(groups.len()));
+        let parts = (0..chunks * groups.len())
+            .into_par_iter()
+            .map_init(Scratch::default, |scratch, task| {
+                let (chunk, group) = (task / groups.len(), &groups[task % groups.len()]);
+                let here = chunk * blocks / chunks..(chunk + 1) * blocks / chunks;
+                let mut sums = output::<f32>(rows * stride);
+                for block in here.clone() {
+                    let left = match &packed {
+                        Some(packed) => &packed[block],
+                        None => {
+                            pack(block, &mut scratch.rows);
+                            &scratch.rows
+                        }
+                    };
+                    let pixels = &mut scratch.pixels;
+                    pixels.clear();
+                    pixels.extend(gradient.1.pixels_from(block * DEPTH).take(depth(block)));
+                    scratch
+                        .panels
+                        .fill::<E>(pixels.len(), columns, |i, target| {
+                            group.row(input, pixels[i], target);
+                        });
+                    let add = block != here.start;
+                    product_into::<E>(left, &scratch.panels, &mut sums, stride, add);
+                }
+                sums
+            })
+            .collect();
+        Self {
+            parts,
+            groups: groups.len(),
+            columns,
+            stride,
+        }
+    }
+
+    /// The parts added up, as `[filters, channels, taps]`.
+    fn weight(&self, filters: usize, channels: usize) -> Vec<f32> {
+        let (groups, columns) = (self.groups, self.columns);
+        let taps = columns / channels;
+        let area = groups * taps;
+        let mut weight = output::<f32>(filters * channels * area);
+        weight
+            .par_chunks_exact_mut(channels * area)
+            .enumerate()
+            .with_min_len(8)
+            .for_each_init(Vec::new, |sum, (filter, weight)| {
+                for group in 0..groups {
+                    let of = |chunk: usize| {
+                        let sums = &self.parts[chunk * groups + group];
+                        &sums[filter * self.stride..][..columns]
+                    };
+                    sum.clear();
+                    sum.extend_from_slice(of(0));
+                    for chunk in 1..self.parts.len() / groups {
+                        for (sum, &x) in sum.iter_mut().zip(of(chunk)) {
+                            *sum += x;
+                        }
+                    }
+                    for (tap, sums) in sum.chunks_exact(channels).enumerate() {
+                        let tap = group * taps + tap;
+                        for (channel, &sum) in sums.iter().enumerate() {
+                            weight[channel * area + tap] = sum;
+                        }
+                    }
+                }
+            });
+        weight
+    }
 }
 
 /// Weights `[Cout, Cin, taps]` as `[Cout, taps, Cin]`.
