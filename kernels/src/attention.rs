@@ -1,6 +1,6 @@
 //! The attention branch on the processor: x + keep·(heads(norm(x)·Wqkv + b)·Wp + bp).
 //!
-//! Scores exist for [`QUERIES`] queries at a time and one head, so that memory grows with the
+//! Scores exist for `QUERIES` queries at a time and one head, so that memory grows with the
 //! number of tokens and not with its square; the gradient computes them again (Dao et al. 2022,
 //! without the tiling over keys, for a row of scores fits the cache).
 

@@ -1,7 +1,7 @@
 //! Convolutions as matrix products.
 //!
 //! No im2col matrix is ever stored whole: a block of output pixels gathers its rows of it in the
-//! nearest cache, as the left operand of a product ([`Rows::fill`]). A pixel's channels lie side by
+//! nearest cache, as the left operand of a product (`Rows::fill`). A pixel's channels lie side by
 //! side, and so do those of its neighbours on a line, so that a row is a few long copies. The order
 //! along k is (tap, channel).
 //!

@@ -49,7 +49,7 @@ pub trait Operand: Pod + Send + Sync {
         );
     }
 
-    /// One panel's product; see [`kernel`].
+    /// One panel's product: C (+)= A·B, for `rows` rows of A and 32 columns of B.
     #[allow(clippy::too_many_arguments)]
     fn panel(
         a: &[Self],
