@@ -5,10 +5,9 @@ use burn::tensor::Tensor;
 use super::branch::Branch;
 use super::gelu::gelu;
 use super::norm;
-use super::precision::Precision;
 use super::product::affine;
 #[cfg(feature = "cpu")]
-use super::profile;
+use super::{precision::Precision, profile};
 
 /// x + keep·(GELU(norm(x)·W₁ + b₁)·W₂ + b₂) (Dosovitskiy et al. 2021, eq. 3).
 ///
