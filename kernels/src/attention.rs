@@ -85,7 +85,7 @@ pub struct Shape<'q> {
     pub batch: usize,
     /// N.
     pub tokens: usize,
-    /// Q: the first tokens of each picture, which ask; the result has rows for them alone.
+    /// Q: the first Q tokens of each picture are queries; the result has rows for them only.
     pub queries: usize,
     /// h.
     pub heads: usize,
@@ -120,24 +120,24 @@ impl Shape<'_> {
         Some(&mask.allowed[at * size..][..size])
     }
 
-    /// Rows of the tokens that ask, out of those of all.
-    fn asking<'a>(&self, x: &'a [f32]) -> Cow<'a, [f32]> {
+    /// The rows of the queries, from the rows of all tokens.
+    fn query_rows<'a>(&self, x: &'a [f32]) -> Cow<'a, [f32]> {
         if self.queries == self.tokens {
             return x.into();
         }
         let pictures = x.chunks(self.tokens * self.width);
-        let asking = pictures.map(|picture| &picture[..self.queries * self.width]);
-        asking.collect::<Vec<_>>().concat().into()
+        let rows = pictures.map(|picture| &picture[..self.queries * self.width]);
+        rows.collect::<Vec<_>>().concat().into()
     }
 
-    /// Rows of all tokens, zero where a token does not ask, out of those of the tokens that do.
-    fn among_all<'a>(&self, asking: &'a [f32]) -> Cow<'a, [f32]> {
+    /// Rows of all tokens, zero where a token is no query, from the rows of the queries.
+    fn among_all<'a>(&self, rows: &'a [f32]) -> Cow<'a, [f32]> {
         if self.queries == self.tokens {
-            return asking.into();
+            return rows.into();
         }
-        let silent = vec![0.0; (self.tokens - self.queries) * self.width];
-        let pictures = asking.chunks(self.queries * self.width);
-        let all = pictures.flat_map(|asking| [asking, &silent]);
+        let zeros = vec![0.0; (self.tokens - self.queries) * self.width];
+        let pictures = rows.chunks(self.queries * self.width);
+        let all = pictures.flat_map(|rows| [rows, &zeros]);
         all.collect::<Vec<_>>().concat().into()
     }
 }
@@ -193,7 +193,7 @@ pub fn forward<E: Operand>(
     (y, saved)
 }
 
-/// The branch's output where no gradient is wanted: nothing in between leaves the cache.
+/// The branch's output for inference: nothing in between leaves the cache.
 #[inline(never)]
 pub fn infer<E: Operand>(
     x: &[f32],
@@ -302,7 +302,7 @@ fn spread<E: Operand>(
         },
     );
 
-    let x = shape.asking(x);
+    let x = shape.query_rows(x);
     let step = block::<E>(shape.batch * shape.queries);
     y.par_chunks_mut(step * width).enumerate().for_each_init(
         Scratch::lent,
@@ -330,7 +330,7 @@ fn normed_map<E: Operand>(scratch: &mut Scratch, x: &[f32], layer: &Packed<E>, t
     });
 }
 
-/// x + keep·(heads joined·Wp + b) for the rows from `first`, of those that ask.
+/// x + keep·(heads joined·Wp + b) for the queries' rows from `first`.
 #[allow(clippy::too_many_arguments)]
 fn join<E: Operand>(
     scratch: &mut Scratch,
@@ -440,15 +440,15 @@ struct Backward<'a, E> {
 }
 
 impl<E: Operand> Backward<'_, E> {
-    /// The rows of some pictures' tokens that ask.
-    fn asking(&self, pictures: &Range<usize>) -> Range<usize> {
+    /// The queries' rows of some pictures.
+    fn query_rows(&self, pictures: &Range<usize>) -> Range<usize> {
         pictures.start * self.shape.queries..pictures.end * self.shape.queries
     }
 
-    /// The gradient of the branch's result, for the rows `asking`.
-    fn dy(&self, asking: &Range<usize>) -> &[f32] {
+    /// The gradient of the branch's result for some of its rows.
+    fn dy(&self, rows: &Range<usize>) -> &[f32] {
         let width = self.shape.width;
-        &self.dy[asking.start * width..asking.end * width]
+        &self.dy[rows.start * width..rows.end * width]
     }
 
     /// The gradients of the heads' answers, joined, and of the projection.
@@ -460,24 +460,24 @@ impl<E: Operand> Backward<'_, E> {
         dmixed: &mut [E],
     ) {
         let width = self.shape.width;
-        let asking = self.asking(&pictures);
-        let dy = self.dy(&asking);
+        let rows = self.query_rows(&pictures);
+        let dy = self.dy(&rows);
         let zeros = vec![0.0; width];
         let [upper, left, _] = &mut scratch.rows;
         let [right, ..] = &mut scratch.panels;
-        upper.fill::<E>(asking.len(), width, |r, t| {
-            let keep = self.keep.of(asking.start + r);
+        upper.fill::<E>(rows.len(), width, |r, t| {
+            let keep = self.keep.of(rows.start + r);
             vector::scaled(&dy[r * width..][..width], keep, t);
         });
         let c = &mut scratch.products[0];
         product::<E>(upper, &self.projection, c, |columns, c| {
             let target = &mut dmixed[columns.start..];
-            vector::store(c, asking.len(), &zeros[columns.clone()], target, width);
+            vector::store(c, rows.len(), &zeros[columns.clone()], target, width);
         });
         let joined = |r: usize, t: &mut [E]| {
-            gather(&self.saved.mixed, self.shape, asking.start + r, t);
+            gather(&self.saved.mixed, self.shape, rows.start + r, t);
         };
-        projection.add::<E>(left, right, asking.len(), joined, |r, t| upper.copy(r, t));
+        projection.add::<E>(left, right, rows.len(), joined, |r, t| upper.copy(r, t));
     }
 
     /// The gradients of queries, keys and values as the layer gives them, and of both norms' γ.
@@ -531,8 +531,8 @@ impl<E: Operand> Backward<'_, E> {
         let Shape { tokens, width, .. } = self.shape;
         let (first, count) = (pictures.start * tokens, pictures.len() * tokens);
         let x = &self.x[first * width..][..count * width];
-        let asking = self.asking(&pictures);
-        let dy = self.shape.among_all(self.dy(&asking));
+        let rows = self.query_rows(&pictures);
+        let dy = self.shape.among_all(self.dy(&rows));
         let [_, left, _] = &mut scratch.rows;
         let [right, ..] = &mut scratch.panels;
         let c = &mut scratch.products[0];
@@ -600,7 +600,7 @@ impl<'a, E: Operand> Head<'a, E> {
         }
     }
 
-    /// Where the gradient of [`part`](Self::part) stands in rows of `stride` values.
+    /// Where the gradient of [`part`](Self::part) is in rows of `stride` values.
     fn place(&self, stride: usize, part: usize, token: usize) -> Range<usize> {
         let Shape { tokens, width, .. } = self.shape;
         let row = self.picture * tokens + token;

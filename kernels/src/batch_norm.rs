@@ -408,7 +408,7 @@ pub fn shifted_gelu<E: Operand>(z: &[E], bias: &[f32]) -> Vec<E> {
     )
 }
 
-/// The gradients of [`shifted_gelu`]'s map, where it is wanted, and of its bias.
+/// The gradients of [`shifted_gelu`]'s map, if `with_dz`, and of its bias.
 #[inline(never)]
 pub fn shifted_gelu_gradient<E: Operand>(
     z: &[E],
@@ -580,7 +580,7 @@ mod tests {
         let found: f64 = y.iter().zip(&dy).map(|(y, dy)| f64::from(y * dy)).sum();
         assert!((found - loss(&z, &wide)).abs() < 1e-5);
         let (dz, db) = shifted_gelu_gradient(&z, &bias, &dy, true);
-        let dz = dz.expect("asked for");
+        let dz = dz.expect("with_dz");
         for c in 0..channels {
             let at = |step: f64| {
                 let mut moved = wide.clone();

@@ -119,8 +119,8 @@ pub fn forward<E: Operand>(
 }
 
 /// Gradients of the images, the projection's weight and bias, the positions and the prefix of
-/// [`forward`]; that of the images, and those of positions and prefix, only where they are asked
-/// for.
+/// [`forward`]. `with` says whether that of the images, and whether those of positions and prefix,
+/// are computed; otherwise they are empty.
 #[inline(never)]
 pub fn backward<E: Operand>(
     images: &[f32],

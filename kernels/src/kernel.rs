@@ -226,7 +226,7 @@ pub(crate) fn bf16_panel(
     }
 }
 
-/// f32 in plain Rust; `FUSED` asks for fused multiply-add, which is slow where there is none.
+/// f32 in plain Rust; `FUSED` uses fused multiply-add, which is slow on a processor without it.
 #[inline(always)]
 fn portable<const FUSED: bool>(
     a: &[f32],

@@ -74,7 +74,7 @@ pub fn forward<E: Operand>(x: &[f32], layer: &Packed<E>) -> Vec<f32> {
     y
 }
 
-/// Gradients of x, W and b of [`forward`]; that of x only where it is asked for.
+/// Gradients of x, W and b of [`forward`]; that of x is empty unless `with_dx`.
 #[inline(never)]
 pub fn backward<E: Operand>(
     x: &[f32],

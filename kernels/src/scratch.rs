@@ -29,18 +29,17 @@ pub(crate) struct Scratch {
 }
 
 thread_local! {
-    /// What [`Scratch::lent`] lends.
     static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
 impl Scratch {
-    /// This thread's own, given back when the loan ends; a second loan meanwhile is a fresh one.
+    /// This thread's own until the result is dropped; a second call before that gets a fresh one.
     pub(crate) fn lent() -> Lent {
         Lent(SCRATCH.take())
     }
 }
 
-/// A [`Scratch`] on loan.
+/// A [`Scratch`] that goes back to its thread when dropped.
 #[derive(Debug)]
 pub(crate) struct Lent(Scratch);
 
@@ -70,8 +69,8 @@ impl Drop for Lent {
 /// Clearing it first would cost a pass over memory as long as many of the kernels take.
 pub(crate) fn output<E: Operand>(len: usize) -> Vec<E> {
     let mut values = Vec::with_capacity(len);
-    // SAFETY: E is plain old data, for which every bit pattern is a value; the kernels that ask
-    // for an output write all of it that anyone reads, block by block.
+    // SAFETY: E is plain old data, for which every bit pattern is a value; the kernels that
+    // take an output write all of it that anyone reads, block by block.
     #[allow(unsafe_code, clippy::uninit_vec)]
     unsafe {
         values.set_len(len);

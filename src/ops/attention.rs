@@ -25,8 +25,8 @@ pub struct Heads {
     pub batch: usize,
     /// Attention heads h.
     pub heads: usize,
-    /// Q: how many tokens of each picture, from the first, ask, where not all do. The others are
-    /// looked at and have no row in the result.
+    /// Q: the first Q tokens of each picture are queries, the others only keys and values, without a
+    /// row in the result. `None`: all are queries.
     pub queries: Option<usize>,
 }
 
@@ -120,7 +120,7 @@ pub(super) fn composed(
 ///
 /// # Shapes
 ///
-/// As [`add_attention`] → `[B, h, N, N]`; all tokens ask.
+/// As [`add_attention`] → `[B, h, N, N]`; all tokens are queries.
 pub fn attention_weights(
     x: Tensor<2>,
     heads: Heads,

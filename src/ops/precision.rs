@@ -15,7 +15,7 @@ pub enum Precision {
     Bf16,
 }
 
-/// The precision that a recipe or a flag asks for.
+/// The precision that a recipe or a flag names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PrecisionChoice {
@@ -29,7 +29,7 @@ pub enum PrecisionChoice {
 }
 
 impl PrecisionChoice {
-    /// What it comes to in training on `device`; `None` where the device lacks what was asked for.
+    /// The precision of training on `device`; `None` if the device lacks the one that was named.
     pub fn for_training(self, device: &Device) -> Option<Precision> {
         match self {
             Self::Auto if prefers_bf16(device) => Some(Precision::Bf16),
@@ -38,7 +38,7 @@ impl PrecisionChoice {
         }
     }
 
-    /// What it comes to in inference, where `Auto` is f32: the same answer everywhere.
+    /// The precision of inference, where `Auto` is f32: the same answer everywhere.
     pub fn for_inference(self, device: &Device) -> Option<Precision> {
         match self {
             Self::Auto => Some(Precision::F32),

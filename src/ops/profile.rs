@@ -1,4 +1,4 @@
-//! Where the time goes: named spans, added up while someone asks for it.
+//! Where the time goes: named spans, added up between [`start`] and [`stop`].
 //!
 //! A span ends when the call returns. On the processor that is when the work is done; a GPU may only
 //! have been told of it by then.

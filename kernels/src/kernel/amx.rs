@@ -42,7 +42,7 @@ pub(super) fn available() -> bool {
     }
     let features = __cpuid_count(7, 0).edx;
     let (bf16, tiles) = (features >> 22 & 1, features >> 24 & 1);
-    // SAFETY: asks the kernel for leave to use the tile registers; it answers with an error
+    // SAFETY: asks the kernel for permission to use the tile registers; it answers with an error
     // where it knows no such request, and touches no memory of ours.
     bf16 == 1
         && tiles == 1

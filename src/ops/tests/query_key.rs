@@ -166,7 +166,7 @@ const ODD: [Reference; 3] = [
     },
 ];
 
-/// Where only the first two tokens of a picture ask.
+/// Only the first two tokens of a picture are queries.
 const FIRST_TWO: Reference = Reference {
     queries: Some(2),
     ..ODD[0]
