@@ -1,0 +1,60 @@
+//! `classify --abstain`: the confidence below which there is no answer.
+
+use std::path::Path;
+
+use anyhow::bail;
+
+use crate::classify::{Classifier, Prediction};
+use crate::cli::output::note;
+use crate::metrics::Threshold;
+use crate::report::text;
+
+/// Reads an error rate, `5%` or `0.05`.
+pub(super) fn error_rate(text: &str) -> Result<f64, String> {
+    let (number, scale) = match text.strip_suffix('%') {
+        Some(number) => (number, 100.0),
+        None => (text, 1.0),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(number) if number > 0.0 && number < scale => Ok(number / scale),
+        _ => Err("expected a share of wrong answers such as 5% or 0.05, between 0 and 1".into()),
+    }
+}
+
+/// The threshold for an error rate, which is also said.
+pub(super) fn threshold(
+    classifier: &Classifier,
+    rate: f64,
+    weights: &Path,
+) -> anyhow::Result<Threshold> {
+    // What is said here comes of the weights file.
+    classifier.verify()?;
+    let weights = weights.display();
+    let Some(calibration) = classifier.calibration() else {
+        bail!(
+            "--abstain needs calibrated weights, and {weights} is not: run `vitrine calibrate {weights}` first"
+        );
+    };
+    // 0.07 × 100 is 7.000000000000001.
+    let percent = (1e10 * rate).round() / 1e8;
+    let pictures = calibration.pictures;
+    let Some(row) = calibration.threshold(rate) else {
+        bail!(
+            "--abstain {percent}%: no confidence keeps so few answers wrong for certain, judged by {pictures} validation pictures; accept more errors, or calibrate on more pictures"
+        );
+    };
+    note(&format!(
+        "not sure below {}: at most {percent}% of the answers wrong, with 95% confidence; {} of {pictures} validation pictures are answered ({}), {} of them wrong",
+        text::percent(f64::from(row.confidence)),
+        row.answered,
+        text::percent(calibration.share(&row)),
+        row.wrong,
+    ));
+    Ok(row)
+}
+
+/// Whether a picture gets no answer.
+pub(super) fn not_sure(threshold: Option<Threshold>, predictions: &[Prediction]) -> bool {
+    let confidence = predictions.first().map_or(f32::NAN, |best| best.score);
+    threshold.is_some_and(|threshold| !threshold.answers(confidence))
+}

@@ -1,0 +1,98 @@
+//! The arguments of `classify`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::abstain::error_rate;
+use super::inputs::weights_come_first;
+use crate::cli::lists;
+use crate::device::DeviceChoice;
+
+/// Inputs that are answered before large pages of memory pay.
+const FEW: usize = 16;
+
+/// Name what pictures show.
+///
+/// Prints the most probable labels of each picture with their probabilities.
+#[derive(Debug, Args)]
+#[command(override_usage = "vitrine classify [OPTIONS] [RUN|WEIGHTS] <INPUT>...")]
+pub(in crate::cli) struct ClassifyArgs {
+    /// Picture files, folders, globs, or - for a picture on standard input. To use your own model,
+    /// name its run directory or .safetensors file before them; default: weights that ship with
+    /// vitrine.
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<String>,
+    /// Run directory or .safetensors file, instead of naming it before the inputs.
+    #[arg(long, value_name = "RUN|WEIGHTS")]
+    pub weights: Option<PathBuf>,
+    /// Labels per picture.
+    #[arg(long, default_value_t = 5, value_name = "K", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub topk: u32,
+    /// Share of wrong answers you accept, as 5% or 0.05: below the threshold that the validation
+    /// pictures set for it, the answer is "not sure".
+    #[arg(long, value_name = "P", value_parser = error_rate, allow_negative_numbers = true)]
+    pub abstain: Option<f64>,
+    /// Print JSON.
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Print CSV: filename,index,label,prob.
+    #[arg(long)]
+    pub csv: bool,
+    #[arg(
+        long,
+        default_value = "cpu",
+        value_name = "DEVICE",
+        help = lists::fill("Device: {devices}; auto uses a GPU if present")
+    )]
+    pub device: DeviceChoice,
+}
+
+impl ClassifyArgs {
+    /// Whether it is about a few files, and so over at once.
+    pub fn are_few(&self) -> bool {
+        let first_are_weights = self.weights.is_none() && weights_come_first(&self.inputs);
+        let pictures = self
+            .inputs
+            .get(usize::from(first_are_weights)..)
+            .unwrap_or_default();
+        pictures.len() <= FEW && pictures.iter().all(|input| !Path::new(input).is_dir())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_are_known_by_their_number_and_no_folder_is_few() {
+        let weights = Some(PathBuf::from("weights"));
+        let kept = tempfile::tempdir().unwrap();
+        let folder = kept.path().display().to_string();
+        let file = |n: usize| format!("{n}.png");
+        let are_few = |weights: &Option<PathBuf>, inputs: Vec<String>| {
+            ClassifyArgs {
+                inputs,
+                weights: weights.clone(),
+                topk: 5,
+                abstain: None,
+                json: false,
+                csv: false,
+                device: DeviceChoice::Auto,
+            }
+            .are_few()
+        };
+        assert!(are_few(&weights, (0..FEW).map(file).collect()));
+        assert!(!are_few(&weights, (0..=FEW).map(file).collect()));
+        // The first is the weights where no flag names them, and may be a folder.
+        let first = |inputs| [vec![folder.clone()], inputs].concat();
+        assert!(are_few(&None, first((0..FEW).map(file).collect())));
+        assert!(!are_few(&None, first((0..=FEW).map(file).collect())));
+        assert!(!are_few(&None, first(vec![folder.clone()])));
+        // Nothing names weights: those that ship answer.
+        assert!(are_few(&None, (0..FEW).map(file).collect()));
+        assert!(!are_few(&None, (0..=FEW).map(file).collect()));
+        assert!(!are_few(&weights, vec![folder.clone()]));
+    }
+}

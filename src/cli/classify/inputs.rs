@@ -1,0 +1,110 @@
+//! What the inputs of `classify` are: weights first, if any, then pictures.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+
+use crate::checkpoint::{Shipped, TensorFile, WeightsMeta};
+use crate::data;
+
+/// The weights, if any are named, and the pictures.
+pub(super) fn split(
+    weights: Option<PathBuf>,
+    mut inputs: Vec<String>,
+) -> anyhow::Result<(Option<PathBuf>, Vec<String>)> {
+    if weights.is_some() {
+        return Ok((weights, inputs));
+    }
+    if !weights_come_first(&inputs) {
+        // Nobody who names a run wants the answers of what ships.
+        if let Some(run) = inputs.iter().find(|input| looks_like_weights(input)) {
+            bail!(
+                "{run}: no pictures to classify; weights come before the pictures, as in `vitrine classify RUN {}`",
+                inputs[0]
+            );
+        }
+        return Ok((None, inputs));
+    }
+    let first = inputs.remove(0);
+    if inputs.is_empty() {
+        bail!(
+            "{first}: weights, but no picture to classify; name some, as in `vitrine classify {first} PICTURE`"
+        );
+    }
+    Ok((Some(first.into()), inputs))
+}
+
+/// Whether the first argument means weights: if it looks like some, or if pictures follow what may
+/// be a run's name that was mistyped.
+pub(super) fn weights_come_first(inputs: &[String]) -> bool {
+    let Some(first) = inputs.first() else {
+        return false;
+    };
+    let mistyped = || !Path::new(first).is_file() && !looks_like_pictures(first);
+    looks_like_weights(first) || (inputs.len() > 1 && mistyped())
+}
+
+/// Whether an argument means pictures: by its name where it is a file, by what is in
+/// it where it is a folder.
+fn looks_like_pictures(input: &str) -> bool {
+    let path = Path::new(input);
+    if path.is_dir() {
+        return data::picture_files(path).is_ok_and(|files| !files.is_empty());
+    }
+    let is_glob = !path.exists() && input.contains(['*', '?', '[']);
+    input == "-" || is_glob || data::is_picture_name(path)
+}
+
+/// Whether an argument means weights: what ships, a file of them, a run, or a folder of runs.
+fn looks_like_weights(input: &str) -> bool {
+    let path = Path::new(input);
+    let is_run = |folder: &Path| {
+        let files = ["recipe.toml", "weights/best.safetensors"];
+        files.iter().any(|file| folder.join(file).is_file())
+    };
+    let is_file_of_weights = || {
+        let open = || TensorFile::open(path)?.meta::<WeightsMeta>();
+        path.is_file() && !data::is_picture_name(path) && open().is_ok()
+    };
+    let mut inside = path.read_dir().into_iter().flatten().flatten();
+    Shipped::find(path).is_some()
+        || path.extension().is_some_and(|end| end == "safetensors")
+        || is_file_of_weights()
+        || is_run(path)
+        || inside.any(|entry| is_run(&entry.path()))
+}
+
+/// The bytes of standard input.
+pub(super) fn read_stdin() -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The files an input means: itself, the pictures below a folder, or a glob's matches.
+pub(super) fn expand(input: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let path = Path::new(input);
+    if input == "-" || path.is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    if path.is_dir() {
+        let files = data::picture_files(path)?;
+        if files.is_empty() {
+            bail!("{input}: no pictures in this folder");
+        }
+        return Ok(files);
+    }
+    if input.contains(['*', '?', '[']) {
+        let mut files: Vec<PathBuf> = glob::glob(input)?
+            .filter_map(Result::ok)
+            .filter(|p| p.is_file())
+            .collect();
+        files.sort();
+        if files.is_empty() {
+            bail!("{input}: no file matches");
+        }
+        return Ok(files);
+    }
+    bail!("{input}: no such file or folder");
+}
