@@ -87,7 +87,7 @@ fn help_is_one_screen_and_more_on_request() {
       calibrate  Fit a model's confidence to the validation split, and keep it with the weights
       classify   Name what pictures show [alias: predict]
       export     Write weights as one file, optionally half the size, and check that it answers the same
-      compare    Train models under one budget, or set finished runs side by side
+      compare    Train models under one budget and compare them, or compare finished runs
       devices    List what this machine can compute on, each one tried
       data       List, inspect, check or download data sets
       plot       Redraw the plots of runs

@@ -270,6 +270,26 @@ fn each_tool_stays_in_its_place() {
 }
 
 #[test]
+fn only_cli_names_flags() {
+    // Flags of tar and cargo, in advice about archives and builds.
+    let foreign = ["--dereference", "--sparse", "--release", "--features"];
+    let mut found = Vec::new();
+    for (file, text) in code() {
+        if file.starts_with("cli/") {
+            continue;
+        }
+        for (at, _) in text.match_indices("--") {
+            let flag = &text[at..];
+            let is_flag = flag[2..].starts_with(|c: char| c.is_ascii_lowercase());
+            if is_flag && !foreign.iter().any(|known| flag.starts_with(known)) {
+                found.push(format!("src/{file}: --{}", identifier(&flag[2..])));
+            }
+        }
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
 fn only_device_and_the_operations_name_a_backend() {
     let names = [
         "burn::backend",

@@ -970,7 +970,9 @@ fn a_second_interrupt_exits_at_once() {
     long.args(["train", "--device", "cpu", "--accumulate", "60000"]);
     long.args(["--model", "vit-w1", "--epochs", "2", "--out"])
         .arg(&run);
-    let mut child = start(&mut long, &log, |text| text.contains("a training image"));
+    let mut child = start(&mut long, &log, |text| {
+        text.contains("per training picture")
+    });
     signal(&child, "-INT");
     let begin = Instant::now();
     while !fs::read_to_string(&log).unwrap().contains("stopping: ") {

@@ -89,7 +89,7 @@ fn a_calibration_is_kept_with_the_weights() {
 
     fails(
         &classify("--abstain 0.1%"),
-        "--abstain 0.1%: no confidence keeps so few answers wrong for certain, judged by 16 validation pictures; accept more errors, or calibrate on more pictures",
+        "--abstain 0.1%: 16 validation pictures are too few to guarantee so few wrong answers at any confidence; accept more errors, or calibrate on more pictures",
     );
 }
 
@@ -416,7 +416,7 @@ fn what_ships_goes_by_its_name_wherever_weights_are_read() {
     ] {
         fails(
             &place.run(line),
-            "cifar10-vit: weights that ship with vitrine have this name, and so has what lies here; write ./cifar10-vit for the latter, or rename it",
+            "cifar10-vit is both the name of weights that ship with vitrine and a file or folder here; write ./cifar10-vit for the latter, or rename it",
         );
     }
     place.run("calibrate cifar10-vit --device cpu").ok();
@@ -428,8 +428,7 @@ fn what_ships_goes_by_its_name_wherever_weights_are_read() {
         .replace(&SHIPPED[0].file().sha256(), &"0".repeat(64));
     place.write("taught/recipe.toml", other);
     let said = place.run("train --resume taught --steps 3 --device cpu");
-    let advice =
-        "; another vitrine ships those; continue with the one that began, or begin a new run";
+    let advice = "; another version of vitrine ships those; continue with the one that began, or begin a new run";
     assert!(said.code == 1 && said.err.contains(advice), "{said:#?}");
 }
 

@@ -1,5 +1,5 @@
 //! What a user can do about an error. The floors below say what is wrong, by path, key and value;
-//! here it gets the flags and commands that mend it.
+//! here the flag or command that mends it is added.
 
 use std::error::Error;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::run::RunError;
 use crate::setting::Invalid;
 use crate::train::TrainError;
 
-/// An error and its causes in one line, with what to do next; a cause that is quoted already is
-/// not said twice.
+/// An error and its causes in one line, with what to do next; a cause that is already quoted is not
+/// repeated.
 ///
-/// `settings` are the flags that were typed: an error about their keys is an error about them.
+/// `settings` are the flags that were typed: an error about the key of one names the flag.
 pub(super) fn message(error: &anyhow::Error, settings: &Settings) -> String {
     let advised = |cause| advised(cause, settings).unwrap_or_else(|| cause.to_string());
     let mut text = String::new();
@@ -134,10 +134,10 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
     }
 }
 
-/// What to do about weights of another hash than a recipe has: `file`, where they are one.
+/// What to do about weights whose hash is not that of the recipe: `file`, unless they ship.
 fn other_weights(weights: &Path, file: &'static str) -> &'static str {
     match Shipped::find(weights) {
-        Some(_) => "another vitrine ships those; continue with the one that began",
+        Some(_) => "another version of vitrine ships those; continue with the one that began",
         None => file,
     }
 }
@@ -233,5 +233,72 @@ fn of_device(error: &DeviceError) -> Option<String> {
     match error {
         DeviceError::Absent { .. } => then(error, "`vitrine devices` lists them all"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use toml::Value;
+
+    use super::*;
+
+    fn said(error: impl Into<anyhow::Error>, typed: &[(&'static str, Value)]) -> String {
+        message(&error.into(), &Settings::of(typed.iter().cloned()))
+    }
+
+    #[test]
+    fn an_error_about_a_key_names_the_flag_that_was_typed_for_it() {
+        let error = || {
+            let invalid = Invalid::new("train.epochs", 0, "1 to 1000000");
+            RunError::Recipe(invalid.into())
+        };
+        let typed = [("train.epochs", Value::Integer(0))];
+        assert_eq!(
+            said(error(), &typed),
+            "--epochs is 0: expected 1 to 1000000"
+        );
+        assert_eq!(
+            said(error(), &[]),
+            "train.epochs is 0: expected 1 to 1000000"
+        );
+        let patches = ModelError::PatchSize {
+            patch_size: 5,
+            image_size: 16,
+            divisors: "2, 4, 8, 16".to_owned(),
+        };
+        assert_eq!(
+            said(RunError::Recipe(RecipeError::Model(patches)), &[]),
+            "--patch-size 5 does not divide --image-size 16: expected one of 2, 4, 8, 16"
+        );
+    }
+
+    #[test]
+    fn the_next_step_follows_what_is_wrong() {
+        let taken = || RunError::Taken {
+            path: "full".into(),
+        };
+        let step = "name another folder with --out, or continue that run with --resume full";
+        assert_eq!(said(taken(), &[]), format!("full is not empty: {step}"));
+        let inside = anyhow::Error::from(taken()).context("run full");
+        assert_eq!(
+            message(&inside, &Settings::default()),
+            format!("run full: full is not empty: {step}")
+        );
+        let missing = DataError::Missing {
+            path: "pets".into(),
+        };
+        assert_eq!(
+            said(missing, &[]),
+            "pets: no such file or folder; give a data set's path, or fetch one with `vitrine data download`"
+        );
+        // What has no advice is shown as it is, and a cause that is quoted is not repeated.
+        let read = || std::io::Error::other("gone");
+        let error = CheckpointError::Read {
+            path: "w".into(),
+            source: read(),
+        };
+        assert_eq!(said(error, &[]), "cannot read w: gone");
+        let error = anyhow::Error::from(read()).context("reading");
+        assert_eq!(message(&error, &Settings::default()), "reading: gone");
     }
 }

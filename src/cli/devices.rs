@@ -67,8 +67,8 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What `auto` takes: the best kind of real GPU that passed, of one kind the best backend, which
-/// is listed first; else the processor.
+/// What `auto` uses: the best kind of hardware GPU that passed, with the best backend, which is
+/// listed first; else the processor.
 fn automatic(reports: &[AdapterReport]) -> Option<&AdapterReport> {
     let passed = || reports.iter().filter(|report| report.check.is_ok());
     passed()

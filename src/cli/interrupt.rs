@@ -10,8 +10,8 @@ use super::output::note;
 /// Set by the first request.
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Makes the first Ctrl-C (or SIGTERM, or SIGHUP) ask for a stop and the second one exit at once. What whoever
-/// started us had us ignore, as `nohup` does with SIGHUP, stays ignored.
+/// The first Ctrl-C (or SIGTERM, or SIGHUP) requests a stop, the second one exits at once. Signals that
+/// were ignored when the program started, as `nohup` does with SIGHUP, stay ignored.
 pub(super) fn on_interrupt(message: &'static str) -> anyhow::Result<&'static AtomicBool> {
     let ignored = signals::ignored();
     ctrlc::set_handler(move || {
@@ -24,9 +24,9 @@ pub(super) fn on_interrupt(message: &'static str) -> anyhow::Result<&'static Ato
     Ok(&STOP)
 }
 
-/// Runs a training as a process of its own; a request to stop is handed on to it, once.
+/// Runs a training as a process of its own, and passes a request to stop on to it, once.
 pub(super) fn wait(command: &mut Command, stop: &AtomicBool) -> io::Result<ExitStatus> {
-    // Out of reach of the terminal's Ctrl-C, which would be its second request.
+    // The terminal's Ctrl-C must not reach it: that would be its second request.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(command, 0);
     let mut child: Child = command.spawn()?;
@@ -47,12 +47,12 @@ pub(super) fn wait(command: &mut Command, stop: &AtomicBool) -> io::Result<ExitS
 mod signals {
     use std::process::Child;
 
-    /// Those of the signals that are handled which are ignored now.
+    /// The handled signals that are ignored now.
     pub fn ignored() -> Vec<libc::c_int> {
         [libc::SIGINT, libc::SIGTERM, libc::SIGHUP]
             .into_iter()
             .filter(|&signal| {
-                // SAFETY: asks for what is set and sets nothing; an all-zero `sigaction` is a valid one.
+                // SAFETY: reads the setting and changes nothing; an all-zero `sigaction` is a valid one.
                 #[allow(unsafe_code)]
                 unsafe {
                     let mut now: libc::sigaction = std::mem::zeroed();

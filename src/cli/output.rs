@@ -22,7 +22,7 @@ pub(super) fn interactive() -> bool {
     io::stderr().is_terminal()
 }
 
-/// A reader that went away, as `head` does, is no failure of ours.
+/// Whether the reader of the output went away, as `head` does, which is no failure.
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()

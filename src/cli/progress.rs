@@ -25,7 +25,7 @@ pub(super) struct Progress {
     waiting: f64,
     spent: f64,
     begun: Option<(Instant, f64)>,
-    /// Where updates are counted, and so take longer as pictures grow.
+    /// If the budget is no time: updates then take longer as pictures grow.
     curriculum: Option<Curriculum>,
     warned: usize,
 }
@@ -72,7 +72,7 @@ impl Progress {
                     text::count(s.test.len() as u64),
                 ));
                 note(&format!(
-                    "{}{} parameters, {} a training image, pictures {}x{}",
+                    "{}{} parameters, {} per training picture, pictures {}x{}",
                     self.prefix,
                     text::count(plan.model.parameters()),
                     text::flops(3 * plan.model.flops()),
@@ -127,14 +127,14 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
     }
 
-    /// Names pictures that could not be read, the first few of them.
+    /// Names the first few pictures that could not be read.
     pub fn warn(&mut self, skipped: &[crate::data::Skipped]) {
         const SHOWN: usize = 10;
         for bad in skipped.iter().take(SHOWN) {

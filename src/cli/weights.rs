@@ -9,7 +9,7 @@ pub(super) fn unambiguous(weights: &Path) -> anyhow::Result<()> {
     if Shipped::find(weights).is_some() && weights.exists() {
         let name = weights.display();
         anyhow::bail!(
-            "{name}: weights that ship with vitrine have this name, and so has what lies here; write ./{name} for the latter, or rename it"
+            "{name} is both the name of weights that ship with vitrine and a file or folder here; write ./{name} for the latter, or rename it"
         );
     }
     Ok(())

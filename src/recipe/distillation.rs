@@ -1,4 +1,4 @@
-//! `[distillation]`: who teaches, and how.
+//! `[distillation]`: the teacher, and how the student learns from it.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,14 @@ use super::error::RecipeError;
 use crate::setting::{Invalid, positive, within};
 use crate::train::{DistillationConfig, Through};
 
-/// Who teaches, and how; without a teacher nothing of this section counts.
+/// The teacher, and how the student learns from it; without a teacher the section must be empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DistillationRecipe {
-    /// Weights file of the teacher, or the run directory whose best weights teach.
+    /// The teacher: a weights file, a run directory (its best weights), or the name of weights that
+    /// ship with vitrine.
     pub teacher: Option<PathBuf>,
-    /// SHA-256 of the teacher's file. A run writes it down; where it is set, no other file will do.
+    /// SHA-256 of the teacher's file. A run writes it down; if it is set, another file is refused.
     pub sha256: Option<String>,
     /// How the student learns from it.
     #[serde(flatten)]
@@ -52,8 +53,8 @@ impl DistillationRecipe {
         Ok(())
     }
 
-    /// Gives the student, the configuration of the model `name` in JSON, the token that its teacher
-    /// speaks through.
+    /// Gives the student, the configuration of the model `name` in JSON, a distillation token if the
+    /// teacher teaches through one.
     pub(super) fn add_token(
         &self,
         name: &str,

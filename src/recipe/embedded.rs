@@ -33,7 +33,7 @@ pub const EMBEDDED: &[Embedded] = embedded![
 ];
 
 impl Embedded {
-    /// That of this name.
+    /// The recipe of this name.
     pub fn find(name: &str) -> Option<&'static Self> {
         EMBEDDED.iter().find(|recipe| recipe.name == name)
     }

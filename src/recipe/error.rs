@@ -25,7 +25,7 @@ pub enum RecipeError {
     /// The text is not TOML.
     #[error("{origin} is not valid TOML: {reason}")]
     Syntax {
-        /// Where it stands.
+        /// Where it was found.
         origin: Origin,
         /// What the parser says.
         reason: String,
@@ -33,7 +33,7 @@ pub enum RecipeError {
     /// Nothing reads this key.
     #[error("{origin}: unknown key `{key}`{hint}")]
     UnknownKey {
-        /// Where it stands.
+        /// Where it was found.
         origin: Origin,
         /// The key, dotted.
         key: String,
@@ -67,7 +67,7 @@ pub enum RecipeError {
         /// What they have.
         theirs: String,
     },
-    /// Something is to be frozen of a model that starts from nothing.
+    /// A part of a model is to be frozen that starts from no weights.
     #[error(
         "init.freeze is {freeze}: expected none without weights to start from, since a random layer has to learn"
     )]

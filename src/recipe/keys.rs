@@ -4,7 +4,7 @@ use toml::{Table, Value};
 
 use super::error::{Origin, RecipeError};
 use super::resolved::Recipe;
-use crate::model::ModelConfig;
+use crate::model::{self, ModelConfig};
 
 /// Every dotted key a recipe may hold.
 pub(crate) fn known_keys() -> Vec<String> {
@@ -26,8 +26,8 @@ pub(crate) fn known_keys() -> Vec<String> {
     let mut keys = Vec::new();
     let recipe = serde_json::to_value(Recipe::default()).expect("a recipe is plain data");
     collect("", &recipe, &mut keys);
-    for preset in ["vit-micro", "resnet9", "airbench"] {
-        if let Ok(config) = ModelConfig::preset(preset, 32, None, 10) {
+    for preset in model::presets() {
+        if let Ok(config) = ModelConfig::preset(preset.name, 32, None, 10) {
             let config = serde_json::to_value(config).expect("a configuration is plain data");
             collect("model", &config, &mut keys);
         }
@@ -62,7 +62,7 @@ pub(super) fn check_keys(
         };
         let is_section = known.iter().any(|k| k.starts_with(&format!("{key}.")));
         match value {
-            // Also below a name that is none: the hint is better for the whole key.
+            // Also below an unknown name: the hint is better for the whole key.
             Value::Table(inner) if is_section || !inner.is_empty() => {
                 check_keys(origin, inner, &key, known)?;
             }

@@ -20,7 +20,7 @@ use crate::ops::Precision;
 use crate::setting::{Invalid, below, positive, within};
 use crate::train::{Budget, CurriculumConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
 
-/// Everything that decides a training.
+/// Everything that determines a training.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
@@ -38,11 +38,11 @@ pub struct Recipe {
     pub train: TrainRecipe,
     /// The optimizer.
     pub optimizer: OptimizerConfig,
-    /// The learning rate's course.
+    /// The schedule of the learning rate.
     pub schedule: ScheduleConfig,
     /// The teacher.
     pub distillation: DistillationRecipe,
-    /// What else changes along the way.
+    /// What changes in the course of the training.
     pub curriculum: CurriculumConfig,
 }
 
@@ -109,8 +109,8 @@ impl Recipe {
         Ok(())
     }
 
-    /// Makes its paths hold from wherever a run is continued, with or without a slash at their end
-    /// the same. Names of weights that ship stay names.
+    /// Makes its paths absolute, so that a run can be continued from anywhere, and drops slashes at
+    /// their end. Names of weights that ship stay names.
     pub fn make_paths_absolute(&mut self) {
         let weights = [&mut self.distillation.teacher, &mut self.init.weights];
         let paths = weights
@@ -130,7 +130,7 @@ impl Recipe {
         toml::to_string(self).expect("a recipe is plain data")
     }
 
-    /// A key that another recipe has otherwise, dotted, with the value here and the value there.
+    /// A dotted key whose value differs in another recipe, with the value here and the value there.
     pub fn difference(&self, other: &Self) -> Option<(String, String, String)> {
         let [here, there] = [self, other].map(|recipe| {
             let mut keys = BTreeMap::new();
@@ -151,7 +151,7 @@ impl Recipe {
         })
     }
 
-    /// The file to start from and its hash, once a run has written it down.
+    /// The weights to start from and their SHA-256, once a run has written it down.
     pub fn origin(&self) -> Option<(&Path, &str)> {
         self.init
             .weights
@@ -175,7 +175,7 @@ impl Recipe {
         Ok(Budget::Epochs(t.epochs.unwrap_or(20)))
     }
 
-    /// The loop's settings, with the precision that [`TrainRecipe::precision`] came to.
+    /// The settings of the loop, with the precision that [`TrainRecipe::precision`] resolved to.
     ///
     /// # Errors
     ///

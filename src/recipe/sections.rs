@@ -15,20 +15,20 @@ use crate::setting::{Invalid, below, positive, within};
 pub struct DataRecipe {
     /// Folder, archive or file; without one, the bundled Fashion-MNIST sample.
     pub path: Option<PathBuf>,
-    /// Share of the training pictures cut off for validation where the data brings none.
+    /// Fraction of the training pictures held out for validation if the data has no validation split.
     pub val_fraction: f64,
-    /// The same for the test split; 0 cuts none.
+    /// The same for the test split; 0 holds out none.
     pub test_fraction: f64,
-    /// Seed of what is cut and of `fraction`. It is not the training's, so that trainings under
-    /// several seeds, a teacher and its student all hold out the same pictures.
+    /// Seed of the held-out pictures and of `fraction`. It is not the seed of the training, so that
+    /// trainings under several seeds, a teacher and its student all hold out the same pictures.
     pub split_seed: u64,
-    /// Share of the training split to train on, stratified.
+    /// Fraction of the training split to train on, stratified.
     pub fraction: f64,
     /// Memory for decoded pictures in MiB; what does not fit is decoded again each time.
     pub cache_mb: usize,
-    /// Threads that make batches; 0 shares the process's own, one a core.
+    /// Threads that make batches; 0 uses the threads of the computation.
     pub workers: usize,
-    /// Whether an unreadable picture is an error.
+    /// Whether an unreadable picture is an error; else it is skipped.
     pub strict: bool,
 }
 
@@ -67,8 +67,8 @@ impl DataRecipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PreprocessRecipe {
-    /// Side of the square input in pixels; without one, that of the pictures where they are all
-    /// alike, square and at most 96, else 96.
+    /// Side of the square input in pixels; without one, that of the pictures if all are square, of
+    /// the same size and at most 96, else 96.
     pub image_size: Option<usize>,
     /// What happens to pictures that are not square.
     pub resize: Resize,
@@ -138,20 +138,20 @@ pub struct TrainRecipe {
     pub steps: Option<u64>,
     /// Wall-clock time, such as `30m` or `1h30m`.
     pub time: Option<String>,
-    /// Pictures a batch.
+    /// Batch size.
     pub batch_size: usize,
-    /// Batches an update.
+    /// Batches per optimizer update.
     pub accumulate: usize,
     /// Seed of weights, data order, augmentation and drop path.
     pub seed: u64,
-    /// Operands of matrix products: `auto`, `f32` or `bf16`.
+    /// Precision of matrix products: `auto`, `f32` or `bf16`.
     pub precision: PrecisionChoice,
     /// Label smoothing, 0 to below 1.
     pub label_smoothing: f32,
     /// Decay of the weights' moving average; 0 turns it off.
     pub ema: f64,
-    /// Horizon of that average in epochs, fractions count, instead of a decay: its decay is
-    /// e^(−1/updates) of as many epochs' updates. 0 leaves it to `ema`.
+    /// Horizon of that average in epochs, which may be a fraction, instead of a decay: the decay is
+    /// e^(−1/n), where n is the number of updates in that many epochs. 0 leaves it to `ema`.
     pub ema_epochs: f64,
     /// Epochs without improvement before it stops; 0 never does.
     pub patience: usize,

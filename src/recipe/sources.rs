@@ -12,6 +12,7 @@ use super::sections::ModelRecipe;
 use super::start;
 use super::table::{insert, merge, parse, parse_assignment};
 use crate::checkpoint::WeightsMeta;
+use crate::model::ModelConfig;
 
 /// Where the settings of a recipe come from; later ones win.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +26,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Puts the layers over each other and checks the result.
+    /// Puts the sources over each other and checks the result.
     ///
     /// # Errors
     ///
@@ -60,13 +61,10 @@ impl Sources {
                 .any(|t| t.get("data").is_some_and(|d| d.get("path").is_some()))
             && self.recipe.is_none();
         let name = name.unwrap_or_else(|| ModelRecipe::default().name);
-        let family = if name.starts_with("resnet") || name == "airbench" {
-            "cnn"
-        } else {
-            "vit"
+        let base = match nothing_chosen {
+            true => "default",
+            false => family_defaults(&name),
         };
-        let base = if nothing_chosen { "default" } else { family };
-
         let mut merged = read(base)?;
         for table in layers {
             merge(&mut merged, table);
@@ -74,7 +72,7 @@ impl Sources {
         Recipe::from_table(merged)
     }
 
-    /// The weights to start from that the layers name, if they do.
+    /// The weights to start from, if any source names some.
     ///
     /// # Errors
     ///
@@ -104,6 +102,15 @@ impl Sources {
     }
 }
 
+/// The embedded recipe with the defaults of a model's family.
+fn family_defaults(model: &str) -> &'static str {
+    match ModelConfig::preset(model, 32, None, 10) {
+        Ok(ModelConfig::Resnet(_) | ModelConfig::Airbench(_)) => "cnn",
+        // A model that does not exist is refused when it is built.
+        _ => "vit",
+    }
+}
+
 fn read(name: &str) -> Result<Table, RecipeError> {
     let origin = Origin::Recipe(name.to_owned());
     if let Some(recipe) = Embedded::find(name) {
@@ -126,7 +133,7 @@ fn table(values: &[(&'static str, Value)]) -> Table {
 }
 
 impl Recipe {
-    /// Reads a resolved recipe back, as a run directory holds it.
+    /// Reads the resolved recipe of a run directory.
     ///
     /// # Errors
     ///
@@ -151,8 +158,8 @@ impl Recipe {
         Self::from_table(table)
     }
 
-    /// The recipe with other values of some keys, checked anew. Hashes stay: other paths to weights are
-    /// paths to the same ones.
+    /// The recipe with other values of some keys, checked again. Hashes of weights stay: another path
+    /// has to lead to the same file.
     ///
     /// # Errors
     ///

@@ -15,9 +15,10 @@ use crate::train::{FinetuneConfig, Freeze};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InitRecipe {
-    /// Weights file, or the run directory whose best weights they are; without, weights are drawn.
+    /// Weights file, run directory (its best weights), or name of weights that ship with vitrine;
+    /// without one, weights are drawn.
     pub weights: Option<PathBuf>,
-    /// SHA-256 of the file. A run writes it down; where it is set, no other file will do.
+    /// SHA-256 of the file. A run writes it down; if it is set, another file is refused.
     pub sha256: Option<String>,
     /// Learning rates by layer, and what is frozen.
     #[serde(flatten)]
@@ -38,7 +39,7 @@ impl InitRecipe {
     }
 }
 
-/// Fields of an architecture that say nothing of the shape of its weights, and so may differ.
+/// Fields of an architecture on which the shape of its weights does not depend: they may differ.
 const FREE: [&str; 2] = ["drop_path", "init"];
 
 /// What a recipe takes from weights: the architecture, and how pictures are prepared.
@@ -55,10 +56,10 @@ pub(super) fn layer(meta: &WeightsMeta) -> Table {
     layer
 }
 
-/// Refuses an architecture that was asked for and is not that of the weights.
-pub(super) fn check(weights: &Path, theirs: &Table, asked: &[Table]) -> Result<(), RecipeError> {
+/// Refuses an architecture that is stated and is not that of the weights.
+pub(super) fn check(weights: &Path, theirs: &Table, layers: &[Table]) -> Result<(), RecipeError> {
     let mut stated = Table::new();
-    for table in asked {
+    for table in layers {
         merge(&mut stated, table.clone());
     }
     let model = |table: &Table| table.get("model").and_then(Value::as_table).cloned();
@@ -133,7 +134,7 @@ mod tests {
         assert_eq!(recipe.preprocess.resize, Resize::Pad);
         assert_eq!(recipe.preprocess.mean, Some(theirs.preprocess.mean));
         assert_eq!(recipe.model_config(28, 7).unwrap(), theirs.model);
-        // Written down, it is a recipe that needs the weights no more.
+        // Once written, the recipe no longer needs the weights.
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("recipe.toml");
         std::fs::write(&path, recipe.to_toml()).unwrap();

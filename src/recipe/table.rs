@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::error::{Origin, RecipeError};
 
-/// Keys that end a training: setting one in a later layer puts the others out of force.
+/// Keys that end a training: one in a later layer replaces the others.
 pub(super) const BUDGET_KEYS: [&str; 3] = ["epochs", "steps", "time"];
 
 /// The table that `text` holds.
@@ -18,7 +18,7 @@ pub(super) fn parse(origin: &Origin, text: &str) -> Result<Table, RecipeError> {
         })
 }
 
-/// `key=value`, where a value that is not TOML is taken as a string.
+/// The table that `key=value` stands for; a value that is not TOML is a string.
 pub(super) fn parse_assignment(text: &str) -> Result<Table, RecipeError> {
     let Some((key, value)) = text.split_once('=') else {
         return Err(RecipeError::Assignment {
@@ -64,7 +64,7 @@ pub(super) fn merge(base: &mut Table, layer: Table) {
         match (base.get_mut(&key), value) {
             (Some(Value::Table(base)), Value::Table(layer)) => {
                 if layer.contains_key("teacher") || layer.contains_key("weights") {
-                    // It was the hash of another file.
+                    // The hash is that of another file.
                     base.remove("sha256");
                 }
                 if BUDGET_KEYS.iter().any(|k| layer.contains_key(*k)) {

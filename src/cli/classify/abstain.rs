@@ -21,13 +21,13 @@ pub(super) fn error_rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The threshold for an error rate, which is also said.
+/// The threshold for an error rate, which it prints.
 pub(super) fn threshold(
     classifier: &Classifier,
     rate: f64,
     weights: &Path,
 ) -> anyhow::Result<Threshold> {
-    // What is said here comes of the weights file.
+    // What is printed here comes from the weights file.
     classifier.verify()?;
     let weights = weights.display();
     let Some(calibration) = classifier.calibration() else {
@@ -40,7 +40,7 @@ pub(super) fn threshold(
     let pictures = calibration.pictures;
     let Some(row) = calibration.threshold(rate) else {
         bail!(
-            "--abstain {percent}%: no confidence keeps so few answers wrong for certain, judged by {pictures} validation pictures; accept more errors, or calibrate on more pictures"
+            "--abstain {percent}%: {pictures} validation pictures are too few to guarantee so few wrong answers at any confidence; accept more errors, or calibrate on more pictures"
         );
     };
     note(&format!(

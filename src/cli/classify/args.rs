@@ -9,7 +9,7 @@ use super::inputs::weights_come_first;
 use crate::cli::lists;
 use crate::device::DeviceChoice;
 
-/// Inputs that are answered before large pages of memory pay.
+/// Up to this many inputs the work ends before large pages of memory pay off.
 const FEW: usize = 16;
 
 /// Name what pictures show.
@@ -49,7 +49,7 @@ pub(in crate::cli) struct ClassifyArgs {
 }
 
 impl ClassifyArgs {
-    /// Whether it is about a few files, and so over at once.
+    /// Whether there are only a few files, so that the command ends soon.
     pub fn are_few(&self) -> bool {
         let first_are_weights = self.weights.is_none() && weights_come_first(&self.inputs);
         let pictures = self

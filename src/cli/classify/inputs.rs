@@ -17,7 +17,7 @@ pub(super) fn split(
         return Ok((weights, inputs));
     }
     if !weights_come_first(&inputs) {
-        // Nobody who names a run wants the answers of what ships.
+        // Whoever names a run does not want the weights that ship.
         if let Some(run) = inputs.iter().find(|input| looks_like_weights(input)) {
             bail!(
                 "{run}: no pictures to classify; weights come before the pictures, as in `vitrine classify RUN {}`",

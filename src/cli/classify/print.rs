@@ -49,7 +49,8 @@ pub(super) fn json(results: &[(String, Vec<Prediction>)], threshold: Option<Thre
     serde_json::Value::Array(list).to_string()
 }
 
-/// What is not sure has one row, without an index: the confidence that did not suffice.
+/// The answers as CSV. "Not sure" is one row without an index; its `prob` is the confidence that was
+/// too low.
 pub(super) fn csv(
     results: &[(String, Vec<Prediction>)],
     threshold: Option<Threshold>,

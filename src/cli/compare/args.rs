@@ -8,7 +8,7 @@ use crate::cli::lists;
 use crate::data::SplitName;
 use crate::device::DeviceChoice;
 
-/// Train models under one budget, or set finished runs side by side.
+/// Train models under one budget and compare them, or compare finished runs.
 ///
 /// Prints and writes a table, McNemar's test of every pair on the same pictures, and the curves.
 #[derive(Debug, Args)]
@@ -36,13 +36,13 @@ pub(in crate::cli) struct CompareArgs {
     /// train, val or test; default: test, or val if there is no test split.
     #[arg(long, value_name = "SPLIT")]
     pub split: Option<SplitName>,
-    /// Recipe for all of them, over each family's own defaults.
+    /// Recipe for all models, over the defaults of each family.
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<String>,
-    /// Set any recipe key for all of them.
+    /// Set any recipe key for all models; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Batch size of the measuring.
+    /// Batch size of the evaluation.
     #[arg(short, long, default_value_t = 128, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: u32,
     #[arg(
@@ -52,7 +52,7 @@ pub(in crate::cli) struct CompareArgs {
         help = lists::fill("Device: {devices}; auto uses a GPU if present")
     )]
     pub device: DeviceChoice,
-    /// Folder of the results, and of the runs it trains; named again, it continues there.
+    /// Folder of the results and of the trained runs; an earlier comparison there is continued.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Print JSON.

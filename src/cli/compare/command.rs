@@ -24,7 +24,7 @@ enum Work {
     Train(Vec<Training>),
 }
 
-/// Runs the command; `threads` is what `--threads` says, which its trainings inherit.
+/// Runs the command; its trainings inherit `threads`.
 pub(in crate::cli) fn run(args: &CompareArgs, threads: Option<u32>) -> anyhow::Result<Done> {
     // What is wrong with the arguments is said before a folder is made.
     let work = if args.runs.is_empty() {

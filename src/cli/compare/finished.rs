@@ -9,9 +9,9 @@ use crate::compare::Entry;
 use crate::recipe::Recipe;
 use crate::run::{self, RunDir};
 
-/// Finished runs. Those of one recipe and the same pictures that differ in their seed alone are
-/// pooled. Where one model was trained in several ways they go by the folder of the first, and
-/// where one seed was trained twice each by its own.
+/// Finished runs, each with the name of its model. Runs of one recipe and the same pictures that differ
+/// only in their seed are one model. If a preset was trained in several ways, each is named after the
+/// folder of its first run; if one seed was trained twice, each run after its own folder.
 pub(super) fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
     if runs.len() < 2 {
         bail!("one run only: expected two or more runs, or --models with two or more names");
@@ -33,7 +33,7 @@ pub(super) fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
         }
         found.push((Recipe::load(&dir.recipe())?, dir));
     }
-    // The pictures that a run learned from; data that merely moved has the same.
+    // The pictures that a run learned from; they stay the same if the data merely moved.
     let learned = |dir: &RunDir| std::fs::read(dir.splits().join("train.txt")).ok();
     let pool = |recipe: &Recipe, dir: &RunDir| -> Vec<&(Recipe, RunDir)> {
         let pictures = learned(dir);

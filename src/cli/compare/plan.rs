@@ -8,7 +8,11 @@ use super::training::Training;
 use crate::recipe::{Recipe, parse_duration};
 use crate::run::{OpenData, Plan};
 
-/// Each model with its budget, once it is sure that all see the same pictures alike.
+/// Each model with its budget.
+///
+/// # Errors
+///
+/// Also where the models would see different pictures.
 pub(super) fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<Training>> {
     if args.models.len() < 2 {
         bail!("--models names one model only: expected two or more, such as vit-w1,resnet9");
@@ -43,7 +47,7 @@ pub(super) fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<Training>> {
                 );
             }
         }
-        // A model or data that cannot be had is said before the first training begins.
+        // A wrong model or data set is refused before the first training begins.
         let plan = Plan::with(recipe.clone(), &mut data)?;
         let budget = args.budget.as_ref();
         training.budget = budget.map(|text| self::budget(text, &plan)).transpose()?;

@@ -31,12 +31,12 @@ pub(super) fn train_all(
             (seed, training, out)
         })
         .collect();
-    // A folder of another comparison is met before hours are spent, not after.
+    // A folder of another comparison is refused before hours are spent, not after.
     for (seed, training, out) in &runs {
         make_room(args, training, *seed, out)?;
     }
     let stop = on_interrupt("stopping: the run in progress saves its state")?;
-    // What `auto` came to in the first of them holds for all, wherever the rest is trained.
+    // The precision that `auto` resolved to in the first training holds for all, on whatever device.
     let mut precision: Option<String> = None;
     let mut entries = Vec::new();
     for (seed, training, out) in runs {
@@ -67,20 +67,20 @@ pub(super) fn train_all(
     Ok(Some(entries))
 }
 
-/// Sees to it that `out` is free, or holds a run of this very training to continue.
+/// Makes sure that `out` is free, or holds a run of this training to continue.
 fn make_room(args: &CompareArgs, training: &Training, seed: u32, out: &Path) -> anyhow::Result<()> {
     if let Some(dir) = begun(out) {
         let there = Recipe::load(&dir.recipe())?;
-        let mut asked = training.recipe(args, seed)?;
-        // What a training settles when it begins.
-        if asked.train.precision == PrecisionChoice::Auto {
-            asked.train.precision = there.train.precision;
+        let mut wanted = training.recipe(args, seed)?;
+        // A training settles these when it begins.
+        if wanted.train.precision == PrecisionChoice::Auto {
+            wanted.train.precision = there.train.precision;
         }
-        asked
+        wanted
             .distillation
             .sha256
             .clone_from(&there.distillation.sha256);
-        if let Some((key, was, is)) = difference(&there, &asked) {
+        if let Some((key, was, is)) = difference(&there, &wanted) {
             bail!(
                 "{} was trained with {key} = {was}, now it is {is}: name another folder with --out, or use the same setting",
                 out.display()
@@ -93,10 +93,10 @@ fn make_room(args: &CompareArgs, training: &Training, seed: u32, out: &Path) -> 
         && !dir.last().exists()
     {
         drop(dir.lock()?);
-        // Killed before its first checkpoint: nothing of it is worth keeping.
+        // Killed before its first checkpoint: nothing there is worth keeping.
         std::fs::remove_dir_all(out)?;
     }
-    // Killed before it wrote anything: only what is empty goes.
+    // Killed before it wrote anything: only empty folders are removed.
     for folder in ["weights", "checkpoint"] {
         let _ = std::fs::remove_dir(out.join(folder));
     }

@@ -19,7 +19,7 @@ pub(super) struct Training {
 }
 
 impl Training {
-    /// What `compare` sets for a training; what its recipe and `--set` say comes below.
+    /// The settings from the flags of `compare`, which win over its recipe and `--set`.
     fn settings(&self, args: &CompareArgs, seed: u32, precision: Option<&str>) -> Settings {
         let text = |value: &str| Value::String(value.to_owned());
         let data = args.data.as_ref().map(|path| path.display().to_string());
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_training_inherits_threads_precision_and_everything_asked_for() {
+    fn a_training_inherits_threads_precision_and_what_the_table_of_flags_says() {
         let typed = [
             "compare",
             "--models=vit-micro,resnet9",
@@ -132,7 +132,7 @@ mod tests {
         ] {
             assert!(said.windows(2).any(|two| two == pair), "{pair:?}: {said:?}");
         }
-        // Of the flags in the table, those that it says, and none else; of budgets, one.
+        // Exactly the flags that the table marks; of the budgets, one.
         for flag in FLAGS {
             let is_other_budget = ["train.epochs", "train.steps"].contains(&flag.key);
             let expected = flag.in_compare && !is_other_budget;

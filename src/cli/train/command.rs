@@ -46,7 +46,7 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     let (dir, plan) = match resumed {
         Some(dir) => (dir, None),
         None => {
-            // What is wrong with the data or the model is said before a folder is made.
+            // Errors of the data or the model come before a folder is made.
             let plan = Plan::new(recipe.clone())?;
             plan.check(&device)?;
             let (data, model) = (&plan.dataset.name, &recipe.model.name);

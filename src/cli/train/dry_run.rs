@@ -44,7 +44,7 @@ pub(super) fn dry_run(
     }
     say(&(recipe.to_toml() + "\n" + &about(&plan, &estimate, &device) + &cost(&estimate)))?;
     note(&format!(
-        "nothing was written; measured in {}",
+        "nothing was written; measured for {}",
         text::seconds(start.elapsed().as_secs_f64())
     ));
     Ok(Done::Success)
@@ -63,14 +63,14 @@ fn about(plan: &Plan, estimate: &Estimate, device: &Selected) -> String {
     out += &format!("# device: {} ({})\n", device.name, device.reason);
     if let Some(teacher) = &plan.teacher {
         out += &format!(
-            "# teacher: {}, {} parameters, {} an update\n",
+            "# teacher: {}, {} parameters, {} per update\n",
             teacher.meta.name,
             text::count(teacher.meta.model.parameters()),
             text::flops(plan.teacher_flops() * plan.pictures_per_update() as u64)
         );
     }
     out + &format!(
-        "# model: {} parameters, {} an update\n",
+        "# model: {} parameters, {} per update\n",
         text::count(plan.model.parameters()),
         text::flops(estimate.flops_per_update)
     )
@@ -80,7 +80,7 @@ fn about(plan: &Plan, estimate: &Estimate, device: &Selected) -> String {
 fn cost(estimate: &Estimate) -> String {
     let share = match estimate.work {
         work if work < 1.0 => format!(
-            ", of which the curriculum takes {:.0} % on average",
+            ", {:.0} % of it on average with the curriculum",
             100.0 * work
         ),
         _ => String::new(),

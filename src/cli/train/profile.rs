@@ -10,7 +10,7 @@ use crate::report::text;
 use crate::run::{self, RunEvent};
 use crate::train::{STEP, TrainEvent};
 
-/// Watches a training; where it is not wanted it measures nothing.
+/// Measures a training, if that is wanted.
 #[derive(Debug, Default)]
 pub(super) struct Profiler {
     wanted: bool,
