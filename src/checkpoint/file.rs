@@ -16,8 +16,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::float16::floats;
-use super::{CheckpointError, HostTensor};
+use super::error::CheckpointError;
+use super::host::HostTensor;
+use super::widen::floats;
 use crate::model::{Model, parameters};
 
 /// The comparison of a file with its hash, which begins at once on the process's pool.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::TensorFile;
+use super::file::TensorFile;
 
 /// Weights inside the program.
 #[derive(Debug, Clone, Copy)]

@@ -5,10 +5,13 @@ use std::collections::{HashMap, HashSet};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::float16::floats;
-use super::{CheckpointError, TensorFile, WeightsMeta};
+use super::error::CheckpointError;
+use super::file::TensorFile;
+use super::meta::WeightsMeta;
+use super::widen::floats;
 use crate::model::parameters;
-use crate::model::role::{Declare, Declared, Role, declared};
+use crate::model::parameters::declared;
+use crate::model::role::{Declare, Declared, Role};
 use crate::model::vit::position;
 
 impl TensorFile {

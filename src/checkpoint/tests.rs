@@ -5,10 +5,16 @@ use std::fs;
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::float16::floats;
+use super::widen::floats;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+
 use super::*;
+use crate::data::Preprocess;
 use crate::data::Resize;
-use crate::model::{Init, Pooling, Position, Stem, VitConfig, parameters};
+use crate::metrics::Calibration;
+use crate::model::{Init, Model, ModelConfig, Pooling, Position, Stem, VitConfig, parameters};
 
 /// The smallest ViT with every kind of parameter.
 pub(crate) fn tiny() -> ModelConfig {

@@ -6,8 +6,8 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::parameters;
-use super::role::{Declare, Declared, Role, declared};
+use super::parameters::{self, declared};
+use super::role::{Declare, Declared, Role};
 use crate::random;
 
 /// Draws every tensor that does not start constant.

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use burn::module::{Flag, Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 
-use super::role::{self, Declare, Declared};
+use super::parameters;
+use super::role::{Declarations, Declare, Declared};
 
 /// The model with every tensor that is `frozen` fixed: no gradient reaches it, nothing is
 /// recorded that only it would need, and a batch norm keeps its running statistics and goes by them.
@@ -37,9 +38,8 @@ pub fn freeze<M: Module + Declare>(model: M, frozen: impl Fn(&Declared) -> bool)
             }
         }
     }
-    let declared = role::declared(&model)
-        .into_iter()
-        .chain(role::flags(&model));
+    let [_tensors, flags] = Declarations::of(&model);
+    let declared = parameters::declared(&model).into_iter().chain(flags);
     let paths = declared.filter(|declared| frozen(declared));
     let mut freeze = Freeze {
         path: Vec::new(),
@@ -55,7 +55,6 @@ mod tests {
 
     use super::*;
     use crate::model::families::ModelConfig;
-    use crate::model::parameters;
 
     #[test]
     fn what_is_frozen_has_no_gradient() {

@@ -5,7 +5,7 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
-use super::role::{Declare, Declared, declared};
+use super::role::{Declarations, Declare, Declared};
 
 /// What there is to know of one trainable tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,27 @@ pub fn trainable<M: Module + Declare>(module: &M) -> Vec<Parameter> {
         }));
     });
     parameters
+}
+
+/// The declaration of each float tensor of a module, in the order of its fields.
+///
+/// # Panics
+///
+/// Where a tensor has no role, or a role no tensor: a mistake in a [`Declare`].
+pub fn declared<M: Module + Declare>(module: &M) -> Vec<Declared> {
+    let [mut declared, _flags] = Declarations::of(module);
+    let in_order: Vec<Declared> = shapes(module)
+        .into_iter()
+        .map(|(path, _)| {
+            let found = declared.iter().position(|known| known.path == path);
+            let found = found.unwrap_or_else(|| panic!("the tensor {path} has no role"));
+            declared.remove(found)
+        })
+        .collect();
+    if let Some(left) = declared.first() {
+        panic!("{} has a role and is no tensor", left.path);
+    }
+    in_order
 }
 
 /// Every float tensor of a module, batch-norm statistics included.

@@ -3,11 +3,8 @@
 //! Weight decay, Muon, layer-wise learning rates, freezing, fresh heads and the drawing of weights
 //! read these declarations; nothing reads how a path is spelt.
 
-use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, Linear};
-
-use super::parameters;
 
 /// What a tensor is to its model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -194,44 +191,24 @@ impl Declarations {
     }
 }
 
-/// The declaration of each float tensor of a module, in the order of its fields.
-///
-/// # Panics
-///
-/// Where a tensor has no role, or a role no tensor: a mistake in a [`Declare`].
-pub fn declared<M: Module + Declare>(module: &M) -> Vec<Declared> {
-    let mut to = Declarations::default();
-    module.declare(&mut to);
-    let mut declared = to.tensors;
-    let in_order: Vec<Declared> = parameters::shapes(module)
-        .into_iter()
-        .map(|(path, _)| {
-            let found = declared.iter().position(|known| known.path == path);
-            let found = found.unwrap_or_else(|| panic!("the tensor {path} has no role"));
-            declared.remove(found)
-        })
-        .collect();
-    if let Some(left) = declared.first() {
-        panic!("{} has a role and is no tensor", left.path);
+impl Declarations {
+    /// Those of a module: of its tensors, and of its flags.
+    pub(super) fn of(module: &impl Declare) -> [Vec<Declared>; 2] {
+        let mut to = Self::default();
+        module.declare(&mut to);
+        [to.tensors, to.flags]
     }
-    in_order
-}
-
-/// The declaration of each flag of a module.
-pub(super) fn flags(module: &impl Declare) -> Vec<Declared> {
-    let mut to = Declarations::default();
-    module.declare(&mut to);
-    to.flags
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use burn::module::Param;
+    use burn::module::{Module, Param};
     use burn::tensor::{Device, Tensor};
 
     use super::*;
     use crate::model::families::ModelConfig;
+    use crate::model::parameters::declared;
     use crate::model::preset::presets;
 
     fn of(name: &str, size: usize) -> Vec<Declared> {

@@ -9,7 +9,8 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{CheckpointError, TensorFile, WeightsMeta};
-use crate::model::role::{Declared, declared};
+use crate::model::parameters::declared;
+use crate::model::role::Declared;
 use crate::model::{Model, ModelConfig, freeze, parameters};
 
 /// How the layers of a model that has learned already are treated.

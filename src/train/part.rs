@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
 
-use super::optimizer::OptimizerConfig;
+use super::optimizer::config::OptimizerConfig;
 use crate::model::parameters::{self, Parameter};
 use crate::model::{Declare, Model};
 

@@ -8,87 +8,50 @@
 
 use burn::tensor::Tensor;
 
-use super::{GradientSum, Moments, Optimizer};
-use crate::model::Role;
-use crate::model::parameters::Parameter;
-use crate::ops::muon::{Matrices, Moving, directions};
+use super::config::OptimizerConfig;
+use super::rules::Moments;
+use super::slot::{GradientSum, Slot};
+use crate::ops::Precision;
+use crate::ops::muon::{Moving, directions};
 
-/// A parameter that Muon moves.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Hidden {
-    matrices: Matrices,
-    /// Factor of the learning rate, √max(1, outputs/inputs): a layer that widens may move further
-    /// (Jordan et al. 2024).
-    pub gain: f64,
-}
-
-impl Hidden {
-    /// The matrices of a parameter; `None` for what AdamW moves.
-    pub fn of(parameter: &Parameter) -> Option<Self> {
-        let parts = parameter.declared.split;
-        let (matrices, outputs, inputs) = match (parameter.declared.role, &parameter.shape[..]) {
-            (Role::Matrix, &[inputs, outputs]) => {
-                let matrices = Matrices {
-                    rows: inputs,
-                    columns: outputs / parts,
-                    parts,
-                };
-                (matrices, matrices.columns, inputs)
-            }
-            (Role::Convolution, [outputs, window @ ..]) => {
-                let (outputs, inputs) = (*outputs, window.iter().product());
-                let matrices = Matrices {
-                    rows: outputs,
-                    columns: inputs,
-                    parts: 1,
-                };
-                (matrices, outputs, inputs)
-            }
-            _ => return None,
-        };
-        let gain = (outputs as f64 / inputs as f64).max(1.0).sqrt();
-        Some(Self { matrices, gain })
-    }
-}
-
-impl Optimizer {
-    /// Takes the gradients of the hidden matrices, moves their momentum on and returns where each
-    /// is to go, by parameter.
-    pub(super) fn orthogonal_directions(
-        &mut self,
-        gradients: &mut GradientSum,
-    ) -> Vec<Option<Tensor<1>>> {
-        let mut found: Vec<Option<Tensor<1>>> = gradients.0.iter().map(|_| None).collect();
-        for (rule, config) in self.rules.iter().enumerate() {
-            let mut places = Vec::new();
-            let mut moving = Vec::new();
-            for (i, (slot, gradient)) in self.slots.iter_mut().zip(&mut gradients.0).enumerate() {
-                let Some(hidden) = slot.hidden.filter(|_| slot.rule == rule) else {
-                    continue;
-                };
-                let Some(gradient) = gradient.take() else {
-                    continue;
-                };
-                let momentum = match slot.moments.take() {
-                    Some(moments) => moments.first,
-                    None => gradient.zeros_like(),
-                };
-                places.push(i);
-                moving.push(Moving {
-                    gradient,
-                    momentum,
-                    matrices: hidden.matrices,
-                });
-            }
-            let moved = directions(moving, config.muon_momentum, self.precision);
-            for (i, [direction, first]) in places.into_iter().zip(moved) {
-                found[i] = Some(direction);
-                let second = None;
-                self.slots[i].moments = Some(Moments { first, second });
-            }
+/// Takes the gradients of the hidden matrices, moves their momentum on and returns where each is to
+/// go, by slot. `rules` are the settings that slots go by.
+pub(super) fn orthogonal_directions(
+    rules: &[OptimizerConfig],
+    slots: &mut [Slot],
+    gradients: &mut GradientSum,
+    precision: Precision,
+) -> Vec<Option<Tensor<1>>> {
+    let mut found: Vec<Option<Tensor<1>>> = gradients.0.iter().map(|_| None).collect();
+    for (rule, config) in rules.iter().enumerate() {
+        let mut places = Vec::new();
+        let mut moving = Vec::new();
+        for (i, (slot, gradient)) in slots.iter_mut().zip(&mut gradients.0).enumerate() {
+            let Some(hidden) = slot.hidden.filter(|_| slot.rule == rule) else {
+                continue;
+            };
+            let Some(gradient) = gradient.take() else {
+                continue;
+            };
+            let momentum = match slot.moments.take() {
+                Some(moments) => moments.first,
+                None => gradient.zeros_like(),
+            };
+            places.push(i);
+            moving.push(Moving {
+                gradient,
+                momentum,
+                matrices: hidden.matrices,
+            });
         }
-        found
+        let moved = directions(moving, config.muon_momentum, precision);
+        for (i, [direction, first]) in places.into_iter().zip(moved) {
+            found[i] = Some(direction);
+            let second = None;
+            slots[i].moments = Some(Moments { first, second });
+        }
     }
+    found
 }
 
 #[cfg(test)]
@@ -96,11 +59,14 @@ impl Optimizer {
 mod tests {
     use burn::tensor::Device;
 
-    use super::super::{OptimizerConfig, OptimizerKind};
+    use super::super::config::OptimizerKind;
+    use super::super::matrices::Hidden;
     use super::*;
     use crate::checkpoint::tests::tiny;
     use crate::checkpoint::{host, host_tensors};
+    use crate::model::parameters::Parameter;
     use crate::model::{ModelConfig, parameters};
+    use crate::ops::muon::Matrices;
     use crate::train::part::tests::{optimizer, stepped};
 
     /// Numbers between −1 and 1.

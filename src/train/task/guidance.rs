@@ -15,7 +15,7 @@ use burn::tensor::{Device, Tensor};
 use crate::model::{Declarations, Declare, Role, affine, undrawn_linear};
 use crate::ops::linear::linear;
 use crate::ops::{Precision, resample};
-use crate::train::optimizer::{OptimizerConfig, OptimizerKind};
+use crate::train::optimizer::config::{OptimizerConfig, OptimizerKind};
 
 /// Added to a channel's variance, so that a channel that is dead in a batch counts for nothing.
 const EPSILON: f64 = 1e-5;

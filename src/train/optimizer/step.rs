@@ -1,86 +1,15 @@
-//! AdamW, SGD and Muon over flat parameters, with global-norm clipping.
-//!
-//! Burn's `ModuleOptimizer` clips each parameter by itself, loads its state onto the default
-//! device and keys it by random ids. This one moves a list of modules and keeps one flat tensor a
-//! parameter in their order: its state is saved by path and continues bit for bit.
-
-mod muon;
+//! The optimizer of a list of parts: clipping, and one update of everything.
 
 use burn::tensor::{Device, Tensor};
-use serde::{Deserialize, Serialize};
 
-use super::part::{Part, Rule};
-use crate::model::parameters::Parameter;
+use super::config::{OptimizerConfig, OptimizerKind};
+use super::matrices::Hidden;
+use super::muon::orthogonal_directions;
+use super::rules::Moments;
+use super::slot::{GradientSum, Slot};
 use crate::ops::Precision;
-use crate::ops::adamw::{Step, adamw};
 use crate::ops::flat::{combine, square_sum};
-
-use muon::Hidden;
-
-/// The update rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
-    AdamW,
-    /// Stochastic gradient descent with Nesterov momentum (Sutskever et al. 2013), as PyTorch
-    /// writes it, weight decay coupled to the gradient.
-    Sgd,
-    /// Muon (Jordan et al. 2024) for the matrices of the encoder and the convolutions after the
-    /// first; AdamW for embeddings, tokens, norms, biases, the first convolution and the head.
-    Muon,
-}
-
-/// Settings of the optimizer; weight decay spares norms, biases, positions and extra tokens.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OptimizerConfig {
-    /// The update rule.
-    pub kind: OptimizerKind,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// Weight decay of the parameters that decay.
-    pub weight_decay: f64,
-    /// AdamW: decay of the first moment.
-    pub beta1: f64,
-    /// AdamW: decay of the second moment.
-    pub beta2: f64,
-    /// AdamW: added to the root of the second moment.
-    pub epsilon: f64,
-    /// SGD: momentum.
-    pub momentum: f64,
-    /// Muon: peak learning rate of the matrices it moves; it follows the schedule as `lr` does,
-    /// and weight decay is scaled by it.
-    pub muon_lr: f64,
-    /// Muon: momentum, Nesterov's.
-    pub muon_momentum: f64,
-    /// Clip the gradient's global norm to this; 0 turns clipping off.
-    pub clip_grad: f64,
-}
-
-impl Default for OptimizerConfig {
-    fn default() -> Self {
-        Self {
-            kind: OptimizerKind::AdamW,
-            lr: 1e-3,
-            weight_decay: 0.05,
-            beta1: 0.9,
-            beta2: 0.99,
-            epsilon: 1e-8,
-            momentum: 0.9,
-            muon_lr: 0.02,
-            muon_momentum: 0.95,
-            clip_grad: 1.0,
-        }
-    }
-}
-
-/// Moments of one parameter; SGD and Muon use the first only.
-#[derive(Debug, Clone)]
-struct Moments {
-    first: Tensor<1>,
-    second: Option<Tensor<1>>,
-}
+use crate::train::part::{Part, Rule};
 
 /// The optimizer of all parts of a training.
 #[derive(Debug)]
@@ -93,43 +22,8 @@ pub struct Optimizer {
     updates: u64,
 }
 
-/// One trainable tensor.
-#[derive(Debug)]
-struct Slot {
-    /// Its name among those of all parts.
-    name: String,
-    parameter: Parameter,
-    /// Which of the rules moves it.
-    rule: usize,
-    /// On the learning rate.
-    factor: f64,
-    moments: Option<Moments>,
-    /// What Muon makes of it; `None` for what another rule moves.
-    hidden: Option<Hidden>,
-}
-
 /// The recipe's rule, whose learning rate follows the schedule.
 const RECIPE: usize = 0;
-
-/// Gradients of one update, in the order of the trainable tensors of all parts.
-#[derive(Debug, Default)]
-pub struct GradientSum(Vec<Option<Tensor<1>>>);
-
-impl GradientSum {
-    /// Adds the gradients of one backward pass.
-    pub fn add(&mut self, gradients: Vec<Option<Tensor<1>>>) {
-        if self.0.is_empty() {
-            self.0 = gradients;
-            return;
-        }
-        for (sum, gradient) in self.0.iter_mut().zip(gradients) {
-            *sum = match (sum.take(), gradient) {
-                (Some(a), Some(b)) => Some(a.add(b)),
-                (a, b) => a.or(b),
-            };
-        }
-    }
-}
 
 impl Optimizer {
     /// An optimizer with empty moments; `config` is for the parts that learn by the recipe.
@@ -217,7 +111,9 @@ impl Optimizer {
     pub fn step(&mut self, parts: &mut [Part], mut gradients: GradientSum, lr: f64) {
         self.updates += 1;
         // All at once: their products are worth sharing out.
-        let mut directions = self.orthogonal_directions(&mut gradients).into_iter();
+        let (rules, slots) = (&self.rules, &mut self.slots);
+        let directions = orthogonal_directions(rules, slots, &mut gradients, self.precision);
+        let mut directions = directions.into_iter();
         let mut gradients = gradients.0.into_iter();
         let mut index = 0;
         for part in parts {
@@ -312,79 +208,13 @@ impl Optimizer {
     }
 }
 
-impl OptimizerConfig {
-    fn adamw(
-        &self,
-        value: Tensor<1>,
-        gradient: Tensor<1>,
-        moments: Option<Moments>,
-        updates: u64,
-        lr: f64,
-        decay: f64,
-    ) -> (Tensor<1>, Moments) {
-        let Self {
-            beta1,
-            beta2,
-            epsilon,
-            ..
-        } = *self;
-        let (first, second) = match moments {
-            Some(Moments {
-                first,
-                second: Some(second),
-            }) => (first, second),
-            _ => (gradient.zeros_like(), gradient.zeros_like()),
-        };
-        let t = updates as f64;
-        let step = Step {
-            lr,
-            beta1,
-            beta2,
-            correction1: 1.0 - beta1.powf(t),
-            correction2: 1.0 - beta2.powf(t),
-            epsilon,
-            decay,
-        };
-        let [value, first, second] = adamw(value, gradient, first, second, &step);
-        let second = Some(second);
-        (value, Moments { first, second })
-    }
-
-    fn sgd(
-        &self,
-        value: Tensor<1>,
-        gradient: Tensor<1>,
-        moments: Option<Moments>,
-        lr: f64,
-        decay: f64,
-    ) -> (Tensor<1>, Moments) {
-        let momentum = self.momentum;
-        let gradient = if decay > 0.0 {
-            gradient.add(value.clone().mul_scalar(decay))
-        } else {
-            gradient
-        };
-        let first = match moments {
-            Some(m) => m.first.mul_scalar(momentum).add(gradient.clone()),
-            None => gradient.clone(),
-        };
-        let step = gradient.add(first.clone().mul_scalar(momentum));
-        (
-            value.sub(step.mul_scalar(lr)),
-            Moments {
-                first,
-                second: None,
-            },
-        )
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::checkpoint::tests::tiny;
     use crate::checkpoint::{host, host_tensors};
+    use crate::model::parameters::Parameter;
     use crate::model::{Model, ModelConfig, parameters};
     use crate::train::part::model_part;
     use crate::train::part::tests::{optimizer, stepped};

@@ -1,0 +1,74 @@
+//! What can go wrong with a file of tensors.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// What can go wrong with a file of tensors.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// The file could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file could not be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The bytes are not a whole safetensors file.
+    #[error("{path} is not a whole safetensors file ({reason}); copy or train it again")]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What the reader stumbled over.
+        reason: String,
+    },
+    /// The file is sound but was not written by vitrine.
+    #[error(
+        "{path} has no vitrine metadata: expected a file that `vitrine train` wrote, such as RUN/weights/best.safetensors"
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The bytes are not the ones that were written.
+    #[error(
+        "{path} was changed after it was written: its bytes do not match their SHA-256; copy or train it again"
+    )]
+    Tampered {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The weights are of another architecture than the model that is to start from them.
+    #[error("{path} cannot be the start of this model: {reason}")]
+    Start {
+        /// The file.
+        path: PathBuf,
+        /// The first difference.
+        reason: String,
+    },
+    /// Other weights have taken the place of those that were read.
+    #[error(
+        "{path} has been written anew meanwhile: wait until the training that writes it is over, then try again"
+    )]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The tensors do not fit the model that the metadata describes.
+    #[error("{path} does not fit its own model configuration: {reason}")]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// The first difference.
+        reason: String,
+    },
+}

@@ -1,0 +1,29 @@
+//! What a weights file says of itself.
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::Preprocess;
+use crate::metrics::Calibration;
+use crate::model::ModelConfig;
+
+/// Everything about a trained model that is not a tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WeightsMeta {
+    /// The name under which the architecture was chosen, such as `vit-w1`.
+    pub name: String,
+    /// The architecture.
+    pub model: ModelConfig,
+    /// Class names, in the order of the logits.
+    pub classes: Vec<String>,
+    /// How a picture becomes the model's input.
+    pub preprocess: Preprocess,
+    /// Divides the logits before softmax (Guo et al. 2017); 1 changes nothing.
+    pub temperature: f32,
+    /// Epochs behind these weights.
+    pub epoch: usize,
+    /// Top-1 on the validation split, a fraction; `None` where there was none.
+    pub val_top1: Option<f64>,
+    /// Where the temperature comes from; `None` before `vitrine calibrate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+}

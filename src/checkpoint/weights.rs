@@ -1,0 +1,146 @@
+//! Weights files: written, read, and checked against what they say of themselves.
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use super::error::CheckpointError;
+use super::file::{HashCheck, TensorFile, serialize, write_file, write_tensors};
+use super::host::host_tensors;
+use super::meta::WeightsMeta;
+use crate::model::Model;
+
+/// A model ready for inference.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// What the file says about it.
+    pub meta: WeightsMeta,
+    /// The model, without autodiff.
+    pub model: Model,
+}
+
+/// Writes a model's weights for inference; returns once they are on disk.
+///
+/// # Errors
+///
+/// [`CheckpointError::Write`] with the system's reason; the file that was there before, if any,
+/// is then untouched.
+pub fn save_weights(path: &Path, model: &Model, meta: &WeightsMeta) -> Result<(), CheckpointError> {
+    write_tensors(path, &host_tensors(model), meta)
+}
+
+/// Reads weights and builds their model on `device`.
+///
+/// # Errors
+///
+/// Every [`CheckpointError`] but `Write`.
+pub fn load_weights(path: &Path, device: &Device) -> Result<Checkpoint, CheckpointError> {
+    load(&TensorFile::open(path)?, device)
+}
+
+/// [`load_weights`] of a file that is open.
+///
+/// # Errors
+///
+/// As for [`load_weights`].
+pub fn load(file: &TensorFile, device: &Device) -> Result<Checkpoint, CheckpointError> {
+    let (checkpoint, check) = begin_to_load(file, device)?;
+    check.wait()?;
+    Ok(checkpoint)
+}
+
+/// [`load`] without the wait for the file's hash, which is nearly all of the time it takes.
+///
+/// Nothing that comes of the checkpoint may be shown before [`HashCheck::wait`] has succeeded.
+///
+/// # Errors
+///
+/// Every [`CheckpointError`] but `Write`; `Tampered` from the check, or from here where the change
+/// has left nothing to load.
+pub fn begin_to_load(
+    file: &TensorFile,
+    device: &Device,
+) -> Result<(Checkpoint, HashCheck), CheckpointError> {
+    let (meta, check) = file.unchecked_meta()?;
+    let loaded = build(file, meta, device);
+    if loaded.is_err() {
+        // A file that was changed is called that, not what the change made of it.
+        check.wait()?;
+    }
+    Ok((loaded?, check))
+}
+
+fn build(
+    file: &TensorFile,
+    meta: WeightsMeta,
+    device: &Device,
+) -> Result<Checkpoint, CheckpointError> {
+    check(file, &meta)?;
+    let model = file.fill(meta.model.init_constant(device), device)?.valid();
+    Ok(Checkpoint { meta, model })
+}
+
+/// What a weights file says of itself, checked, for whoever needs no tensors yet.
+///
+/// # Errors
+///
+/// What [`TensorFile`] says of a broken file, and [`CheckpointError::Mismatch`].
+pub fn meta(file: &TensorFile) -> Result<WeightsMeta, CheckpointError> {
+    let meta = file.meta()?;
+    check(file, &meta)?;
+    Ok(meta)
+}
+
+fn check(file: &TensorFile, meta: &WeightsMeta) -> Result<(), CheckpointError> {
+    meta.model
+        .validate()
+        .map_err(|e| file.mismatch(e.to_string()))?;
+    meta.preprocess
+        .validate()
+        .map_err(|e| file.mismatch(e.to_string()))?;
+    let (prepared, expected) = (meta.preprocess.image_size, meta.model.image_size());
+    if prepared != expected {
+        return Err(file.mismatch(format!(
+            "pictures of {prepared} pixels a side for a model of {expected}"
+        )));
+    }
+    if meta.classes.len() != meta.model.num_classes() {
+        return Err(file.mismatch(format!(
+            "{} class names for a head of {} classes",
+            meta.classes.len(),
+            meta.model.num_classes()
+        )));
+    }
+    if !(meta.temperature.is_finite() && meta.temperature > 0.0) {
+        return Err(file.mismatch(format!(
+            "a temperature of {}, expected one above 0",
+            meta.temperature
+        )));
+    }
+    Ok(())
+}
+
+/// Replaces what a weights file says of itself, which must still be `known`; its tensors stay as
+/// they are.
+///
+/// # Errors
+///
+/// What [`TensorFile`] says of a missing or broken file, [`CheckpointError::Replaced`] or
+/// [`CheckpointError::Write`]; the file is then untouched.
+pub fn save_meta(
+    path: &Path,
+    known: &WeightsMeta,
+    meta: &WeightsMeta,
+) -> Result<(), CheckpointError> {
+    let file = TensorFile::open(path)?;
+    if file.meta::<WeightsMeta>()? != *known {
+        return Err(CheckpointError::Replaced {
+            path: path.to_owned(),
+        });
+    }
+    let serialized = serialize(path, file.tensors()?.tensors(), meta)?;
+    // Some systems refuse to replace a file that is mapped.
+    drop(file);
+    write_file(path, &serialized)
+}
