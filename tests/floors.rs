@@ -178,6 +178,174 @@ fn imports_go_down_only() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// `src/train/ema.rs` → `[train, ema]`, `src/train/mod.rs` → `[train]`.
+fn module_path(file: &str) -> Vec<&str> {
+    let mut path: Vec<&str> = file.strip_suffix(".rs").unwrap().split('/').collect();
+    path.pop_if(|last| *last == "mod");
+    path
+}
+
+/// The paths that the tree of a `use` names: `a::{b, c::d}` → `[a, b]`, `[a, c, d]`.
+fn named(tree: &str) -> Vec<Vec<&str>> {
+    let tree = tree.trim();
+    if let Some(list) = tree.strip_prefix('{').and_then(|t| t.strip_suffix('}')) {
+        let (mut depth, mut start, mut found) = (0, 0, Vec::new());
+        for (at, c) in list.char_indices().chain([(list.len(), ',')]) {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    found.extend(named(&list[start..at]));
+                    start = at + 1;
+                }
+                _ => {}
+            }
+        }
+        return found;
+    }
+    match tree.split_once("::") {
+        Some((first, rest)) => {
+            let mut rest = named(rest);
+            rest.iter_mut().for_each(|path| path.insert(0, first));
+            rest
+        }
+        None if tree.is_empty() => Vec::new(),
+        None => vec![vec![tree.split_whitespace().next().unwrap()]],
+    }
+}
+
+/// What the files of each room import from their own room: the file that imports, the one that is
+/// imported, and the name. A path leads to the file of its longest part that is a module.
+fn inside(files: &[(String, String)]) -> Vec<(&str, &str, &str)> {
+    let file_of: BTreeMap<Vec<&str>, &str> = files
+        .iter()
+        .map(|(file, _)| (module_path(file), file.as_str()))
+        .collect();
+    let mut found = Vec::new();
+    for (file, text) in files {
+        let own = module_path(file);
+        let uses = text.split_inclusive(';').filter_map(|statement| {
+            let at = statement.rfind("\nuse ").map(|at| at + 5);
+            let at = at.or_else(|| statement.strip_prefix("use ").map(|_| 4));
+            let at = at.or_else(|| statement.rfind(" use ").map(|at| at + 5))?;
+            statement[at..].strip_suffix(';')
+        });
+        for path in uses.flat_map(named) {
+            let above = path.iter().take_while(|name| **name == "super").count();
+            let absolute: Vec<&str> = match path[0] {
+                "crate" => path[1..].to_vec(),
+                "super" => {
+                    let base = &own[..own.len().saturating_sub(above)];
+                    [base, &path[above..]].concat()
+                }
+                "self" => [&own, &path[1..]].concat(),
+                _ => [&own, &path[..]].concat(),
+            };
+            let longest = (1..=absolute.len())
+                .rev()
+                .find_map(|n| Some((n, *file_of.get(&absolute[..n])?)));
+            if let Some((n, target)) = longest
+                && absolute[0] == own[0]
+                && target != file
+            {
+                found.push((file.as_str(), target, *absolute.get(n).unwrap_or(&"")));
+            }
+        }
+    }
+    found
+}
+
+/// Imports of a contents page by what stands below it, for more than a type that is defined there.
+fn up(files: &[(String, String)]) -> Vec<String> {
+    let text = |file: &str| &files.iter().find(|(known, _)| known == file).unwrap().1;
+    let defines = |file: &str, name: &str| {
+        let kinds = ["struct", "enum", "trait", "type", "const"];
+        let words: Vec<&str> = text(file)
+            .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .collect();
+        words
+            .windows(2)
+            .any(|pair| kinds.contains(&pair[0]) && pair[1] == name)
+    };
+    inside(files)
+        .into_iter()
+        .filter(|(file, target, name)| {
+            let (own, above) = (module_path(file), module_path(target));
+            own.starts_with(&above) && !defines(target, name)
+        })
+        .map(|(file, target, name)| format!("src/{file} imports {name} of src/{target}"))
+        .collect()
+}
+
+/// Files that import each other in a circle; a contents page, which names all that lie below it, is
+/// none of them.
+fn circles(files: &[(String, String)]) -> Vec<String> {
+    let mut below: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (file, target, _) in inside(files) {
+        let is_page = |file: &str, other: &str| module_path(other).starts_with(&module_path(file));
+        if !is_page(file, target) && !is_page(target, file) {
+            below.entry(file).or_default().push(target);
+        }
+    }
+    let reaches_itself = |start: &str| {
+        let (mut seen, mut left) = (Vec::new(), vec![start]);
+        while let Some(file) = left.pop() {
+            for &next in below.get(file).into_iter().flatten() {
+                if next == start {
+                    return true;
+                }
+                if !seen.contains(&next) {
+                    seen.push(next);
+                    left.push(next);
+                }
+            }
+        }
+        false
+    };
+    let circular = below.keys().filter(|file| reaches_itself(file));
+    circular
+        .map(|file| format!("src/{file} imports itself, by others"))
+        .collect()
+}
+
+#[test]
+fn inside_a_room_imports_go_down_too() {
+    let files = code();
+    assert!(inside(&files).len() > 300, "the imports are found");
+    let nothing: Vec<String> = Vec::new();
+    assert_eq!(up(&files), nothing);
+    assert_eq!(circles(&files), nothing);
+}
+
+#[test]
+fn an_import_up_and_a_circle_are_seen() {
+    let files = |texts: &[(&str, &str)]| -> Vec<(String, String)> {
+        let owned = |(file, text): &(&str, &str)| ((*file).to_owned(), (*text).to_owned());
+        texts.iter().map(owned).collect()
+    };
+    let page = "mod low;\nmod high;\npub use high::High;\npub struct Shared;\npub fn work() {}\n";
+    let room = |low: &str, high: &str| {
+        files(&[
+            ("room/mod.rs", page),
+            ("room/low.rs", low),
+            ("room/high.rs", high),
+        ])
+    };
+    let good = room(
+        "use super::Shared;\n",
+        "use super::low::{Low, more::Than};\nuse super::Shared;\n",
+    );
+    assert_eq!((up(&good).len(), circles(&good).len()), (0, 0));
+    // What is only handed on, what works, and a circle by each way to write it.
+    assert_eq!(up(&room("use super::High;\n", "")).len(), 1);
+    assert_eq!(up(&room("use crate::room::{Shared, work};\n", "")).len(), 1);
+    let bad = room(
+        "use crate::room::high::High;\n",
+        "pub(crate) use super::low::Low;\n",
+    );
+    assert_eq!((up(&bad).len(), circles(&bad).len()), (0, 2));
+}
+
 #[test]
 fn every_module_has_a_floor() {
     let floors = floors();
@@ -226,7 +394,11 @@ fn code() -> Vec<(String, String)> {
     let mut files = sources();
     files.retain(|(file, _)| !file.ends_with("tests.rs") && !file.contains("tests/"));
     for (_, text) in &mut files {
-        let tests = ["\nmod tests {", "\npub(crate) mod tests {"];
+        let tests = [
+            "\nmod tests {",
+            "\npub(super) mod tests {",
+            "\npub(crate) mod tests {",
+        ];
         if let Some(at) = tests.iter().filter_map(|start| text.find(start)).min() {
             text.truncate(at);
         }
