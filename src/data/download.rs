@@ -320,7 +320,7 @@ mod tests {
         sha256: SUM,
     };
 
-    /// Answers one connection after another with the given bytes, and returns what was asked.
+    /// Answers one connection after another with the given bytes, and returns the requests.
     fn serve(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/abc.bin", listener.local_addr().unwrap());

@@ -167,7 +167,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Class folders with as many pictures as told.
+    /// Class folders with the given numbers of pictures.
     pub fn dataset(counts: &[(&str, usize)]) -> (tempfile::TempDir, Dataset) {
         let folder = tempfile::tempdir().unwrap();
         for (class, count) in counts {

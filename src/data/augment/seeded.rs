@@ -12,7 +12,7 @@ pub(in crate::data) enum Purpose {
     Order = 1,
     /// The changes of one picture in one epoch.
     Picture = 2,
-    /// Whether one picture is flipped, apart because alternating flips ask for the first epoch's draw in every epoch.
+    /// Whether one picture is flipped, apart because alternating flips use the first epoch's draw in every epoch.
     Flip = 3,
     /// How one batch is mixed.
     Mix = 4,
@@ -45,7 +45,7 @@ pub(super) fn uniform(rng: &mut Xoshiro256PlusPlus, low: f64, high: f64) -> f64 
 /// A draw of Beta(alpha, alpha), from 0 to 1.
 ///
 /// Two Gamma(alpha) variables and their share (Devroye 1986, § IX.3), in logarithms: at an alpha of 0.01 both would
-/// underflow to nought.
+/// underflow to zero.
 pub(super) fn beta(rng: &mut Xoshiro256PlusPlus, alpha: f64) -> f64 {
     let (a, b) = (ln_gamma_variate(rng, alpha), ln_gamma_variate(rng, alpha));
     1.0 / (1.0 + (b - a).exp())
