@@ -19,7 +19,7 @@ pub struct Invalid {
 
 impl Invalid {
     /// `key` has the value `found`.
-    pub fn new(key: &str, found: impl Display, expected: impl Into<String>) -> Self {
+    pub(crate) fn new(key: &str, found: impl Display, expected: impl Into<String>) -> Self {
         Self {
             key: key.to_owned(),
             found: found.to_string(),
@@ -29,7 +29,7 @@ impl Invalid {
 
     /// The same of a field of `section`. A quantity that follows from several settings, such as
     /// "the number of tokens", is the field of none.
-    pub fn of_section(mut self, section: &str) -> Self {
+    pub(crate) fn of_section(mut self, section: &str) -> Self {
         if !self.key.contains(' ') {
             self.key = format!("{section}.{}", self.key);
         }
@@ -42,7 +42,7 @@ impl Invalid {
 /// # Errors
 ///
 /// [`Invalid`] where it does not, or is not a number.
-pub fn within<T: PartialOrd + Display>(
+pub(crate) fn within<T: PartialOrd + Display>(
     key: &str,
     value: T,
     range: RangeInclusive<T>,
@@ -59,7 +59,7 @@ pub fn within<T: PartialOrd + Display>(
 /// # Errors
 ///
 /// As for [`within`].
-pub fn below(key: &str, value: f64, limit: f64) -> Result<(), Invalid> {
+pub(crate) fn below(key: &str, value: f64, limit: f64) -> Result<(), Invalid> {
     if (0.0..limit).contains(&value) {
         return Ok(());
     }
@@ -71,7 +71,7 @@ pub fn below(key: &str, value: f64, limit: f64) -> Result<(), Invalid> {
 /// # Errors
 ///
 /// As for [`within`].
-pub fn positive(key: &str, value: f64, limit: f64) -> Result<(), Invalid> {
+pub(crate) fn positive(key: &str, value: f64, limit: f64) -> Result<(), Invalid> {
     if value > 0.0 && value <= limit {
         return Ok(());
     }

@@ -13,7 +13,7 @@ pub(super) enum Done {
 
 impl Done {
     /// The exit code.
-    pub fn code(self) -> u8 {
+    pub(super) fn code(self) -> u8 {
         match self {
             Self::Success => 0,
             Self::Partly => 1,

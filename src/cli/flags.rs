@@ -136,12 +136,12 @@ impl Flag {
     }
 
     /// The flag that sets `key`, if one does.
-    pub fn of_key(key: &str) -> Option<&'static Self> {
+    pub(super) fn of_key(key: &str) -> Option<&'static Self> {
         FLAGS.iter().find(|flag| flag.key == key)
     }
 
     /// As it is typed.
-    pub fn typed(&self) -> String {
+    pub(super) fn typed(&self) -> String {
         format!("--{}", self.name)
     }
 
@@ -205,7 +205,7 @@ pub(super) struct Settings(Vec<(&'static Flag, Value)>);
 
 impl Settings {
     /// These keys and values, each of which has a flag.
-    pub fn of(values: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
+    pub(super) fn of(values: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
         let flag = |key| Flag::of_key(key).expect("the key has a flag");
         Self(
             values
@@ -220,7 +220,7 @@ impl Settings {
     /// # Errors
     ///
     /// A whole number below 0.
-    pub fn values(&self) -> Result<Vec<(&'static str, Value)>, Invalid> {
+    pub(super) fn values(&self) -> Result<Vec<(&'static str, Value)>, Invalid> {
         let value = |(flag, value): &(&'static Flag, Value)| match value {
             Value::Integer(n @ ..0) => Err(Invalid::new(flag.key, n, "0 or more")),
             value => Ok((flag.key, value.clone())),
@@ -229,30 +229,30 @@ impl Settings {
     }
 
     /// Its flags.
-    pub fn flags(&self) -> impl Iterator<Item = &'static Flag> {
+    pub(super) fn flags(&self) -> impl Iterator<Item = &'static Flag> {
         self.0.iter().map(|(flag, _)| *flag)
     }
 
     /// The flag that gave `key` its value, if one did.
-    pub fn flag(&self, key: &str) -> Option<&'static Flag> {
+    pub(super) fn flag(&self, key: &str) -> Option<&'static Flag> {
         self.flags().find(|flag| flag.key == key)
     }
 
     /// The weights that it names.
-    pub fn weights(&self) -> impl Iterator<Item = &Path> {
+    pub(super) fn weights(&self) -> impl Iterator<Item = &Path> {
         let is_weights = |(flag, _): &&(&Flag, Value)| flag.kind == Weights;
         let named = self.0.iter().filter(is_weights);
         named.filter_map(|(_, value)| value.as_str().map(Path::new))
     }
 
     /// Only the settings whose flags are `wanted`.
-    pub fn only(mut self, wanted: impl Fn(&Flag) -> bool) -> Self {
+    pub(super) fn only(mut self, wanted: impl Fn(&Flag) -> bool) -> Self {
         self.0.retain(|(flag, _)| wanted(flag));
         self
     }
 
     /// The settings as a command line.
-    pub fn arguments(&self) -> Vec<String> {
+    pub(super) fn arguments(&self) -> Vec<String> {
         let words = |(flag, value): &(&Flag, Value)| {
             let value = match value {
                 Value::Boolean(_) => None,

@@ -48,7 +48,7 @@ mod signals {
     use std::process::Child;
 
     /// The handled signals that are ignored now.
-    pub fn ignored() -> Vec<libc::c_int> {
+    pub(super) fn ignored() -> Vec<libc::c_int> {
         [libc::SIGINT, libc::SIGTERM, libc::SIGHUP]
             .into_iter()
             .filter(|&signal| {
@@ -63,7 +63,7 @@ mod signals {
             .collect()
     }
 
-    pub fn ignore(signals: &[libc::c_int]) {
+    pub(super) fn ignore(signals: &[libc::c_int]) {
         for &signal in signals {
             // SAFETY: ignoring a signal runs no code of ours.
             #[allow(unsafe_code)]
@@ -73,7 +73,7 @@ mod signals {
         }
     }
 
-    pub fn terminate(child: &Child) {
+    pub(super) fn terminate(child: &Child) {
         let Ok(id) = libc::pid_t::try_from(child.id()) else {
             return;
         };
@@ -90,9 +90,9 @@ mod signals {
 mod signals {
     use std::process::Child;
 
-    pub fn ignored() {}
+    pub(super) fn ignored() {}
 
-    pub fn ignore(_ignored: &()) {}
+    pub(super) fn ignore(_ignored: &()) {}
 
-    pub fn terminate(_child: &Child) {}
+    pub(super) fn terminate(_child: &Child) {}
 }

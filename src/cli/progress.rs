@@ -32,7 +32,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// `budget` is the recipe's; `prefix` starts every line.
-    pub fn new(prefix: &str, budget: &TrainRecipe) -> Self {
+    pub(super) fn new(prefix: &str, budget: &TrainRecipe) -> Self {
         Self {
             prefix: prefix.to_owned(),
             epochs: budget.epochs,
@@ -49,7 +49,7 @@ impl Progress {
     }
 
     /// Shows one event.
-    pub fn show(&mut self, event: RunEvent<'_>) {
+    pub(super) fn show(&mut self, event: RunEvent<'_>) {
         match event {
             RunEvent::Decoding { split, done, total } => {
                 if interactive() {
@@ -128,14 +128,14 @@ impl Progress {
     }
 
     /// Removes the bar.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
     }
 
     /// Names the first few pictures that could not be read.
-    pub fn warn(&mut self, skipped: &[crate::data::Skipped]) {
+    pub(super) fn warn(&mut self, skipped: &[crate::data::Skipped]) {
         const SHOWN: usize = 10;
         for bad in skipped.iter().take(SHOWN) {
             note(&format!(

@@ -9,7 +9,7 @@ use crate::setting::Invalid;
 /// # Errors
 ///
 /// [`Invalid`], which names `key`.
-pub fn parse_duration(key: &str, text: &str) -> Result<Duration, Invalid> {
+pub(crate) fn parse_duration(key: &str, text: &str) -> Result<Duration, Invalid> {
     let wrong = || {
         let expected = "a duration such as 90s, 30m or 1h30m";
         Invalid::new(key, format!("{text:?}"), expected)

@@ -34,12 +34,12 @@ pub const EMBEDDED: &[Embedded] = embedded![
 
 impl Embedded {
     /// The recipe of this name.
-    pub fn find(name: &str) -> Option<&'static Self> {
+    pub(super) fn find(name: &str) -> Option<&'static Self> {
         EMBEDDED.iter().find(|recipe| recipe.name == name)
     }
 
     /// All names, for messages.
-    pub fn names() -> String {
+    pub(super) fn names() -> String {
         let names: Vec<_> = EMBEDDED.iter().map(|recipe| recipe.name).collect();
         names.join(", ")
     }

@@ -16,7 +16,7 @@ mod start;
 mod table;
 
 pub use distillation::DistillationRecipe;
-pub use duration::parse_duration;
+pub(crate) use duration::parse_duration;
 pub use embedded::{EMBEDDED, Embedded};
 pub use error::{Origin, RecipeError};
 pub use resolved::Recipe;

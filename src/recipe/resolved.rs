@@ -111,7 +111,7 @@ impl Recipe {
 
     /// Makes its paths absolute, so that a run can be continued from anywhere, and drops slashes at
     /// their end. Names of weights that ship stay names.
-    pub fn make_paths_absolute(&mut self) {
+    pub(crate) fn make_paths_absolute(&mut self) {
         let weights = [&mut self.distillation.teacher, &mut self.init.weights];
         let paths = weights
             .into_iter()
@@ -152,7 +152,7 @@ impl Recipe {
     }
 
     /// The weights to start from and their SHA-256, once a run has written it down.
-    pub fn origin(&self) -> Option<(&Path, &str)> {
+    pub(crate) fn origin(&self) -> Option<(&Path, &str)> {
         self.init
             .weights
             .as_deref()

@@ -41,7 +41,7 @@ impl Sources {
     /// # Errors
     ///
     /// As for [`resolve`](Self::resolve).
-    pub fn resolve_from(
+    pub(crate) fn resolve_from(
         &self,
         weights: Option<(&Path, &WeightsMeta)>,
     ) -> Result<Recipe, RecipeError> {
@@ -77,7 +77,7 @@ impl Sources {
     /// # Errors
     ///
     /// As for [`resolve`](Self::resolve).
-    pub fn init_weights(&self) -> Result<Option<PathBuf>, RecipeError> {
+    pub(crate) fn init_weights(&self) -> Result<Option<PathBuf>, RecipeError> {
         let weights = |table: &Table| Some(table.get("init")?.get("weights")?.as_str()?.into());
         let layers = self.tables()?;
         Ok(layers.iter().rev().find_map(weights))

@@ -50,7 +50,7 @@ pub(in crate::cli) struct ClassifyArgs {
 
 impl ClassifyArgs {
     /// Whether there are only a few files, so that the command ends soon.
-    pub fn are_few(&self) -> bool {
+    pub(in crate::cli) fn are_few(&self) -> bool {
         let first_are_weights = self.weights.is_none() && weights_come_first(&self.inputs);
         let pictures = self
             .inputs

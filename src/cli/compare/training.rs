@@ -34,7 +34,7 @@ impl Training {
     }
 
     /// The recipe that the process of [`command`](Self::command) resolves.
-    pub fn recipe(&self, args: &CompareArgs, seed: u32) -> anyhow::Result<Recipe> {
+    pub(super) fn recipe(&self, args: &CompareArgs, seed: u32) -> anyhow::Result<Recipe> {
         Ok(run::resolve(&Sources {
             recipe: args.recipe.clone(),
             set: args.set.clone(),
@@ -43,7 +43,7 @@ impl Training {
     }
 
     /// The command that trains, continues, or merely confirms the run in `out`.
-    pub fn command(
+    pub(super) fn command(
         &self,
         args: &CompareArgs,
         seed: u32,

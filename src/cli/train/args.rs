@@ -57,7 +57,7 @@ pub(in crate::cli) struct TrainArgs {
 
 impl TrainArgs {
     /// The recipe of a new run.
-    pub fn recipe(&self) -> anyhow::Result<Recipe> {
+    pub(super) fn recipe(&self) -> anyhow::Result<Recipe> {
         Ok(run::resolve(&Sources {
             recipe: self.recipe.clone(),
             set: self.set.clone(),
@@ -66,7 +66,7 @@ impl TrainArgs {
     }
 
     /// The recipe of a run to continue, with what may change of it.
-    pub fn resumed(&self, dir: &RunDir) -> anyhow::Result<Recipe> {
+    pub(super) fn resumed(&self, dir: &RunDir) -> anyhow::Result<Recipe> {
         let recipe = Recipe::load(&dir.recipe())?;
         let root = dir.root().display();
         if let Some(fixed) = self.settings.flags().find(|flag| !flag.on_resume) {
@@ -87,7 +87,7 @@ impl TrainArgs {
     }
 
     /// The student's device and its teacher's.
-    pub fn devices(&self, recipe: &Recipe) -> anyhow::Result<[Selected; 2]> {
+    pub(super) fn devices(&self, recipe: &Recipe) -> anyhow::Result<[Selected; 2]> {
         let student = device::select(self.device)?;
         let teacher = match (self.teacher_device, &recipe.distillation.teacher) {
             (None, _) => student.clone(),

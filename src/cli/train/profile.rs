@@ -21,7 +21,7 @@ pub(super) struct Profiler {
 }
 
 impl Profiler {
-    pub fn new(wanted: bool) -> Self {
+    pub(super) fn new(wanted: bool) -> Self {
         Self {
             wanted,
             ..Self::default()
@@ -29,7 +29,7 @@ impl Profiler {
     }
 
     /// Takes note of one event.
-    pub fn watch(&mut self, event: &RunEvent<'_>) {
+    pub(super) fn watch(&mut self, event: &RunEvent<'_>) {
         if !self.wanted {
             return;
         }
@@ -48,7 +48,11 @@ impl Profiler {
     }
 
     /// The time of each part of a step and of each operation, if it was wanted.
-    pub fn table(self, recipe: &Recipe, device: &Selected) -> anyhow::Result<Option<String>> {
+    pub(super) fn table(
+        self,
+        recipe: &Recipe,
+        device: &Selected,
+    ) -> anyhow::Result<Option<String>> {
         if !self.wanted {
             return Ok(None);
         }
