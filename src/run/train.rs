@@ -108,7 +108,7 @@ fn carry_out(
     Ok(finished)
 }
 
-/// What the run minimises: classification, by the word of a teacher too where it has one.
+/// The task of the run: classification, with distillation if the plan has a teacher.
 fn task(
     plan: &Plan,
     val: Option<EvalLoader>,
@@ -126,6 +126,7 @@ fn task(
     Ok(task)
 }
 
+/// Assembles the trainer; the plan gives up its weights to start from.
 fn trainer<'a>(
     plan: &mut Plan,
     train: TrainLoader,
