@@ -302,7 +302,7 @@ fn recipes_are_read_with_care() {
         ("--set model.image_size=9", "--set model.image_size=9: unknown key `model.image_size`; did you mean `preprocess.image_size`?".to_owned()),
         ("--set model.width=9", "recipe: model.width does not apply to vit-micro".to_owned()),
         ("--resize stretch", "recipe: unknown variant `stretch`, expected one of `squash`, `crop`, `pad` in `preprocess.resize`".to_owned()),
-        ("--model vit-w2", "\"vit-w2\" is not a model, did you mean \"vit-w1\"?; known models are vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, airbench, resnet18".to_owned()),
+        ("--model vit-w2", "\"vit-w2\" is not a model, did you mean \"vit-w1\"?; known models are vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, resnet18, airbench".to_owned()),
     ] {
         fails(&place.run(&format!("train --data pets --device cpu --out run {line}")), &message);
         assert!(!place.path("run").exists(), "{line}");
@@ -1454,7 +1454,7 @@ fn a_comparison_that_cannot_be_made_leaves_nothing() {
     for (line, message) in [
         ("--models vit-w1", "--models names one model only: expected two or more, such as vit-w1,resnet9".to_owned()),
         ("--models vit-w1,resnet9,vit-w1 --data pets", "--models names vit-w1 twice: expected different models".to_owned()),
-        ("--models vit-w1,vit-w2 --data pets", "\"vit-w2\" is not a model, did you mean \"vit-w1\"?; known models are vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, airbench, resnet18".to_owned()),
+        ("--models vit-w1,vit-w2 --data pets", "\"vit-w2\" is not a model, did you mean \"vit-w1\"?; known models are vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, resnet18, airbench".to_owned()),
         ("--models vit-w1,resnet9 --budget epochs=0", format!("--budget \"epochs=0\": {budget}")),
         ("--models vit-w1,resnet9 --budget epochs=-1", format!("--budget \"epochs=-1\": {budget}")),
         ("--models vit-w1,resnet9 --budget lots", format!("--budget \"lots\": {budget}")),
