@@ -165,20 +165,17 @@ mod tests {
         );
         assert_eq!(
             found(|c| c.randaugment_ops = 0),
-            "augment.randaugment_ops: found 0, expected 1 to 14"
+            "augment.randaugment_ops is 0: expected 1 to 14"
         );
         assert!(found(|c| c.randaugment_magnitude = 31).contains("expected 0 to 30"));
-        assert!(found(|c| c.random_resized_crop = Some([0.9, 0.2])).contains("found [0.9, 0.2]"));
+        assert!(found(|c| c.random_resized_crop = Some([0.9, 0.2])).contains("is [0.9, 0.2]"));
         assert!(found(|c| c.random_resized_crop = Some([0.0, 0.2])).contains("above 0"));
         assert!(found(|c| c.crop_padding = 5000).contains("0 to 1024"));
         let both = found(|c| {
             c.crop_padding = 4;
             c.random_resized_crop = Some([0.3, 1.0]);
         });
-        assert!(
-            both.contains("found 4 beside random_resized_crop"),
-            "{both}"
-        );
+        assert!(both.contains("is 4 beside random_resized_crop"), "{both}");
     }
 
     #[test]
