@@ -17,7 +17,7 @@ use crate::train::task::classification::TOP1;
 
 /// One finished run in a comparison.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The name of its row: the model's, or the run's. Runs of one name are seeds of one model.
     pub model: String,
     /// Its seed.
@@ -28,7 +28,7 @@ pub struct Entry {
 
 /// One row of the table: a model over its seeds.
 #[derive(Debug, Clone, Serialize)]
-pub struct Row {
+pub(crate) struct Row {
     /// Name.
     pub model: String,
     /// Top-1 accuracy of each seed, fractions.
@@ -53,7 +53,7 @@ pub struct Row {
 
 /// Two models compared on the same pictures, seed by seed.
 #[derive(Debug, Clone, Serialize)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// The first model.
     pub a: String,
     /// The second model.
@@ -67,7 +67,7 @@ pub struct Pair {
 
 /// A whole comparison.
 #[derive(Debug, Clone, Serialize)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// Number of pictures.
     pub pictures: usize,
     /// Their split.
@@ -83,7 +83,7 @@ pub struct Comparison {
 /// # Errors
 ///
 /// [`RunError`]: a run has no weights, or the runs have other pictures or classes than the first.
-pub fn compare(
+pub(crate) fn compare(
     entries: &[Entry],
     options: &EvaluateOptions,
     device: &Selected,
@@ -273,7 +273,7 @@ fn row(model: &str, of: &[usize], entries: &[Entry], answers: &[Measured]) -> Ro
 
 impl Comparison {
     /// The table of models.
-    pub fn table(&self) -> Table {
+    pub(crate) fn table(&self) -> Table {
         let seeds = self.rows.iter().any(|r| r.top1.len() > 1);
         let mut table = Table::new(&[
             "model",
@@ -319,7 +319,7 @@ impl Comparison {
     }
 
     /// One sentence per McNemar test.
-    pub fn sentences(&self) -> Vec<String> {
+    pub(crate) fn sentences(&self) -> Vec<String> {
         let mut sentences = Vec::new();
         for pair in &self.pairs {
             for (seeds, test) in pair.seeds.iter().zip(&pair.tests) {
@@ -341,7 +341,7 @@ impl Comparison {
     }
 
     /// `compare.md`.
-    pub fn markdown(&self, picture: &str) -> String {
+    pub(crate) fn markdown(&self, picture: &str) -> String {
         let mut out = format!(
             "# Comparison on {} pictures of the {} split\n\n{}\n",
             text::count(self.pictures as u64),
@@ -360,7 +360,7 @@ impl Comparison {
 /// # Errors
 ///
 /// [`RunError`].
-pub fn draw(entries: &[Entry], path: &Path) -> Result<(), RunError> {
+pub(crate) fn draw(entries: &[Entry], path: &Path) -> Result<(), RunError> {
     let curves: Vec<Curve> = entries
         .iter()
         .map(|entry| Curve {
@@ -379,7 +379,7 @@ pub fn draw(entries: &[Entry], path: &Path) -> Result<(), RunError> {
 /// # Errors
 ///
 /// [`RunError`].
-pub fn write(
+pub(crate) fn write(
     comparison: &Comparison,
     entries: &[Entry],
     folder: &Path,

@@ -25,8 +25,9 @@
 
 pub mod checkpoint;
 pub mod classify;
+#[doc(hidden)]
 pub mod cli;
-pub mod compare;
+pub(crate) mod compare;
 pub mod data;
 pub mod device;
 pub mod eval;

@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 // Each test file uses its own part of what the support offers.
-#[allow(dead_code)]
+#[allow(dead_code, unreachable_pub)]
 mod support;
 
 use std::io::Write;

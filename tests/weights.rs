@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 // Each test file uses its own part of what the support offers.
-#[allow(dead_code)]
+#[allow(dead_code, unreachable_pub)]
 mod support;
 
 use std::fs;

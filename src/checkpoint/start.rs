@@ -182,10 +182,10 @@ mod tests {
     #[test]
     fn the_head_is_fresh_and_the_rest_is_taken() {
         let [old, fresh, started] = start(|config| vit(config).num_classes = 5, false).unwrap();
-        let heads = ["Vit.head.weight", "Vit.head.bias"];
+        let heads = ["Vit.head.", "Vit.distillation_head."];
         for (tensor_of_start, of_fresh) in started.iter().zip(&fresh) {
             let name = &tensor_of_start.0;
-            let from = if heads.contains(&name.as_str()) {
+            let from = if heads.iter().any(|head| name.starts_with(head)) {
                 of_fresh
             } else {
                 tensor(&old, name)

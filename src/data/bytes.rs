@@ -28,7 +28,7 @@ enum Store {
 
 impl Bytes {
     /// Maps a file. If another process shortens the file meanwhile, this process is killed, as with every mapped file.
-    pub fn map(path: &Path) -> Result<Bytes, DataError> {
+    pub(super) fn map(path: &Path) -> Result<Bytes, DataError> {
         let file = File::open(path).map_err(DataError::io(path, "open"))?;
         // SAFETY: the map is only read; shortening the file meanwhile is the documented limit above.
         let map = unsafe { Mmap::map(&file) }.map_err(DataError::io(path, "map"))?;
@@ -38,7 +38,7 @@ impl Bytes {
     }
 
     /// The part of these bytes at `range`; `None` when it reaches past the end.
-    pub fn slice(&self, range: Range<usize>) -> Option<Bytes> {
+    pub(super) fn slice(&self, range: Range<usize>) -> Option<Bytes> {
         self.get(range.clone())?;
         Some(Bytes {
             store: Arc::clone(&self.store),

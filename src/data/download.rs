@@ -15,7 +15,7 @@ use super::error::DataError;
 
 /// A data set that can be downloaded.
 #[derive(Clone, Copy, Debug)]
-pub struct Known {
+pub(crate) struct Known {
     /// Its name on the command line, and that of the folder it is written to.
     pub name: &'static str,
     /// What its pictures show, in one line.
@@ -27,7 +27,7 @@ pub struct Known {
 
 impl Known {
     /// Size of all its files, in bytes.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
 }
@@ -117,7 +117,7 @@ const KNOWN: [Known; 4] = [
 ];
 
 /// The data sets that [`download`] knows.
-pub fn known_datasets() -> &'static [Known] {
+pub(crate) fn known_datasets() -> &'static [Known] {
     &KNOWN
 }
 
@@ -130,7 +130,7 @@ pub fn known_datasets() -> &'static [Known] {
 ///
 /// [`DataError::UnknownDataset`]; [`DataError::Download`] when the server cannot be reached, refuses, or the transfer
 /// breaks off (what has arrived stays); [`DataError::Io`]; [`DataError::Checksum`] when a file is not the published one.
-pub fn download(
+pub(crate) fn download(
     which: &str,
     base_url: Option<&str>,
     dest: &Path,

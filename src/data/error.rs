@@ -149,7 +149,7 @@ pub enum DataError {
         /// The first that is missing.
         first: String,
     },
-    /// A data set that [`download`](super::download::download) does not know.
+    /// A data set that `download` does not know.
     #[error("unknown data set {name:?}; known are {}", known.join(", "))]
     UnknownDataset {
         /// The name.

@@ -19,7 +19,7 @@ pub(super) const NOT_PICTURES: [&str; 12] = [
 ];
 
 /// Whether a file's extension is that of a picture format which is read here, in upper or lower case.
-pub fn is_picture_name(path: &Path) -> bool {
+pub(crate) fn is_picture_name(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
 }

@@ -78,7 +78,7 @@ pub(super) struct FolderFiles {
 }
 
 impl FolderFiles {
-    pub fn open(root: &Path) -> Result<FolderFiles, DataError> {
+    pub(super) fn open(root: &Path) -> Result<FolderFiles, DataError> {
         let mut found = Vec::new();
         walk(root, "", &mut HashSet::new(), &mut found)?;
         found.sort();

@@ -36,7 +36,7 @@ pub(super) fn is_candidate(files: &dyn Files, index: usize) -> bool {
 /// # Errors
 ///
 /// [`DataError::Io`] where the folder cannot be read.
-pub fn picture_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+pub(crate) fn picture_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let files = FolderFiles::open(folder)?;
     Ok((0..files.names().len())
         .filter(|&index| is_candidate(&files, index))

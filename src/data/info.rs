@@ -12,7 +12,7 @@ use super::verify::{SplitCounts, counts_of};
 
 /// Minimum, median and maximum of a number of pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spread {
+pub(crate) struct Spread {
     /// The smallest value.
     pub min: u32,
     /// The median; the upper of the two middle values where there are two.
@@ -37,7 +37,7 @@ impl Spread {
 
 /// Summary of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct InfoReport {
+pub(crate) struct InfoReport {
     /// Its short name.
     pub name: String,
     /// Its path.
@@ -75,7 +75,11 @@ struct Look {
 }
 
 /// Decodes every picture, in parallel, and summarises them. `progress` is called once per picture.
-pub fn info(dataset: &Dataset, limits: &DecodeLimits, progress: &(dyn Fn() + Sync)) -> InfoReport {
+pub(crate) fn info(
+    dataset: &Dataset,
+    limits: &DecodeLimits,
+    progress: &(dyn Fn() + Sync),
+) -> InfoReport {
     let samples: Vec<(SplitName, &Sample)> = dataset.samples().collect();
     let looks: Vec<Option<Look>> = samples
         .par_iter()

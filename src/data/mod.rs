@@ -1,46 +1,46 @@
 //! Pictures on disk → samples → batches: everything up to the model's input.
 //!
-//! Read in this order: `recognise` finds out by content which kind of data set lies at a path, and [`source`] opens it;
-//! [`split`] assigns samples to training, validation and test; [`decode`](mod@decode) turns the bytes of one sample into
-//! RGB; [`preprocess`] resizes and normalises it; [`augment`] changes it at random; [`pictures`] keeps decoded pictures
-//! in memory; [`loader`] makes batches of them.
+//! Read in this order: `recognise` finds out by content which kind of data set lies at a path, and `source` opens it;
+//! `split` assigns samples to training, validation and test; `decode` turns the bytes of one sample into
+//! RGB; `preprocess` resizes and normalises it; `augment` changes it at random; `pictures` keeps decoded pictures
+//! in memory; `loader` makes batches of them.
 //!
 //! This floor knows no model, and it prints nothing.
 
 mod archive;
-pub mod augment;
+mod augment;
 mod bytes;
 mod cifar;
-pub mod decode;
-pub mod download;
+mod decode;
+pub(crate) mod download;
 mod embedded;
 mod error;
 mod extensions;
 mod files;
 mod folder;
 mod idx;
-pub mod info;
+pub(crate) mod info;
 mod listing;
-pub mod loader;
+mod loader;
 mod parquet;
 mod patches;
-pub mod pictures;
-pub mod preprocess;
+mod pictures;
+mod preprocess;
 mod recognise;
-pub mod sample;
-pub mod source;
-pub mod split;
+mod sample;
+mod source;
+mod split;
 mod split_lists;
-pub mod verify;
+pub(crate) mod verify;
 
 pub use augment::{AugmentConfig, Flip, Policy};
 pub use decode::{DecodeError, DecodeLimits, decode};
 pub use error::DataError;
-pub use extensions::is_picture_name;
-pub use folder::picture_files;
+pub(crate) use extensions::is_picture_name;
+pub(crate) use folder::picture_files;
 pub use listing::SourceKind;
 pub use loader::{Batch, Batches, EvalLoader, Shard, Targets, TrainLoader, View};
-pub use patches::patch_covariance;
+pub(crate) use patches::patch_covariance;
 pub use pictures::{Pictures, PicturesOptions};
 pub use preprocess::{Preprocess, Resize};
 pub use sample::{RawPicture, Sample, Skipped, SplitName};

@@ -25,7 +25,7 @@ const CHUNK: usize = 64;
 /// # Errors
 ///
 /// [`DataError`] where a picture can no longer be read.
-pub fn patch_covariance(
+pub(crate) fn patch_covariance(
     pictures: &Pictures,
     preprocess: &Preprocess,
     side: usize,

@@ -257,7 +257,7 @@ pub(super) mod tests {
     use super::super::sample::SplitName;
     use super::*;
 
-    pub fn preprocess(image_size: usize) -> Preprocess {
+    pub(crate) fn preprocess(image_size: usize) -> Preprocess {
         Preprocess {
             image_size,
             resize: Resize::Crop,
@@ -271,7 +271,7 @@ pub(super) mod tests {
     }
 
     /// A data set of two classes with `count` pictures each, all different.
-    pub fn small_set(folder: &Path, count: u32) -> Arc<Dataset> {
+    pub(crate) fn small_set(folder: &Path, count: u32) -> Arc<Dataset> {
         for class in ["cat", "dog"] {
             fs::create_dir_all(folder.join(class)).unwrap();
             for number in 0..count {
@@ -283,7 +283,11 @@ pub(super) mod tests {
         Arc::new(Dataset::open(folder).unwrap())
     }
 
-    pub fn load(dataset: &Arc<Dataset>, image_size: usize, options: PicturesOptions) -> Pictures {
+    pub(crate) fn load(
+        dataset: &Arc<Dataset>,
+        image_size: usize,
+        options: PicturesOptions,
+    ) -> Pictures {
         let samples = dataset.given(SplitName::Train);
         Pictures::load(dataset, samples, &preprocess(image_size), &options, &|_| {}).unwrap()
     }

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 /// The colour with which [`Resize::Pad`] fills: the mean of ImageNet's photographs. It is a constant, and not the data
 /// set's own mean, because pictures are resized before that is measured.
-pub const PAD_COLOUR: [u8; 3] = [124, 116, 104];
+pub(super) const PAD_COLOUR: [u8; 3] = [124, 116, 104];
 
 /// The largest side of a model's input, in pixels.
-pub const MAX_IMAGE_SIZE: usize = 4096;
+pub(super) const MAX_IMAGE_SIZE: usize = 4096;
 
 /// How a picture that is not square becomes square.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub enum Resize {
     /// Cropped to the largest square in the middle.
     #[default]
     Crop,
-    /// Padded with [`PAD_COLOUR`] on both sides.
+    /// Padded with `PAD_COLOUR` on both sides.
     Pad,
 }
 
@@ -69,7 +69,7 @@ impl Preprocess {
     ///
     /// # Errors
     ///
-    /// [`PreprocessError`], which names the field.
+    /// `PreprocessError`, which names the field.
     pub fn validate(&self) -> Result<(), PreprocessError> {
         if !(1..=MAX_IMAGE_SIZE).contains(&self.image_size) {
             return Err(PreprocessError::ImageSize {

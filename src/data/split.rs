@@ -168,7 +168,7 @@ pub(super) mod tests {
     use super::*;
 
     /// Class folders with the given numbers of pictures.
-    pub fn dataset(counts: &[(&str, usize)]) -> (tempfile::TempDir, Dataset) {
+    pub(crate) fn dataset(counts: &[(&str, usize)]) -> (tempfile::TempDir, Dataset) {
         let folder = tempfile::tempdir().unwrap();
         for (class, count) in counts {
             fs::create_dir_all(folder.path().join(class)).unwrap();

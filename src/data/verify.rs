@@ -12,11 +12,11 @@ use super::sample::{Sample, Skipped, SplitName};
 use super::source::Dataset;
 
 /// Largest ratio of two classes' numbers of pictures without a warning.
-pub const IMBALANCE_WARNING: f64 = 10.0;
+pub(crate) const IMBALANCE_WARNING: f64 = 10.0;
 
 /// Number of pictures of each class in one split.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SplitCounts {
+pub(crate) struct SplitCounts {
     /// A split that the source has.
     pub split: SplitName,
     /// Number of all its pictures.
@@ -27,7 +27,7 @@ pub struct SplitCounts {
 
 /// One of several samples with the same pixels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Copy {
+pub(crate) struct Copy {
     /// The sample's name.
     pub name: String,
     /// The split it is in.
@@ -38,7 +38,7 @@ pub struct Copy {
 
 /// The faults of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct VerifyReport {
+pub(crate) struct VerifyReport {
     /// The data set's path.
     pub origin: String,
     /// Its classes.
@@ -61,18 +61,18 @@ pub struct VerifyReport {
 
 impl VerifyReport {
     /// Whether there is a fault that spoils a training or its result.
-    pub fn has_errors(&self) -> bool {
+    pub(crate) fn has_errors(&self) -> bool {
         !(self.unreadable.is_empty() && self.leaks.is_empty() && self.conflicting_labels.is_empty())
     }
 
     /// Whether the classes differ in size by more than [`IMBALANCE_WARNING`].
-    pub fn is_imbalanced(&self) -> bool {
+    pub(crate) fn is_imbalanced(&self) -> bool {
         self.imbalance > IMBALANCE_WARNING
     }
 }
 
 /// Decodes every picture, in parallel, and reports the faults. `progress` is called once per picture.
-pub fn verify(
+pub(crate) fn verify(
     dataset: &Dataset,
     limits: &DecodeLimits,
     progress: &(dyn Fn() + Sync),

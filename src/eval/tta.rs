@@ -14,7 +14,8 @@ pub enum Tta {
 }
 
 /// The choices by name.
-pub const NAMES: [(&str, Tta); 2] = [("mirror", Tta::Mirror), ("mirror-shift", Tta::MirrorShift)];
+pub(super) const NAMES: [(&str, Tta); 2] =
+    [("mirror", Tta::Mirror), ("mirror-shift", Tta::MirrorShift)];
 
 impl std::fmt::Display for Tta {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -129,7 +129,7 @@ families! {
 }
 
 /// Most parameters a configuration may ask for: 2·10⁹, which is 8 GB of weights.
-pub const MAX_PARAMETERS: u64 = 2_000_000_000;
+pub(super) const MAX_PARAMETERS: u64 = 2_000_000_000;
 
 impl ModelConfig {
     /// Whether the model can be built at all.

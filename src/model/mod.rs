@@ -1,7 +1,7 @@
 //! The models, as mathematics: pictures in, logits out.
 //!
-//! Read [`vit`] first; [`resnet`] and [`airbench`] are the convolutional baselines to compare it
-//! with. Each is a folder: its configuration with presets and cost, and its network. [`families`]
+//! Read `vit` first; `resnet` and `airbench` are the convolutional baselines to compare it
+//! with. Each is a folder: its configuration with presets and cost, and its network. `families`
 //! is the list of them. A tensor is declared where it is made ([`role`]). Nothing here reads a file,
 //! knows a label or names a backend.
 //!
@@ -25,7 +25,7 @@ mod family;
 mod network;
 mod preset;
 mod resnet;
-pub mod vit;
+pub(crate) mod vit;
 
 // What they are made of.
 mod convolution;
@@ -44,7 +44,7 @@ pub mod role;
 
 pub use airbench::{Airbench, AirbenchConfig};
 pub use error::ModelError;
-pub use families::{MAX_PARAMETERS, Model, ModelConfig};
+pub use families::{Model, ModelConfig};
 pub use freeze::freeze;
 pub(crate) use layers::{affine, undrawn_linear};
 pub use network::Outputs;

@@ -248,8 +248,8 @@ mod tests {
         assert_eq!(layer(&resnet9, "Resnet9.branch1.second.norm.gamma"), 2);
         let resnet18 = of("resnet18", 8);
         assert_eq!(
-            layer(&resnet18, "Resnet18.blocks.7.shortcut.conv.weight"),
-            8
+            layer(&resnet18, "Resnet18.blocks.6.shortcut.conv.weight"),
+            7
         );
         assert_eq!(layer(&resnet18, "Resnet18.head.bias"), 9);
     }

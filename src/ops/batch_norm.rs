@@ -2,7 +2,7 @@
 
 use burn::tensor::activation::relu;
 use burn::tensor::{FloatDType, Tensor};
-pub use vitrine_kernels::Tail;
+pub(crate) use vitrine_kernels::Tail;
 
 use super::gelu::gelu;
 #[cfg(feature = "cpu")]
@@ -22,7 +22,7 @@ pub(super) fn finish(x: Tensor<4>, tail: Tail<Tensor<4>>) -> Tensor<4> {
 
 /// The learned part of a batch norm.
 #[derive(Debug, Clone)]
-pub struct Norm {
+pub(crate) struct Norm {
     /// γ, `[C]`.
     pub gamma: Tensor<1>,
     /// β, `[C]`.
@@ -33,7 +33,7 @@ pub struct Norm {
 
 /// Means and biased variances of channels, both `[C]`, without history.
 #[derive(Debug, Clone)]
-pub struct Statistics {
+pub(crate) struct Statistics {
     /// Means.
     pub mean: Tensor<1>,
     /// Variances.
@@ -46,7 +46,11 @@ pub struct Statistics {
 /// # Shapes
 ///
 /// `[B, H, W, C]` → `[B, H, W, C]`.
-pub fn batch_norm(x: Tensor<4>, norm: &Norm, tail: Tail<Tensor<4>>) -> (Tensor<4>, Statistics) {
+pub(crate) fn batch_norm(
+    x: Tensor<4>,
+    norm: &Norm,
+    tail: Tail<Tensor<4>>,
+) -> (Tensor<4>, Statistics) {
     #[cfg(feature = "cpu")]
     if super::cpu::on_cpu(&x) && x.is_autodiff() {
         return match super::precision::float(&x) {
@@ -80,7 +84,7 @@ fn composed(x: Tensor<4>, norm: &Norm, tail: Tail<Tensor<4>>) -> (Tensor<4>, Sta
 /// # Shapes
 ///
 /// `[B, H, W, C]` → `[B, H, W, C]`.
-pub fn batch_norm_with(
+pub(crate) fn batch_norm_with(
     x: Tensor<4>,
     norm: &Norm,
     statistics: &Statistics,

@@ -19,7 +19,7 @@ pub struct Branch<'a> {
     pub norm: Scale,
     /// W₁ and b₁.
     pub first: Affine,
-    /// W₂ and b₂, a layer scale [multiplied in](super::layer_scale::scaled).
+    /// W₂ and b₂, a layer scale multiplied in.
     pub second: Affine,
     /// Drop path: how much of the branch each picture keeps, one number a picture; `None` is all.
     pub keep: Option<Vec<f32>>,

@@ -5,7 +5,7 @@
 
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Tensor};
-pub use vitrine_kernels::Window;
+pub(crate) use vitrine_kernels::Window;
 #[cfg(feature = "cpu")]
 use vitrine_kernels::{Map, conv as kernels};
 
@@ -20,7 +20,7 @@ use super::profile;
 
 /// A convolution without bias.
 #[derive(Debug, Clone)]
-pub struct Conv {
+pub(crate) struct Conv {
     /// W, `[D, C, k, k]`.
     pub weight: Tensor<4>,
     /// Where it looks.
@@ -32,7 +32,7 @@ pub struct Conv {
 /// # Shapes
 ///
 /// `x` `[B, H, W, C]` → `[B, H', W', D]`.
-pub fn conv(
+pub(crate) fn conv(
     x: Tensor<4>,
     layer: &Conv,
     precision: Precision,
@@ -54,7 +54,7 @@ pub fn conv(
 /// # Shapes
 ///
 /// `x` `[B, H, W, C]`, `bias` `[D]` → `[B, H', W', D]`.
-pub fn conv_gelu(
+pub(crate) fn conv_gelu(
     x: Tensor<4>,
     layer: &Conv,
     bias: Tensor<1>,
@@ -81,7 +81,7 @@ pub fn conv_gelu(
 /// # Shapes
 ///
 /// `x` `[B, H, W, C]` → `[B, H', W', D]`.
-pub fn conv_norm(
+pub(crate) fn conv_norm(
     x: Tensor<4>,
     layer: &Conv,
     norm: &Norm,

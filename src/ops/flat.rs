@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 /// Σ g² over all of them together.
-pub fn square_sum<'a>(gradients: impl Iterator<Item = &'a Tensor<1>>) -> f64 {
+pub(crate) fn square_sum<'a>(gradients: impl Iterator<Item = &'a Tensor<1>>) -> f64 {
     let mut sum = 0.0;
     let mut elsewhere = Vec::new();
     for gradient in gradients {
@@ -22,12 +22,12 @@ pub fn square_sum<'a>(gradients: impl Iterator<Item = &'a Tensor<1>>) -> f64 {
 }
 
 /// average·decay + value·(1 − decay): one step of an exponential moving average.
-pub fn blend(average: Tensor<1>, value: &Tensor<1>, decay: f64) -> Tensor<1> {
+pub(crate) fn blend(average: Tensor<1>, value: &Tensor<1>, decay: f64) -> Tensor<1> {
     combine(average, decay, value, 1.0 - decay)
 }
 
 /// x·a + y·b.
-pub fn combine(x: Tensor<1>, a: f64, y: &Tensor<1>, b: f64) -> Tensor<1> {
+pub(crate) fn combine(x: Tensor<1>, a: f64, y: &Tensor<1>, b: f64) -> Tensor<1> {
     #[cfg(feature = "cpu")]
     if super::cpu::on_cpu(&x) {
         use super::cpu::tape;

@@ -11,7 +11,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 /// # Panics
 ///
 /// Where a row is not in `x`: our own bug.
-pub fn gather_rows(x: Tensor<2>, rows: Vec<usize>) -> Tensor<2> {
+pub(crate) fn gather_rows(x: Tensor<2>, rows: Vec<usize>) -> Tensor<2> {
     #[cfg(feature = "cpu")]
     if super::cpu::on_cpu(&x) {
         return on_cpu(x, rows);

@@ -14,7 +14,7 @@ use burn::tensor::activation::relu;
 /// # Shapes
 ///
 /// Any → the same.
-pub fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
+pub(crate) fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     let tracked = x.is_autodiff();
     let v = x.clone().inner();
     let size = v.clone().abs();

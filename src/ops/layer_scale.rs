@@ -14,7 +14,7 @@ use super::prepared::Prepared;
 /// # Shapes
 ///
 /// `scale` `[outputs]`.
-pub fn scaled(map: Affine, scale: Option<Tensor<1>>, prepared: Option<&Prepared>) -> Affine {
+pub(crate) fn scaled(map: Affine, scale: Option<Tensor<1>>, prepared: Option<&Prepared>) -> Affine {
     let Some(scale) = scale else { return map };
     #[cfg(feature = "cpu")]
     if super::cpu::on_cpu(&map.weight) && !map.weight.is_autodiff() {

@@ -6,32 +6,39 @@
 //! keep what they need in the nearest cache, store a fraction of what the composed form stores, and
 //! give the same bits on any number of threads.
 //!
-//! Shared types stand here. Below the operations are [`precision`], `product` (of the composed
-//! forms), [`prepared`] (weights packed once) and `cpu` (tensors to slices and back); below
+//! Shared types stand here. Below the operations are `precision`, `product` (of the composed
+//! forms), `prepared` (weights packed once) and `cpu` (tensors to slices and back); below
 //! those, the kernels.
 
+#[doc(hidden)]
 pub mod adamw;
+#[doc(hidden)]
 pub mod attention;
-pub mod batch_norm;
+pub(crate) mod batch_norm;
+#[doc(hidden)]
 pub mod branch;
-pub mod conv;
+pub(crate) mod conv;
 #[cfg(feature = "cpu")]
-pub mod cpu;
+pub(crate) mod cpu;
+#[doc(hidden)]
 pub mod embedding;
-pub mod flat;
-pub mod gather;
-pub mod gelu;
-pub mod layer_scale;
+pub(crate) mod flat;
+pub(crate) mod gather;
+pub(crate) mod gelu;
+pub(crate) mod layer_scale;
+#[doc(hidden)]
 pub mod linear;
+#[doc(hidden)]
 pub mod mlp;
-pub mod muon;
+pub(crate) mod muon;
+#[doc(hidden)]
 pub mod norm;
-pub mod pool;
-pub mod precision;
-pub mod prepared;
+pub(crate) mod pool;
+pub(crate) mod precision;
+pub(crate) mod prepared;
 mod product;
-pub mod profile;
-pub mod resample;
+pub(crate) mod profile;
+pub(crate) mod resample;
 
 use burn::tensor::Tensor;
 

@@ -4,14 +4,14 @@ use burn::tensor::Tensor;
 
 use vitrine_kernels::muon::{COEFFICIENTS, STEPS, TINY};
 
-pub use vitrine_kernels::muon::Matrices;
+pub(crate) use vitrine_kernels::muon::Matrices;
 
 use super::precision::Precision;
 use super::product::product;
 
 /// What one parameter brings to a step.
 #[derive(Debug, Clone)]
-pub struct Moving {
+pub(crate) struct Moving {
     /// Its gradient, `[rows·parts·columns]`.
     pub gradient: Tensor<1>,
     /// Its momentum, of the same shape.
@@ -25,7 +25,7 @@ pub struct Moving {
 ///
 /// The singular values of the result lie between 0.7 and 1.2, which trains as well as 1 does
 /// (Jordan et al. 2024); its scale does not depend on that of the gradients.
-pub fn directions(all: Vec<Moving>, mu: f64, precision: Precision) -> Vec<[Tensor<1>; 2]> {
+pub(crate) fn directions(all: Vec<Moving>, mu: f64, precision: Precision) -> Vec<[Tensor<1>; 2]> {
     #[cfg(feature = "cpu")]
     if all
         .first()

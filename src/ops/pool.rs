@@ -11,7 +11,7 @@ use super::profile;
 /// # Shapes
 ///
 /// `[B, H, W, C]` → `[B, H', W', C]`.
-pub fn max_pool(x: Tensor<4>, window: Window) -> Tensor<4> {
+pub(crate) fn max_pool(x: Tensor<4>, window: Window) -> Tensor<4> {
     #[cfg(feature = "cpu")]
     if super::cpu::on_cpu(&x) {
         return match super::precision::float(&x) {

@@ -111,7 +111,7 @@ fn supports_bf16(device: &Device) -> bool {
 
 /// Floating-point operations a second that matrix products reach here, in one precision: the
 /// machine's limit, as far as our kernels know it. `None` on a device without kernels of ours.
-pub fn product_limit(device: &Device, precision: Precision) -> Option<f64> {
+pub(crate) fn product_limit(device: &Device, precision: Precision) -> Option<f64> {
     #[cfg(feature = "cpu")]
     if *device == Device::flex() {
         return Some(match precision {

@@ -13,7 +13,7 @@ static SPANS: Mutex<BTreeMap<&'static str, Span>> = Mutex::new(BTreeMap::new());
 
 /// What one name's spans come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Span {
+pub(crate) struct Span {
     /// Seconds, added up.
     pub seconds: f64,
     /// How many there were.
@@ -21,26 +21,26 @@ pub struct Span {
 }
 
 /// Begins to count; what was counted before is forgotten.
-pub fn start() {
+pub(crate) fn start() {
     SPANS.lock().unwrap_or_else(PoisonError::into_inner).clear();
     ON.store(true, Ordering::Relaxed);
 }
 
 /// Stops counting and returns what was counted, by name.
-pub fn stop() -> BTreeMap<&'static str, Span> {
+pub(crate) fn stop() -> BTreeMap<&'static str, Span> {
     ON.store(false, Ordering::Relaxed);
     std::mem::take(&mut SPANS.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Does not count until what this returns is dropped.
 #[must_use = "a pause lasts as long as what this returns"]
-pub fn pause() -> Pause {
+pub(crate) fn pause() -> Pause {
     Pause(ON.swap(false, Ordering::Relaxed))
 }
 
 /// A time that is not counted.
 #[derive(Debug)]
-pub struct Pause(bool);
+pub(crate) struct Pause(bool);
 
 impl Drop for Pause {
     fn drop(&mut self) {
@@ -50,14 +50,14 @@ impl Drop for Pause {
 
 /// A span from now until it is dropped.
 #[must_use = "a span lasts as long as what this returns"]
-pub fn span(name: &'static str) -> Timer {
+pub(crate) fn span(name: &'static str) -> Timer {
     let began = ON.load(Ordering::Relaxed).then(Instant::now);
     Timer { name, began }
 }
 
 /// A span that has not ended yet.
 #[derive(Debug)]
-pub struct Timer {
+pub(crate) struct Timer {
     name: &'static str,
     began: Option<Instant>,
 }

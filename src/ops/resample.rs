@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, TensorData};
 /// # Shapes
 ///
 /// `[B, C, H, W]` → `[B, C, side, side]`.
-pub fn pictures(x: Tensor<4>, side: usize) -> Tensor<4> {
+pub(crate) fn pictures(x: Tensor<4>, side: usize) -> Tensor<4> {
     let [_, _, height, width] = x.dims();
     if (height, width) == (side, side) {
         return x;
@@ -25,7 +25,7 @@ pub fn pictures(x: Tensor<4>, side: usize) -> Tensor<4> {
 /// # Shapes
 ///
 /// `[B, P, D]` → `[B, side², D]`, where P is a square.
-pub fn maps(x: Tensor<3>, side: usize) -> Tensor<3> {
+pub(crate) fn maps(x: Tensor<3>, side: usize) -> Tensor<3> {
     let [_, pixels, _] = x.dims();
     let from = pixels.isqrt();
     if from == side {

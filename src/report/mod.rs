@@ -1,8 +1,8 @@
 //! Results as bytes: text, tables, plots, `results.csv`.
 
 pub mod csv;
-pub mod plot;
-pub mod text;
+pub(crate) mod plot;
+pub(crate) mod text;
 
 pub use csv::CsvError;
 pub use plot::PlotError;

@@ -3,12 +3,12 @@
 use crate::metrics::EvalReport;
 
 /// A fraction as a percentage with one decimal: `84.3 %`.
-pub fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
 /// A fraction with its interval, in percent: `84.3 % [82.6, 85.8]`.
-pub fn percent_interval(share: f64, (low, high): (f64, f64)) -> String {
+pub(crate) fn percent_interval(share: f64, (low, high): (f64, f64)) -> String {
     format!(
         "{:.1} % [{:.1}, {:.1}]",
         100.0 * share,
@@ -18,7 +18,7 @@ pub fn percent_interval(share: f64, (low, high): (f64, f64)) -> String {
 }
 
 /// A whole number with separated thousands: `1,806,154`.
-pub fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -31,7 +31,7 @@ pub fn count(number: u64) -> String {
 }
 
 /// A duration in readable units: `0.4 s`, `12 m 31 s`, `1 h 05 m`.
-pub fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     if seconds < 9.95 {
         return format!("{seconds:.1} s");
     }
@@ -47,7 +47,7 @@ pub fn seconds(seconds: f64) -> String {
 ///
 /// `parts` are (name, seconds), `operations` (name, seconds, calls). `rate` is the floating-point
 /// operations per second of the steps, and of matrix products alone.
-pub fn profile<'a>(
+pub(crate) fn profile<'a>(
     parts: &[(&'a str, f64)],
     operations: &[(&'a str, f64, u64)],
     rate: Option<(f64, f64)>,
@@ -77,7 +77,7 @@ pub fn profile<'a>(
 }
 
 /// Floating-point operations with a prefix: `246.6 MFLOP`.
-pub fn flops(flops: u64) -> String {
+pub(crate) fn flops(flops: u64) -> String {
     let mut value = flops as f64;
     for prefix in ["", "k", "M", "G", "T", "P"] {
         if value < 999.95 {
@@ -93,14 +93,14 @@ pub fn flops(flops: u64) -> String {
 
 /// A table, printed as aligned text or as Markdown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
+pub(crate) struct Table {
     headings: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// An empty table.
-    pub fn new(headings: &[&str]) -> Self {
+    pub(crate) fn new(headings: &[&str]) -> Self {
         Self {
             headings: headings.iter().map(|h| (*h).to_owned()).collect(),
             rows: Vec::new(),
@@ -108,18 +108,18 @@ impl Table {
     }
 
     /// Adds a row; missing cells are empty.
-    pub fn row(&mut self, mut cells: Vec<String>) {
+    pub(crate) fn row(&mut self, mut cells: Vec<String>) {
         cells.resize(self.headings.len(), String::new());
         self.rows.push(cells);
     }
 
     /// Whether it has no rows.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
     /// Columns aligned with spaces, numbers to the right and words to the left; empty without rows.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         if self.rows.is_empty() {
             return String::new();
         }
@@ -154,7 +154,7 @@ impl Table {
     }
 
     /// A Markdown table.
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let line = |cells: &mut dyn Iterator<Item = String>| {
             let cells: Vec<String> = cells.collect();
             format!("| {} |\n", cells.join(" | "))
@@ -182,7 +182,7 @@ impl Table {
 }
 
 /// The figures of one split on one line: `val top-1: 84.3 % [82.6, 85.8] on 2,000 pictures, …`.
-pub fn accuracy_line(split: &str, report: &EvalReport) -> String {
+pub(crate) fn accuracy_line(split: &str, report: &EvalReport) -> String {
     format!(
         "{split} top-1: {} on {} pictures, loss {:.4}, calibration error {:.3}",
         percent_interval(report.top1, report.top1_interval),
@@ -193,7 +193,7 @@ pub fn accuracy_line(split: &str, report: &EvalReport) -> String {
 }
 
 /// The results of an evaluation: metrics, classes, confusions and mistakes.
-pub fn evaluation(report: &EvalReport) -> String {
+pub(crate) fn evaluation(report: &EvalReport) -> String {
     let mut out = format!(
         "top-1     {}\n",
         percent_interval(report.top1, report.top1_interval)

@@ -23,7 +23,7 @@ pub struct Average {
 ///
 /// A decay that suits one size of data and batch reaches over too little or too much of another
 /// training; a horizon in epochs is the same share of what was seen in both.
-pub fn decay_over(updates: f64) -> f64 {
+pub(super) fn decay_over(updates: f64) -> f64 {
     (-1.0 / updates).exp()
 }
 

@@ -99,12 +99,12 @@ pub(super) mod tests {
     use crate::train::optimizer::{GradientSum, Optimizer};
 
     /// An optimizer of a lone model.
-    pub fn optimizer(config: OptimizerConfig, model: &Model) -> Optimizer {
+    pub(crate) fn optimizer(config: OptimizerConfig, model: &Model) -> Optimizer {
         Optimizer::new(config, &[model_part(&mut model.clone())])
     }
 
     /// The model after an update.
-    pub fn stepped(
+    pub(crate) fn stepped(
         optimizer: &mut Optimizer,
         mut model: Model,
         gradients: GradientSum,
@@ -115,12 +115,12 @@ pub(super) mod tests {
     }
 
     /// The average of a lone model.
-    pub fn average(decay: f64, model: &Model) -> Average {
+    pub(crate) fn average(decay: f64, model: &Model) -> Average {
         Average::new(decay, &[model_part(&mut model.clone())])
     }
 
     /// Moves the average of a lone model.
-    pub fn average_with(average: &mut Average, model: &Model) {
+    pub(crate) fn average_with(average: &mut Average, model: &Model) {
         average.update(&[model_part(&mut model.clone())]);
     }
 }

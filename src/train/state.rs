@@ -16,7 +16,7 @@ use super::progress::Progress;
 use crate::checkpoint::{self, CheckpointError, HostTensor, TensorFile};
 
 /// File name of the state within `checkpoint/`.
-pub const FILE: &str = "state.safetensors";
+pub(super) const FILE: &str = "state.safetensors";
 
 const OPTIMIZER: &str = "optimizer.";
 const AVERAGE: &str = "ema.";
@@ -26,7 +26,7 @@ const AVERAGE: &str = "ema.";
 /// # Errors
 ///
 /// [`CheckpointError::Write`]; the previous state is then untouched.
-pub fn save(
+pub(super) fn save(
     folder: &Path,
     progress: &Progress,
     parts: &[Part],

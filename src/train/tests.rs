@@ -38,7 +38,9 @@ impl Decoder {
     /// Mean squared error over a batch `[B, 3, H, W]`; the result `[1]`.
     fn error(&self, features: Tensor<2>, images: Tensor<4>) -> Tensor<1> {
         let [batch, channels, ..] = images.dims();
-        let colours = images.reshape([batch, channels, 0]).mean_dim(2);
+        let colours = images
+            .reshape([batch as i32, channels as i32, -1])
+            .mean_dim(2);
         let colours = colours.reshape([batch, channels]);
         (self.colour.forward(features) - colours).square().mean()
     }

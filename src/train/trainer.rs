@@ -23,7 +23,7 @@ use crate::model::Noise;
 use crate::ops::{Precision, profile};
 use crate::setting::Invalid;
 
-/// Names of the spans that a step consists of, for [`profile`].
+/// Names of the spans that a step consists of, for `profile`.
 pub const STEP: [&str; 5] = [DATA, TEACHER, FORWARD, BACKWARD, OPTIMIZER];
 const DATA: &str = "waiting for data";
 

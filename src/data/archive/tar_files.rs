@@ -59,7 +59,7 @@ impl TarFiles {
     /// # Errors
     ///
     /// [`DataError::Corrupt`] where it is truncated, damaged or sparse, or a link leads to no file of it.
-    pub fn open(path: &Path, bytes: Bytes) -> Result<TarFiles, DataError> {
+    pub(crate) fn open(path: &Path, bytes: Bytes) -> Result<TarFiles, DataError> {
         let damaged = |after: &str, error: &dyn std::fmt::Display| {
             DataError::corrupt(
                 path,

@@ -34,7 +34,7 @@ impl ZipFiles {
     /// # Errors
     ///
     /// [`DataError::Corrupt`] where it is damaged, encrypted, or compressed by another method than deflate.
-    pub fn open(path: &Path, bytes: Bytes) -> Result<ZipFiles, DataError> {
+    pub(crate) fn open(path: &Path, bytes: Bytes) -> Result<ZipFiles, DataError> {
         let damaged = |error: &dyn std::fmt::Display| {
             DataError::corrupt(
                 path,

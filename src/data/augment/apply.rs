@@ -9,7 +9,7 @@ use crate::data::preprocess::Preprocess;
 
 impl AugmentConfig {
     /// Resizes a picture to `image_size`² pixels and changes it at random: steps 1 to 4 in the list of
-    /// [the module](super).
+    /// the module.
     ///
     /// `seed`, `epoch` and `index`, the index of the picture in its split, determine the result.
     pub fn apply(

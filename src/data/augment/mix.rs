@@ -65,7 +65,7 @@ pub(in crate::data) fn draw_mix(
 
 impl Mix {
     /// Mixes the partner into a picture. Both are normalised, `[3, S, S]` with S = `size`.
-    pub fn apply(&self, picture: &mut [f32], partner: &[f32], size: usize) {
+    pub(crate) fn apply(&self, picture: &mut [f32], partner: &[f32], size: usize) {
         match &self.cut {
             None => {
                 for (value, other) in picture.iter_mut().zip(partner) {

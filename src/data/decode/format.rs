@@ -2,12 +2,6 @@
 
 use image::ImageFormat;
 
-/// The format of a picture's bytes, as it is usually written (`JPEG`, `PNG`, …), by their content; `None` where no
-/// known format begins so.
-pub fn format_name(bytes: &[u8]) -> Option<&'static str> {
-    guess_format(bytes).map(name)
-}
-
 /// [`image::guess_format`], which does not recognise TGA, and TGA.
 pub(super) fn guess_format(bytes: &[u8]) -> Option<ImageFormat> {
     match image::guess_format(bytes) {

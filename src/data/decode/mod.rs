@@ -20,5 +20,4 @@ mod rgb;
 mod tests;
 
 pub use error::DecodeError;
-pub use format::format_name;
 pub use rgb::{DecodeLimits, decode};

@@ -31,7 +31,7 @@ impl Default for DecodeLimits {
     }
 }
 
-/// Decodes one picture to RGB, eight bits per channel, by the rules of [the module](super).
+/// Decodes one picture to RGB, eight bits per channel, by the rules of the module.
 ///
 /// # Errors
 ///

@@ -47,7 +47,7 @@ pub enum Init {
     #[default]
     Xavier,
     /// Queries that start by looking for keys like themselves, values that start by being taken
-    /// away (Trockman & Kolter 2023); see [`mimetic`](super::mimetic).
+    /// away (Trockman & Kolter 2023); see `mimetic`.
     Mimetic,
 }
 

@@ -31,7 +31,7 @@ fn axis(grid: usize, of: usize) -> impl Iterator<Item = f64> + Clone {
 /// # Shapes
 ///
 /// Row-major `[grid², width]`.
-pub fn sinusoidal_1d(grid: usize, of: usize, width: usize) -> Vec<f32> {
+pub(crate) fn sinusoidal_1d(grid: usize, of: usize, width: usize) -> Vec<f32> {
     let positions: Vec<f64> = axis(grid, of)
         .flat_map(|y| axis(grid, of).map(move |x| y * of as f64 + x))
         .collect();
@@ -44,7 +44,7 @@ pub fn sinusoidal_1d(grid: usize, of: usize, width: usize) -> Vec<f32> {
 /// # Shapes
 ///
 /// Row-major `[grid², width]`.
-pub fn sinusoidal_2d(grid: usize, of: usize, width: usize) -> Vec<f32> {
+pub(crate) fn sinusoidal_2d(grid: usize, of: usize, width: usize) -> Vec<f32> {
     let half = width / 2;
     let axis: Vec<f64> = axis(grid, of).collect();
     let rows = sines(&axis, half);
@@ -65,7 +65,7 @@ pub fn sinusoidal_2d(grid: usize, of: usize, width: usize) -> Vec<f32> {
 /// # Shapes
 ///
 /// Row-major `[to², from²]`; the numbers of a row add up to 1.
-pub fn interpolation(from: usize, to: usize) -> Vec<f32> {
+pub(crate) fn interpolation(from: usize, to: usize) -> Vec<f32> {
     let along: Vec<Vec<f64>> = axis(to, from)
         .map(|at| {
             let at = at.clamp(0.0, (from - 1) as f64);
@@ -85,7 +85,7 @@ pub fn interpolation(from: usize, to: usize) -> Vec<f32> {
 }
 
 /// Row and column of each patch of a grid, row by row.
-pub fn places(grid: usize) -> Vec<[f64; 2]> {
+pub(crate) fn places(grid: usize) -> Vec<[f64; 2]> {
     (0..grid * grid)
         .map(|i| [(i / grid) as f64, (i % grid) as f64])
         .collect()
@@ -102,7 +102,7 @@ pub fn places(grid: usize) -> Vec<[f64; 2]> {
 /// # Shapes
 ///
 /// Row-major `[prefix + places.len(), head_dim]`; `head_dim` is a multiple of 4.
-pub fn rotations(places: &[[f64; 2]], prefix: usize, head_dim: usize) -> Vec<f32> {
+pub(crate) fn rotations(places: &[[f64; 2]], prefix: usize, head_dim: usize) -> Vec<f32> {
     /// Where texts take 10,000: pictures are a few tens of patches wide.
     const BASE: f64 = 100.0;
     let quarter = head_dim / 4;
@@ -135,7 +135,7 @@ pub fn rotations(places: &[[f64; 2]], prefix: usize, head_dim: usize) -> Vec<f32
 /// # Panics
 ///
 /// Where the table does not have that many values.
-pub fn resample(table: &[f32], old: usize, new: usize, width: usize) -> Vec<f32> {
+pub(crate) fn resample(table: &[f32], old: usize, new: usize, width: usize) -> Vec<f32> {
     assert_eq!(table.len(), old * old * width, "the grid counts the values");
     let weights = weights(old, new);
     let mut resampled = Vec::with_capacity(new * new * width);

@@ -1,6 +1,6 @@
 //! The way from tensors to the kernels for the processor, [`vitrine_kernels`], and back.
 
-pub mod tape;
+pub(crate) mod tape;
 
 use burn::tensor::{Device, Tensor};
 

@@ -16,11 +16,11 @@ use vitrine_kernels::Operand;
 
 /// A tensor's values, contiguous, shared with the tensor and not copied where they already are.
 #[derive(Debug, Clone)]
-pub struct Values(FloatTensor<Flex>);
+pub(crate) struct Values(FloatTensor<Flex>);
 
 impl Values {
     /// The tensor itself.
-    pub fn primitive(&self) -> FloatTensor<Flex> {
+    pub(crate) fn primitive(&self) -> FloatTensor<Flex> {
         self.0.clone()
     }
 
@@ -29,7 +29,7 @@ impl Values {
     /// # Panics
     ///
     /// Where the tensor is of another type: our own bug.
-    pub fn get<E: Operand + Element>(&self) -> &[E] {
+    pub(crate) fn get<E: Operand + Element>(&self) -> &[E] {
         self.0
             .as_slice()
             .expect("contiguous values of the type that the operation stored")
@@ -37,7 +37,7 @@ impl Values {
 }
 
 /// The values of a tensor on flex, its history left behind.
-pub fn values<const R: usize>(x: &Tensor<R>) -> Values {
+pub(crate) fn values<const R: usize>(x: &Tensor<R>) -> Values {
     let x = if x.is_autodiff() {
         x.clone().inner()
     } else {
@@ -51,11 +51,11 @@ pub fn values<const R: usize>(x: &Tensor<R>) -> Values {
 
 /// The values of a flat tensor without history, to be changed: copied where they are shared.
 #[derive(Debug)]
-pub struct Owned(FloatTensor<Flex>);
+pub(crate) struct Owned(FloatTensor<Flex>);
 
 impl Owned {
     /// Takes a tensor on flex.
-    pub fn new(x: Tensor<1>) -> Self {
+    pub(crate) fn new(x: Tensor<1>) -> Self {
         let len = x.dims()[0];
         let primitive = x
             .try_into_primitive::<Flex>()
@@ -70,23 +70,23 @@ impl Owned {
     }
 
     /// As a slice.
-    pub fn get(&mut self) -> &mut [f32] {
+    pub(crate) fn get(&mut self) -> &mut [f32] {
         self.0.storage_mut()
     }
 
     /// Back to a tensor.
-    pub fn tensor(self) -> Tensor<1> {
+    pub(crate) fn tensor(self) -> Tensor<1> {
         Tensor::from_primitive::<Flex>(self.0)
     }
 }
 
 /// A tensor without history.
-pub fn tensor<const R: usize>(values: Vec<f32>, shape: [usize; R]) -> Tensor<R> {
+pub(crate) fn tensor<const R: usize>(values: Vec<f32>, shape: [usize; R]) -> Tensor<R> {
     tensor_of(values, shape)
 }
 
 /// A tensor without history, of any type.
-pub fn tensor_of<E: Stored, const R: usize>(values: Vec<E>, shape: [usize; R]) -> Tensor<R> {
+pub(crate) fn tensor_of<E: Stored, const R: usize>(values: Vec<E>, shape: [usize; R]) -> Tensor<R> {
     Tensor::from_primitive::<Flex>(primitive(values, shape))
 }
 
@@ -95,7 +95,7 @@ fn primitive<E: Stored>(values: Vec<E>, shape: impl Into<Shape>) -> FloatTensor<
 }
 
 /// A type that tensors and kernels both hold.
-pub trait Stored: Operand + Element {
+pub(crate) trait Stored: Operand + Element {
     /// Burn's name for it.
     const TYPE: FloatDType;
 }
@@ -109,7 +109,7 @@ impl Stored for half::bf16 {
 }
 
 /// The tensor with its values in another type, where they are not already.
-pub fn stored<E: Stored, const R: usize>(x: Tensor<R>) -> Tensor<R> {
+pub(crate) fn stored<E: Stored, const R: usize>(x: Tensor<R>) -> Tensor<R> {
     if x.dtype() == E::dtype() {
         x
     } else {
@@ -119,14 +119,14 @@ pub fn stored<E: Stored, const R: usize>(x: Tensor<R>) -> Tensor<R> {
 
 /// One input of an operation, with its place in the graph.
 #[derive(Debug)]
-pub struct Input {
+pub(crate) struct Input {
     tracked: FloatTensor<Autodiff<Flex>>,
     shape: Shape,
 }
 
 impl Input {
     /// Whether its gradient is needed.
-    pub fn is_tracked(&self) -> bool {
+    pub(crate) fn is_tracked(&self) -> bool {
         self.tracked.is_tracked()
     }
 }
@@ -148,7 +148,7 @@ impl<const R: usize> From<&Tensor<R>> for Input {
 /// those of the inputs, in their order and with as many values as they have.
 ///
 /// An input that needs no gradient may get an empty vector.
-pub fn record<const N: usize, const R: usize>(
+pub(crate) fn record<const N: usize, const R: usize>(
     inputs: [Input; N],
     result: Vec<f32>,
     shape: [usize; R],
@@ -160,16 +160,16 @@ pub fn record<const N: usize, const R: usize>(
 }
 
 /// The gradient of one input; `None` where it needs none.
-pub type Gradient = Option<FloatTensor<Flex>>;
+pub(crate) type Gradient = Option<FloatTensor<Flex>>;
 
 /// A gradient from its values.
-pub fn gradient<E: Stored>(values: Vec<E>) -> FloatTensor<Flex> {
+pub(crate) fn gradient<E: Stored>(values: Vec<E>) -> FloatTensor<Flex> {
     let len = values.len();
     primitive(values, [len])
 }
 
 /// [`record`] for tensors of any type; the result has no history yet.
-pub fn record_tensor<const N: usize, const R: usize>(
+pub(crate) fn record_tensor<const N: usize, const R: usize>(
     inputs: [Input; N],
     result: Tensor<R>,
     gradient: impl FnOnce(&Values) -> [Gradient; N] + Send + 'static,

@@ -16,7 +16,7 @@ use crate::report::text as words;
 /// # Errors
 ///
 /// [`PlotError`], which names the file.
-pub fn per_class(report: &EvalReport, path: &Path) -> Result<(), PlotError> {
+pub(crate) fn per_class(report: &EvalReport, path: &Path) -> Result<(), PlotError> {
     save(&PerClass(report), path)
 }
 

@@ -15,13 +15,13 @@ use crate::train::task::classification::{TOP1, TOP5, VAL_LOSS};
 /// # Errors
 ///
 /// [`PlotError`], which names the file.
-pub fn results(history: &[EpochRecord], path: &Path) -> Result<(), PlotError> {
+pub(crate) fn results(history: &[EpochRecord], path: &Path) -> Result<(), PlotError> {
     save(&Results(history), path)
 }
 
 /// The validation curve of one run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Curve {
+pub(crate) struct Curve {
     /// Its model; runs of one model share a colour.
     pub model: String,
     /// Epoch, seconds of training, validation top-1 as a fraction.
@@ -34,7 +34,7 @@ pub struct Curve {
 /// # Errors
 ///
 /// [`PlotError`], which names the file.
-pub fn compare_curves(curves: &[Curve], path: &Path) -> Result<(), PlotError> {
+pub(crate) fn compare_curves(curves: &[Curve], path: &Path) -> Result<(), PlotError> {
     save(&Compare(curves), path)
 }
 

@@ -13,7 +13,7 @@ use super::style::{INK, PALETTE, TITLE, bold, shorten, text};
 
 /// The frame of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
+pub(crate) enum Mark {
     /// None.
     Plain,
     /// The prediction is right.
@@ -24,7 +24,7 @@ pub enum Mark {
 
 /// One picture of a grid.
 #[derive(Debug, Clone)]
-pub struct Cell {
+pub(crate) struct Cell {
     /// The picture, of any size.
     pub picture: RgbImage,
     /// One or two lines.
@@ -38,7 +38,7 @@ pub struct Cell {
 /// # Errors
 ///
 /// [`PlotError`], which names the file.
-pub fn picture_grid(title: &str, cells: &[Cell], path: &Path) -> Result<(), PlotError> {
+pub(crate) fn picture_grid(title: &str, cells: &[Cell], path: &Path) -> Result<(), PlotError> {
     save(
         &Grid {
             title,

@@ -16,7 +16,7 @@ use crate::report::text as words;
 /// # Errors
 ///
 /// [`PlotError`], which names the file.
-pub fn confusion_matrix(report: &EvalReport, path: &Path) -> Result<(), PlotError> {
+pub(crate) fn confusion_matrix(report: &EvalReport, path: &Path) -> Result<(), PlotError> {
     // Before anything is drawn: the size of the sheet follows the width of the names.
     register().map_err(|reason| PlotError::new(path, reason))?;
     save(&Matrix::new(report), path)

@@ -12,10 +12,10 @@ mod panel;
 mod reliability;
 mod style;
 
-pub use classes::per_class;
-pub use curves::{Curve, compare_curves, results};
+pub(crate) use classes::per_class;
+pub(crate) use curves::{Curve, compare_curves, results};
 pub use figure::PlotError;
-pub use grid::{Cell, Mark, picture_grid};
-pub use matrix::confusion_matrix;
-pub use reliability::reliability;
-pub use style::class_names;
+pub(crate) use grid::{Cell, Mark, picture_grid};
+pub(crate) use matrix::confusion_matrix;
+pub(crate) use reliability::reliability;
+pub(crate) use style::class_names;

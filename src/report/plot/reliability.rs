@@ -15,7 +15,7 @@ use crate::report::text as words;
 /// # Errors
 ///
 /// [`PlotError`], which names the file.
-pub fn reliability(report: &EvalReport, path: &Path) -> Result<(), PlotError> {
+pub(crate) fn reliability(report: &EvalReport, path: &Path) -> Result<(), PlotError> {
     save(&Reliability(report), path)
 }
 

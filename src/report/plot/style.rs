@@ -42,7 +42,7 @@ const BOLD: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Bold.ttf");
 
 /// Class names as a plot of this format shows them. Viewers of SVG have fonts for every script; our font
 /// for PNG has Latin, Greek and Cyrillic letters. A name with other letters becomes `class 3`.
-pub fn class_names(classes: &[String], extension: &str) -> Vec<String> {
+pub(crate) fn class_names(classes: &[String], extension: &str) -> Vec<String> {
     let font = match extension {
         "png" => ab_glyph::FontRef::try_from_slice(REGULAR).ok(),
         _ => None,

@@ -15,7 +15,7 @@ pub(super) struct Hidden {
 
 impl Hidden {
     /// The matrices of a parameter; `None` for what AdamW moves.
-    pub fn of(parameter: &Parameter) -> Option<Self> {
+    pub(super) fn of(parameter: &Parameter) -> Option<Self> {
         let parts = parameter.declared.split;
         let (matrices, outputs, inputs) = match (parameter.declared.role, &parameter.shape[..]) {
             (Role::Matrix, &[inputs, outputs]) => {

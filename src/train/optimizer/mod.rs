@@ -12,5 +12,5 @@ mod slot;
 mod step;
 
 pub use config::{OptimizerConfig, OptimizerKind};
-pub use slot::GradientSum;
+pub(super) use slot::GradientSum;
 pub use step::Optimizer;
