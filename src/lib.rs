@@ -25,6 +25,8 @@
 
 pub mod checkpoint;
 pub mod classify;
+// Help texts write placeholders as <split>.
+#[allow(rustdoc::invalid_html_tags)]
 #[doc(hidden)]
 pub mod cli;
 pub(crate) mod compare;

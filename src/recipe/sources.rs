@@ -145,16 +145,8 @@ impl Recipe {
             known: Embedded::names(),
         })?;
         let origin = Origin::Recipe(path.display().to_string());
-        let mut table = parse(&origin, &text)?;
+        let table = parse(&origin, &text)?;
         check_keys(&origin, &table, "", &known_keys())?;
-        // Runs from before `data.split_seed` were split by the training's seed.
-        let seed = table
-            .get("train")
-            .and_then(|train| train.get("seed"))
-            .cloned();
-        if let (Some(seed), Some(Value::Table(data))) = (seed, table.get_mut("data")) {
-            data.entry("split_seed").or_insert(seed);
-        }
         Self::from_table(table)
     }
 

@@ -67,18 +67,6 @@ fn paths_become_absolute_and_names_of_what_ships_stay() {
 }
 
 #[test]
-fn a_run_from_before_split_seed_was_split_by_its_seed() {
-    let recipe = resolve(None, &["train.seed=3", "data.split_seed=5"]).unwrap();
-    let text = recipe.to_toml();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("recipe.toml");
-    std::fs::write(&path, &text).unwrap();
-    assert_eq!(Recipe::load(&path).unwrap().data.split_seed, 5);
-    std::fs::write(&path, text.replace("split_seed = 5\n", "")).unwrap();
-    assert_eq!(Recipe::load(&path).unwrap().data.split_seed, 3);
-}
-
-#[test]
 fn an_override_may_make_a_preset_fit() {
     // Airbench's own stem kernel of 2 leaves nothing of 8 pixels.
     let small = |set: &[&str]| resolve(None, set).unwrap().model_config(8, 2);
