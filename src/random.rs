@@ -1,7 +1,7 @@
-//! The one source of randomness: numbers that follow from a seed and from what they are for.
+//! Generators by seed and purpose, so that neither threads nor order show; those of pictures are in
+//! `data/augment/seeded.rs`.
 //!
-//! Nothing draws from a generator that something else has drawn from, so neither threads nor order
-//! show. SplitMix64, FNV-1a and Xoshiro256++ give the same bits on every processor and in
+//! SplitMix64, FNV-1a and Xoshiro256++ give the same bits on every processor and in
 //! every release of Rust, which the standard library's hasher and `rand`'s defaults do not promise.
 
 use rand_xoshiro::Xoshiro256PlusPlus;

@@ -215,7 +215,8 @@ fn named(tree: &str) -> Vec<Vec<&str>> {
 }
 
 /// What the files of each room import from their own room: the file that imports, the one that is
-/// imported, and the name. A path leads to the file of its longest part that is a module.
+/// imported, and the name. A path leads to the file of its longest part that is a module. Paths
+/// within the code are not looked at.
 fn inside(files: &[(String, String)]) -> Vec<(&str, &str, &str)> {
     let file_of: BTreeMap<Vec<&str>, &str> = files
         .iter()
@@ -282,8 +283,8 @@ fn up(files: &[(String, String)]) -> Vec<String> {
 fn circles(files: &[(String, String)]) -> Vec<String> {
     let mut below: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (file, target, _) in inside(files) {
-        let is_page = |file: &str, other: &str| module_path(other).starts_with(&module_path(file));
-        if !is_page(file, target) && !is_page(target, file) {
+        // Only what a file takes from a page above it is left out.
+        if !module_path(file).starts_with(&module_path(target)) {
             below.entry(file).or_default().push(target);
         }
     }

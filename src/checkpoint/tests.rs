@@ -16,7 +16,7 @@ use crate::data::Resize;
 use crate::metrics::Calibration;
 use crate::model::{Init, Model, ModelConfig, Pooling, Position, Stem, VitConfig, parameters};
 
-/// The smallest ViT with every kind of parameter.
+/// The smallest ViT with every kind of token and head.
 pub(crate) fn tiny() -> ModelConfig {
     ModelConfig::Vit(VitConfig {
         image_size: 8,

@@ -1,4 +1,4 @@
-//! The families of models, and the one place where they are told apart.
+//! The families of models, and the one place where they are distinguished.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};

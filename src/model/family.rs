@@ -86,7 +86,7 @@ pub(crate) trait Family {
     fn count(&self, image_size: usize, token_drop: f64) -> Count;
 
     /// Side of the patches, in pixels, whose covariance
-    /// [`whitened`](super::network::Network::whitened) wants.
+    /// [`whiten`](super::network::Network::whiten) wants.
     fn whitens(&self) -> Option<usize> {
         None
     }

@@ -14,6 +14,7 @@ pub fn freeze<M: Module + Declare>(model: M, frozen: impl Fn(&Declared) -> bool)
     struct Freeze {
         path: Vec<String>,
         frozen: HashSet<String>,
+        flags: HashSet<String>,
     }
     impl ModuleMapper for Freeze {
         fn enter_module(&mut self, name: &str, _container: &str) {
@@ -32,18 +33,22 @@ pub fn freeze<M: Module + Declare>(model: M, frozen: impl Fn(&Declared) -> bool)
         }
 
         fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
-            match self.frozen.contains(&self.path.join(".")) {
+            let path = self.path.join(".");
+            assert!(self.flags.contains(&path), "the flag {path} has no role");
+            match self.frozen.contains(&path) {
                 true => flag.with_value(false),
                 false => flag,
             }
         }
     }
     let [_tensors, flags] = Declarations::of(&model);
+    let all_flags = flags.iter().map(|flag| flag.path.clone()).collect();
     let declared = parameters::declared(&model).into_iter().chain(flags);
     let paths = declared.filter(|declared| frozen(declared));
     let mut freeze = Freeze {
         path: Vec::new(),
         frozen: paths.map(|declared| declared.path).collect(),
+        flags: all_flags,
     };
     model.map(&mut freeze)
 }

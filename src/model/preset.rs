@@ -42,7 +42,7 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// [`ModelConfig::preset`] before validation, for whoever changes it first.
+    /// [`ModelConfig::preset`] before validation, for callers that change it before validation.
     pub(crate) fn unchecked_preset(
         name: &str,
         image_size: usize,

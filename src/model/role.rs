@@ -13,11 +13,11 @@ pub enum Role {
     Embedding,
     /// Learned positions, one row a position.
     Position,
-    /// A learned token that stands for the whole picture.
+    /// The class token.
     ClassToken,
-    /// A learned token that learns from a teacher.
+    /// The distillation token.
     DistillationToken,
-    /// Learned tokens that stand for nothing.
+    /// Register tokens.
     RegisterToken,
     /// Scale or shift of a norm.
     Norm,
@@ -33,19 +33,20 @@ pub enum Role {
     Convolution,
     /// A running mean or variance of a batch norm; no gradient reaches it.
     Statistic,
-    /// Weight or bias of the classifier, which knows the classes.
+    /// Weight or bias of the classifier.
     Head,
     /// Weight or bias of the classifier that learns from a teacher.
     DistillationHead,
 }
 
 impl Role {
-    /// Whether the tensor knows the classes.
+    /// Whether the tensor belongs to a classifier.
     pub fn is_head(self) -> bool {
         matches!(self, Self::Head | Self::DistillationHead)
     }
 
-    /// Whether the tensor is there for a teacher's sake, so that a model without a teacher lacks it.
+    /// Whether the tensor is the distillation token or of its head, which only models with
+    /// `distillation_token` have.
     pub fn is_for_distillation(self) -> bool {
         matches!(self, Self::DistillationToken | Self::DistillationHead)
     }

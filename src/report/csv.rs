@@ -88,29 +88,35 @@ pub fn read_results(path: &Path) -> Result<Vec<EpochRecord>, CsvError> {
         let reason = format!("found the columns {found}, expected {before}, figures, {after}");
         return Err(CsvError::new(path, reason));
     };
-    let record = |row: Vec<Option<f64>>| {
-        let mut values = row.into_iter();
-        let mut value = || values.next().flatten();
-        let missing = || CsvError::new(path, "a row lacks a value");
-        let [epoch, elapsed_s, train_loss] = [value(), value(), value()];
+    let record = |(index, row): (usize, Result<Vec<Option<f64>>, csv::Error>)| {
+        let row = row.map_err(wrong)?;
+        let value = |column: &str| {
+            let at = found.iter().position(|known| known == column);
+            at.and_then(|at| row.get(at).copied().flatten())
+        };
+        let needed = |column: &str| {
+            let reason = || format!("row {} has no {column}", index + 1);
+            value(column).ok_or_else(|| CsvError::new(path, reason()))
+        };
         let figures = columns.iter().filter_map(|column| {
+            let value = value(column)?;
             let column = column.clone();
-            value().map(|value| Figure { column, value })
+            Some(Figure { column, value })
         });
-        let figures = figures.collect();
-        let [lr, images_per_s, waiting] = [value(), value(), value()];
+        let [epoch, time, loss] = BEFORE;
+        let [lr, images_per_s, waiting] = AFTER;
         Ok(EpochRecord {
-            epoch: epoch.ok_or_else(missing)? as usize,
-            elapsed_s: elapsed_s.ok_or_else(missing)?,
-            train_loss: train_loss.ok_or_else(missing)?,
-            figures,
-            lr: lr.ok_or_else(missing)?,
-            images_per_s: images_per_s.ok_or_else(missing)?,
-            waiting: waiting.ok_or_else(missing)?,
+            epoch: needed(epoch)? as usize,
+            elapsed_s: needed(time)?,
+            train_loss: needed(loss)?,
+            figures: figures.collect(),
+            lr: needed(lr)?,
+            images_per_s: needed(images_per_s)?,
+            waiting: needed(waiting)?,
         })
     };
     let rows = reader.into_deserialize::<Vec<Option<f64>>>();
-    rows.map(|row| record(row.map_err(wrong)?)).collect()
+    rows.enumerate().map(record).collect()
 }
 
 /// Writes counts, rows by true class, columns by predicted class.
@@ -178,6 +184,9 @@ mod tests {
                 "2,1.25,2,,,,0.000001,100.5,0.01"
             ]
         );
+        std::fs::write(&path, text.replace("2,1.25,2,", "2,1.25,,")).unwrap();
+        let error = read_results(&path).unwrap_err().to_string();
+        assert!(error.ends_with("row 2 has no train/loss"), "{error}");
         std::fs::write(&path, "a,b\n1,2\n").unwrap();
         let error = read_results(&path).unwrap_err().to_string();
         assert!(

@@ -201,5 +201,5 @@ pub(super) fn measure_update(
         precision,
     };
     let task = task(plan, None, precision, devices)?;
-    Ok(workload.seconds_per_update(Box::new(task), &devices.student.device))
+    Ok(workload.seconds_per_update(Box::new(task), &devices.student.device)?)
 }

@@ -59,10 +59,17 @@ impl Average {
     }
 
     /// The module of the part `name` with the averaged weights, for evaluation.
+    ///
+    /// # Panics
+    ///
+    /// Where no average of that part is kept.
     pub fn apply<M: Module>(&self, name: &str, module: &M) -> M {
         let prefix = format!("{name}.");
         let own = self.averages.iter();
-        let mut own = own.filter(|(tensor, _)| tensor.starts_with(&prefix));
+        let mut own = own
+            .filter(|(tensor, _)| tensor.starts_with(&prefix))
+            .peekable();
+        assert!(own.peek().is_some(), "no average of {name} is kept");
         parameters::replace(module.valid(), |_, _| {
             own.next().map(|(_, average)| average.clone())
         })

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{CheckpointError, TensorFile, WeightsMeta};
 use crate::model::parameters::declared;
-use crate::model::role::Declared;
+use crate::model::role::{Declare, Declared};
 use crate::model::{Model, ModelConfig, freeze, parameters};
 
 /// How the layers of a model that has learned already are treated.
@@ -103,7 +103,7 @@ impl FinetuneConfig {
 
     /// The model with its frozen part fixed; nothing runs backward through what lies below all that
     /// learns.
-    pub fn freeze(&self, model: Model) -> Model {
+    pub fn freeze<M: Module + Declare>(&self, model: M) -> M {
         if self.freeze == Freeze::None {
             return model;
         }
@@ -122,7 +122,7 @@ impl FinetuneConfig {
 
     /// The factor on the learning rate of each trainable tensor, in the order of
     /// [`parameters::trainable`].
-    pub fn factors(&self, model: &Model) -> Vec<f64> {
+    pub fn factors(&self, model: &(impl Module + Declare)) -> Vec<f64> {
         let last = last_layer(model);
         parameters::trainable(model)
             .iter()
@@ -135,7 +135,7 @@ impl FinetuneConfig {
 
     /// `averaged` with the frozen tensors of `model`: an average of equal numbers may differ from
     /// them in the last place.
-    pub(super) fn keep_frozen(&self, averaged: Model, model: &Model) -> Model {
+    pub(super) fn keep_frozen<M: Module + Declare>(&self, averaged: M, model: &M) -> M {
         if self.freeze == Freeze::None {
             return averaged;
         }
@@ -150,7 +150,7 @@ impl FinetuneConfig {
 }
 
 /// The layer that holds the head.
-fn last_layer(model: &Model) -> usize {
+fn last_layer(model: &(impl Module + Declare)) -> usize {
     let layers = declared(model).into_iter().map(|tensor| tensor.layer);
     layers.max().unwrap_or_default()
 }

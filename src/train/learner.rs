@@ -1,6 +1,7 @@
 //! One update: forward, backward, clip, step, average. Whoever trains, measures or times a training
 //! takes it from here.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use burn::module::Module;
@@ -48,7 +49,7 @@ pub struct Step {
     pub noise: Noise,
 }
 
-/// Why an update was not taken; nothing has changed then.
+/// Why an update was not taken. No weight has changed then; running statistics of batch norms may have.
 #[derive(Debug)]
 pub enum NotTaken<E> {
     /// There was no batch.
@@ -75,6 +76,8 @@ impl<'t> Learner<'t> {
         let mut model = finetune.freeze(model);
         let factors = finetune.factors(&model);
         let parts = parts(&mut model, task.as_mut());
+        let names: HashSet<&str> = parts.iter().map(|part| part.name).collect();
+        assert_eq!(names.len(), parts.len(), "each part has a name of its own");
         let optimizer = Optimizer::new(optimizer.clone(), &parts)
             .with_factors(factors)
             .with_precision(precision);
@@ -98,7 +101,7 @@ impl<'t> Learner<'t> {
     ///
     /// # Errors
     ///
-    /// [`NotTaken`], with everything as it was.
+    /// [`NotTaken`], with every weight as it was.
     pub fn update<E>(
         &mut self,
         mut step: Step,

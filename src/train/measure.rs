@@ -6,12 +6,16 @@ use std::time::Instant;
 use burn::tensor::Device;
 
 use super::finetune::FinetuneConfig;
-use super::learner::{Learner, Step};
+use super::learner::{Learner, NotTaken, Step};
 use super::optimizer::OptimizerConfig;
 use super::task::Task;
+use super::trainer::TrainError;
 use crate::data::{Batch, Targets};
 use crate::model::{ModelConfig, Noise};
 use crate::ops::Precision;
+
+/// Small enough for the second update to be like the first.
+const LEARNING_RATE: f64 = 1e-6;
 
 /// What is to be measured.
 #[derive(Debug)]
@@ -60,22 +64,40 @@ impl Workload<'_> {
     }
 
     /// Seconds of one update, after one that is not counted.
-    pub fn seconds_per_update(&self, task: Box<dyn Task + '_>, device: &Device) -> f64 {
+    ///
+    /// # Errors
+    ///
+    /// Where an update of noise gives a loss or a gradient that is not finite.
+    pub fn seconds_per_update(
+        &self,
+        task: Box<dyn Task + '_>,
+        device: &Device,
+    ) -> Result<f64, TrainError> {
         let mut learner = self.learner(task, device);
         let mut seconds = 0.0;
         for update in 0..2 {
             let start = Instant::now();
             let step = Step {
-                lr: 1e-6,
+                lr: LEARNING_RATE,
                 // At its start, where all that is ever done is done.
                 spent: 0.0,
                 batches: self.accumulate,
                 noise: Noise::new(0, update),
             };
-            // Reading the norm waits for the device. A loss of noise may be anything.
-            let _ = learner.update(step, || Ok::<_, Infallible>(self.batch()));
+            // Reading the norm waits for the device.
+            let taken = learner.update(step, || Ok::<_, Infallible>(self.batch()));
+            if let Err(NotTaken::NotFinite { what, value }) = taken {
+                let (epoch, lr) = (1, LEARNING_RATE);
+                return Err(TrainError::NotFinite {
+                    what,
+                    value,
+                    update,
+                    epoch,
+                    lr,
+                });
+            }
             seconds = start.elapsed().as_secs_f64();
         }
-        seconds
+        Ok(seconds)
     }
 }

@@ -22,7 +22,7 @@ pub use curriculum::{Curriculum, CurriculumConfig, Moment};
 pub use finetune::{FinetuneConfig, Freeze, Start};
 pub use learner::{Learner, NotTaken, Step};
 pub use measure::Workload;
-pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
+pub use optimizer::{OptimizerConfig, OptimizerKind};
 pub use part::{Part, Rule};
 pub use progress::{Best, EpochRecord, Progress};
 pub use schedule::{Budget, Decay, Schedule, ScheduleConfig};

@@ -61,13 +61,10 @@ pub struct Progress {
     /// Seconds of the present epoch spent waiting for data.
     pub waited_s: f64,
     /// Training pictures of the finished epochs.
-    #[serde(default)]
     pub images: u64,
     /// Seconds of training within the finished epochs.
-    #[serde(default)]
     pub training_s: f64,
     /// Seconds that closing the last epoch took: what a time budget keeps for the next one.
-    #[serde(default)]
     pub closing_s: f64,
     /// Learning rate of the last update.
     pub lr: f64,

@@ -84,7 +84,7 @@ impl Saved {
     /// # Errors
     ///
     /// [`CheckpointError::Mismatch`] where the state belongs to other parts: where one of their
-    /// tensors is missing or of another shape, or where the state has one that nobody takes.
+    /// tensors is missing or of another shape, or where the state has one that no part has.
     pub fn restore(
         &self,
         parts: &mut [Part],
@@ -109,6 +109,7 @@ impl Saved {
             let taken = &taken;
             move |name: &str| {
                 let name = format!("{prefix}{name}");
+                // A tensor that cannot be read has been refused with the file.
                 let values = self.file.values(&name).ok().flatten()?;
                 taken.borrow_mut().insert(name);
                 Some(values)
@@ -116,6 +117,10 @@ impl Saved {
         };
         optimizer.restore(self.progress.optimizer_updates, device, find(OPTIMIZER));
         if let Some(average) = average {
+            for (name, value) in average.state() {
+                let name = format!("{AVERAGE}{name}");
+                self.file.values_of(&name, &value.dims())?;
+            }
             average.restore(self.progress.ema_updates, device, find(AVERAGE));
         }
         self.file.holds_only(&taken.into_inner())

@@ -15,8 +15,7 @@ use super::optimizer::OptimizerConfig;
 use super::progress::{Best, EpochRecord, Progress};
 use super::schedule::{Budget, Schedule, ScheduleConfig};
 use super::state::Saved;
-use super::task::classification::{FORWARD, TEACHER};
-use super::task::{Direction, Task, Validation};
+use super::task::{Direction, FORWARD, TEACHER, Task, Validation};
 use crate::checkpoint::{self, CheckpointError, WeightsMeta};
 use crate::data::{Batches, DataError, TrainLoader, View, patch_covariance};
 use crate::model::Noise;
@@ -99,7 +98,7 @@ pub enum TrainError {
         "the {what} became {value} at update {update} (epoch {epoch}) with learning rate {lr:.3e}; the last good checkpoint is kept"
     )]
     NotFinite {
-        /// `loss`, `gradient norm`, `validation loss` or `weights`.
+        /// `loss`, `gradient norm`, `validation loss`, `validation score` or `weights`.
         what: &'static str,
         /// Its value.
         value: f64,
@@ -180,7 +179,7 @@ impl Run<'_> {
         self.progress.elapsed_s = self.before_s + self.began.elapsed().as_secs_f64();
     }
 
-    /// Nothing is written that is not a number.
+    /// Refuses to go on with weights that are not numbers.
     fn check_weights(&mut self) -> Result<(), TrainError> {
         match self.learner.broken_weight() {
             Some(value) => Err(self.not_finite("weights", f64::from(value), self.progress.lr)),
@@ -444,10 +443,12 @@ impl Trainer<'_> {
         let validation = task.validate(&shipped, run.learner.average())?;
         let direction = task.direction();
         task.describe(validation.as_ref(), &mut self.meta);
-        if let Some(validation) = &validation
-            && !validation.loss.is_finite()
-        {
-            return Err(run.not_finite("validation loss", validation.loss, run.progress.lr));
+        if let Some(Validation { loss, score, .. }) = validation {
+            for (what, value) in [("validation loss", loss), ("validation score", score)] {
+                if !value.is_finite() {
+                    return Err(run.not_finite(what, value, run.progress.lr));
+                }
+            }
         }
         run.tick();
         // A split below one batch is one smaller batch.

@@ -9,7 +9,7 @@ use crate::model::norm::LayerNorm;
 use crate::model::role::{Declarations, Declare, Role};
 use crate::ops::attention::{Heads, QueryKey, attention_weights};
 
-/// Self-attention: every token asks, every token answers.
+/// Multi-head self-attention.
 #[derive(Module, Debug)]
 pub struct Attention {
     /// Queries, keys and values in one map, `[D, 3·D]`, in that order, head by head.

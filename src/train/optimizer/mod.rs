@@ -13,4 +13,4 @@ mod step;
 
 pub use config::{OptimizerConfig, OptimizerKind};
 pub(super) use slot::GradientSum;
-pub use step::Optimizer;
+pub(super) use step::Optimizer;

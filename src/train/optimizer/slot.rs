@@ -13,6 +13,8 @@ pub(super) struct Slot {
     pub name: String,
     /// What it is.
     pub parameter: Parameter,
+    /// Which of the parts it belongs to.
+    pub part: usize,
     /// Which of the rules moves it.
     pub rule: usize,
     /// On the learning rate.

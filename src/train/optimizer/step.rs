@@ -30,7 +30,7 @@ impl Optimizer {
     pub fn new(config: OptimizerConfig, parts: &[Part]) -> Self {
         let mut rules = vec![config];
         let mut slots = Vec::new();
-        for part in parts {
+        for (index, part) in parts.iter().enumerate() {
             let rule = match &part.rule {
                 Rule::Recipe => RECIPE,
                 Rule::Own(config) => {
@@ -41,6 +41,7 @@ impl Optimizer {
             let is_muon = rules[rule].kind == OptimizerKind::Muon;
             slots.extend(part.module.parameters().into_iter().map(|parameter| Slot {
                 name: part.tensor(parameter.path()),
+                part: index,
                 rule,
                 factor: 1.0,
                 moments: None,
@@ -61,11 +62,13 @@ impl Optimizer {
     ///
     /// # Panics
     ///
-    /// Where there are more factors than tensors.
+    /// Where there are more or fewer factors than tensors.
     #[must_use]
     pub fn with_factors(mut self, factors: Vec<f64>) -> Self {
-        assert!(factors.len() <= self.slots.len(), "at most one for each");
-        for (slot, factor) in self.slots.iter_mut().zip(factors) {
+        let first = self.slots.iter_mut().filter(|slot| slot.part == 0);
+        let first: Vec<&mut Slot> = first.collect();
+        assert_eq!(first.len(), factors.len(), "one for each");
+        for (slot, factor) in first.into_iter().zip(factors) {
             slot.factor = factor;
         }
         self
@@ -81,7 +84,7 @@ impl Optimizer {
     /// Clips the gradients of the parts that share a rule to its global norm, and returns the norm
     /// of the recipe's before clipping.
     ///
-    /// A non-finite norm is returned as it is and nothing is scaled: the caller stops there.
+    /// A norm that is not finite is returned as it is; the gradients are then of no use.
     pub fn clip(&self, gradients: &mut GradientSum) -> f64 {
         let mut norms = Vec::new();
         for (rule, config) in self.rules.iter().enumerate() {
@@ -485,5 +488,19 @@ mod tests {
             }
         }
         assert_eq!(moments, 2 * firsts, "AdamW keeps two moments, SGD one");
+        // A rule of its own has a limit of its own.
+        let limited = OptimizerConfig {
+            clip_grad: 0.25,
+            ..config(OptimizerKind::Sgd, 0.0)
+        };
+        let (norm, unmoved, other, _) = update(Rule::Own(limited));
+        assert!((norm / one - 1.0).abs() < 1e-5, "{norm}, not {one}");
+        assert_eq!(unmoved, alone);
+        let step = 0.1 * 1.9 * 0.25 / (count as f32).sqrt();
+        for (_, _, values) in other {
+            for value in values {
+                assert!((START - value - step).abs() < 1e-5, "{value}");
+            }
+        }
     }
 }

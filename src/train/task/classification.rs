@@ -1,11 +1,11 @@
-//! Classification: cross-entropy against the labels, and a teacher's word where there is one.
+//! Classification: cross-entropy against the labels, and with distillation if there is a teacher.
 
 use burn::tensor::{Device, Tensor};
 
 use super::cross_entropy::{cross_entropy, soft_targets};
 use super::distillation::Distillation;
 use super::guidance::Guide;
-use super::judge::{Direction, Figure, Task, Validation};
+use super::judge::{Direction, FORWARD, Figure, TEACHER, Task, Validation};
 use crate::checkpoint::WeightsMeta;
 use crate::data::{Batch, DataError, EvalLoader};
 use crate::eval;
@@ -13,11 +13,6 @@ use crate::model::{Model, Outputs, Pass};
 use crate::ops::{Precision, profile};
 use crate::train::average::Average;
 use crate::train::part::{Part, Rule};
-
-/// Name of the span in which the teacher answers, for [`profile`].
-pub(crate) const TEACHER: &str = "teacher";
-/// Name of the span of a batch's forward pass, for [`profile`].
-pub(crate) const FORWARD: &str = "forward";
 
 /// Column of top-1 on validation, a fraction.
 pub const TOP1: &str = "metrics/accuracy_top1";

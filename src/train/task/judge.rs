@@ -9,6 +9,11 @@ use crate::model::{Model, Pass};
 use crate::train::average::Average;
 use crate::train::part::Part;
 
+/// Name of the span in which the teacher answers, for [`profile`](crate::ops::profile).
+pub(crate) const TEACHER: &str = "teacher";
+/// Name of the span of a batch's forward pass, for [`profile`](crate::ops::profile).
+pub(crate) const FORWARD: &str = "forward";
+
 /// What a training minimises, and how it is judged.
 pub trait Task: std::fmt::Debug {
     /// What learns beside the model; always the same parts in the same order.

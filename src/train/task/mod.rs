@@ -7,3 +7,4 @@ mod guidance;
 mod judge;
 
 pub use judge::{Direction, Figure, Task, Validation};
+pub(crate) use judge::{FORWARD, TEACHER};
