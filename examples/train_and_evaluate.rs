@@ -1,7 +1,7 @@
 //! Trains by a recipe into a run directory, and evaluates the best weights on the test pictures.
 //!
 //! `cargo run --release --example train_and_evaluate -- FOLDER [KEY=VALUE …]`, as in `runs/first
-//! train.epochs=2`; the folder must not exist or be empty.
+//! train.epochs=2`, with a folder that does not exist yet or is empty.
 #![allow(clippy::print_stdout)]
 
 use std::path::Path;
@@ -36,10 +36,7 @@ fn main() -> anyhow::Result<()> {
         }
     })?;
 
-    let options = EvaluateOptions {
-        batch_size: 128,
-        ..EvaluateOptions::default()
-    };
+    let options = EvaluateOptions::default();
     let evaluated = run::evaluate(dir.root(), &options, &device)?;
     let report = evaluated.report;
     println!(

@@ -283,7 +283,7 @@ impl Comparison {
                 "top-1 [95 %]"
             },
             "parameters",
-            "FLOPs an image",
+            "FLOPs per image",
             "training",
             "train images/s",
             "eval images/s",

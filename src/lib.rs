@@ -11,8 +11,8 @@
 //!
 //! # Floors
 //!
-//! Imports go down only (`tests/floors.rs` holds this; below all stands the crate of the kernels,
-//! which the compiler keeps from importing anything here):
+//! Imports go down only (`tests/floors.rs` holds this; the kernel crate is below all of them, and the
+//! compiler keeps it from importing anything here):
 //!
 //! ```text
 //! 5  main → cli

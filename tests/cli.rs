@@ -89,7 +89,7 @@ fn help_is_one_screen_and_more_on_request() {
       classify   Name what pictures show [alias: predict]
       export     Write weights as one file, optionally half the size, and check that it answers the same
       compare    Train models under one budget and compare them, or compare finished runs
-      devices    List what this machine can compute on, each one tried
+      devices    List the devices of this machine and test each
       data       List, inspect, check or download data sets
       plot       Redraw the plots of runs
       help       Print this message or the help of the given subcommand(s)
@@ -274,11 +274,11 @@ fn weights_of_other_classes_are_refused() {
     place.pictures("more", &["cat", "cow", "dog"], 4);
     fails(
         &place.run("eval best.safetensors --data birds --device cpu"),
-        "the classes differ: the weights know 2 (cat, dog), birds has 3 (hen, owl, tit); name data with classes of the weights, or train on this",
+        "the classes differ: the weights know 2 (cat, dog), birds has 3 (hen, owl, tit); use data with the classes of the weights, or train on this data",
     );
     fails(
         &place.run("eval best.safetensors --data more --device cpu"),
-        "the classes differ: the weights know 2 (cat, dog), more has 3 (cat, cow, dog); name data with classes of the weights, or train on this",
+        "the classes differ: the weights know 2 (cat, dog), more has 3 (cat, cow, dog); use data with the classes of the weights, or train on this data",
     );
 }
 
@@ -303,7 +303,7 @@ fn recipes_are_read_with_care() {
         ("--set model.image_size=9", "--set model.image_size=9: unknown key `model.image_size`; did you mean `preprocess.image_size`?".to_owned()),
         ("--set model.width=9", "recipe: model.width does not apply to vit-micro".to_owned()),
         ("--resize stretch", "recipe: unknown variant `stretch`, expected one of `squash`, `crop`, `pad` in `preprocess.resize`".to_owned()),
-        ("--model vit-w2", "\"vit-w2\" is not a model, did you mean \"vit-w1\"?; known models are vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, resnet18, airbench".to_owned()),
+        ("--model vit-w2", "--model \"vit-w2\" is not a model, did you mean \"vit-w1\"?; known models are vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, resnet18, airbench".to_owned()),
     ] {
         fails(&place.run(&format!("train --data pets --device cpu --out run {line}")), &message);
         assert!(!place.path("run").exists(), "{line}");
@@ -317,7 +317,12 @@ fn numbers_outside_their_range_are_refused() {
     let before = place.listing(".");
     for (flags, message) in [
         ("--epochs 0", "--epochs is 0: expected 1 to 1000000"),
-        ("--epochs -3", "--epochs is -3: expected 0 or more"),
+        ("--epochs -3", "--epochs is -3: expected no negative number"),
+        (
+            "--workers -1",
+            "--workers is -1: expected no negative number",
+        ),
+        ("--workers 99999", "--workers is 99999: expected 0 to 1024"),
         (
             "--epochs 99999999999",
             "--epochs is 99999999999: expected 1 to 1000000",
@@ -383,7 +388,7 @@ fn numbers_outside_their_range_are_refused() {
         ("--patch-size 0", "--patch-size is 0: expected 1 to 16"),
         (
             "--patch-size 5",
-            "--patch-size 5 does not divide --image-size 16: expected one of 2, 4, 8, 16",
+            "--patch-size 5 does not divide preprocess.image_size 16: expected one of 2, 4, 8, 16",
         ),
         (
             "--model resnet9 --patch-size 4",
@@ -415,15 +420,19 @@ fn numbers_outside_their_range_are_refused() {
     for (line, message) in [
         (
             "train --epochs many",
-            "invalid value 'many' for '--epochs <N>': invalid digit found in string",
+            "invalid value 'many' for '--epochs <N>': expected a whole number",
         ),
         (
             "train --seed -1",
             "invalid value '-1' for '--seed <N>': -1 is not in 0..=4294967295",
         ),
         (
-            "train --workers -1",
-            "invalid value '-1' for '--workers <N>': -1 is not in 0..=4294967295",
+            "train --data=",
+            "a value is required for '--data <PATH>' but none was supplied",
+        ),
+        (
+            "eval run -j 99999",
+            "invalid value '99999' for '--workers <N>': 99999 is not in 0..=1024",
         ),
         (
             "train --epochs 2 --steps 3",
@@ -480,7 +489,7 @@ fn places_that_cannot_be_written_or_continued_are_refused() {
     let train = format!("train --data pets {TINY} --out");
     fails(
         &place.run(&format!("{train} file/run")),
-        "cannot write file/run: Not a directory (os error 20); name another place with --out",
+        "cannot write file/run: Not a directory (os error 20); check that its folder exists, may be written to and has space, or choose another place",
     );
     fails(
         &place.run(&format!("{train} file")),
@@ -494,7 +503,7 @@ fn places_that_cannot_be_written_or_continued_are_refused() {
     fails(
         &place
             .run("eval best.safetensors --data pets --split train --device cpu --out file/figures"),
-        "cannot write file/figures: Not a directory (os error 20); name another place with --out",
+        "cannot write file/figures: Not a directory (os error 20); check that its folder exists, may be written to and has space, or choose another place",
     );
     let [run, pets] = ["run", "pets"].map(|n| shared.path(n).display().to_string());
     fails(
@@ -531,7 +540,7 @@ fn an_absent_device_is_an_error_that_says_what_there_is() {
         misused(
             &dry(wrong),
             &format!(
-                "invalid value '{wrong}' for '--device <DEVICE>': {wrong:?} names no device: expected auto, cpu, wgpu[:i], vulkan[:i], metal[:i], rocm[:i] or cuda[:i]"
+                "invalid value '{wrong}' for '--device <DEVICE>': {wrong:?} is not a device: expected auto, cpu, wgpu[:i], vulkan[:i], metal[:i], rocm[:i] or cuda[:i]"
             ),
         );
     }
@@ -1035,7 +1044,7 @@ fn a_student_learns_from_a_finished_run() {
         &said,
         &format!(
             "run student: the teacher again/weights/best.safetensors has SHA-256 {found}: expected {hash}, as \
-             distillation.sha256 has it; name the file that it was with --teacher (`vitrine calibrate` changes it too), or begin a new run"
+             distillation.sha256 has it; name the original file with --teacher (`vitrine calibrate` also changes a file), or begin a new run"
         ),
     );
 }
@@ -1454,6 +1463,7 @@ fn a_comparison_that_cannot_be_made_leaves_nothing() {
     let budget = "expected epochs=N, time=30m or flops=1e15";
     for (line, message) in [
         ("--models vit-w1", "--models names one model only: expected two or more, such as vit-w1,resnet9".to_owned()),
+        ("--models vit-w1,resnet9 --models vit-w1", "--models names one model only: expected two or more, such as vit-w1,resnet9".to_owned()),
         ("--models vit-w1,resnet9,vit-w1 --data pets", "--models names vit-w1 twice: expected different models".to_owned()),
         ("--models vit-w1,vit-w2 --data pets", "\"vit-w2\" is not a model, did you mean \"vit-w1\"?; known models are vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, resnet18, airbench".to_owned()),
         ("--models vit-w1,resnet9 --budget epochs=0", format!("--budget \"epochs=0\": {budget}")),

@@ -785,7 +785,7 @@ fn epochs_may_grow_on_resume() {
     assert_same(&left(&grown), &left(&whole), "grown");
     assert_eq!(
         fails(&mut resume(&grown, &["--epochs", "-5"])),
-        "error: --epochs is -5: expected 0 or more"
+        "error: --epochs is -5: expected no negative number"
     );
     let recipe = Recipe::load(&grown.join("recipe.toml")).unwrap();
     assert_eq!(recipe.train.epochs, Some(4));

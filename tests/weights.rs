@@ -142,11 +142,11 @@ fn a_calibration_without_held_out_pictures_is_refused() {
     }
     fails(
         &place.run("calibrate best.safetensors --device cpu"),
-        "best.safetensors is a bare weights file: name its run directory, which knows its validation split, or a data set with one with --data",
+        "best.safetensors is a bare weights file: name its run directory, which keeps its validation split, or use --data with a data set that has one",
     );
     fails(
         &place.run("calibrate best.safetensors --data pets --device cpu"),
-        "pets has no validation split, and a temperature is fitted on nothing else; name the run directory, which keeps the one it was trained with, or data that has a val folder",
+        "pets has no validation split to fit a temperature on; name the run directory, which keeps its validation split, or data with a val folder",
     );
     let before = fs::read(place.path("best.safetensors")).unwrap();
     let said = place
@@ -206,7 +206,9 @@ fn a_training_starts_from_weights_of_other_classes() {
     let told = changed.err.lines().last().unwrap();
     assert!(
         told.contains("run/weights/best.safetensors has SHA-256 ")
-            && told.ends_with("as init.sha256 has it; name the file that it was with --init, which also takes another"),
+            && told.ends_with(
+                "as init.sha256 has it; name the original file, or another one, with --init"
+            ),
         "{told}"
     );
 }
@@ -275,7 +277,7 @@ fn weights_are_handed_on_whole_or_halved() {
     );
     fails(
         &place.run("export run weights.bin"),
-        "weights.bin: weights are written to a name that ends in .safetensors, by which they are known again",
+        "weights.bin: expected a name that ends in .safetensors",
     );
     let said = place.run("export run nowhere/half.safetensors");
     let start = "error: cannot write nowhere/half.safetensors: No such file or directory";
@@ -381,7 +383,7 @@ fn what_ships_goes_by_its_name_wherever_weights_are_read() {
     assert!(said.err.contains("not sure below "), "{said:#?}");
     fails(
         &place.run("calibrate cifar10-vit --data ten --device cpu"),
-        "cifar10-vit ships inside vitrine, calibrated: `vitrine export cifar10-vit OUT.safetensors` makes a copy that can be calibrated anew",
+        "cifar10-vit ships inside vitrine, calibrated: `vitrine export cifar10-vit OUT.safetensors` makes a copy that can be calibrated again",
     );
     let names: Vec<_> = SHIPPED.iter().map(|shipped| shipped.name).collect();
     let said = place.run("eval cifar10-vitt --data ten --device cpu");
@@ -428,7 +430,7 @@ fn what_ships_goes_by_its_name_wherever_weights_are_read() {
         .replace(&SHIPPED[0].file().sha256(), &"0".repeat(64));
     place.write("taught/recipe.toml", other);
     let said = place.run("train --resume taught --steps 3 --device cpu");
-    let advice = "; another version of vitrine ships those; continue with the one that began, or begin a new run";
+    let advice = "; another version of vitrine ships these weights; use the version that began the run, or begin a new run";
     assert!(said.code == 1 && said.err.contains(advice), "{said:#?}");
 }
 

@@ -57,7 +57,7 @@ pub enum CheckpointError {
     },
     /// Other weights have taken the place of those that were read.
     #[error(
-        "{path} has been written anew meanwhile: wait until the training that writes it is over, then try again"
+        "{path} has been written again meanwhile: wait until the training that writes it is over, then try again"
     )]
     Replaced {
         /// The file.

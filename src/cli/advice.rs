@@ -14,6 +14,10 @@ use crate::run::RunError;
 use crate::setting::Invalid;
 use crate::train::TrainError;
 
+/// What to do about a file that cannot be written.
+const CANNOT_WRITE: &str =
+    "check that its folder exists, may be written to and has space, or choose another place";
+
 /// An error and its causes in one line, with what to do next; a cause that is already quoted is not
 /// repeated.
 ///
@@ -40,7 +44,7 @@ fn advised(cause: &(dyn Error + 'static), settings: &Settings) -> Option<String>
     } else if let Some(error) = cause.downcast_ref() {
         of_setting(error, settings)
     } else if let Some(error) = cause.downcast_ref() {
-        of_data(error)
+        of_data(error, settings)
     } else if let Some(error) = cause.downcast_ref() {
         of_checkpoint(error)
     } else if let Some(error) = cause.downcast_ref() {
@@ -53,6 +57,13 @@ fn advised(cause: &(dyn Error + 'static), settings: &Settings) -> Option<String>
 /// The flag that sets `key`, or the key where none does.
 fn flag(key: &str) -> String {
     Flag::of_key(key).map_or_else(|| key.to_owned(), Flag::typed)
+}
+
+/// `key`, or its flag where that was typed.
+fn setting(key: &str, settings: &Settings) -> String {
+    settings
+        .flag(key)
+        .map_or_else(|| key.to_owned(), Flag::typed)
 }
 
 /// What is wrong, then what to do: "found: next step", or "found: expected; next step".
@@ -93,7 +104,7 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
             "start again with `vitrine train --recipe {}/recipe.toml`",
             path.display()
         )),
-        RunError::Write { .. } => then("name another place with --out"),
+        RunError::Write { .. } => then(CANNOT_WRITE),
         RunError::TeacherClasses { .. } => {
             then("train a teacher on this data, or name another with --teacher")
         }
@@ -101,19 +112,19 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
             "{}, or begin a new run",
             other_weights(
                 path,
-                "name the file that it was with --teacher (`vitrine calibrate` changes it too)"
+                "name the original file with --teacher (`vitrine calibrate` also changes a file)"
             )
         )),
         RunError::OtherStart { path, .. } => then(other_weights(
             path,
-            "name the file that it was with --init, which also takes another",
+            "name the original file, or another one, with --init",
         )),
         RunError::NoSplit { .. } => Some(format!("{error}; name one with --split")),
         RunError::NoValidation { .. } => then(
-            "name its run directory, which knows its validation split, or a data set with one with --data",
+            "name its run directory, which keeps its validation split, or use --data with a data set that has one",
         ),
         RunError::ShippedIsCalibrated { name } => then(&format!(
-            "`vitrine export {name} OUT.safetensors` makes a copy that can be calibrated anew"
+            "`vitrine export {name} OUT.safetensors` makes a copy that can be calibrated again"
         )),
         RunError::NotFinite { .. } => then("train it again with a lower --lr"),
         RunError::Differs { .. } => then("export without --half"),
@@ -121,12 +132,13 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
             then("name one data set for both with --data and --split")
         }
         RunError::Broken { .. } => {
-            then("`vitrine train --resume` on the finished run writes it anew")
+            then("`vitrine train --resume` on the finished run writes it again")
         }
         RunError::Precision { .. } => then(
-            "take --precision f32 or auto, or name another device with --device, as a run that began in bf16 must",
+            "use --precision f32 or auto, or another device with --device; a run that began in bf16 needs another device",
         ),
-        RunError::Data(error) => of_data(error),
+        RunError::Unreadable { .. } => then("`vitrine data verify` names the reasons"),
+        RunError::Data(error) => of_data(error, settings),
         RunError::Recipe(error) => of_recipe(error, settings),
         RunError::Train(error) => of_train(error, settings),
         RunError::Checkpoint(error) => of_checkpoint(error),
@@ -137,7 +149,9 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
 /// What to do about weights whose hash is not that of the recipe: `file`, unless they ship.
 fn other_weights(weights: &Path, file: &'static str) -> &'static str {
     match Shipped::find(weights) {
-        Some(_) => "another version of vitrine ships those; continue with the one that began",
+        Some(_) => {
+            "another version of vitrine ships these weights; use the version that began the run"
+        }
         None => file,
     }
 }
@@ -155,7 +169,7 @@ fn of_recipe(error: &RecipeError, settings: &Settings) -> Option<String> {
         RecipeError::NothingToFreeze { .. } => then(error, "name some with --init"),
         RecipeError::NoTeacher => then(error, "name one with --teacher, or leave them out"),
         RecipeError::Invalid(error) => of_setting(error, settings),
-        RecipeError::Model(error) => of_model(error),
+        RecipeError::Model(error) => of_model(error, settings),
         _ => None,
     }
 }
@@ -168,20 +182,24 @@ fn of_setting(error: &Invalid, settings: &Settings) -> Option<String> {
     Some(Invalid::new(&typed.typed(), found, expected).to_string())
 }
 
-fn of_model(error: &ModelError) -> Option<String> {
+fn of_model(error: &ModelError, settings: &Settings) -> Option<String> {
     match error {
+        ModelError::UnknownPreset { .. } => {
+            let flag = settings.flag("model.name")?;
+            Some(format!("{} {error}", flag.typed()))
+        }
         ModelError::PatchSize {
             patch_size,
             image_size,
             divisors,
         } => Some(format!(
             "{} {patch_size} does not divide {} {image_size}: expected one of {divisors}",
-            flag("model.patch_size"),
-            flag("preprocess.image_size")
+            setting("model.patch_size", settings),
+            setting("preprocess.image_size", settings)
         )),
         ModelError::NoPatches { name } => Some(format!(
             "{} does not apply to {name}, which has no patches: leave it out",
-            flag("model.patch_size")
+            setting("model.patch_size", settings)
         )),
         _ => None,
     }
@@ -196,20 +214,24 @@ fn of_train(error: &TrainError, settings: &Settings) -> Option<String> {
             flag("optimizer.clip_grad")
         )),
         TrainError::Curriculum(error) => of_setting(error, settings),
-        TrainError::Data(error) => of_data(error),
+        TrainError::Data(error) => of_data(error, settings),
         TrainError::Checkpoint(error) => of_checkpoint(error),
         _ => None,
     }
 }
 
-fn of_data(error: &DataError) -> Option<String> {
+fn of_data(error: &DataError, settings: &Settings) -> Option<String> {
     match error {
         DataError::Missing { .. } => then(
             error,
             "give a data set's path, or fetch one with `vitrine data download`",
         ),
         DataError::Strict { others, .. } => Some(format!(
-            "{error}; without --strict {} skipped",
+            "{error}; {} {} skipped",
+            match settings.flag("data.strict") {
+                Some(flag) => format!("without {}", flag.typed()),
+                None => "with data.strict = false".to_owned(),
+            },
             if *others == 0 { "it is" } else { "they are" }
         )),
         _ => None,
@@ -218,9 +240,7 @@ fn of_data(error: &DataError) -> Option<String> {
 
 fn of_checkpoint(error: &CheckpointError) -> Option<String> {
     match error {
-        CheckpointError::Write { .. } => {
-            then(error, "free some space or name another place with --out")
-        }
+        CheckpointError::Write { .. } => then(error, CANNOT_WRITE),
         CheckpointError::Start { .. } => then(
             error,
             "leave the architecture to the weights, or train without --init",
@@ -266,9 +286,15 @@ mod tests {
             image_size: 16,
             divisors: "2, 4, 8, 16".to_owned(),
         };
+        let patches = || RunError::Recipe(RecipeError::Model(patches.clone()));
         assert_eq!(
-            said(RunError::Recipe(RecipeError::Model(patches)), &[]),
-            "--patch-size 5 does not divide --image-size 16: expected one of 2, 4, 8, 16"
+            said(patches(), &[]),
+            "model.patch_size 5 does not divide preprocess.image_size 16: expected one of 2, 4, 8, 16"
+        );
+        let typed = [("model.patch_size", Value::Integer(5))];
+        assert_eq!(
+            said(patches(), &typed),
+            "--patch-size 5 does not divide preprocess.image_size 16: expected one of 2, 4, 8, 16"
         );
     }
 

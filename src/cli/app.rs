@@ -24,7 +24,7 @@ use crate::device;
 #[command(args_override_self = true)]
 struct Cli {
     /// Threads to compute and decode on; default: one per core.
-    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, global = true, display_order = 900, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=4096))]
     threads: Option<u32>,
     #[command(subcommand)]
     command: Command,
@@ -70,6 +70,7 @@ pub fn main() -> u8 {
     }
     let settings = match &cli.command {
         Command::Train(args) => args.settings.clone(),
+        Command::Eval(args) if args.strict => Settings::of([("data.strict", true.into())]),
         _ => Settings::default(),
     };
     let result = match cli.command {

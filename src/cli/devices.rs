@@ -6,7 +6,7 @@ use super::output::say;
 use crate::device::{self, AdapterReport, Backend, DeviceChoice};
 use crate::report::text::Table;
 
-/// List what this machine can compute on, each one tried.
+/// List the devices of this machine and test each.
 ///
 /// Tries each with a small matrix product in a process of its own.
 #[derive(Debug, Args)]

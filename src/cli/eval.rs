@@ -31,7 +31,7 @@ pub(super) struct EvalArgs {
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// train, val or test; default: test, else the validation split of the run, or the only split of
-    /// other data. Pictures that the run may have learned from only with --split train.
+    /// other data. Training pictures are evaluated only with --split train.
     #[arg(long, value_name = "SPLIT")]
     split: Option<SplitName>,
     /// Batch size.
@@ -43,19 +43,20 @@ pub(super) struct EvalArgs {
         long,
         default_value_t = 0,
         value_name = "N",
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(0..=1024)
     )]
     workers: u32,
     /// Precision of matrix products: auto (which is f32), f32 or bf16.
     #[arg(long, default_value = "auto", value_name = "PRECISION")]
     precision: PrecisionChoice,
-    /// Also measure test-time augmentation, reported apart: the mean over mirror (the picture and its
+    /// Also measure test-time augmentation, reported separately: the mean over mirror (the picture and its
     /// mirror image) or mirror-shift (both, and both shifted by a pixel).
     #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
     tta: Option<Tta>,
     /// Refuse unreadable pictures and files outside the data set's layout instead of skipping them.
     #[arg(long)]
-    strict: bool,
+    pub strict: bool,
     #[arg(
         long,
         default_value = "auto",

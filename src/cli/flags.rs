@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use clap::builder::{NonEmptyStringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches};
 use toml::Value;
 
@@ -80,7 +81,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("data", "data.path", Text, "PATH", "Data set: a folder of class folders, .tar, .tar.gz, .zip, CIFAR, IDX or Parquet").in_short_help().on_resume().in_compare(),
     flag("model", "model.name", Text, "NAME", "Model: {models}").in_short_help().in_compare(),
     flag("init", "init.weights", Weights, "RUN|WEIGHTS", "Start from the best weights of a run, a weights file, or weights that ship with vitrine ({weights}); other classes get a new head").in_short_help(),
-    flag("freeze", "init.freeze", Freeze, "WHAT", "Freeze: none, backbone, or embedding plus N blocks; needs --init"),
+    flag("freeze", "init.freeze", Freeze, "WHAT", "Freeze: none, backbone, or a number N: the embedding and the first N blocks; needs --init"),
     flag("epochs", "train.epochs", Integer, "N", "Passes over the training split").in_short_help().on_resume().in_compare(),
     flag("time", "train.time", Text, "DURATION", "Train for this long instead, such as 90s, 30m or 1h30m; the schedule ends with it").in_short_help().on_resume().in_compare(),
     flag("steps", "train.steps", Integer, "N", "Train for this many optimizer updates instead").on_resume().in_compare(),
@@ -104,8 +105,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("val-fraction", "data.val_fraction", Number, "X", "Fraction of train to hold out for validation if the data has no validation split"),
     flag("test-fraction", "data.test_fraction", Number, "X", "Fraction of train to hold out for testing if the data has no test split; 0 holds out none"),
     flag("seed", "train.seed", Count, "N", "Seed of weights, data order and augmentation; data.split_seed chooses the splits").in_short_help().in_compare(),
-    flag("workers", "data.workers", Count, "N", "Threads that make batches; 0 uses the threads of the computation").short('j').on_resume(),
-    flag("cache-mb", "data.cache_mb", Count, "MIB", "Memory for decoded pictures in MiB").on_resume(),
+    flag("workers", "data.workers", Integer, "N", "Threads that make batches; 0 uses the threads of the computation").short('j').on_resume(),
+    flag("cache-mb", "data.cache_mb", Integer, "MIB", "Memory for decoded pictures in MiB").on_resume(),
     flag("checkpoint-minutes", "train.checkpoint_minutes", Number, "X", "Minutes between two saved states within an epoch"),
     flag("strict", "data.strict", Switch, "", "Refuse unreadable pictures and files outside the data set's layout instead of skipping them"),
     flag("teacher", "distillation.teacher", Weights, "RUN|WEIGHTS", "Also learn from a teacher: the best weights of a run, a weights file, or weights that ship with vitrine ({weights}); see [distillation] in recipes").in_short_help().on_resume(),
@@ -161,7 +162,9 @@ impl Flag {
             _ => arg
                 .value_name(self.value_name)
                 .allow_negative_numbers(matches!(kind, Integer | Count | Number))
-                .value_parser(move |text: &str| kind.read(text)),
+                .value_parser(
+                    NonEmptyStringValueParser::new().try_map(move |text| kind.read(&text)),
+                ),
         }
     }
 
@@ -176,7 +179,10 @@ impl Flag {
 
 impl Kind {
     fn read(self, text: &str) -> Result<Value, String> {
-        let integer = || text.parse::<i64>().map_err(|e| e.to_string());
+        let integer = || {
+            let number = text.parse::<i64>();
+            number.map_err(|_| "expected a whole number".to_owned())
+        };
         match self {
             Integer => Ok(Value::Integer(integer()?)),
             Count => match integer()? {
@@ -184,9 +190,7 @@ impl Kind {
                 n => Err(format!("{n} is not in 0..={}", u32::MAX)),
             },
             Number => {
-                let number = text
-                    .parse()
-                    .map_err(|e: std::num::ParseFloatError| e.to_string())?;
+                let number = text.parse().map_err(|_| "expected a number")?;
                 Ok(Value::Float(number))
             }
             Precision => {
@@ -222,7 +226,7 @@ impl Settings {
     /// A whole number below 0.
     pub(super) fn values(&self) -> Result<Vec<(&'static str, Value)>, Invalid> {
         let value = |(flag, value): &(&'static Flag, Value)| match value {
-            Value::Integer(n @ ..0) => Err(Invalid::new(flag.key, n, "0 or more")),
+            Value::Integer(n @ ..0) => Err(Invalid::new(flag.key, n, "no negative number")),
             value => Ok((flag.key, value.clone())),
         };
         self.0.iter().map(value).collect()
@@ -343,7 +347,7 @@ mod tests {
         assert_eq!(value("optimizer.lr"), Some(Value::Float(0.5)));
         assert_eq!(
             settings.values().unwrap_err().to_string(),
-            "train.epochs is -2: expected 0 or more"
+            "train.epochs is -2: expected no negative number"
         );
         let backbone = typed("--freeze backbone").unwrap();
         assert_eq!(
@@ -351,7 +355,14 @@ mod tests {
             [("init.freeze", Value::String("backbone".into()))]
         );
         assert_eq!(typed("").unwrap().values().unwrap(), []);
-        for wrong in ["--seed -1", "--epochs many", "--precision f64", "--lr much"] {
+        for wrong in [
+            "--seed -1",
+            "--epochs many",
+            "--precision f64",
+            "--lr much",
+            "--data=",
+            "--init=",
+        ] {
             assert!(typed(wrong).is_err(), "{wrong}");
         }
     }

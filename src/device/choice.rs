@@ -77,7 +77,7 @@ mod tests {
             assert_eq!(
                 text.parse::<DeviceChoice>().unwrap_err().to_string(),
                 format!(
-                    "{text:?} names no device: expected auto, cpu, wgpu[:i], vulkan[:i], metal[:i], rocm[:i] or cuda[:i]"
+                    "{text:?} is not a device: expected auto, cpu, wgpu[:i], vulkan[:i], metal[:i], rocm[:i] or cuda[:i]"
                 )
             );
         }

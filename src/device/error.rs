@@ -5,8 +5,8 @@ use thiserror::Error;
 /// Why a device cannot be used.
 #[derive(Debug, Error)]
 pub enum DeviceError {
-    /// Text that names no device.
-    #[error("{text:?} names no device: expected {expected}")]
+    /// Text that is not a device.
+    #[error("{text:?} is not a device: expected {expected}")]
     Spelling {
         /// The text.
         text: String,
@@ -34,7 +34,7 @@ pub enum DeviceError {
         there: String,
     },
     /// A device that fails its check.
-    #[error("{name} failed its check: {reason}; choose {there}, or mend its driver")]
+    #[error("{name} failed its check: {reason}; choose {there}, or repair its driver")]
     Failed {
         /// The device.
         name: String,

@@ -29,9 +29,9 @@ impl std::str::FromStr for Tta {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = NAMES.iter().find(|(name, _)| *name == text);
-        found
-            .map(|&(_, tta)| tta)
-            .ok_or_else(|| format!("{text:?} is no augmentation: expected mirror or mirror-shift"))
+        found.map(|&(_, tta)| tta).ok_or_else(|| {
+            format!("{text:?} is not an augmentation: expected mirror or mirror-shift")
+        })
     }
 }
 

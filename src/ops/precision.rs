@@ -75,7 +75,7 @@ impl std::str::FromStr for PrecisionChoice {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
             _ => Err(format!(
-                "{text:?} is no precision: expected auto, f32 or bf16"
+                "{text:?} is not a precision: expected auto, f32 or bf16"
             )),
         }
     }

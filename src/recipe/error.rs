@@ -43,7 +43,7 @@ pub enum RecipeError {
     /// An assignment without a key or a value.
     #[error("{text:?}: expected key=value, such as optimizer.lr=0.001")]
     Assignment {
-        /// As given.
+        /// The text that was typed.
         text: String,
     },
     /// The value does not fit the key.

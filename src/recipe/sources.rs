@@ -105,7 +105,7 @@ impl Sources {
 /// The embedded recipe with the defaults of a model's family.
 fn family_defaults(model: &str) -> &'static str {
     match ModelConfig::preset(model, 32, None, 10) {
-        Ok(ModelConfig::Resnet(_) | ModelConfig::Airbench(_)) => "cnn",
+        Ok(model) if model.grid().is_none() => "cnn",
         // A model that does not exist is refused when it is built.
         _ => "vit",
     }

@@ -15,13 +15,14 @@ use crate::data::{
 };
 use crate::device::Selected;
 use crate::eval::{self, Predictions, Tta};
+use crate::ops::PrecisionChoice;
 use crate::recipe::Recipe;
 
 /// What to evaluate on, how, and where to write the results.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct EvaluateOptions {
     /// Precision of matrix products.
-    pub precision: crate::ops::PrecisionChoice,
+    pub precision: PrecisionChoice,
     /// Data set; default: the one that the run was trained on.
     pub data: Option<PathBuf>,
     /// Split; default: test. Without a test split it is a run's validation split, or the only split
@@ -39,6 +40,22 @@ pub struct EvaluateOptions {
     pub out: Option<PathBuf>,
     /// Test-time augmentation, evaluated in addition to the plain pictures.
     pub tta: Option<Tta>,
+}
+
+impl Default for EvaluateOptions {
+    fn default() -> Self {
+        Self {
+            precision: PrecisionChoice::default(),
+            data: None,
+            split: None,
+            batch_size: 128,
+            workers: 0,
+            strict: false,
+            cache_mb: None,
+            out: None,
+            tta: None,
+        }
+    }
 }
 
 /// Predictions on one split, with the pictures that they belong to.

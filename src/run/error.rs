@@ -16,25 +16,25 @@ pub enum RunError {
     /// The folder of a run is a file.
     #[error("{path} is a file")]
     NotADirectory {
-        /// As given.
+        /// The path.
         path: PathBuf,
     },
     /// The folder holds something already.
     #[error("{path} is not empty")]
     Taken {
-        /// As given.
+        /// The path.
         path: PathBuf,
     },
     /// Someone trains into it.
     #[error("{path} is being trained by another process: wait for it, or stop it")]
     Busy {
-        /// As given.
+        /// The path.
         path: PathBuf,
     },
     /// The folder is not a run.
     #[error("{path} is not a run directory ({found})")]
     NoRun {
-        /// As given.
+        /// The path.
         path: PathBuf,
         /// What is there instead.
         found: &'static str,
@@ -46,13 +46,13 @@ pub enum RunError {
     /// The run has no weights yet.
     #[error("{path} holds no weights/best.safetensors: its first epoch was never finished")]
     NoWeights {
-        /// As given.
+        /// The path.
         path: PathBuf,
     },
     /// The run never saved a state.
     #[error("{path} holds no saved state: it stopped before its first checkpoint")]
     NoState {
-        /// As given.
+        /// The path.
         path: PathBuf,
     },
     /// A file could not be written.
@@ -65,7 +65,7 @@ pub enum RunError {
     },
     /// The data has other classes than the weights.
     #[error(
-        "the classes differ: the weights know {} ({}), {origin} has {} ({}); name data with classes of the weights, or train on this",
+        "the classes differ: the weights know {} ({}), {origin} has {} ({}); use data with the classes of the weights, or train on this data",
         .weights.len(), .weights.join(", "), .data.len(), .data.join(", ")
     )]
     Classes {
@@ -106,21 +106,21 @@ pub enum RunError {
         expected: String,
     },
     /// Nothing of a split can be read.
-    #[error("{origin} has no {split} split; it has {total} pictures there, none of them readable")]
+    #[error("{origin}: none of the {total} pictures of the {split} split can be read")]
     Unreadable {
         /// The data set.
         origin: String,
-        /// Asked for.
+        /// The split that was wanted.
         split: SplitName,
         /// Its pictures.
         total: usize,
     },
-    /// A split that was asked for is empty.
+    /// A split that was wanted is empty.
     #[error("{origin} has no {split} split; it has {has}")]
     NoSplit {
         /// The data set.
         origin: String,
-        /// Asked for.
+        /// The split that was wanted.
         split: SplitName,
         /// What there is.
         has: String,
@@ -133,7 +133,7 @@ pub enum RunError {
     },
     /// The data has no validation split.
     #[error(
-        "{origin} has no validation split, and a temperature is fitted on nothing else; name the run directory, which keeps the one it was trained with, or data that has a val folder"
+        "{origin} has no validation split to fit a temperature on; name the run directory, which keeps its validation split, or data with a val folder"
     )]
     NothingHeldOut {
         /// The data set.
@@ -162,17 +162,15 @@ pub enum RunError {
         expected: String,
     },
     /// The name of a file to write says that it is something else.
-    #[error(
-        "{path}: weights are written to a name that ends in .safetensors, by which they are known again"
-    )]
+    #[error("{path}: expected a name that ends in .safetensors")]
     NotSafetensors {
-        /// As given.
+        /// The path.
         path: PathBuf,
     },
     /// There is a file already.
     #[error("{path} exists: name another file, or remove it first")]
     Exists {
-        /// As given.
+        /// The path.
         path: PathBuf,
     },
     /// A copy of weights answers differently.

@@ -47,8 +47,7 @@ pub fn estimate<'a>(plan: &Plan, devices: impl Into<Devices<'a>>) -> Result<Esti
     let budget = recipe.budget()?;
     let work = plan.curriculum.mean_work(matches!(budget, Budget::Time(_)));
     let mean_update_s = work * update_s;
-    let batch = recipe.train.batch_size.min(plan.splits.train.len());
-    let updates_per_epoch = (plan.splits.train.len() / batch.max(1))
+    let updates_per_epoch = (plan.splits.train.len() / plan.batch_size().max(1))
         .max(1)
         .div_ceil(recipe.train.accumulate);
     let updates = match budget {

@@ -125,10 +125,15 @@ impl Plan {
         precision(&self.recipe, device).map(drop)
     }
 
+    /// Pictures of one batch.
+    pub(super) fn batch_size(&self) -> usize {
+        let wanted = self.recipe.train.batch_size;
+        wanted.min(self.splits.train.len())
+    }
+
     /// Pictures of one update.
     pub(crate) fn pictures_per_update(&self) -> usize {
-        let train = &self.recipe.train;
-        train.batch_size.min(self.splits.train.len()) * train.accumulate
+        self.batch_size() * self.recipe.train.accumulate
     }
 
     /// Floating-point operations of one update, on average over a training whose pictures take a

@@ -95,7 +95,7 @@ fn carry_out(
     let precision = precision(&plan.recipe, devices.student)?;
     let task = task(&plan, val, precision, devices)?;
     let trainer = trainer(&mut plan, train, dir, devices, precision, stop)?;
-    let outcome = fit(trainer, Box::new(task), saved, dir, observe)?;
+    let outcome = fit(trainer, task, saved, dir, observe)?;
     if !outcome.progress.finished {
         info.pause();
         write(&dir.info(), info.to_json().as_bytes())?;
@@ -114,7 +114,7 @@ fn task(
     val: Option<EvalLoader>,
     precision: Precision,
     devices: Devices<'_>,
-) -> Result<Classification, RunError> {
+) -> Result<Box<dyn Task>, RunError> {
     let smoothing = plan.recipe.train.label_smoothing;
     let mut task = Classification::new(smoothing, &devices.student.device);
     if let Some(distillation) = plan.distillation(precision, devices)? {
@@ -123,7 +123,7 @@ fn task(
     if let Some(pictures) = val {
         task = task.with_validation(pictures, &plan.dataset.classes, precision);
     }
-    Ok(task)
+    Ok(Box::new(task))
 }
 
 /// Assembles the trainer; the plan gives up its weights to start from.
@@ -196,10 +196,10 @@ pub(super) fn measure_update(
         model: &plan.model,
         optimizer: &recipe.optimizer,
         finetune: &recipe.init.finetune,
-        batch_size: recipe.train.batch_size.min(plan.splits.train.len()),
+        batch_size: plan.batch_size(),
         accumulate: recipe.train.accumulate,
         precision,
     };
     let task = task(plan, None, precision, devices)?;
-    Ok(workload.seconds_per_update(Box::new(task), &devices.student.device)?)
+    Ok(workload.seconds_per_update(task, &devices.student.device)?)
 }

@@ -29,8 +29,8 @@ pub(in crate::cli) struct ClassifyArgs {
     /// Labels per picture.
     #[arg(long, default_value_t = 5, value_name = "K", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub topk: u32,
-    /// Share of wrong answers you accept, as 5% or 0.05: below the threshold that the validation
-    /// pictures set for it, the answer is "not sure".
+    /// Say "not sure" where needed to keep wrong answers below this share, such as 5% or 0.05; the
+    /// threshold comes from the validation pictures.
     #[arg(long, value_name = "P", value_parser = error_rate, allow_negative_numbers = true)]
     pub abstain: Option<f64>,
     /// Print JSON.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use crate::cli::lists;
 use crate::data::SplitName;
@@ -19,6 +19,7 @@ pub(in crate::cli) struct CompareArgs {
     /// Models to train, such as vit-w1,resnet9.
     #[arg(
         long,
+        action = ArgAction::Set,
         value_delimiter = ',',
         value_name = "NAMES",
         required_unless_present = "runs"

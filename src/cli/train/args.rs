@@ -16,6 +16,9 @@ use crate::run::{self, RunDir};
 /// Without an argument it trains a small Vision Transformer on the bundled Fashion-MNIST sample.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TrainArgs {
+    // First, so that help begins with --data and --model.
+    #[command(flatten)]
+    pub settings: Settings,
     #[arg(
         long,
         value_name = "FILE",
@@ -25,8 +28,6 @@ pub(in crate::cli) struct TrainArgs {
     /// Set any recipe key, as in optimizer.lr=0.001; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    #[command(flatten)]
-    pub settings: Settings,
     #[arg(
         long,
         default_value = "auto",
