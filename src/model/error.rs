@@ -10,7 +10,7 @@ pub enum ModelError {
     /// No preset has this name.
     #[error("{name:?} is not a model{hint}; known models are {known}")]
     UnknownPreset {
-        /// As asked for.
+        /// The name that was given.
         name: String,
         /// `, did you mean …?`, or nothing.
         hint: String,

@@ -89,7 +89,7 @@ impl Figure for Results<'_> {
                 legend: SeriesLabelPosition::UpperRight,
             },
             Panel {
-                title: "Training images a second",
+                title: "Training images per second",
                 x: "epoch",
                 whole: true,
                 lines: vec![Line::new("images/s", over(&|r| Some(r.images_per_s)))],
