@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 
 use image::{DynamicImage, ImageFormat, RgbaImage};
 use support::{
-    Place, Said, encode, fails, giant_png, gzip, idx, jpeg, nothing_named, picture, png,
-    rotated_jpeg, tar, zip,
+    Place, Said, encode, fails, flag_names_nothing, giant_png, gzip, idx, jpeg, nothing_named,
+    picture, png, rotated_jpeg, tar, zip,
 };
 
 /// A model that trains in milliseconds.
@@ -294,15 +294,16 @@ fn recipes_are_read_with_care() {
     for (line, message) in [
         ("--recipe misspelt.toml", "recipe misspelt.toml: unknown key `optimizer.learning_rte`; did you mean `optimizer.lr`?".to_owned()),
         ("--recipe section.toml", "recipe section.toml: unknown key `trian.epochs`; did you mean `train.epochs`?".to_owned()),
-        ("--recipe type.toml", "recipe: invalid type: string \"many\", expected a whole number from 0 in `train.epochs`".to_owned()),
-        ("--recipe nowhere.toml", format!("cannot read recipe nowhere.toml: No such file or directory (os error 2); {known}")),
-        ("--recipe folder", format!("cannot read recipe folder: Is a directory (os error 21); {known}")),
+        ("--recipe type.toml", "train.epochs is many: expected a whole number from 0".to_owned()),
+        ("--recipe nowhere.toml", format!("--recipe \"nowhere.toml\" is neither a recipe nor a file; {known}")),
+        ("--recipe photo", format!("--recipe \"photo\" is neither a recipe nor a file, did you mean \"photos\"?; {known}")),
+        ("--recipe folder", "cannot read recipe folder: Is a directory (os error 21)".to_owned()),
         ("--set optimizer", "--set \"optimizer\": expected key=value, such as --set optimizer.lr=0.001".to_owned()),
         ("--set trian.epochs=3", "--set trian.epochs=3: unknown key `trian.epochs`; did you mean `train.epochs`?".to_owned()),
-        ("--set optimizer.lr=high", "recipe: invalid type: string \"high\", expected a number in `optimizer.lr`".to_owned()),
+        ("--set optimizer.lr=high", "optimizer.lr is high: expected a number".to_owned()),
         ("--set model.image_size=9", "--set model.image_size=9: unknown key `model.image_size`; did you mean `preprocess.image_size`?".to_owned()),
-        ("--set model.width=9", "recipe: model.width does not apply to vit-micro".to_owned()),
-        ("--resize stretch", "recipe: unknown variant `stretch`, expected one of `squash`, `crop`, `pad` in `preprocess.resize`".to_owned()),
+        ("--set model.width=9", "model.width does not apply to vit-micro: leave it out, or choose another model".to_owned()),
+        ("--resize stretch", "--resize is stretch: expected one of squash, crop, pad".to_owned()),
         ("--model vit-w2", "--model \"vit-w2\" is not a model, did you mean \"vit-w1\"?; known models are vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, resnet18, airbench".to_owned()),
     ] {
         fails(&place.run(&format!("train --data pets --device cpu --out run {line}")), &message);
@@ -388,7 +389,7 @@ fn numbers_outside_their_range_are_refused() {
         ("--patch-size 0", "--patch-size is 0: expected 1 to 16"),
         (
             "--patch-size 5",
-            "--patch-size 5 does not divide preprocess.image_size 16: expected one of 2, 4, 8, 16",
+            "--patch-size 5 does not divide preprocess.image_size 16: expected an image size that is a multiple of 5, such as 15 or 20; or a patch size of 2, 4 or 8",
         ),
         (
             "--model resnet9 --patch-size 4",
@@ -396,7 +397,7 @@ fn numbers_outside_their_range_are_refused() {
         ),
         (
             "--image-size 2048 --patch-size 1",
-            "the number of tokens is 4194304: expected 1 to 16384",
+            "the number of tokens is 4194304: expected 1 to 16384; choose a smaller --image-size or a larger --patch-size",
         ),
         ("--set model.depth=0", "model.depth is 0: expected 1 to 256"),
         (
@@ -409,7 +410,7 @@ fn numbers_outside_their_range_are_refused() {
         ),
         (
             "--set model.depth=1.5",
-            "recipe: model: invalid type: floating point `1.5`, expected a whole number from 0",
+            "model.depth is 1.5: expected a whole number from 0",
         ),
     ] {
         fails(
@@ -424,7 +425,7 @@ fn numbers_outside_their_range_are_refused() {
         ),
         (
             "train --seed -1",
-            "invalid value '-1' for '--seed <N>': -1 is not in 0..=4294967295",
+            "invalid value '-1' for '--seed <N>': expected 0 to 4294967295",
         ),
         (
             "train --data=",
@@ -896,7 +897,7 @@ fn a_training_prints_its_results_and_nothing_else() {
     assert!(place.path("run/weights/best.safetensors").is_file());
     assert!(
         said.err.starts_with(
-            "device: cpu (as asked)\nrun: run\npets: 2 classes; 32 train, 4 val, 4 test pictures\n"
+            "device: cpu (as requested)\nrun: run\npets: 2 classes; 32 train, 4 val, 4 test pictures\n"
         ),
         "{said:#?}"
     );
@@ -1061,7 +1062,10 @@ fn a_teacher_that_cannot_teach_is_refused_before_a_folder_is_made() {
         assert!(!place.path("run").exists());
         said
     };
-    fails(&run("--data pets --teacher gone"), &nothing_named("gone"));
+    fails(
+        &run("--data pets --teacher gone"),
+        &flag_names_nothing("--teacher", "gone"),
+    );
     fails(
         &run(&format!("--data birds {teacher}")),
         "the teacher best.safetensors knows 2 classes (cat, dog), birds has 3 (cat, emu, gull), \
@@ -1092,13 +1096,13 @@ fn a_teacher_that_cannot_teach_is_refused_before_a_folder_is_made() {
         &run(&format!(
             "--data pets {teacher} --set model.distillation_token=true"
         )),
-        "recipe: model.distillation_token is true, and the teacher does not speak through it: set \
+        "model.distillation_token is true, and the teacher does not speak through it: set \
          distillation.through = \"token\"",
     );
     let cnn = "train --model resnet9 --image-size 16 --data pets --out run";
     fails(
         &place.run(&format!("{cnn} {teacher} {through}")),
-        "recipe: distillation.through is \"token\", and resnet9 has no tokens: expected \
+        "distillation.through is \"token\", and resnet9 has no tokens: expected \
          \"pooled\", or a Vision Transformer",
     );
 }

@@ -9,7 +9,7 @@ mod support;
 use std::fs;
 use std::sync::OnceLock;
 
-use support::{Place, fails, nothing_named, picture, png};
+use support::{Place, fails, flag_names_nothing, picture, png};
 use vitrine::checkpoint::SHIPPED;
 
 /// A model that trains in milliseconds.
@@ -220,18 +220,18 @@ fn weights_that_cannot_be_a_start_are_refused() {
     place.write("half.safetensors", &whole[..whole.len() / 2]);
     let end = "leave it out, or train without --init";
     for (flags, message) in [
-        ("--init nowhere", nothing_named("nowhere")),
+        ("--init nowhere", flag_names_nothing("--init", "nowhere")),
         ("--init half.safetensors", "half.safetensors is not a whole safetensors file (incomplete metadata, file not fully covered); copy or train it again".to_owned()),
-        ("--init run --model vit-w1", format!("model.name is \"vit-w1\", and the weights run have \"vit-micro\": {end}")),
+        ("--init run --model vit-w1", format!("--model is \"vit-w1\", and the weights run have \"vit-micro\": {end}")),
         ("--init run --set model.depth=5", format!("model.depth is 5, and the weights run have 2: {end}")),
-        ("--init run --patch-size 8", format!("model.patch_size is 8, and the weights run have 4: {end}")),
-        ("--freeze backbone", "init.freeze is backbone: expected none without weights to start from, since a random layer has to learn; name some with --init".to_owned()),
+        ("--init run --patch-size 8", format!("--patch-size is 8, and the weights run have 4: {end}")),
+        ("--freeze backbone", "--freeze is backbone: expected none without weights to start from, since a random layer has to learn; name some with --init".to_owned()),
         ("--init run --freeze 40", "--freeze is 40: expected at most the 2 blocks of the model, or backbone".to_owned()),
-        ("--init run --image-size 24 --patch-size 8", format!("model.patch_size is 8, and the weights run have 4: {end}")),
+        ("--init run --image-size 24 --patch-size 8", format!("--patch-size is 8, and the weights run have 4: {end}")),
         ("--set distillation.guidance=1", "[distillation] has settings and no teacher: name one with --teacher, or leave them out".to_owned()),
         ("--init run --set init.layer_decay=1.5", "init.layer_decay is 1.5: expected more than 0, at most 1".to_owned()),
-        ("--init run --freeze backbone --teacher run --set distillation.through=token", "recipe: init.freeze is backbone, and the weights run/weights/best.safetensors have no distillation token: a new one would stay random; set distillation.through=pooled, or freeze nothing".to_owned()),
-        ("--init run --freeze half", "recipe: \"half\" is nothing to freeze: expected \"none\", \"backbone\" or a number of blocks in `init`".to_owned()),
+        ("--init run --freeze backbone --teacher run --set distillation.through=token", "--freeze is backbone, and the weights run/weights/best.safetensors have no distillation token: a new one would stay random; set distillation.through=pooled, or freeze nothing".to_owned()),
+        ("--init run --freeze half", "--freeze is half: expected none, backbone or a number of blocks".to_owned()),
     ] {
         fails(&place.run(&format!("train --data pets --out new --device cpu {flags}")), &message);
         assert!(!place.path("new").exists(), "{flags}");

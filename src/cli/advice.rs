@@ -2,6 +2,7 @@
 //! here the flag or command that mends it is added.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::path::Path;
 
 use super::flags::{Flag, Settings};
@@ -67,7 +68,7 @@ fn setting(key: &str, settings: &Settings) -> String {
 }
 
 /// What is wrong, then what to do: "found: next step", or "found: expected; next step".
-fn then(error: &dyn Error, advice: &str) -> Option<String> {
+fn then(error: &dyn Display, advice: &str) -> Option<String> {
     let text = error.to_string();
     let has_reason = text.contains(": ") || text.contains("; ");
     let joint = if has_reason { ";" } else { ":" };
@@ -83,16 +84,27 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
             path.display()
         )),
         RunError::NoRun {
-            newest, or_shipped, ..
+            path,
+            found,
+            newest,
+            or_shipped,
         } => {
             let run = match newest {
                 Some(newest) => format!("the newest run here is {}", newest.display()),
                 None => "there is no run here yet: `vitrine train` makes one".to_owned(),
             };
+            let wrong = match settings.flag_naming(path) {
+                Some(flag) => format!(
+                    "{} {}: {found}; expected a run or a weights file",
+                    flag.typed(),
+                    path.display()
+                ),
+                None => error.to_string(),
+            };
             let names = Shipped::names();
             let shipped = format!("; weights that ship with vitrine: {names}");
             Some(format!(
-                "{error}; {run}{}",
+                "{wrong}; {run}{}",
                 if *or_shipped { &shipped } else { "" }
             ))
         }
@@ -165,42 +177,84 @@ fn of_recipe(error: &RecipeError, settings: &Settings) -> Option<String> {
         RecipeError::Assignment { text } => Some(format!(
             "--set {text:?}: expected key=value, such as --set optimizer.lr=0.001"
         )),
-        RecipeError::Architecture { .. } => then(error, "leave it out, or train without --init"),
-        RecipeError::NothingToFreeze { .. } => then(error, "name some with --init"),
+        RecipeError::NotFound { .. } => Some(format!("--recipe {error}")),
+        RecipeError::Architecture { .. } => then(
+            &by_flag(error, settings),
+            "leave it out, or train without --init",
+        ),
+        RecipeError::NothingToFreeze { .. } => {
+            then(&by_flag(error, settings), "name some with --init")
+        }
         RecipeError::NoTeacher => then(error, "name one with --teacher, or leave them out"),
         RecipeError::Invalid(error) => of_setting(error, settings),
         RecipeError::Model(error) => of_model(error, settings),
+        RecipeError::Value { .. } | RecipeError::NotOfModel { .. } => {
+            Some(by_flag(error, settings))
+        }
         _ => None,
     }
 }
 
 fn of_setting(error: &Invalid, settings: &Settings) -> Option<String> {
-    let typed = settings.flag(&error.key)?;
-    let Invalid {
-        found, expected, ..
-    } = error;
-    Some(Invalid::new(&typed.typed(), found, expected).to_string())
+    let text = by_flag(error, settings);
+    Some(match error.key.as_str() {
+        "the number of tokens" => format!(
+            "{text}; choose a smaller {} or a larger {}",
+            flag("preprocess.image_size"),
+            flag("model.patch_size")
+        ),
+        _ => text,
+    })
+}
+
+/// What is wrong with settings, each by its flag where that was typed, else by its key.
+fn by_flag(error: &dyn Error, settings: &Settings) -> String {
+    let mut text = error.to_string();
+    for flag in settings.flags() {
+        // The same key with more behind it is another one.
+        let part_of_key = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+        let mut named = String::new();
+        let mut rest = &*text;
+        while let Some((before, after)) = rest.split_once(flag.key) {
+            let whole = !before.ends_with(part_of_key) && !after.starts_with(part_of_key);
+            named += before;
+            named += &match whole {
+                true => flag.typed(),
+                false => flag.key.to_owned(),
+            };
+            rest = after;
+        }
+        text = named + rest;
+    }
+    text
 }
 
 fn of_model(error: &ModelError, settings: &Settings) -> Option<String> {
+    let patch_size = || setting("model.patch_size", settings);
     match error {
         ModelError::UnknownPreset { .. } => {
             let flag = settings.flag("model.name")?;
             Some(format!("{} {error}", flag.typed()))
         }
         ModelError::PatchSize {
-            patch_size,
+            patch_size: patch,
             image_size,
-            divisors,
+            expected,
         } => Some(format!(
-            "{} {patch_size} does not divide {} {image_size}: expected one of {divisors}",
-            setting("model.patch_size", settings),
+            "{} {patch} does not divide {} {image_size}: expected {expected}",
+            patch_size(),
             setting("preprocess.image_size", settings)
         )),
         ModelError::NoPatches { name } => Some(format!(
             "{} does not apply to {name}, which has no patches: leave it out",
-            setting("model.patch_size", settings)
+            patch_size()
         )),
+        ModelError::Stem {
+            patch_size: patch, ..
+        } => {
+            let flag = settings.flag("model.patch_size")?;
+            Some(format!("{} {patch}: model.{error}", flag.typed()))
+        }
         _ => None,
     }
 }
@@ -222,10 +276,16 @@ fn of_train(error: &TrainError, settings: &Settings) -> Option<String> {
 
 fn of_data(error: &DataError, settings: &Settings) -> Option<String> {
     match error {
-        DataError::Missing { .. } => then(
-            error,
-            "give a data set's path, or fetch one with `vitrine data download`",
-        ),
+        DataError::Missing { path } => match settings.flag_naming(path) {
+            Some(flag) => Some(format!(
+                "{} {error}; expected a data set's path; `vitrine data download` fetches one",
+                flag.typed()
+            )),
+            None => then(
+                error,
+                "give a data set's path, or fetch one with `vitrine data download`",
+            ),
+        },
         DataError::Strict { others, .. } => Some(format!(
             "{error}; {} {} skipped",
             match settings.flag("data.strict") {
@@ -284,17 +344,17 @@ mod tests {
         let patches = ModelError::PatchSize {
             patch_size: 5,
             image_size: 16,
-            divisors: "2, 4, 8, 16".to_owned(),
+            expected: "2, 4 or 8".to_owned(),
         };
         let patches = || RunError::Recipe(RecipeError::Model(patches.clone()));
         assert_eq!(
             said(patches(), &[]),
-            "model.patch_size 5 does not divide preprocess.image_size 16: expected one of 2, 4, 8, 16"
+            "model.patch_size 5 does not divide preprocess.image_size 16: expected 2, 4 or 8"
         );
         let typed = [("model.patch_size", Value::Integer(5))];
         assert_eq!(
             said(patches(), &typed),
-            "--patch-size 5 does not divide preprocess.image_size 16: expected one of 2, 4, 8, 16"
+            "--patch-size 5 does not divide preprocess.image_size 16: expected 2, 4 or 8"
         );
     }
 

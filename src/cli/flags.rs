@@ -161,7 +161,7 @@ impl Flag {
             Switch => arg.action(ArgAction::SetTrue),
             _ => arg
                 .value_name(self.value_name)
-                .allow_negative_numbers(matches!(kind, Integer | Count | Number))
+                .allow_negative_numbers(true)
                 .value_parser(
                     NonEmptyStringValueParser::new().try_map(move |text| kind.read(&text)),
                 ),
@@ -187,7 +187,7 @@ impl Kind {
             Integer => Ok(Value::Integer(integer()?)),
             Count => match integer()? {
                 n if u32::try_from(n).is_ok() => Ok(Value::Integer(n)),
-                n => Err(format!("{n} is not in 0..={}", u32::MAX)),
+                _ => Err(format!("expected 0 to {}", u32::MAX)),
             },
             Number => {
                 let number = text.parse().map_err(|_| "expected a number")?;
@@ -249,6 +249,17 @@ impl Settings {
         named.filter_map(|(_, value)| value.as_str().map(Path::new))
     }
 
+    /// The flag whose value is `path`, as it was typed or made absolute.
+    pub(super) fn flag_naming(&self, path: &Path) -> Option<&'static Flag> {
+        let absolute = |path: &Path| std::path::absolute(path).ok();
+        let names = |value: &Value| {
+            let text = value.as_str().map(Path::new);
+            text.is_some_and(|text| text == path || absolute(text) == absolute(path))
+        };
+        let found = self.0.iter().find(|(_, value)| names(value));
+        found.map(|(flag, _)| *flag)
+    }
+
     /// Only the settings whose flags are `wanted`.
     pub(super) fn only(mut self, wanted: impl Fn(&Flag) -> bool) -> Self {
         self.0.retain(|(flag, _)| wanted(flag));
@@ -301,6 +312,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::cli::{advice, train};
     use crate::recipe;
 
     #[derive(Debug, Parser)]
@@ -398,6 +410,190 @@ mod tests {
         ] {
             let error = typed(line).unwrap_err().to_string();
             assert!(error.contains("cannot be used with"), "{error}");
+        }
+    }
+
+    #[derive(Debug, Parser)]
+    #[command(args_override_self = true)]
+    struct Trained {
+        #[command(flatten)]
+        train: train::TrainArgs,
+    }
+
+    /// What `train` answers to a command line.
+    fn answer(line: &str) -> String {
+        let words = ["train"].into_iter().chain(line.split_whitespace());
+        match Trained::try_parse_from(words) {
+            Err(error) => error.to_string(),
+            Ok(Trained { train }) => match train::run(&train) {
+                Err(error) => advice::message(&error, &train.settings),
+                Ok(_) => panic!("{line} trained"),
+            },
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_answered_with_its_flag_the_value_and_what_is_expected() {
+        // Each flag with a value of the wrong kind and one out of its range, and what is told.
+        let whole = "expected a whole number";
+        let wrong: &[(&str, &str, &str)] = &[
+            ("data", "no-such-data", "expected a data set's path"),
+            ("model", "vit-huge", "known models are vit-micro"),
+            ("init", "no-such-run", "expected a run or a weights file"),
+            (
+                "freeze",
+                "half",
+                "expected none, backbone or a number of blocks",
+            ),
+            ("freeze", "-1", "expected no negative number"),
+            ("epochs", "many", whole),
+            ("epochs", "0", "expected 1 to 1000000"),
+            ("epochs", "-1", "expected no negative number"),
+            (
+                "time",
+                "soon",
+                "expected a duration such as 90s, 30m or 1h30m",
+            ),
+            (
+                "time",
+                "-3",
+                "expected a duration such as 90s, 30m or 1h30m",
+            ),
+            ("steps", "1.5", whole),
+            ("steps", "0", "expected 1 to 1000000000"),
+            ("batch-size", "big", whole),
+            ("batch-size", "0", "expected 1 to 65536"),
+            ("accumulate", "x", whole),
+            ("accumulate", "0", "expected 1 to 65536"),
+            ("image-size", "large", whole),
+            ("image-size", "7", "expected 8 to 2048"),
+            (
+                "image-size",
+                "97",
+                "expected an image size that is a multiple of 16, such as 96 or 112",
+            ),
+            ("patch-size", "x", whole),
+            (
+                "patch-size",
+                "5",
+                "expected an image size that is a multiple of 5, such as 25 or 30; or a patch size of 2, 4, 7 or 14",
+            ),
+            ("patch-size", "0", "expected 1 to 28"),
+            ("resize", "foo", "expected one of squash, crop, pad"),
+            ("lr", "fast", "expected a number"),
+            ("lr", "0", "expected more than 0, at most 100"),
+            ("weight-decay", "x", "expected a number"),
+            ("weight-decay", "-1", "expected 0 to 10"),
+            ("warmup-epochs", "x", "expected a number"),
+            ("warmup-epochs", "-1", "expected 0 to 10000"),
+            ("precision", "f64", "expected auto, f32 or bf16"),
+            ("label-smoothing", "x", "expected a number"),
+            ("label-smoothing", "1", "expected 0 to below 1"),
+            ("mixup", "x", "expected a number"),
+            ("mixup", "-1", "expected an alpha, 0 to 100"),
+            ("cutmix", "x", "expected a number"),
+            ("cutmix", "NaN", "expected an alpha, 0 to 100"),
+            ("drop-path", "x", "expected a number"),
+            ("drop-path", "2", "expected from 0 to below 1"),
+            ("ema", "x", "expected a number"),
+            ("ema", "1", "expected 0 to below 1"),
+            ("clip-grad", "x", "expected a number"),
+            ("clip-grad", "inf", "expected 0 to 1000000"),
+            ("patience", "x", whole),
+            ("patience", "-1", "expected no negative number"),
+            ("fraction", "x", "expected a number"),
+            ("fraction", "0", "expected more than 0, at most 1"),
+            ("val-fraction", "x", "expected a number"),
+            ("val-fraction", "1", "expected 0 to 0.9"),
+            ("test-fraction", "x", "expected a number"),
+            ("test-fraction", "-0.5", "expected 0 to 0.9"),
+            ("seed", "x", whole),
+            ("seed", "-1", "expected 0 to 4294967295"),
+            ("workers", "x", whole),
+            ("workers", "2000", "expected 0 to 1024"),
+            ("cache-mb", "x", whole),
+            ("cache-mb", "99999999999999999999", whole),
+            ("checkpoint-minutes", "x", "expected a number"),
+            ("checkpoint-minutes", "-1", "expected 0 to 100000"),
+            ("teacher", "no-such-run", "expected a run or a weights file"),
+        ];
+        let mut bad = Vec::new();
+        for (name, value, told) in wrong {
+            let answer = answer(&format!("--device cpu --dry-run --{name} {value}"));
+            let first = answer.lines().next().unwrap();
+            let flag = FLAGS.iter().find(|flag| flag.name == *name).unwrap();
+            let parts = [&flag.typed(), *value, told];
+            if !parts.iter().all(|part| first.contains(*part)) || answer.contains(flag.key) {
+                bad.push(format!("--{name} {value}: {answer}"));
+            }
+        }
+        assert_eq!(bad, [""; 0]);
+        for flag in FLAGS.iter().filter(|flag| flag.kind != Switch) {
+            assert!(
+                wrong.iter().any(|(name, ..)| *name == flag.name),
+                "{flag:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_set_by_name_is_named_by_its_key() {
+        for (line, told) in [
+            (
+                "--set preprocess.resize=foo",
+                "preprocess.resize is foo: expected one of squash, crop, pad",
+            ),
+            (
+                "--set init.freeze=half",
+                "init.freeze is half: expected none, backbone or a number of blocks",
+            ),
+            (
+                "--set train.epochs=many",
+                "train.epochs is many: expected a whole number from 0",
+            ),
+            (
+                "--set data.strict=maybe",
+                "data.strict is maybe: expected true or false",
+            ),
+            (
+                "--set preprocess.mean=[0.5]",
+                "preprocess.mean is [0.5]: expected three numbers, such as [0.5, 0.5, 0.5]",
+            ),
+            (
+                "--set model.depth=deep",
+                "model.depth is deep: expected a whole number from 0",
+            ),
+            (
+                "--set model.pooling=max",
+                "model.pooling is max: expected class-token or mean",
+            ),
+            (
+                "--set distillation.through=head",
+                "distillation.through is head: expected token or pooled",
+            ),
+            (
+                "--set schedule.warmup_epochs=[1]",
+                "schedule.warmup_epochs is [1]: expected a number",
+            ),
+            // A flag of another key changes nothing about it.
+            (
+                "--lr 0.1 --set optimizer.lr2=1",
+                "--set optimizer.lr2=1: unknown key `optimizer.lr2`; did you mean `optimizer.lr`?",
+            ),
+            (
+                "--val-fraction 0.9 --test-fraction 0.9",
+                "--val-fraction + --test-fraction is 1.8: expected at most 0.95",
+            ),
+            (
+                "--ema 0.9 --set train.ema_epochs=2",
+                "train.ema_epochs is 2 beside --ema = 0.9: expected one of the two, the other 0",
+            ),
+            (
+                "--model resnet9 --drop-path 0.1",
+                "--drop-path does not apply to resnet9: leave it out, or choose another model",
+            ),
+        ] {
+            assert_eq!(answer(&format!("--device cpu --dry-run {line}")), told);
         }
     }
 }

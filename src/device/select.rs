@@ -135,7 +135,7 @@ fn named(
         return Ok(Selected {
             device: Device::flex(),
             name: choice.to_string(),
-            reason: "as asked".to_owned(),
+            reason: "as requested".to_owned(),
         });
     }
     let adapters = enumerate::adapters(backend);
@@ -163,7 +163,7 @@ fn named(
         Ok((device, check)) => Ok(Selected {
             device,
             name: format!("{exact}, {}", check.name),
-            reason: "as asked".to_owned(),
+            reason: "as requested".to_owned(),
         }),
         Err(reason) => {
             let mut rest = all_adapters();
@@ -219,7 +219,7 @@ mod tests {
         let selected = select("cpu".parse().unwrap()).unwrap();
         assert_eq!(
             (selected.name.as_str(), selected.reason.as_str()),
-            ("cpu", "as asked")
+            ("cpu", "as requested")
         );
     }
 

@@ -18,16 +18,14 @@ pub enum ModelError {
         known: String,
     },
     /// The patches do not tile the picture.
-    #[error(
-        "patch_size {patch_size} does not divide image_size {image_size}: expected one of {divisors}"
-    )]
+    #[error("patch_size {patch_size} does not divide image_size {image_size}: expected {expected}")]
     PatchSize {
         /// Side of a patch.
         patch_size: usize,
         /// Side of the picture.
         image_size: usize,
         /// Sizes that would do.
-        divisors: String,
+        expected: String,
     },
     /// A patch size was asked of a model without patches.
     #[error("patch_size does not apply to {name}, which has no patches")]

@@ -407,11 +407,11 @@ fn errors_say_what_to_do() {
     );
     assert_eq!(
         message("vit-w1", 32, Some(5), 10),
-        "patch_size 5 does not divide image_size 32: expected one of 2, 4, 8, 16, 32"
+        "patch_size 5 does not divide image_size 32: expected an image size that is a multiple of 5, such as 30 or 35; or a patch size of 2, 4, 8 or 16"
     );
     assert_eq!(
         message("vit-w1", 31, None, 10),
-        "patch_size 4 does not divide image_size 31: expected one of 31"
+        "patch_size 4 does not divide image_size 31: expected an image size that is a multiple of 4, such as 28 or 32"
     );
     assert_eq!(
         message("resnet9", 32, Some(4), 10),

@@ -38,6 +38,16 @@ impl Embedded {
         EMBEDDED.iter().find(|recipe| recipe.name == name)
     }
 
+    /// The recipe whose name is most like `name`, if one is.
+    pub(super) fn near(name: &str) -> Option<&'static str> {
+        let like = |recipe: &'static Self| (strsim::jaro_winkler(name, recipe.name), recipe.name);
+        let nearest = EMBEDDED
+            .iter()
+            .map(like)
+            .max_by(|a, b| a.0.total_cmp(&b.0))?;
+        (nearest.0 > 0.8).then_some(nearest.1)
+    }
+
     /// All names, for messages.
     pub(super) fn names() -> String {
         let names: Vec<_> = EMBEDDED.iter().map(|recipe| recipe.name).collect();

@@ -12,15 +12,23 @@ use crate::train::Freeze;
 /// What is wrong with a recipe.
 #[derive(Debug, Error)]
 pub enum RecipeError {
+    /// No recipe and no file has this name.
+    #[error("{name:?} is neither a recipe nor a file{hint}; known recipes are {known}")]
+    NotFound {
+        /// The name that was given.
+        name: String,
+        /// `, did you mean …?`, or nothing.
+        hint: String,
+        /// Names of the embedded recipes.
+        known: String,
+    },
     /// The file could not be read.
-    #[error("cannot read recipe {path}: {source}; known recipes are {known}")]
+    #[error("cannot read recipe {path}: {source}")]
     Read {
         /// The file.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
-        /// Names of the embedded recipes.
-        known: String,
     },
     /// The text is not TOML.
     #[error("{origin} is not valid TOML: {reason}")]
@@ -46,11 +54,19 @@ pub enum RecipeError {
         /// The text that was typed.
         text: String,
     },
-    /// The value does not fit the key.
-    #[error("recipe: {reason}")]
+    /// Keys that do not go together.
+    #[error("{reason}")]
     Value {
         /// What was found and expected.
         reason: String,
+    },
+    /// The model has no such setting.
+    #[error("model.{key} does not apply to {name}: leave it out, or choose another model")]
+    NotOfModel {
+        /// The key below `model`.
+        key: String,
+        /// The model.
+        name: String,
     },
     /// A setting is outside its range.
     #[error(transparent)]

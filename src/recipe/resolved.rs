@@ -12,7 +12,7 @@ use super::duration::parse_duration;
 use super::error::RecipeError;
 use super::sections::{DataRecipe, ModelRecipe, PreprocessRecipe, TrainRecipe};
 use super::start::InitRecipe;
-use super::table::{BUDGET_KEYS, flatten};
+use super::table::{BUDGET_KEYS, flatten, insert};
 use crate::checkpoint::Shipped;
 use crate::data::AugmentConfig;
 use crate::model::ModelConfig;
@@ -58,12 +58,10 @@ impl Recipe {
                     .collect()
             })
             .unwrap_or_default();
-        let mut recipe: Self =
-            table
-                .try_into()
-                .map_err(|e: toml::de::Error| RecipeError::Value {
-                    reason: in_words(&e.to_string()),
-                })?;
+        let mut recipe: Self = match table.clone().try_into() {
+            Ok(recipe) => recipe,
+            Err(error) => return Err(wrong_value(&table, &error)),
+        };
         match budget.as_slice() {
             [] | ["epochs"] => {}
             ["steps"] | ["time"] => recipe.train.epochs = None,
@@ -214,16 +212,20 @@ impl Recipe {
         let mut json = serde_json::to_value(&preset).expect("a model configuration is plain data");
         for (key, value) in &m.overrides {
             let Some(slot) = json.get_mut(key) else {
-                return Err(RecipeError::Value {
-                    reason: format!("model.{key} does not apply to {}", m.name),
+                return Err(RecipeError::NotOfModel {
+                    key: key.clone(),
+                    name: m.name.clone(),
                 });
             };
             *slot = serde_json::to_value(value).expect("TOML values fit into JSON");
+            // One at a time, since serde does not name the field of an enum's variant.
+            if let Err(error) = serde_json::from_value::<ModelConfig>(json.clone()) {
+                let key = format!("model.{key}");
+                return Err(Invalid::new(&key, plain(value), expected(&error.to_string())).into());
+            }
         }
         self.distillation.add_token(&m.name, &mut json)?;
-        let config: ModelConfig = serde_json::from_value(json).map_err(|e| RecipeError::Value {
-            reason: in_words(&format!("model: {e}")),
-        })?;
+        let config: ModelConfig = serde_json::from_value(json).expect("each value fits its field");
         config.validate()?;
         Ok(config)
     }
@@ -241,16 +243,58 @@ fn validate_optimizer(o: &OptimizerConfig) -> Result<(), Invalid> {
     within("optimizer.clip_grad", o.clip_grad, 0.0..=1e6)
 }
 
-/// What serde says of a value, on one line and without the names of Rust's types.
-fn in_words(reason: &str) -> String {
-    let mut words = reason.trim().replace('\n', " ");
-    for (rust, plain) in [
-        ("expected usize", "expected a whole number from 0"),
-        ("expected u64", "expected a whole number from 0"),
-        ("expected f64", "expected a number"),
-        ("expected f32", "expected a number"),
-    ] {
-        words = words.replace(rust, plain);
+/// The key whose value serde refuses. Its error does not name the key in every section, so each is
+/// tried alone.
+fn wrong_value(table: &Table, error: &toml::de::Error) -> RecipeError {
+    let mut leaves = Vec::new();
+    leaves_of("", table, &mut leaves);
+    for (key, value) in leaves {
+        let mut alone = Table::new();
+        insert(&mut alone, &key, value.clone());
+        if let Err(error) = alone.try_into::<Recipe>() {
+            return Invalid::new(&key, plain(value), expected(error.message())).into();
+        }
     }
-    words
+    RecipeError::Value {
+        reason: error.to_string().trim().replace('\n', " "),
+    }
+}
+
+/// The values of a table by their dotted keys.
+fn leaves_of<'a>(prefix: &str, table: &'a Table, leaves: &mut Vec<(String, &'a Value)>) {
+    for (name, value) in table {
+        let key = match prefix {
+            "" => name.clone(),
+            section => format!("{section}.{name}"),
+        };
+        match value {
+            Value::Table(inner) if !inner.is_empty() => leaves_of(&key, inner, leaves),
+            leaf => leaves.push((key, leaf)),
+        }
+    }
+}
+
+/// A value as it was typed: a string without its quotes.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// What serde expected, without the names of Rust's types.
+fn expected(message: &str) -> String {
+    let message = message.trim().replace(['\n', '`', '"'], " ");
+    let words = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let found = words.split_once("expected ").map_or(&*words, |(_, it)| it);
+    // JSON's reader adds where in the text it stopped.
+    let found = found.split(" at line ").next().unwrap_or(found);
+    match found {
+        "usize" | "u64" | "u32" => "a whole number from 0".to_owned(),
+        "f64" | "f32" => "a number".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "path string" | "a string" => "text".to_owned(),
+        "an array of length 3" => "three numbers, such as [0.5, 0.5, 0.5]".to_owned(),
+        other => other.replace(" ,", ","),
+    }
 }

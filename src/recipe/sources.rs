@@ -1,5 +1,6 @@
 //! Sources of settings, put over each other: embedded recipes, files, assignments and values.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
@@ -116,10 +117,18 @@ fn read(name: &str) -> Result<Table, RecipeError> {
     if let Some(recipe) = Embedded::find(name) {
         return parse(&origin, recipe.text);
     }
-    let text = std::fs::read_to_string(name).map_err(|source| RecipeError::Read {
-        path: name.into(),
-        source,
-        known: Embedded::names(),
+    let text = std::fs::read_to_string(name).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => RecipeError::NotFound {
+            name: name.to_owned(),
+            hint: Embedded::near(name)
+                .map(|near| format!(", did you mean {near:?}?"))
+                .unwrap_or_default(),
+            known: Embedded::names(),
+        },
+        _ => RecipeError::Read {
+            path: name.into(),
+            source,
+        },
     })?;
     parse(&origin, &text)
 }
@@ -142,7 +151,6 @@ impl Recipe {
         let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
             path: path.to_owned(),
             source,
-            known: Embedded::names(),
         })?;
         let origin = Origin::Recipe(path.display().to_string());
         let table = parse(&origin, &text)?;

@@ -171,6 +171,6 @@ fn an_override_of_another_family_is_refused() {
     let recipe = resolve(None, &["model.name=resnet9", "model.depth=3"]).unwrap();
     assert_eq!(
         recipe.model_config(32, 10).unwrap_err().to_string(),
-        "recipe: model.depth does not apply to resnet9"
+        "model.depth does not apply to resnet9: leave it out, or choose another model"
     );
 }

@@ -146,9 +146,22 @@ impl Place {
 
 /// What is said where weights are expected and there is nothing of their name.
 pub fn nothing_named(name: &str) -> String {
+    nothing(&format!(
+        "{name} is not a run directory (there is nothing of that name)"
+    ))
+}
+
+/// The same where a flag of `train` names them.
+pub fn flag_names_nothing(flag: &str, name: &str) -> String {
+    nothing(&format!(
+        "{flag} {name}: there is nothing of that name; expected a run or a weights file"
+    ))
+}
+
+fn nothing(wrong: &str) -> String {
     format!(
-        "{name} is not a run directory (there is nothing of that name); there is no run here yet: \
-         `vitrine train` makes one; weights that ship with vitrine: {}",
+        "{wrong}; there is no run here yet: `vitrine train` makes one; weights that ship with \
+         vitrine: {}",
         Shipped::names()
     )
 }

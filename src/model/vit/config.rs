@@ -187,14 +187,10 @@ impl Family for VitConfig {
             return Err(Invalid::new("layer_scale", self.layer_scale, "from 0 to 1").into());
         }
         if !self.image_size.is_multiple_of(self.patch_size) {
-            let divisors: Vec<String> = (2..=self.image_size)
-                .filter(|size| self.image_size.is_multiple_of(*size))
-                .map(|size| size.to_string())
-                .collect();
             return Err(ModelError::PatchSize {
                 patch_size: self.patch_size,
                 image_size: self.image_size,
-                divisors: divisors.join(", "),
+                expected: sizes_that_fit(self.image_size, self.patch_size),
             });
         }
         within("the number of tokens", self.tokens(), 1..=16_384)?;
@@ -315,6 +311,33 @@ impl Family for VitConfig {
             count.linear(1, width, config.num_classes);
         }
         count
+    }
+}
+
+/// Image sizes near `image_size` that `patch_size` divides, and patch sizes that divide it.
+fn sizes_that_fit(image_size: usize, patch_size: usize) -> String {
+    let below = image_size / patch_size * patch_size;
+    let above = below + patch_size;
+    let near = match below {
+        0 => format!("{above}"),
+        _ => format!("{below} or {above}"),
+    };
+    let divisors: Vec<String> = (2..image_size)
+        .filter(|size| image_size.is_multiple_of(*size))
+        .map(|size| size.to_string())
+        .collect();
+    let images = format!("an image size that is a multiple of {patch_size}, such as {near}");
+    match divisors.as_slice() {
+        [] => images,
+        _ => format!("{images}; or a patch size of {}", lists(&divisors)),
+    }
+}
+
+/// "2, 4 or 8".
+fn lists(words: &[String]) -> String {
+    match words.split_last() {
+        Some((last, first)) if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => words.concat(),
     }
 }
 
