@@ -38,12 +38,6 @@ macro_rules! families {
                 }
             }
 
-            fn family_mut(&mut self) -> &mut dyn Family {
-                match self {
-                    $(Self::$family(config) => config,)+
-                }
-            }
-
             fn build(&self, device: &Device) -> Model {
                 match self {
                     $(Self::$family(config) => config.build(device),)+
@@ -166,12 +160,6 @@ impl ModelConfig {
     /// Classes, which is the number of logits.
     pub fn num_classes(&self) -> usize {
         self.family().num_classes()
-    }
-
-    /// The same architecture for another number of classes.
-    pub fn with_num_classes(mut self, num_classes: usize) -> Self {
-        self.family_mut().set_num_classes(num_classes);
-        self
     }
 
     /// Patches along a side of the picture; `None` for a model without patches.

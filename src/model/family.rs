@@ -78,9 +78,6 @@ pub(crate) trait Family {
     /// K.
     fn num_classes(&self) -> usize;
 
-    /// The same architecture for another number of classes.
-    fn set_num_classes(&mut self, num_classes: usize);
-
     /// Parameters, and arithmetic of a picture of another size, a share of whose patches is left
     /// out of the encoder.
     fn count(&self, image_size: usize, token_drop: f64) -> Count;

@@ -90,10 +90,6 @@ impl Family for AirbenchConfig {
         self.num_classes
     }
 
-    fn set_num_classes(&mut self, num_classes: usize) {
-        self.num_classes = num_classes;
-    }
-
     fn count(&self, image_size: usize, _token_drop: f64) -> Count {
         let config = &Self {
             image_size,

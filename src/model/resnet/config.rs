@@ -84,10 +84,6 @@ impl Family for ResnetConfig {
         self.num_classes
     }
 
-    fn set_num_classes(&mut self, num_classes: usize) {
-        self.num_classes = num_classes;
-    }
-
     /// The stem stays that of the configuration's own size.
     fn count(&self, image_size: usize, _token_drop: f64) -> Count {
         match self.variant {

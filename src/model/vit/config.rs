@@ -263,10 +263,6 @@ impl Family for VitConfig {
         self.num_classes
     }
 
-    fn set_num_classes(&mut self, num_classes: usize) {
-        self.num_classes = num_classes;
-    }
-
     fn count(&self, image_size: usize, token_drop: f64) -> Count {
         let config = &Self {
             image_size,
