@@ -9,13 +9,14 @@ use thiserror::Error;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, HashCheck, TensorFile};
 use crate::data::{DecodeLimits, RawPicture, decode};
 use crate::metrics::{self, Calibration};
+use crate::names::{shown, visible};
 use crate::ops::{Precision, Prepared};
 
 /// Why a picture cannot be classified.
 #[derive(Debug, Error)]
 pub enum ClassifyError {
     /// The file could not be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {source}", path = shown(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -23,7 +24,7 @@ pub enum ClassifyError {
         source: std::io::Error,
     },
     /// The bytes are not a picture.
-    #[error("{path}: {reason}")]
+    #[error("{path}: {reason}", path = shown(path), reason = visible(reason))]
     Decode {
         /// The file.
         path: PathBuf,

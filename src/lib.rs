@@ -20,7 +20,7 @@
 //! 3  train → eval;  classify
 //! 2  checkpoint
 //! 1  model → ops;  data, metrics, device
-//! 0  setting, random
+//! 0  setting, random, names
 //! ```
 
 pub mod checkpoint;
@@ -35,6 +35,7 @@ pub mod device;
 pub mod eval;
 pub mod metrics;
 pub mod model;
+pub(crate) mod names;
 pub mod ops;
 pub(crate) mod random;
 pub mod recipe;

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::names::{shown, visible};
+
 /// What can go wrong with a file of tensors.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
     /// The file could not be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {source}", path = shown(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -16,7 +18,7 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// The file could not be written.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}: {source}", path = shown(path))]
     Write {
         /// The file.
         path: PathBuf,
@@ -24,7 +26,7 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// The bytes are not a whole safetensors file.
-    #[error("{path} is not a whole safetensors file ({reason}); copy or train it again")]
+    #[error("{path} is not a whole safetensors file ({reason}); copy or train it again", path = shown(path), reason = visible(reason))]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -33,22 +35,20 @@ pub enum CheckpointError {
     },
     /// The file is sound but was not written by vitrine.
     #[error(
-        "{path} has no vitrine metadata: expected a file that `vitrine train` wrote, such as RUN/weights/best.safetensors"
-    )]
+        "{path} has no vitrine metadata: expected a file that `vitrine train` wrote, such as RUN/weights/best.safetensors", path = shown(path))]
     Foreign {
         /// The file.
         path: PathBuf,
     },
     /// The bytes are not the ones that were written.
     #[error(
-        "{path} was changed after it was written: its bytes do not match their SHA-256; copy or train it again"
-    )]
+        "{path} was changed after it was written: its bytes do not match their SHA-256; copy or train it again", path = shown(path))]
     Tampered {
         /// The file.
         path: PathBuf,
     },
     /// The weights are of another architecture than the model that is to start from them.
-    #[error("{path} cannot be the start of this model: {reason}")]
+    #[error("{path} cannot be the start of this model: {reason}", path = shown(path), reason = visible(reason))]
     Start {
         /// The file.
         path: PathBuf,
@@ -57,14 +57,13 @@ pub enum CheckpointError {
     },
     /// Other weights have taken the place of those that were read.
     #[error(
-        "{path} has been written again meanwhile: wait until the training that writes it is over, then try again"
-    )]
+        "{path} has been written again meanwhile: wait until the training that writes it is over, then try again", path = shown(path))]
     Replaced {
         /// The file.
         path: PathBuf,
     },
     /// The tensors do not fit the model that the metadata describes.
-    #[error("{path} does not fit its own model configuration: {reason}")]
+    #[error("{path} does not fit its own model configuration: {reason}", path = shown(path), reason = visible(reason))]
     Mismatch {
         /// The file.
         path: PathBuf,

@@ -6,10 +6,12 @@ use std::fmt::Display;
 use std::path::Path;
 
 use super::flags::{Flag, Settings};
+use super::shell::quoted;
 use crate::checkpoint::{CheckpointError, Shipped};
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::model::ModelError;
+use crate::names::shown;
 use crate::recipe::{Origin, RecipeError};
 use crate::run::RunError;
 use crate::setting::Invalid;
@@ -81,7 +83,7 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
         RunError::NotADirectory { .. } => then("--out names the folder of a run"),
         RunError::Taken { path } => then(&format!(
             "name another folder with --out, or continue that run with --resume {}",
-            path.display()
+            quoted(path)
         )),
         RunError::NoRun {
             path,
@@ -90,7 +92,7 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
             or_shipped,
         } => {
             let run = match newest {
-                Some(newest) => format!("the newest run here is {}", newest.display()),
+                Some(newest) => format!("the newest run here is {}", shown(newest)),
                 None => "there is no run here yet: `vitrine train` makes one".to_owned(),
             };
             let wrong = match settings.flag_naming(path) {
@@ -110,11 +112,11 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
         }
         RunError::NoWeights { path } => then(&format!(
             "continue it with `vitrine train --resume {}`",
-            path.display()
+            quoted(path)
         )),
         RunError::NoState { path } => then(&format!(
-            "start again with `vitrine train --recipe {}/recipe.toml`",
-            path.display()
+            "start again with `vitrine train --recipe {}`",
+            quoted(&path.join("recipe.toml"))
         )),
         RunError::Write { .. } => then(CANNOT_WRITE),
         RunError::TeacherClasses { .. } => {

@@ -9,6 +9,7 @@ use super::lists;
 use super::output::{note, say};
 use crate::device::{self, DeviceChoice};
 use crate::metrics::Calibration;
+use crate::names::{self, shown};
 use crate::report::text::{self, Table};
 use crate::run::{self, Calibrated};
 
@@ -49,7 +50,7 @@ pub(super) fn run(args: CalibrateArgs) -> anyhow::Result<Done> {
     note(&format!("device: {} ({})", device.name, device.reason));
     let calibrated = run::calibrate(&args.weights, args.data, args.batch_size as usize, &device)?;
     for bad in calibrated.first().map_or(&[][..], |c| &c.skipped) {
-        note(&format!("skipped {}: {}", bad.name, bad.reason));
+        note(&format!("skipped {bad}"));
     }
     if args.json {
         say(&json(&calibrated).to_string())?;
@@ -63,7 +64,7 @@ pub(super) fn run(args: CalibrateArgs) -> anyhow::Result<Done> {
 fn json(calibrated: &[Calibrated]) -> serde_json::Value {
     let one = |c: &Calibrated| {
         serde_json::json!({
-            "weights": c.path,
+            "weights": names::text(&c.path),
             "temperature": c.temperature,
             "calibration": c.calibration,
         })
@@ -80,7 +81,7 @@ fn plain(calibrated: &Calibrated) -> String {
     } = calibrated;
     let mut out = format!(
         "{}: temperature {temperature:.4}, fitted on {} validation pictures\n",
-        path.display(),
+        shown(path),
         text::count(calibration.pictures as u64)
     );
     let Calibration { before, after, .. } = calibration;

@@ -8,8 +8,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::done::Done;
 use super::lists;
 use super::output::{interactive, note, say};
+use super::shell::quoted;
 use crate::data::verify::VerifyReport;
 use crate::data::{Dataset, DecodeLimits, download, info, verify};
+use crate::names::{shown, visible};
 use crate::report::text::{self, Table};
 
 /// List, inspect, check or download data sets.
@@ -112,7 +114,7 @@ fn show_info(source: &Source) -> anyhow::Result<Done> {
     }
     say(&format!(
         "{}: {}, {} classes",
-        report.origin,
+        visible(&report.origin),
         report.kind,
         report.classes.len()
     ))?;
@@ -163,7 +165,7 @@ fn show_info(source: &Source) -> anyhow::Result<Done> {
         ))?;
     }
     for left in &report.skipped {
-        say(&format!("left out: {}: {}", left.name, left.reason))?;
+        say(&format!("left out: {left}"))?;
     }
     Ok(Done::Success)
 }
@@ -183,7 +185,7 @@ fn show_verify(source: &Source) -> anyhow::Result<Done> {
         let pictures: usize = report.counts.iter().flat_map(|c| &c.per_class).sum();
         say(&format!(
             "{}: {} pictures, {} classes; {} unreadable, {} leaks, {} conflicting labels, {} duplicates; largest class {:.1} times the smallest",
-            report.origin,
+            visible(&report.origin),
             text::count(pictures as u64),
             report.classes.len(),
             report.unreadable.len(),
@@ -258,10 +260,10 @@ fn fetch(name: &str, out: &std::path::Path, mirror: Option<&str>) -> anyhow::Res
         bar.set_position(done);
     })?;
     bar.finish_and_clear();
-    say(&format!("{}", path.display()))?;
+    say(&shown(&path))?;
     note(&format!(
         "train on it with: vitrine train --data {}",
-        path.display()
+        quoted(&path)
     ));
     Ok(Done::Success)
 }

@@ -11,6 +11,7 @@ use super::weights::unambiguous;
 use crate::data::SplitName;
 use crate::device::{self, DeviceChoice};
 use crate::eval::Tta;
+use crate::names::{shown, visible};
 use crate::ops::PrecisionChoice;
 use crate::report::text;
 use crate::run::{self, EvaluateOptions, Evaluated};
@@ -99,7 +100,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
         temperature: (temperature, fitted_on),
     } = run::evaluate(&args.weights, &options, &device)?;
     for bad in &skipped {
-        note(&format!("skipped {}: {}", bad.name, bad.reason));
+        note(&format!("skipped {bad}"));
     }
     if let Some(pictures) = fitted_on {
         note(&format!(
@@ -119,8 +120,9 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
         say(&json.to_string())?;
     } else {
         say(&format!(
-            "{} pictures of the {split} split of {data}\n{}",
+            "{} pictures of the {split} split of {}\n{}",
             text::count(report.n as u64),
+            visible(&data),
             text::evaluation(&report)
         ))?;
         if let Some(tta) = &tta {
@@ -134,7 +136,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
         say(&format!("{images_per_s:.0} images/s"))?;
     }
     if let Some(folder) = folder {
-        note(&format!("written to {}", folder.display()));
+        note(&format!("written to {}", shown(&folder)));
     }
     Ok(Done::Success)
 }

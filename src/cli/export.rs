@@ -9,6 +9,7 @@ use super::lists;
 use super::output::{note, say};
 use super::weights::unambiguous;
 use crate::device::{self, DeviceChoice};
+use crate::names::{self, shown};
 use crate::report::text;
 use crate::run::{self, Exported};
 
@@ -53,8 +54,8 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Done> {
     } = run::export(&args.weights, &args.out, args.half, &device)?;
     if args.json {
         let told = serde_json::json!({
-            "from": from,
-            "out": args.out,
+            "from": names::text(&from),
+            "out": names::text(&args.out),
             "bytes_before": before,
             "bytes": after,
             "largest_logit_difference": logit,
@@ -65,10 +66,10 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Done> {
     }
     say(&format!(
         "{}: {} bytes, {} of {}",
-        args.out.display(),
+        shown(&args.out),
         text::count(after),
         text::percent(after as f64 / before.max(1) as f64),
-        from.display()
+        shown(&from)
     ))?;
     note(&format!(
         "read back and compared on {} pictures: no logit differs by more than {logit:.2e}, no probability by more than {probability:.2e}",

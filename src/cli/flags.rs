@@ -2,13 +2,15 @@
 //! help, the recipe, what a resume may change, what `compare` hands on to its trainings, and the
 //! flag that an error is about all follow from [`FLAGS`].
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::PathBuf;
 
-use clap::builder::{NonEmptyStringValueParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches};
 use toml::Value;
 
 use super::lists;
+use crate::names;
 use crate::ops::PrecisionChoice;
 use crate::setting::Invalid;
 
@@ -163,7 +165,7 @@ impl Flag {
                 .value_name(self.value_name)
                 .allow_negative_numbers(true)
                 .value_parser(
-                    NonEmptyStringValueParser::new().try_map(move |text| kind.read(&text)),
+                    OsStringValueParser::new().try_map(move |typed| kind.read(&names::text(typed))),
                 ),
         }
     }
@@ -179,6 +181,9 @@ impl Flag {
 
 impl Kind {
     fn read(self, text: &str) -> Result<Value, String> {
+        if text.is_empty() {
+            return Err("expected a value, found nothing".to_owned());
+        }
         let integer = || {
             let number = text.parse::<i64>();
             number.map_err(|_| "expected a whole number".to_owned())
@@ -243,10 +248,10 @@ impl Settings {
     }
 
     /// The weights that it names.
-    pub(super) fn weights(&self) -> impl Iterator<Item = &Path> {
+    pub(super) fn weights(&self) -> impl Iterator<Item = PathBuf> {
         let is_weights = |(flag, _): &&(&Flag, Value)| flag.kind == Weights;
         let named = self.0.iter().filter(is_weights);
-        named.filter_map(|(_, value)| value.as_str().map(Path::new))
+        named.filter_map(|(_, value)| value.as_str().map(names::path))
     }
 
     /// The flag whose value is `path`, as it was typed or made absolute.
@@ -267,14 +272,14 @@ impl Settings {
     }
 
     /// The settings as a command line.
-    pub(super) fn arguments(&self) -> Vec<String> {
+    pub(super) fn arguments(&self) -> Vec<OsString> {
         let words = |(flag, value): &(&Flag, Value)| {
             let value = match value {
                 Value::Boolean(_) => None,
-                Value::String(text) => Some(text.clone()),
-                other => Some(other.to_string()),
+                Value::String(text) => Some(names::path(text).into()),
+                other => Some(other.to_string().into()),
             };
-            [Some(flag.typed()), value].into_iter().flatten()
+            [Some(flag.typed().into()), value].into_iter().flatten()
         };
         self.0.iter().flat_map(words).collect()
     }
@@ -309,6 +314,8 @@ impl Args for Settings {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::ffi::OsStr;
+
     use clap::Parser;
 
     use super::*;
@@ -349,7 +356,7 @@ mod tests {
     fn values_are_read_by_kind_and_written_back() {
         let line = "--data pets --freeze 3 --epochs -2 --lr 0.5 --precision bf16 --seed 7 --strict";
         let settings = typed(line).unwrap();
-        assert_eq!(settings.arguments().join(" "), line);
+        assert_eq!(settings.arguments().join(OsStr::new(" ")), line);
         let value = |key: &str| {
             let found = settings.0.iter().find(|(flag, _)| flag.key == key);
             found.map(|(_, value)| value.clone())

@@ -1,9 +1,24 @@
-//! What is printed: results on stdout, messages on stderr.
+//! What is printed: results on stdout, messages on stderr. Names of files, classes and weights come
+//! from elsewhere: nothing in them that a terminal would obey passes here.
 
 use std::io::{self, IsTerminal, Write};
 
+use crate::names::printable;
+
 /// Writes a result to stdout.
 pub(super) fn say(text: &str) -> io::Result<()> {
+    say_exactly(&printable(text))
+}
+
+/// Writes a table to stdout, exactly as it is where a program reads it.
+pub(super) fn say_csv(text: &str) -> io::Result<()> {
+    match io::stdout().is_terminal() {
+        true => say(text),
+        false => say_exactly(text),
+    }
+}
+
+fn say_exactly(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     if !text.ends_with('\n') {
@@ -14,7 +29,7 @@ pub(super) fn say(text: &str) -> io::Result<()> {
 
 /// Writes a message to stderr; a stderr that is closed is no reason to stop.
 pub(super) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable(text));
 }
 
 /// Whether progress may redraw its line.

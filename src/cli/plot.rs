@@ -8,6 +8,7 @@ use super::done::Done;
 use super::output::{note, say};
 use crate::compare::{self, Entry};
 use crate::device::{self, DeviceChoice};
+use crate::names::{self, shown};
 use crate::run::{self, RunDir};
 
 /// Redraw the plots of runs.
@@ -52,7 +53,7 @@ pub(super) fn run(args: PlotArgs) -> anyhow::Result<Done> {
         let redrawn = run::redraw(dir, extension, &device)?;
         written.extend(redrawn.written);
         if let Some(why) = redrawn.without_predictions {
-            note(&format!("{}: no predictions: {why}", dir.root().display()));
+            note(&format!("{}: no predictions: {why}", shown(dir.root())));
             done = Done::Partly;
         }
     }
@@ -61,7 +62,7 @@ pub(super) fn run(args: PlotArgs) -> anyhow::Result<Done> {
         let entries: Vec<Entry> = dirs
             .iter()
             .map(|dir| Entry {
-                model: dir.root().display().to_string(),
+                model: names::text(dir.root()),
                 seed: 0,
                 dir: dir.clone(),
             })
@@ -70,7 +71,7 @@ pub(super) fn run(args: PlotArgs) -> anyhow::Result<Done> {
         written.push(path);
     }
     for path in written {
-        say(&path.display().to_string())?;
+        say(&shown(&path))?;
     }
     Ok(done)
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::{interactive, note};
+use crate::names::visible;
 use crate::recipe::TrainRecipe;
 use crate::report::text;
 use crate::run::RunEvent;
@@ -65,7 +66,7 @@ impl Progress {
                 note(&format!(
                     "{}{}: {} classes; {} train, {} val, {} test pictures",
                     self.prefix,
-                    plan.dataset.origin,
+                    visible(&plan.dataset.origin),
                     plan.dataset.classes.len(),
                     text::count(s.train.len() as u64),
                     text::count(s.val.len() as u64),
@@ -138,10 +139,7 @@ impl Progress {
     pub(super) fn warn(&mut self, skipped: &[crate::data::Skipped]) {
         const SHOWN: usize = 10;
         for bad in skipped.iter().take(SHOWN) {
-            note(&format!(
-                "{}skipped {}: {}",
-                self.prefix, bad.name, bad.reason
-            ));
+            note(&format!("{}skipped {bad}", self.prefix));
         }
         if skipped.len() > SHOWN {
             note(&format!(

@@ -2,16 +2,43 @@
 
 use std::path::Path;
 
+use crate::names::visible;
+
 /// A path as a shell reads it back.
 pub(super) fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
     let is_plain =
         |c: char| c.is_alphanumeric() || c == std::path::MAIN_SEPARATOR || "/._-+:@%,=".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
+    let bytes = path.as_os_str().as_encoded_bytes();
+    // What begins with a dash would be taken for a flag.
+    let here = if bytes.starts_with(b"-") { "./" } else { "" };
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.is_empty() && text.chars().all(is_plain) => format!("{here}{text}"),
+        Ok(text) if visible(text) == text => {
+            format!("'{here}{}'", text.replace('\'', "'\\''"))
+        }
+        _ => format!("$'{here}{}'", ansi_c(bytes)),
     }
+}
+
+/// Between `$'` and `'`, in which bash, zsh and others read escapes: control characters and bytes that
+/// are not UTF-8 can be typed.
+fn ansi_c(bytes: &[u8]) -> String {
+    let hex =
+        |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect() };
+    let mut out = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let mut buffer = [0; 4];
+            let letter: &str = c.encode_utf8(&mut buffer);
+            match c {
+                '\'' | '\\' => out += &format!("\\{c}"),
+                _ if visible(letter) == letter => out.push(c),
+                _ => out += &hex(letter.as_bytes()),
+            }
+        }
+        out += &hex(chunk.invalid());
+    }
+    out
 }
 
 /// How the user can start this program again. Someone who used `cargo run` has no `vitrine` on the
@@ -39,8 +66,18 @@ mod tests {
             ("a$b", "'a$b'"),
             ("it's", r"'it'\''s'"),
             ("", "''"),
+            ("-pets", "./-pets"),
+            ("-my pets", "'./-my pets'"),
+            ("re\u{1b}[31md's", r"$'re\x1b[31md\'s'"),
+            ("\u{202e}a", r"$'\xe2\x80\xaea'"),
         ] {
             assert_eq!(quoted(Path::new(path)), shown);
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStrExt;
+            let latin = std::ffi::OsStr::from_bytes(b"caf\xe9 \\");
+            assert_eq!(quoted(Path::new(latin)), r"$'caf\xe9 \\'");
         }
     }
 }

@@ -5,18 +5,19 @@ use std::path::PathBuf;
 
 use super::extensions::EXTENSIONS;
 use super::sample::SplitName;
+use crate::names::{self, shown, visible};
 
 /// Why a data set, or one picture of it, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The path does not exist.
-    #[error("{}: no such file or folder", path.display())]
+    #[error("{}: no such file or folder", shown(path))]
     Missing {
         /// The path.
         path: PathBuf,
     },
     /// The operating system reported an error.
-    #[error("{}: cannot {doing}: {source}", path.display())]
+    #[error("{}: cannot {doing}: {source}", shown(path))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -26,7 +27,10 @@ pub enum DataError {
         source: io::Error,
     },
     /// The path exists, and is not a known kind of data set.
-    #[error("{}: not a data set: found {found}; known are a folder of class folders, a .tar, .tar.gz or .zip of one, CIFAR-10 and CIFAR-100 binary files, IDX files and Parquet files", path.display())]
+    #[error(
+        "{}: not a data set: found {found}; known are a folder of class folders, a .tar, .tar.gz or .zip of one, CIFAR-10 and CIFAR-100 binary files, IDX files and Parquet files",
+        shown(path)
+    )]
     Unrecognised {
         /// What was opened.
         path: PathBuf,
@@ -34,7 +38,7 @@ pub enum DataError {
         found: String,
     },
     /// A folder or archive without a single picture.
-    #[error("{}: no pictures found in {files} files; expected class folders such as cat/ and dog/ with files that end in {}", path.display(), EXTENSIONS.join(", "))]
+    #[error("{}: no pictures found in {files} files; expected class folders such as cat/ and dog/ with files that end in {}", shown(path), EXTENSIONS.join(", "))]
     NoPictures {
         /// What was searched.
         path: PathBuf,
@@ -42,7 +46,7 @@ pub enum DataError {
         files: usize,
     },
     /// Folders or archives whose arrangement is ambiguous.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", shown(path), reason = visible(reason))]
     Layout {
         /// What was searched.
         path: PathBuf,
@@ -50,7 +54,11 @@ pub enum DataError {
         reason: String,
     },
     /// Only one class: there is nothing to classify.
-    #[error("{}: one class only ({class}); expected two or more, each in a folder of its own", path.display())]
+    #[error(
+        "{}: one class only ({class}); expected two or more, each in a folder of its own",
+        shown(path),
+        class = visible(class)
+    )]
     OneClass {
         /// What was opened.
         path: PathBuf,
@@ -58,7 +66,12 @@ pub enum DataError {
         class: String,
     },
     /// A validation or test class that the training split does not have.
-    #[error("{}: {split} has classes that train does not have: {}; train has {}", path.display(), unknown.join(", "), train.join(", "))]
+    #[error(
+        "{}: {split} has classes that train does not have: {}; train has {}",
+        shown(path),
+        names::listed(unknown),
+        names::listed(train)
+    )]
     UnknownClasses {
         /// What was opened.
         path: PathBuf,
@@ -70,7 +83,7 @@ pub enum DataError {
         train: Vec<String>,
     },
     /// A file or archive that is truncated, damaged, or not what its header says.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", shown(path), reason = visible(reason))]
     Corrupt {
         /// The file, or its path within an archive.
         path: PathBuf,
@@ -78,7 +91,7 @@ pub enum DataError {
         reason: String,
     },
     /// One picture that cannot be read.
-    #[error("{name}: {reason}")]
+    #[error("{name}: {reason}", name = visible(name), reason = visible(reason))]
     Unreadable {
         /// The sample's name.
         name: String,
@@ -86,7 +99,7 @@ pub enum DataError {
         reason: String,
     },
     /// What would be skipped, where nothing may be.
-    #[error("{name}: {reason}{}", and_more(*others))]
+    #[error("{name}: {reason}{}", and_more(*others), name = visible(name), reason = visible(reason))]
     Strict {
         /// The first sample's name.
         name: String,
@@ -96,7 +109,10 @@ pub enum DataError {
         others: usize,
     },
     /// A compressed file that unpacks to more than may be held in memory.
-    #[error("{}: unpacks to more than {limit_gib} GiB, the most that is held in memory; unpack it into a folder and name that", path.display())]
+    #[error(
+        "{}: unpacks to more than {limit_gib} GiB, the most that is held in memory; unpack it into a folder and name that",
+        shown(path)
+    )]
     TooLarge {
         /// The compressed file.
         path: PathBuf,
@@ -104,7 +120,7 @@ pub enum DataError {
         limit_gib: u64,
     },
     /// A data set without a training split.
-    #[error("{origin}: has no training pictures, only {}; name a data set with a train folder, or class folders alone", given.join(" and "))]
+    #[error("{origin}: has no training pictures, only {}; name a data set with a train folder, or class folders alone", given.join(" and "), origin = visible(origin))]
     NoTrain {
         /// The data set.
         origin: String,
@@ -123,8 +139,7 @@ pub enum DataError {
     },
     /// Too few training pictures to cut a split from.
     #[error(
-        "{origin}: {pictures} training pictures are too few to cut a {split} split of {fraction} from; add pictures, or add a {split} folder"
-    )]
+        "{origin}: {pictures} training pictures are too few to cut a {split} split of {fraction} from; add pictures, or add a {split} folder", origin = visible(origin))]
     TooFew {
         /// The data set.
         origin: String,
@@ -136,7 +151,7 @@ pub enum DataError {
         fraction: f64,
     },
     /// A split list names samples that the data set does not have.
-    #[error("{}: {missing} of its {listed} samples are not in {origin}, the first {first}; name the data set the run was trained on", path.display())]
+    #[error("{}: {missing} of its {listed} samples are not in {origin}, the first {first}; name the data set the run was trained on", shown(path), origin = visible(origin), first = visible(first))]
     MissingSamples {
         /// The list.
         path: PathBuf,
@@ -158,7 +173,7 @@ pub enum DataError {
         known: Vec<String>,
     },
     /// A download that failed; what has arrived is kept.
-    #[error("{url}: {reason}")]
+    #[error("{url}: {reason}", reason = visible(reason))]
     Download {
         /// The URL.
         url: String,

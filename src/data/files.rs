@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use super::bytes::Bytes;
 use super::error::DataError;
+use crate::names;
 
 /// A folder or an archive as a list of named files. Hidden files and folders are not in it.
 pub(super) trait Files: Send + Sync {
     /// The folder or archive itself.
     fn root(&self) -> &Path;
 
-    /// Each file's path relative to the root, with `/` between folders.
+    /// Each file's path relative to the root, as [text](names::text), with `/` between folders.
     fn names(&self) -> &[String];
 
     /// The contents of a file.
@@ -37,7 +38,7 @@ pub(super) trait Files: Send + Sync {
 
     /// The path of a file as error messages show it.
     fn path(&self, index: usize) -> PathBuf {
-        self.root().join(&self.names()[index])
+        self.root().join(names::path(&self.names()[index]))
     }
 }
 
@@ -104,7 +105,7 @@ fn walk(
     }
     for entry in fs::read_dir(folder).map_err(DataError::io(folder, "read"))? {
         let entry = entry.map_err(DataError::io(folder, "read"))?;
-        let part = entry.file_name().to_string_lossy().into_owned();
+        let part = names::text(entry.file_name());
         if is_hidden(&part) {
             continue;
         }

@@ -13,6 +13,7 @@ use super::error::DataError;
 use super::files::{Files, base_name, folder_of, lines_of};
 use super::listing::{Container, Entry, Listing, SourceKind};
 use super::sample::{RawPicture, SplitName};
+use crate::names;
 
 const IMAGES: u32 = 0x0803;
 const LABELS: u32 = 0x0801;
@@ -322,7 +323,7 @@ fn class_names(files: &dyn Files, pairs: &[Pair], needed: usize) -> Result<Vec<S
     let root = std::fs::canonicalize(files.root()).unwrap_or_else(|_| files.root().into());
     let parts = root
         .file_name()
-        .map(|name| name.to_string_lossy().to_lowercase())
+        .map(|name| names::text(name).to_lowercase())
         .unwrap_or_default();
     if needed <= FASHION.len()
         && (parts.contains("fashion") || folder.to_lowercase().contains("fashion"))

@@ -15,6 +15,7 @@ use super::files::{Files, FolderFiles, base_name};
 use super::listing::{Listing, SourceKind};
 use super::sample::SplitName;
 use super::{cifar, folder, idx, parquet};
+use crate::names;
 
 /// A data set in a folder: what the folder's files are, or the archives that lie there.
 pub(super) fn open_folder(path: &Path) -> Result<Vec<Listing>, DataError> {
@@ -27,7 +28,7 @@ pub(super) fn open_folder(path: &Path) -> Result<Vec<Listing>, DataError> {
     {
         let reason = format!(
             "found {} beside pictures such as {}; keep one of the two, or name the one that is meant",
-            base_name(&archives[0].0.to_string_lossy()),
+            base_name(&names::text(&archives[0].0)),
             files.names()[index],
         );
         return Err(DataError::Layout {
@@ -97,7 +98,7 @@ pub(super) fn open_file(path: &Path, part: Option<SplitName>) -> Result<Listing,
         );
     }
     if bytes.starts_with(b"PAR1") {
-        return parquet::list_rows(&[(path.into(), base_name(&path.to_string_lossy()).into())]);
+        return parquet::list_rows(&[(path.into(), base_name(&names::text(path)).into())]);
     }
     Err(unrecognised(path, &bytes))
 }
@@ -127,7 +128,7 @@ fn unrecognised(path: &Path, bytes: &[u8]) -> DataError {
         "a single picture, which `vitrine classify` takes".into()
     } else if idx::is_idx(bytes) || idx::is_idx(&unpacked) {
         "one IDX file, whose folder is to be named".into()
-    } else if archive_stem(&path.to_string_lossy()).is_some() {
+    } else if archive_stem(&names::text(path)).is_some() {
         format!(
             "a damaged or truncated archive (its first bytes are {})",
             hex(bytes)
@@ -153,11 +154,7 @@ fn hex(bytes: &[u8]) -> String {
 /// A name for run directories: the file's or folder's, or its folder's where the file is only called `train`.
 pub(super) fn short_name(path: &Path) -> String {
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-    let part = |path: &Path| {
-        path.file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default()
-    };
+    let part = |path: &Path| path.file_name().map(names::text).unwrap_or_default();
     let own = part(&real);
     let stem = match archive_stem(&own) {
         Some(stem) => stem,

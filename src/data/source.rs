@@ -12,12 +12,13 @@ use super::recognise::{open_file, open_folder, short_name};
 use super::sample::Location;
 use super::sample::{RawPicture, Sample, Skipped, SplitName};
 use super::{embedded, folder};
+use crate::names;
 
 /// A data set that has been opened: its classes, its labelled pictures, and the means to read them.
 pub struct Dataset {
     /// A short name, for run directories: `cifar10`, `flowers`.
     pub name: String,
-    /// The path it was opened from, or `embedded`.
+    /// The path it was opened from as text, in which `\xE9` stands for a byte that is not UTF-8; or `embedded`.
     pub origin: String,
     /// What it is stored as.
     pub kind: SourceKind,
@@ -61,7 +62,7 @@ impl Dataset {
             SourceKind::Cifar100 => "cifar100".into(),
             _ => short_name(path),
         };
-        Dataset::assemble(name, path.display().to_string(), listings)
+        Dataset::assemble(name, names::text(path), listings)
     }
 
     /// The Fashion-MNIST sample that this program carries: 10,000 training and 2,000 test pictures of 10 classes.
@@ -145,7 +146,7 @@ impl Dataset {
                 .map(|&label| self.classes[label].clone())
                 .collect::<Vec<_>>()
         };
-        let path = PathBuf::from(&self.origin);
+        let path = names::path(&self.origin);
         let train = labels_of(self.given(SplitName::Train));
         if !train.is_empty() {
             for split in [SplitName::Val, SplitName::Test] {

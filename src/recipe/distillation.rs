@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::error::RecipeError;
+use crate::names;
 use crate::setting::{Invalid, positive, within};
 use crate::train::{DistillationConfig, Through};
 
@@ -14,6 +15,7 @@ use crate::train::{DistillationConfig, Through};
 pub struct DistillationRecipe {
     /// The teacher: a weights file, a run directory (its best weights), or the name of weights that
     /// ship with vitrine.
+    #[serde(with = "names::optional_path")]
     pub teacher: Option<PathBuf>,
     /// SHA-256 of the teacher's file. A run writes it down; if it is set, another file is refused.
     pub sha256: Option<String>,

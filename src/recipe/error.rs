@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::model::ModelError;
+use crate::names::{shown, visible};
 use crate::setting::Invalid;
 use crate::train::Freeze;
 
@@ -23,7 +24,7 @@ pub enum RecipeError {
         known: String,
     },
     /// The file could not be read.
-    #[error("cannot read recipe {path}: {source}")]
+    #[error("cannot read recipe {path}: {source}", path = shown(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -39,7 +40,7 @@ pub enum RecipeError {
         reason: String,
     },
     /// Nothing reads this key.
-    #[error("{origin}: unknown key `{key}`{hint}")]
+    #[error("{origin}: unknown key `{}`{hint}", visible(key))]
     UnknownKey {
         /// Where it was found.
         origin: Origin,
@@ -72,7 +73,7 @@ pub enum RecipeError {
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// The architecture that is stated is not that of the weights to start from.
-    #[error("model.{key} is {stated}, and the weights {weights} have {theirs}")]
+    #[error("model.{key} is {stated}, and the weights {weights} have {theirs}", weights = shown(weights), stated = visible(stated), theirs = visible(theirs))]
     Architecture {
         /// The key below `model`.
         key: String,
@@ -113,8 +114,8 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Recipe(name) => write!(f, "recipe {name}"),
-            Self::Assignment(text) => f.write_str(text),
+            Self::Recipe(name) => write!(f, "recipe {}", visible(name)),
+            Self::Assignment(text) => f.write_str(&visible(text)),
             Self::Program => f.write_str("settings"),
         }
     }

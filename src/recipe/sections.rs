@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use crate::data::Resize;
+use crate::names;
 use crate::ops::PrecisionChoice;
 use crate::setting::{Invalid, below, positive, within};
 
@@ -14,6 +15,7 @@ use crate::setting::{Invalid, below, positive, within};
 #[serde(default, deny_unknown_fields)]
 pub struct DataRecipe {
     /// Folder, archive or file; without one, the bundled Fashion-MNIST sample.
+    #[serde(with = "names::optional_path")]
     pub path: Option<PathBuf>,
     /// Fraction of the training pictures held out for validation if the data has no validation split.
     pub val_fraction: f64,

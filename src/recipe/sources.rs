@@ -14,6 +14,7 @@ use super::start;
 use super::table::{insert, merge, parse, parse_assignment};
 use crate::checkpoint::WeightsMeta;
 use crate::model::ModelConfig;
+use crate::names;
 
 /// Where the settings of a recipe come from; later ones win.
 #[derive(Debug, Clone, Default)]
@@ -79,7 +80,8 @@ impl Sources {
     ///
     /// As for [`resolve`](Self::resolve).
     pub(crate) fn init_weights(&self) -> Result<Option<PathBuf>, RecipeError> {
-        let weights = |table: &Table| Some(table.get("init")?.get("weights")?.as_str()?.into());
+        let weights =
+            |table: &Table| Some(names::path(table.get("init")?.get("weights")?.as_str()?));
         let layers = self.tables()?;
         Ok(layers.iter().rev().find_map(weights))
     }
@@ -117,7 +119,8 @@ fn read(name: &str) -> Result<Table, RecipeError> {
     if let Some(recipe) = Embedded::find(name) {
         return parse(&origin, recipe.text);
     }
-    let text = std::fs::read_to_string(name).map_err(|source| match source.kind() {
+    let path = names::path(name);
+    let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
         ErrorKind::NotFound => RecipeError::NotFound {
             name: name.to_owned(),
             hint: Embedded::near(name)
@@ -126,7 +129,7 @@ fn read(name: &str) -> Result<Table, RecipeError> {
             known: Embedded::names(),
         },
         _ => RecipeError::Read {
-            path: name.into(),
+            path,
             source,
         },
     })?;
@@ -152,7 +155,7 @@ impl Recipe {
             path: path.to_owned(),
             source,
         })?;
-        let origin = Origin::Recipe(path.display().to_string());
+        let origin = Origin::Recipe(names::text(path));
         let table = parse(&origin, &text)?;
         check_keys(&origin, &table, "", &known_keys())?;
         Self::from_table(table)

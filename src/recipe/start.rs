@@ -8,6 +8,7 @@ use toml::{Table, Value};
 use super::error::RecipeError;
 use super::table::merge;
 use crate::checkpoint::WeightsMeta;
+use crate::names;
 use crate::setting::positive;
 use crate::train::{FinetuneConfig, Freeze};
 
@@ -17,6 +18,7 @@ use crate::train::{FinetuneConfig, Freeze};
 pub struct InitRecipe {
     /// Weights file, run directory (its best weights), or name of weights that ship with vitrine;
     /// without one, weights are drawn.
+    #[serde(with = "names::optional_path")]
     pub weights: Option<PathBuf>,
     /// SHA-256 of the file. A run writes it down; if it is set, another file is refused.
     pub sha256: Option<String>,

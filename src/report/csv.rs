@@ -6,12 +6,13 @@ use serde::{Serialize, Serializer};
 
 use crate::checkpoint::write_atomically;
 use crate::metrics::EvalReport;
+use crate::names::{shown, visible};
 use crate::train::EpochRecord;
 use crate::train::task::Figure;
 
 /// A table that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {reason}")]
+#[error("{path}: {reason}", path = shown(path), reason = visible(reason))]
 pub struct CsvError {
     path: PathBuf,
     reason: String,

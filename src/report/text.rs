@@ -1,6 +1,7 @@
 //! Results as text: numbers, aligned tables, Markdown.
 
 use crate::metrics::EvalReport;
+use crate::names::visible;
 
 /// A fraction as a percentage with one decimal: `84.3 %`.
 pub(crate) fn percent(share: f64) -> String {
@@ -107,8 +108,9 @@ impl Table {
         }
     }
 
-    /// Adds a row; missing cells are empty.
-    pub(crate) fn row(&mut self, mut cells: Vec<String>) {
+    /// Adds a row, whatever its cells hold on one line; missing cells are empty.
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
+        let mut cells: Vec<String> = cells.iter().map(|cell| visible(cell).into()).collect();
         cells.resize(self.headings.len(), String::new());
         self.rows.push(cells);
     }

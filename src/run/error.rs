@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
 use crate::data::{DataError, SplitName};
+use crate::names::{self, shown, visible};
 use crate::recipe::RecipeError;
 use crate::report::{CsvError, PlotError, ReportError};
 use crate::train::TrainError;
@@ -14,25 +15,25 @@ use crate::train::TrainError;
 #[derive(Debug, Error)]
 pub enum RunError {
     /// The folder of a run is a file.
-    #[error("{path} is a file")]
+    #[error("{path} is a file", path = shown(path))]
     NotADirectory {
         /// The path.
         path: PathBuf,
     },
     /// The folder holds something already.
-    #[error("{path} is not empty")]
+    #[error("{path} is not empty", path = shown(path))]
     Taken {
         /// The path.
         path: PathBuf,
     },
     /// Someone trains into it.
-    #[error("{path} is being trained by another process: wait for it, or stop it")]
+    #[error("{path} is being trained by another process: wait for it, or stop it", path = shown(path))]
     Busy {
         /// The path.
         path: PathBuf,
     },
     /// The folder is not a run.
-    #[error("{path} is not a run directory ({found})")]
+    #[error("{path} is not a run directory ({found})", path = shown(path))]
     NoRun {
         /// The path.
         path: PathBuf,
@@ -44,19 +45,19 @@ pub enum RunError {
         or_shipped: bool,
     },
     /// The run has no weights yet.
-    #[error("{path} holds no weights/best.safetensors: its first epoch was never finished")]
+    #[error("{path} holds no weights/best.safetensors: its first epoch was never finished", path = shown(path))]
     NoWeights {
         /// The path.
         path: PathBuf,
     },
     /// The run never saved a state.
-    #[error("{path} holds no saved state: it stopped before its first checkpoint")]
+    #[error("{path} holds no saved state: it stopped before its first checkpoint", path = shown(path))]
     NoState {
         /// The path.
         path: PathBuf,
     },
     /// A file could not be written.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}: {source}", path = shown(path))]
     Write {
         /// The file or folder.
         path: PathBuf,
@@ -66,8 +67,7 @@ pub enum RunError {
     /// The data has other classes than the weights.
     #[error(
         "the classes differ: the weights know {} ({}), {origin} has {} ({}); use data with the classes of the weights, or train on this data",
-        .weights.len(), .weights.join(", "), .data.len(), .data.join(", ")
-    )]
+        .weights.len(), names::listed(weights), .data.len(), names::listed(data), origin = visible(origin))]
     Classes {
         /// The data set.
         origin: String,
@@ -79,8 +79,7 @@ pub enum RunError {
     /// The teacher knows other classes than the student is to learn.
     #[error(
         "the teacher {path} knows {} classes ({}), {origin} has {} ({}), and {difference}: expected the same classes in the same order",
-        .teacher.len(), listed(.teacher), .data.len(), listed(.data)
-    )]
+        .teacher.len(), listed(.teacher), .data.len(), listed(.data), path = shown(path), origin = visible(origin), difference = visible(difference))]
     TeacherClasses {
         /// Its weights.
         path: PathBuf,
@@ -95,8 +94,7 @@ pub enum RunError {
     },
     /// The teacher's file is not the one that the recipe names.
     #[error(
-        "the teacher {path} has SHA-256 {found}: expected {expected}, as distillation.sha256 has it"
-    )]
+        "the teacher {path} has SHA-256 {found}: expected {expected}, as distillation.sha256 has it", path = shown(path))]
     OtherTeacher {
         /// Its weights.
         path: PathBuf,
@@ -106,7 +104,7 @@ pub enum RunError {
         expected: String,
     },
     /// Nothing of a split can be read.
-    #[error("{origin}: none of the {total} pictures of the {split} split can be read")]
+    #[error("{origin}: none of the {total} pictures of the {split} split can be read", origin = visible(origin))]
     Unreadable {
         /// The data set.
         origin: String,
@@ -116,7 +114,7 @@ pub enum RunError {
         total: usize,
     },
     /// A split that was wanted is empty.
-    #[error("{origin} has no {split} split; it has {has}")]
+    #[error("{origin} has no {split} split; it has {has}", origin = visible(origin))]
     NoSplit {
         /// The data set.
         origin: String,
@@ -126,15 +124,14 @@ pub enum RunError {
         has: String,
     },
     /// Nothing says which pictures the weights may be calibrated on.
-    #[error("{path} is a bare weights file")]
+    #[error("{path} is a bare weights file", path = shown(path))]
     NoValidation {
         /// The weights.
         path: PathBuf,
     },
     /// The data has no validation split.
     #[error(
-        "{origin} has no validation split to fit a temperature on; name the run directory, which keeps its validation split, or data with a val folder"
-    )]
+        "{origin} has no validation split to fit a temperature on; name the run directory, which keeps its validation split, or data with a val folder", origin = visible(origin))]
     NothingHeldOut {
         /// The data set.
         origin: String,
@@ -146,13 +143,13 @@ pub enum RunError {
         name: &'static str,
     },
     /// The weights' answers are not numbers.
-    #[error("{path} answers with logits that are not numbers")]
+    #[error("{path} answers with logits that are not numbers", path = shown(path))]
     NotFinite {
         /// The weights.
         path: PathBuf,
     },
     /// The weights to start from are not those that the recipe names.
-    #[error("{path} has SHA-256 {found}: expected {expected}, as init.sha256 has it")]
+    #[error("{path} has SHA-256 {found}: expected {expected}, as init.sha256 has it", path = shown(path))]
     OtherStart {
         /// The weights.
         path: PathBuf,
@@ -162,21 +159,20 @@ pub enum RunError {
         expected: String,
     },
     /// The name of a file to write says that it is something else.
-    #[error("{path}: expected a name that ends in .safetensors")]
+    #[error("{path}: expected a name that ends in .safetensors", path = shown(path))]
     NotSafetensors {
         /// The path.
         path: PathBuf,
     },
     /// There is a file already.
-    #[error("{path} exists: name another file, or remove it first")]
+    #[error("{path} exists: name another file, or remove it first", path = shown(path))]
     Exists {
         /// The path.
         path: PathBuf,
     },
     /// A copy of weights answers differently.
     #[error(
-        "the copy {path} would answer differently and was not kept: a probability differs by {difference:.3}, expected at most 0.01"
-    )]
+        "the copy {path} would answer differently and was not kept: a probability differs by {difference:.3}, expected at most 0.01", path = shown(path))]
     Differs {
         /// The copy.
         path: PathBuf,
@@ -184,7 +180,7 @@ pub enum RunError {
         difference: f64,
     },
     /// Two runs answered for other pictures.
-    #[error("{a} and {b} were measured on different pictures or classes")]
+    #[error("{a} and {b} were measured on different pictures or classes", a = shown(a), b = shown(b))]
     DifferentPictures {
         /// One run.
         a: PathBuf,
@@ -192,7 +188,7 @@ pub enum RunError {
         b: PathBuf,
     },
     /// A file of the run does not read back.
-    #[error("{path}: {reason}")]
+    #[error("{path}: {reason}", path = shown(path), reason = visible(reason))]
     Broken {
         /// The file.
         path: PathBuf,
@@ -237,7 +233,6 @@ impl From<CsvError> for RunError {
 /// Class names, the first of them where they are many.
 fn listed(names: &[String]) -> String {
     const FEW: usize = 20;
-    let first = names.iter().take(FEW).map(String::as_str);
-    let rest = (names.len() > FEW).then_some("…");
-    first.chain(rest).collect::<Vec<_>>().join(", ")
+    let rest = if names.len() > FEW { ", …" } else { "" };
+    names::listed(&names[..names.len().min(FEW)]) + rest
 }

@@ -1,5 +1,7 @@
 //! The end of a run: the best weights evaluated, the test split used once.
 
+use std::path::PathBuf;
+
 use super::answer::{Answers, EvaluateOptions, predict};
 use super::dir::{RunDir, find_weights};
 use super::error::RunError;
@@ -24,7 +26,7 @@ pub struct Finished {
     /// interrupted or without a test split.
     pub test: Option<EvalReport>,
     /// Path of a picture to classify, copied from the last split that was evaluated.
-    pub example: Option<String>,
+    pub example: Option<PathBuf>,
     /// Test pictures that could not be read; those of the other splits were in the plan when
     /// training began.
     pub skipped: Vec<Skipped>,
@@ -106,7 +108,7 @@ pub(super) fn finish(
 }
 
 /// Writes one picture of the data set as `example.png`, for a first `vitrine classify`.
-fn write_example(dir: &RunDir, answers: &Answers) -> Result<Option<String>, RunError> {
+fn write_example(dir: &RunDir, answers: &Answers) -> Result<Option<PathBuf>, RunError> {
     let Some(sample) = answers.pictures.samples().first() else {
         return Ok(None);
     };
@@ -123,5 +125,5 @@ fn write_example(dir: &RunDir, answers: &Answers) -> Result<Option<String>, RunE
     }
     let path = dir.file("example.png");
     write(&path, &png.into_inner())?;
-    Ok(Some(path.display().to_string()))
+    Ok(Some(path))
 }

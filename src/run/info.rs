@@ -1,6 +1,5 @@
 //! `run.json`: program, hardware, data and cost of a run.
 
-use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -11,6 +10,7 @@ use super::dir::RunDir;
 use super::plan::Plan;
 use super::teacher::TeacherInfo;
 use crate::device::{self, Hardware};
+use crate::names;
 use crate::train::Progress;
 
 /// The commit this binary was built from.
@@ -60,7 +60,7 @@ pub(crate) struct RunInfo {
 /// The weights that a run started from.
 #[derive(Debug, Clone, Serialize)]
 struct InitInfo {
-    weights: PathBuf,
+    weights: String,
     sha256: String,
 }
 
@@ -73,7 +73,7 @@ impl RunInfo {
             vitrine: env!("CARGO_PKG_VERSION"),
             commit: COMMIT,
             burn: "0.22.1",
-            command: std::env::args().collect(),
+            command: std::env::args_os().map(names::text).collect(),
             device: devices.student.name.clone(),
             teacher: teacher.map(|teacher| teacher.info(devices.teacher)),
             threads: rayon::current_num_threads(),
@@ -83,7 +83,7 @@ impl RunInfo {
         Self {
             process: json!(process),
             resumed: Vec::new(),
-            run: dir.root().display().to_string(),
+            run: names::text(dir.root()),
             data: plan.dataset.origin.clone(),
             classes: plan.dataset.classes.len(),
             pictures: [
@@ -93,7 +93,7 @@ impl RunInfo {
             ],
             model: recipe.model.name.clone(),
             init: recipe.origin().map(|(weights, sha256)| InitInfo {
-                weights: weights.to_owned(),
+                weights: names::text(weights),
                 sha256: sha256.to_owned(),
             }),
             parameters: plan.model.parameters(),

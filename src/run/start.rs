@@ -8,6 +8,7 @@ use crate::checkpoint;
 use crate::model::ModelConfig;
 use crate::model::parameters::declared;
 use crate::model::role::Role;
+use crate::names::shown;
 use crate::recipe::{Recipe, RecipeError, Sources};
 use crate::setting::Invalid;
 use crate::train::{FinetuneConfig, Freeze, Start};
@@ -55,7 +56,7 @@ pub(super) fn check(
             reason: format!(
                 "init.freeze is {}, and the weights {} have no distillation token: a new one would stay random; set distillation.through=pooled, or freeze nothing",
                 finetune.freeze,
-                start.file.path().display()
+                shown(start.file.path())
             ),
         }
         .into());

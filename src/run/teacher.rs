@@ -9,6 +9,7 @@ use super::error::RunError;
 use crate::checkpoint::{self, WeightsMeta};
 use crate::data::{Dataset, Preprocess};
 use crate::device::Selected;
+use crate::names;
 use crate::ops::{Precision, PrecisionChoice};
 use crate::recipe::Recipe;
 use crate::train::{Distillation, Teacher};
@@ -27,7 +28,7 @@ pub struct PlannedTeacher {
 /// The teacher's entry in `run.json`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct TeacherInfo {
-    weights: PathBuf,
+    weights: String,
     sha256: String,
     model: String,
     val_top1: Option<f64>,
@@ -105,7 +106,7 @@ impl PlannedTeacher {
     /// Its entry in `run.json`.
     pub(super) fn info(&self, device: &Selected) -> TeacherInfo {
         TeacherInfo {
-            weights: self.weights.clone(),
+            weights: names::text(&self.weights),
             sha256: self.sha256.clone(),
             model: self.meta.name.clone(),
             val_top1: self.meta.val_top1,

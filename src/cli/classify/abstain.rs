@@ -6,7 +6,9 @@ use anyhow::bail;
 
 use crate::classify::{Classifier, Prediction};
 use crate::cli::output::note;
+use crate::cli::shell::quoted;
 use crate::metrics::Threshold;
+use crate::names::shown;
 use crate::report::text;
 
 /// Reads an error rate, `5%` or `0.05`.
@@ -29,10 +31,11 @@ pub(super) fn threshold(
 ) -> anyhow::Result<Threshold> {
     // What is printed here comes from the weights file.
     classifier.verify()?;
-    let weights = weights.display();
     let Some(calibration) = classifier.calibration() else {
         bail!(
-            "--abstain needs calibrated weights, and {weights} is not: run `vitrine calibrate {weights}` first"
+            "--abstain needs calibrated weights, and {} is not: run `vitrine calibrate {}` first",
+            shown(weights),
+            quoted(weights)
         );
     };
     // 0.07 × 100 is 7.000000000000001.

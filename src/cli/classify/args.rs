@@ -1,6 +1,6 @@
 //! The arguments of `classify`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -22,7 +22,7 @@ pub(in crate::cli) struct ClassifyArgs {
     /// name its run directory or .safetensors file before them; default: weights that ship with
     /// vitrine.
     #[arg(required = true, value_name = "INPUT")]
-    pub inputs: Vec<String>,
+    pub inputs: Vec<PathBuf>,
     /// Run directory or .safetensors file, instead of naming it before the inputs.
     #[arg(long, value_name = "RUN|WEIGHTS")]
     pub weights: Option<PathBuf>,
@@ -56,7 +56,7 @@ impl ClassifyArgs {
             .inputs
             .get(usize::from(first_are_weights)..)
             .unwrap_or_default();
-        pictures.len() <= FEW && pictures.iter().all(|input| !Path::new(input).is_dir())
+        pictures.len() <= FEW && pictures.iter().all(|input| !input.is_dir())
     }
 }
 
@@ -69,9 +69,9 @@ mod tests {
     fn few_are_known_by_their_number_and_no_folder_is_few() {
         let weights = Some(PathBuf::from("weights"));
         let kept = tempfile::tempdir().unwrap();
-        let folder = kept.path().display().to_string();
-        let file = |n: usize| format!("{n}.png");
-        let are_few = |weights: &Option<PathBuf>, inputs: Vec<String>| {
+        let folder = kept.path().to_owned();
+        let file = |n: usize| PathBuf::from(format!("{n}.png"));
+        let are_few = |weights: &Option<PathBuf>, inputs: Vec<PathBuf>| {
             ClassifyArgs {
                 inputs,
                 weights: weights.clone(),

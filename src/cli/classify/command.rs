@@ -10,9 +10,10 @@ use super::print::{csv, json, plain};
 use crate::checkpoint::SHIPPED;
 use crate::classify::{Classifier, Prediction};
 use crate::cli::done::Done;
-use crate::cli::output::{note, say};
+use crate::cli::output::{note, say, say_csv};
 use crate::cli::weights::unambiguous;
 use crate::device;
+use crate::names;
 use crate::run;
 
 /// Pictures classified at once: enough to keep a device busy, small enough for any memory.
@@ -51,13 +52,13 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         note(&format!(
             "weights: {}, which ship with vitrine and know {}; to use your model, name it before the pictures",
             SHIPPED[0].name,
-            classifier.classes().join(", ")
+            names::listed(classifier.classes())
         ));
     }
     if args.json {
         say(&json(&results, threshold))?;
     } else if args.csv {
-        say(&csv(&results, threshold)?)?;
+        say_csv(&csv(&results, threshold)?)?;
     } else if !results.is_empty() {
         say(&plain(&results, threshold))?;
     }
@@ -90,7 +91,7 @@ impl Failures<'_> {
 /// Every picture of the inputs, by its name, with its predictions.
 fn answer(
     classifier: &Classifier,
-    inputs: &[String],
+    inputs: &[PathBuf],
     failures: &mut Failures<'_>,
 ) -> anyhow::Result<Vec<(String, Vec<Prediction>)>> {
     let mut files: Vec<PathBuf> = Vec::new();
@@ -102,18 +103,18 @@ fn answer(
     }
     let mut results = Vec::new();
     for chunk in files.chunks(BATCH) {
-        let mut names = Vec::new();
+        let mut answered = Vec::new();
         let mut pictures = Vec::new();
         for file in chunk {
             match prepare(classifier, file) {
                 Ok(picture) => {
-                    names.push(file.display().to_string());
+                    answered.push(names::text(file));
                     pictures.push(picture);
                 }
                 Err(error) => failures.add(&error)?,
             }
         }
-        results.extend(names.into_iter().zip(classifier.classify(&pictures)?));
+        results.extend(answered.into_iter().zip(classifier.classify(&pictures)?));
     }
     Ok(results)
 }

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 
 use crate::checkpoint::{Shipped, TensorFile, WeightsMeta};
+use crate::cli::shell::quoted;
 use crate::data;
+use crate::names::shown;
 
 /// The weights, if any are named, and the pictures.
 pub(super) fn split(
     weights: Option<PathBuf>,
-    mut inputs: Vec<String>,
-) -> anyhow::Result<(Option<PathBuf>, Vec<String>)> {
+    mut inputs: Vec<PathBuf>,
+) -> anyhow::Result<(Option<PathBuf>, Vec<PathBuf>)> {
     if weights.is_some() {
         return Ok((weights, inputs));
     }
@@ -20,8 +22,9 @@ pub(super) fn split(
         // Whoever names a run does not want the weights that ship.
         if let Some(run) = inputs.iter().find(|input| looks_like_weights(input)) {
             bail!(
-                "{run}: no pictures to classify; weights come before the pictures, as in `vitrine classify RUN {}`",
-                inputs[0]
+                "{}: no pictures to classify; weights come before the pictures, as in `vitrine classify RUN {}`",
+                shown(run),
+                quoted(&inputs[0])
             );
         }
         return Ok((None, inputs));
@@ -29,36 +32,36 @@ pub(super) fn split(
     let first = inputs.remove(0);
     if inputs.is_empty() {
         bail!(
-            "{first}: weights, but no picture to classify; name some, as in `vitrine classify {first} PICTURE`"
+            "{}: weights, but no picture to classify; name some, as in `vitrine classify {} PICTURE`",
+            shown(&first),
+            quoted(&first)
         );
     }
-    Ok((Some(first.into()), inputs))
+    Ok((Some(first), inputs))
 }
 
 /// Whether the first argument means weights: if it looks like some, or if pictures follow what may
 /// be a run's name that was mistyped.
-pub(super) fn weights_come_first(inputs: &[String]) -> bool {
+pub(super) fn weights_come_first(inputs: &[PathBuf]) -> bool {
     let Some(first) = inputs.first() else {
         return false;
     };
-    let mistyped = || !Path::new(first).is_file() && !looks_like_pictures(first);
+    let mistyped = || !first.is_file() && !looks_like_pictures(first);
     looks_like_weights(first) || (inputs.len() > 1 && mistyped())
 }
 
 /// Whether an argument means pictures: by its name where it is a file, by what is in
 /// it where it is a folder.
-fn looks_like_pictures(input: &str) -> bool {
-    let path = Path::new(input);
+fn looks_like_pictures(path: &Path) -> bool {
     if path.is_dir() {
         return data::picture_files(path).is_ok_and(|files| !files.is_empty());
     }
-    let is_glob = !path.exists() && input.contains(['*', '?', '[']);
-    input == "-" || is_glob || data::is_picture_name(path)
+    let is_glob = !path.exists() && glob_of(path).is_some();
+    path == Path::new("-") || is_glob || data::is_picture_name(path)
 }
 
 /// Whether an argument means weights: what ships, a file of them, a run, or a folder of runs.
-fn looks_like_weights(input: &str) -> bool {
-    let path = Path::new(input);
+fn looks_like_weights(path: &Path) -> bool {
     let is_run = |folder: &Path| {
         let files = ["recipe.toml", "weights/best.safetensors"];
         files.iter().any(|file| folder.join(file).is_file())
@@ -83,28 +86,33 @@ pub(super) fn read_stdin() -> std::io::Result<Vec<u8>> {
 }
 
 /// The files an input means: itself, the pictures below a folder, or a glob's matches.
-pub(super) fn expand(input: &str) -> anyhow::Result<Vec<PathBuf>> {
-    let path = Path::new(input);
-    if input == "-" || path.is_file() {
-        return Ok(vec![path.to_owned()]);
+pub(super) fn expand(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if input == Path::new("-") || input.is_file() {
+        return Ok(vec![input.to_owned()]);
     }
-    if path.is_dir() {
-        let files = data::picture_files(path)?;
+    let named = shown(input);
+    if input.is_dir() {
+        let files = data::picture_files(input)?;
         if files.is_empty() {
-            bail!("{input}: no pictures in this folder");
+            bail!("{named}: no pictures in this folder");
         }
         return Ok(files);
     }
-    if input.contains(['*', '?', '[']) {
-        let mut files: Vec<PathBuf> = glob::glob(input)?
+    if let Some(pattern) = glob_of(input) {
+        let mut files: Vec<PathBuf> = glob::glob(pattern)?
             .filter_map(Result::ok)
             .filter(|p| p.is_file())
             .collect();
         files.sort();
         if files.is_empty() {
-            bail!("{input}: no file matches");
+            bail!("{named}: no file matches");
         }
         return Ok(files);
     }
-    bail!("{input}: no such file or folder");
+    bail!("{named}: no such file or folder");
+}
+
+/// An input as a glob, where it has what makes one.
+fn glob_of(input: &Path) -> Option<&str> {
+    input.to_str().filter(|text| text.contains(['*', '?', '[']))
 }

@@ -3,6 +3,7 @@
 use super::abstain::not_sure;
 use crate::classify::Prediction;
 use crate::metrics::Threshold;
+use crate::names::visible;
 use crate::report::text;
 
 /// The answer below the threshold of `--abstain`.
@@ -12,21 +13,16 @@ const NOT_SURE: &str = "not sure";
 pub(super) fn plain(results: &[(String, Vec<Prediction>)], threshold: Option<Threshold>) -> String {
     let mut out = String::new();
     for (file, predictions) in results {
-        out += file;
+        out += &visible(file);
         out.push('\n');
         if not_sure(threshold, predictions) {
             out += &format!("  {NOT_SURE}\n");
         }
-        let width = predictions
-            .iter()
-            .map(|p| p.label.chars().count())
-            .max()
-            .unwrap_or(0);
         for p in predictions {
             out += &format!(
-                "  {:>8}  {:width$}\n",
+                "  {:>8}  {}\n",
                 text::percent(f64::from(p.score)),
-                p.label
+                visible(&p.label)
             );
         }
     }

@@ -39,7 +39,7 @@ pub(in crate::cli) struct CompareArgs {
     pub split: Option<SplitName>,
     /// Recipe for all models, over the defaults of each family.
     #[arg(long, value_name = "FILE")]
-    pub recipe: Option<String>,
+    pub recipe: Option<PathBuf>,
     /// Set any recipe key for all models; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,

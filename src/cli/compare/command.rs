@@ -13,6 +13,7 @@ use crate::cli::done::Done;
 use crate::cli::output::{note, say};
 use crate::compare::{self, Entry};
 use crate::device;
+use crate::names::shown;
 use crate::ops::PrecisionChoice;
 use crate::run::{self, EvaluateOptions};
 
@@ -35,7 +36,7 @@ pub(in crate::cli) fn run(args: &CompareArgs, threads: Option<u32>) -> anyhow::R
     let folder = match &args.out {
         Some(out) => {
             std::fs::create_dir_all(out)
-                .with_context(|| format!("cannot make {}, which --out names", out.display()))?;
+                .with_context(|| format!("cannot make {}, which --out names", shown(out)))?;
             out.clone()
         }
         None => run::next_free(Path::new("runs"), "compare")?,
@@ -71,7 +72,7 @@ pub(in crate::cli) fn run(args: &CompareArgs, threads: Option<u32>) -> anyhow::R
         }
     }
     for path in written {
-        note(&format!("written {}", path.display()));
+        note(&format!("written {}", shown(&path)));
     }
     Ok(Done::Success)
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::bail;
 
 use super::difference::difference;
+use crate::cli::shell::quoted;
 use crate::compare::Entry;
+use crate::names::{self, shown};
 use crate::recipe::Recipe;
 use crate::run::{self, RunDir};
 
@@ -22,13 +24,14 @@ pub(super) fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
         let dir = RunDir::open(path)?;
         let place = path.canonicalize()?;
         if places.contains(&place) {
-            bail!("{} is named twice: expected different runs", path.display());
+            bail!("{} is named twice: expected different runs", shown(path));
         }
         places.push(place);
         if run::recorded(&dir, "ended").is_none() {
             bail!(
-                "{0} was never finished: continue it with `vitrine train --resume {0}`, or leave it out",
-                path.display()
+                "{} was never finished: continue it with `vitrine train --resume {}`, or leave it out",
+                shown(path),
+                quoted(path)
             );
         }
         found.push((Recipe::load(&dir.recipe())?, dir));
@@ -50,9 +53,9 @@ pub(super) fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
         seeds.sort_unstable();
         let same_model = |(other, _): &&(Recipe, RunDir)| other.model.name == recipe.model.name;
         let model = if seeds.windows(2).any(|pair| pair[0] == pair[1]) {
-            dir.root().display().to_string()
+            names::text(dir.root())
         } else if found.iter().filter(same_model).count() > pool.len() {
-            pool[0].1.root().display().to_string()
+            names::text(pool[0].1.root())
         } else {
             recipe.model.name.clone()
         };

@@ -9,7 +9,9 @@ use super::difference::difference;
 use super::training::{Training, begun};
 use crate::cli::interrupt::{self, on_interrupt};
 use crate::cli::output::note;
+use crate::cli::shell::quoted;
 use crate::compare::Entry;
+use crate::names::shown;
 use crate::ops::PrecisionChoice;
 use crate::recipe::Recipe;
 use crate::run::RunDir;
@@ -41,13 +43,13 @@ pub(super) fn train_all(
     let mut entries = Vec::new();
     for (seed, training, out) in runs {
         let model = &training.model;
-        note(&format!("— {model}, seed {seed}: {}", out.display()));
+        note(&format!("— {model}, seed {seed}: {}", shown(&out)));
         let mut child = training.command(args, seed, &out, threads, precision.as_deref())?;
         let status = interrupt::wait(&mut child, stop)?;
         if stop.load(std::sync::atomic::Ordering::Relaxed) || status.code() == Some(130) {
             note(&format!(
                 "continue with the same command and --out {}",
-                folder.display()
+                quoted(folder)
             ));
             return Ok(None);
         }
@@ -83,7 +85,7 @@ fn make_room(args: &CompareArgs, training: &Training, seed: u32, out: &Path) -> 
         if let Some((key, was, is)) = difference(&there, &wanted) {
             bail!(
                 "{} was trained with {key} = {was}, now it is {is}: name another folder with --out, or use the same setting",
-                out.display()
+                shown(out)
             );
         }
         return Ok(());
@@ -103,7 +105,7 @@ fn make_room(args: &CompareArgs, training: &Training, seed: u32, out: &Path) -> 
     if out.exists() && (out.is_file() || std::fs::read_dir(out)?.next().is_some()) {
         bail!(
             "{} holds no run that can be continued: name another folder with --out, or move it away",
-            out.display()
+            shown(out)
         );
     }
     Ok(())

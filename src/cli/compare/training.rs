@@ -7,6 +7,7 @@ use toml::Value;
 
 use super::args::CompareArgs;
 use crate::cli::flags::Settings;
+use crate::names;
 use crate::recipe::{Recipe, Sources};
 use crate::run::{self, RunDir};
 
@@ -22,7 +23,7 @@ impl Training {
     /// The settings from the flags of `compare`, which win over its recipe and `--set`.
     fn settings(&self, args: &CompareArgs, seed: u32, precision: Option<&str>) -> Settings {
         let text = |value: &str| Value::String(value.to_owned());
-        let data = args.data.as_ref().map(|path| path.display().to_string());
+        let data = args.data.as_ref().map(names::text);
         let given = [
             Some(("model.name", text(&self.model))),
             Some(("train.seed", Value::Integer(seed.into()))),
@@ -36,7 +37,7 @@ impl Training {
     /// The recipe that the process of [`command`](Self::command) resolves.
     pub(super) fn recipe(&self, args: &CompareArgs, seed: u32) -> anyhow::Result<Recipe> {
         Ok(run::resolve(&Sources {
-            recipe: args.recipe.clone(),
+            recipe: args.recipe.as_ref().map(names::text),
             set: args.set.clone(),
             values: self.settings(args, seed, None).values()?,
         })?)
@@ -64,7 +65,7 @@ impl Training {
         } else {
             command.arg("--out").arg(out);
             if let Some(recipe) = &args.recipe {
-                command.args(["--recipe", recipe]);
+                command.arg("--recipe").arg(recipe);
             }
             for set in &args.set {
                 command.args(["--set", set]);

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::cli::flags::{FLAGS, Flag, Settings};
 use crate::cli::lists;
 use crate::device::{self, DeviceChoice, Selected};
+use crate::names::{self, shown};
 use crate::recipe::{Recipe, Sources};
 use crate::run::{self, RunDir};
 
@@ -24,7 +25,7 @@ pub(in crate::cli) struct TrainArgs {
         value_name = "FILE",
         help = lists::fill("Recipe: a file, or the name of an embedded one: {recipes}")
     )]
-    pub recipe: Option<String>,
+    pub recipe: Option<PathBuf>,
     /// Set any recipe key, as in optimizer.lr=0.001; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -60,7 +61,7 @@ impl TrainArgs {
     /// The recipe of a new run.
     pub(super) fn recipe(&self) -> anyhow::Result<Recipe> {
         Ok(run::resolve(&Sources {
-            recipe: self.recipe.clone(),
+            recipe: self.recipe.as_ref().map(names::text),
             set: self.set.clone(),
             values: self.settings.values()?,
         })?)
@@ -69,7 +70,7 @@ impl TrainArgs {
     /// The recipe of a run to continue, with what may change of it.
     pub(super) fn resumed(&self, dir: &RunDir) -> anyhow::Result<Recipe> {
         let recipe = Recipe::load(&dir.recipe())?;
-        let root = dir.root().display();
+        let root = shown(dir.root());
         if let Some(fixed) = self.settings.flags().find(|flag| !flag.on_resume) {
             let free = FLAGS.iter().filter(|flag| flag.on_resume).map(Flag::typed);
             bail!(

@@ -13,6 +13,7 @@ use crate::cli::progress::Progress;
 use crate::cli::shell::{program, quoted};
 use crate::cli::weights::unambiguous;
 use crate::device::Selected;
+use crate::names::shown;
 use crate::report::text;
 use crate::run::{self, Devices, Plan, RunDir, RunEvent};
 use crate::train::Ending;
@@ -20,7 +21,7 @@ use crate::train::Ending;
 /// Runs the command.
 pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     for weights in args.settings.weights() {
-        unambiguous(weights)?;
+        unambiguous(&weights)?;
     }
     let resumed = match &args.resume {
         Some(path) => Some(RunDir::open(path)?),
@@ -54,7 +55,7 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
             (dir, Some(plan))
         }
     };
-    note(&format!("run: {}", dir.root().display()));
+    note(&format!("run: {}", shown(dir.root())));
     let stop = on_interrupt("stopping: saving the state (press Ctrl-C again to exit at once)")?;
     let mut progress = Progress::new("", &recipe.train);
     let mut profiler = Profiler::new(args.profile);
@@ -67,7 +68,7 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
         None => run::resume(recipe.clone(), &dir, devices, stop, &mut observe),
     };
     progress.clear();
-    let finished = finished.with_context(|| format!("run {}", dir.root().display()))?;
+    let finished = finished.with_context(|| format!("run {}", shown(dir.root())))?;
     progress.warn(&finished.skipped);
     if finished.outcome.ending == Ending::Interrupted {
         note(&format!(

@@ -6,6 +6,7 @@ use super::args::TrainArgs;
 use crate::cli::done::Done;
 use crate::cli::output::{note, say};
 use crate::device::Selected;
+use crate::names::visible;
 use crate::recipe::Recipe;
 use crate::report::text;
 use crate::run::{self, Devices, Estimate, Plan, RunDir};
@@ -54,7 +55,7 @@ pub(super) fn dry_run(
 fn about(plan: &Plan, estimate: &Estimate, device: &Selected) -> String {
     let mut out = format!(
         "# data: {}, {} classes, {} train, {} val, {} test pictures\n",
-        plan.dataset.origin,
+        visible(&plan.dataset.origin),
         plan.dataset.classes.len(),
         text::count(plan.splits.train.len() as u64),
         text::count(plan.splits.val.len() as u64),

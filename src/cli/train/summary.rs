@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::cli::shell::{program, quoted};
 use crate::metrics::EvalReport;
+use crate::names::{self, shown};
 use crate::report::text;
 use crate::run::{Finished, RunDir};
 use crate::train::Ending;
@@ -31,15 +32,16 @@ pub(super) fn plain(dir: &RunDir, finished: &Finished) -> String {
     if let Some(test) = &finished.test {
         out += &(text::accuracy_line("test", test) + "\n");
     }
-    let root = dir.root().display();
+    let root = shown(dir.root());
     out += &format!("plots:    {root}/results.png, confusion_matrix.png, predictions.png\n");
     out += &format!("weights:  {root}/weights/best.safetensors\n");
-    let example = finished.example.as_deref().unwrap_or("PICTURE");
+    let example = finished.example.as_deref();
+    let example = example.unwrap_or(Path::new("PICTURE"));
     out + &format!(
         "classify: {} classify {} {}\n",
         program(),
         quoted(dir.root()),
-        quoted(Path::new(example))
+        quoted(example)
     )
 }
 
@@ -55,13 +57,13 @@ pub(super) fn json(dir: &RunDir, finished: &Finished) -> serde_json::Value {
         })
     };
     serde_json::json!({
-        "run": dir.root(),
-        "weights": dir.best(),
+        "run": names::text(dir.root()),
+        "weights": names::text(dir.best()),
         "epochs": progress.history.len(),
         "best_epoch": progress.best.map(|b| b.epoch),
         "training_s": progress.elapsed_s,
         "val": brief(&finished.val),
         "test": brief(&finished.test),
-        "example": finished.example,
+        "example": finished.example.as_ref().map(names::text),
     })
 }

@@ -12,6 +12,7 @@ use crate::data::bytes::Bytes;
 use crate::data::error::DataError;
 use crate::data::extensions::is_picture_name;
 use crate::data::files::{Files, base_name, folder_of, is_hidden};
+use crate::names;
 
 /// Whether these bytes begin with a tar header: a block of 512 bytes with a correct checksum, which pre-POSIX archives
 /// have too.
@@ -76,7 +77,7 @@ impl TarFiles {
             .map_err(|error| damaged(&last, &error))?
         {
             let entry = entry.map_err(|error| damaged(&last, &error))?;
-            let name = plain(&String::from_utf8_lossy(&entry.path_bytes()));
+            let name = plain(&names::text_of_bytes(&entry.path_bytes()));
             let range = range_in(path, &bytes, &name, entry.raw_file_position(), entry.size())?;
             end = range.end.next_multiple_of(512);
             last.clone_from(&name);
@@ -85,7 +86,7 @@ impl TarFiles {
             }
             let target = || {
                 let link = entry.link_name_bytes().unwrap_or_default();
-                String::from_utf8_lossy(&link).into_owned()
+                names::text_of_bytes(&link)
             };
             match entry.header().entry_type() {
                 // An archive that was appended to may hold a file twice; the later one counts.

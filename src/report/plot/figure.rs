@@ -8,10 +8,11 @@ use plotters::prelude::*;
 
 use super::style;
 use crate::checkpoint::write_atomically;
+use crate::names::{printable, shown, visible};
 
 /// A plot that cannot be drawn or written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot draw {path}: {reason}")]
+#[error("cannot draw {path}: {reason}", path = shown(path), reason = visible(reason))]
 pub struct PlotError {
     path: PathBuf,
     reason: String,
@@ -55,7 +56,8 @@ pub(super) fn save(figure: &impl Figure, path: &Path) -> Result<(), PlotError> {
                 paint(figure, &root).map_err(|e| PlotError::new(path, e))?;
             }
             embed(&mut svg, &figure.pictures()).map_err(|e| PlotError::new(path, e))?;
-            svg.into_bytes()
+            // Control characters are not XML, escaped or not.
+            printable(&svg).into_owned().into_bytes()
         }
         Some("png") => {
             let mut pixels = vec![0; (width * height * 3) as usize];

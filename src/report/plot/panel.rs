@@ -7,6 +7,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::figure::Drawn;
 use super::style::{GRID, INK, LABEL, PALETTE, TICK, TITLE, bold, text};
+use crate::names::visible;
 
 /// A named line of a panel.
 pub(super) struct Line {
@@ -20,7 +21,7 @@ impl Line {
     pub(super) fn new(name: &str, points: Vec<(f64, f64)>) -> Self {
         let points = points.into_iter().filter(|p| p.1.is_finite()).collect();
         Self {
-            name: name.to_owned(),
+            name: visible(name).into(),
             points,
             band: None,
         }

@@ -6,6 +6,8 @@ use ab_glyph::Font;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
+use crate::names::{composed, visible};
+
 /// The colours of Okabe and Ito, which colour-blind readers can tell apart, darkest first.
 pub(super) const PALETTE: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
@@ -41,7 +43,8 @@ const REGULAR: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Regular.tt
 const BOLD: &[u8] = include_bytes!("../../../assets/fonts/OpenSans-Bold.ttf");
 
 /// Class names as a plot of this format shows them. Viewers of SVG have fonts for every script; our font
-/// for PNG has Latin, Greek and Cyrillic letters. A name with other letters becomes `class 3`.
+/// for PNG has Latin, Greek and Cyrillic letters. A name with other letters becomes `class 3`; control
+/// characters are escaped, and accents are one with their letters.
 pub(crate) fn class_names(classes: &[String], extension: &str) -> Vec<String> {
     let font = match extension {
         "png" => ab_glyph::FontRef::try_from_slice(REGULAR).ok(),
@@ -54,9 +57,12 @@ pub(crate) fn class_names(classes: &[String], extension: &str) -> Vec<String> {
         };
         font.as_ref().is_none_or(has)
     };
-    let named = |(class, name): (usize, &String)| match is_drawn(name) {
-        true => name.clone(),
-        false => format!("class {class}"),
+    let named = |(class, name): (usize, &String)| {
+        let name = composed(&visible(name)).into_owned();
+        match is_drawn(&name) {
+            true => name,
+            false => format!("class {class}"),
+        }
     };
     classes.iter().enumerate().map(named).collect()
 }
@@ -112,6 +118,8 @@ mod tests {
             ["chat noir", "class 1", "Σκύλος", "class 3", "Ёж"]
         );
         assert_eq!(class_names(&classes, "svg"), classes);
+        let odd = ["re\u{1b}[31md\n", "cafe\u{301}"].map(str::to_owned);
+        assert_eq!(class_names(&odd, "png"), [r"re\u001B[31md\n", "caf\u{e9}"]);
     }
 
     #[test]
