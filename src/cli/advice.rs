@@ -99,7 +99,7 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
                 Some(flag) => format!(
                     "{} {}: {found}; expected a run or a weights file",
                     flag.typed(),
-                    path.display()
+                    shown(path)
                 ),
                 None => error.to_string(),
             };

@@ -1,5 +1,9 @@
 //! The program: parses the command line, runs the command, and returns its exit code.
 
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use super::advice;
@@ -14,8 +18,10 @@ use super::export::{self, ExportArgs};
 use super::flags::Settings;
 use super::output::{is_broken_pipe, note};
 use super::plot::{self, PlotArgs};
+use super::shell::quoted;
 use super::train::{self, TrainArgs};
 use crate::device;
+use crate::names::{printable, shown};
 
 /// Vision Transformer image classifier: train on your own pictures, classify, compare with a CNN.
 #[derive(Debug, Parser)]
@@ -52,10 +58,48 @@ fn version() -> &'static str {
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("VITRINE_COMMIT"), ")")
 }
 
+/// Prints what is wrong with the command line, or the help or version that was asked for.
+fn misused(error: &clap::Error) -> u8 {
+    let arguments = || std::env::args_os().skip(1);
+    let mut tips = Vec::new();
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        let odd = arguments().filter(|argument| argument.to_str().is_none());
+        let odd: Vec<String> = odd.map(shown).collect();
+        tips.push(format!(
+            "only paths may hold bytes that are not UTF-8; found {}",
+            odd.join(", ")
+        ));
+    }
+    let is_taken_for_flag = |argument: &OsString| {
+        argument.as_encoded_bytes().starts_with(b"-") && Path::new(argument).exists()
+    };
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(path) = arguments().find(is_taken_for_flag)
+    {
+        let path = quoted(Path::new(&path));
+        tips.push(format!("for the file or folder of that name write {path}"));
+    }
+    let text = error.to_string();
+    if tips.is_empty() && printable(&text) == text {
+        // With colours, and help on stdout.
+        let _ = error.print();
+    } else {
+        note(text.trim_end());
+        for tip in tips {
+            note(&format!("  tip: {tip}"));
+        }
+    }
+    // Of clap: 0 for help, 2 for wrong usage.
+    error.exit_code() as u8
+}
+
 /// Parses the command line, runs the command, and turns what comes of it into an exit code:
 /// 0 success, 1 failure, 2 usage, 130 interrupted.
 pub fn main() -> u8 {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     if matches!(&cli.command, Command::Classify(args) if args.are_few()) {
         device::disable_huge_pages();
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -37,7 +38,7 @@ enum DataCommand {
         #[arg(long, default_value = "datasets", value_name = "DIR")]
         out: PathBuf,
         /// Download from this address instead of the official one.
-        #[arg(long, value_name = "URL")]
+        #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
         mirror: Option<String>,
     },
 }

@@ -3,7 +3,7 @@
 //! flag that an error is about all follow from [`FLAGS`].
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches};
@@ -257,11 +257,11 @@ impl Settings {
     /// The flag whose value is `path`, as it was typed or made absolute.
     pub(super) fn flag_naming(&self, path: &Path) -> Option<&'static Flag> {
         let absolute = |path: &Path| std::path::absolute(path).ok();
-        let names = |value: &Value| {
-            let text = value.as_str().map(Path::new);
-            text.is_some_and(|text| text == path || absolute(text) == absolute(path))
+        let is_named = |value: &Value| {
+            let typed = value.as_str().map(names::path);
+            typed.is_some_and(|typed| typed == path || absolute(&typed) == absolute(path))
         };
-        let found = self.0.iter().find(|(_, value)| names(value));
+        let found = self.0.iter().find(|(_, value)| is_named(value));
         found.map(|(flag, _)| *flag)
     }
 

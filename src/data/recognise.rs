@@ -179,10 +179,11 @@ pub(super) fn short_name(path: &Path) -> String {
             }
         })
         .collect();
-    if name.is_empty() {
-        "data".into()
-    } else {
-        name.to_lowercase()
+    // The name of a run adds the model's and a number, and may have 255 bytes in all.
+    let name = name.to_lowercase();
+    match &name[..name.floor_char_boundary(200)] {
+        "" => "data".into(),
+        name => name.into(),
     }
 }
 
@@ -252,6 +253,9 @@ mod tests {
             assert_eq!(short_name(&set.join(file)), name);
         }
         assert_eq!(short_name(&set), "my-pets");
+        let long = folder.path().join("Ä".repeat(127));
+        fs::create_dir(&long).unwrap();
+        assert_eq!(short_name(&long), "ä".repeat(100));
     }
 
     #[test]

@@ -128,10 +128,7 @@ fn read(name: &str) -> Result<Table, RecipeError> {
                 .unwrap_or_default(),
             known: Embedded::names(),
         },
-        _ => RecipeError::Read {
-            path,
-            source,
-        },
+        _ => RecipeError::Read { path, source },
     })?;
     parse(&origin, &text)
 }

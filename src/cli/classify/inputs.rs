@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 
 use crate::checkpoint::{Shipped, TensorFile, WeightsMeta};
 use crate::cli::shell::quoted;
@@ -99,7 +99,13 @@ pub(super) fn expand(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
         return Ok(files);
     }
     if let Some(pattern) = glob_of(input) {
-        let mut files: Vec<PathBuf> = glob::glob(pattern)?
+        let matches = glob::glob(pattern).map_err(|error| {
+            anyhow!(
+                "{named}: no such file, and not a glob either: {}",
+                error.msg
+            )
+        })?;
+        let mut files: Vec<PathBuf> = matches
             .filter_map(Result::ok)
             .filter(|p| p.is_file())
             .collect();

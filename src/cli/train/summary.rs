@@ -32,9 +32,10 @@ pub(super) fn plain(dir: &RunDir, finished: &Finished) -> String {
     if let Some(test) = &finished.test {
         out += &(text::accuracy_line("test", test) + "\n");
     }
-    let root = shown(dir.root());
-    out += &format!("plots:    {root}/results.png, confusion_matrix.png, predictions.png\n");
-    out += &format!("weights:  {root}/weights/best.safetensors\n");
+    let plots = shown(dir.file("results.png"));
+    let weights = shown(dir.best());
+    out += &format!("plots:    {plots}, confusion_matrix.png, predictions.png\n");
+    out += &format!("weights:  {weights}\n");
     let example = finished.example.as_deref();
     let example = example.unwrap_or(Path::new("PICTURE"));
     out + &format!(
