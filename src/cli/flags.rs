@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches};
 use toml::Value;
 
@@ -161,11 +161,12 @@ impl Flag {
         let kind = self.kind;
         match kind {
             Switch => arg.action(ArgAction::SetTrue),
+            // The parser of paths takes any bytes, and no empty value.
             _ => arg
                 .value_name(self.value_name)
                 .allow_negative_numbers(true)
                 .value_parser(
-                    OsStringValueParser::new().try_map(move |typed| kind.read(&names::text(typed))),
+                    PathBufValueParser::new().try_map(move |typed| kind.read(&names::text(typed))),
                 ),
         }
     }
@@ -181,9 +182,6 @@ impl Flag {
 
 impl Kind {
     fn read(self, text: &str) -> Result<Value, String> {
-        if text.is_empty() {
-            return Err("expected a value, found nothing".to_owned());
-        }
         let integer = || {
             let number = text.parse::<i64>();
             number.map_err(|_| "expected a whole number".to_owned())
