@@ -11,7 +11,6 @@ mod choice;
 mod enumerate;
 mod error;
 mod hardware;
-mod panics;
 mod probe;
 mod process;
 mod select;

@@ -20,7 +20,7 @@
 //! 3  train → eval;  classify
 //! 2  checkpoint
 //! 1  model → ops;  data, metrics, device
-//! 0  setting, random, names
+//! 0  setting, random, names, panics
 //! ```
 
 pub mod checkpoint;
@@ -37,6 +37,7 @@ pub mod metrics;
 pub mod model;
 pub(crate) mod names;
 pub mod ops;
+pub(crate) mod panics;
 pub(crate) mod random;
 pub mod recipe;
 pub mod report;

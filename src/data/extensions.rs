@@ -10,7 +10,10 @@ pub(super) const EXTENSIONS: [&str; 21] = [
 
 /// Extensions of picture formats without a decoder here. Such files are listed as pictures too: decoding one then fails
 /// with a reason, where leaving it out would go unnoticed.
-pub(super) const UNREAD: [&str; 6] = ["avif", "heic", "heif", "jp2", "jxl", "psd"];
+pub(super) const UNREAD: [&str; 23] = [
+    "arw", "avif", "cr2", "cr3", "cur", "dng", "heic", "heif", "hif", "j2k", "jp2", "jpx", "jxl",
+    "nef", "orf", "pef", "pfm", "psd", "raf", "rw2", "srw", "svg", "x3f",
+];
 
 /// Extensions of files that are not opened to look for a picture. This only saves reads: their first bytes would give
 /// the same answer.

@@ -8,9 +8,9 @@ use super::backend::Backend;
 use super::backend::Kind;
 #[cfg(feature = "cpu")]
 use super::hardware::hardware;
-use super::panics;
 #[cfg(feature = "wgpu")]
 use super::wgpu;
+use crate::panics;
 
 /// The adapters of a backend on this machine; none where its driver is missing.
 pub(super) fn adapters(backend: Backend) -> Vec<Adapter> {

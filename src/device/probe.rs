@@ -15,8 +15,9 @@ use super::adapter::Adapter;
 use super::adapter::Address;
 use super::backend::Backend;
 use super::choice::DeviceChoice;
+use super::enumerate;
 use super::hardware::hardware;
-use super::{enumerate, panics};
+use crate::panics;
 
 /// The result of a passed check: the device computes a matrix product as the processor does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -15,10 +15,12 @@ pub enum DecodeError {
         found: String,
     },
     /// A picture format without a decoder here.
-    #[error("{format} is not read here; convert it to JPEG or PNG")]
+    #[error("{format} is not read here; {advice}")]
     Foreign {
         /// The format.
         format: &'static str,
+        /// What to do instead.
+        advice: &'static str,
     },
     /// More pixels than [`DecodeLimits::max_pixels`](super::DecodeLimits::max_pixels).
     #[error(
@@ -55,11 +57,11 @@ pub enum DecodeError {
         reason: String,
     },
     /// A variant of the format that is not supported.
-    #[error("{format} of a kind that is not supported: {reason}")]
+    #[error("{format} of a kind that is not read here: {reason}; convert it to PNG or JPEG")]
     Unsupported {
         /// The format.
         format: &'static str,
-        /// The decoder's reason.
+        /// The kind.
         reason: String,
     },
     /// Raw pixels whose number is not that of their size.

@@ -2,25 +2,87 @@
 
 use image::ImageFormat;
 
-/// [`image::guess_format`], which does not recognise TGA, and TGA.
+/// [`image::guess_format`], which does not recognise TGA and BigTIFF, and these.
 pub(super) fn guess_format(bytes: &[u8]) -> Option<ImageFormat> {
+    if bytes.starts_with(b"II\x2b\0\x08\0\0\0") || bytes.starts_with(b"MM\0\x2b\0\x08\0\0") {
+        return Some(ImageFormat::Tiff);
+    }
     match image::guess_format(bytes) {
         Ok(format) => Some(format),
         Err(_) => is_tga(bytes).then_some(ImageFormat::Tga),
     }
 }
 
-/// The format of bytes that are a picture, but of a kind without a decoder here: HEIC and AVIF, known by their brand
-/// (ISO/IEC 23008-12).
-pub(super) fn without_decoder(bytes: &[u8]) -> Option<&'static str> {
-    let [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] = bytes.first_chunk::<12>()? else {
-        return None;
-    };
-    match brand {
-        b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"mif1" | b"msf1" => Some("HEIC"),
-        b"avif" | b"avis" => Some("AVIF"),
-        _ => None,
+/// The advice for a picture of another format.
+pub(super) const CONVERT: &str = "convert it to JPEG or PNG";
+
+/// What files of other kinds that people keep beside pictures begin with, and where in the file that is.
+const FOREIGN: [(usize, &[u8], &str, &str); 27] = [
+    (0, b"\xff\x0a", "JPEG XL", CONVERT),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL", CONVERT),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000", CONVERT),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000", CONVERT),
+    (0, b"8BPS", "a Photoshop file (PSD)", CONVERT),
+    (0, b"gimp xcf", "a GIMP file (XCF)", CONVERT),
+    (0, b"PF\n", "a portable float map (PFM)", CONVERT),
+    (0, b"Pf\n", "a portable float map (PFM)", CONVERT),
+    (0, b"\0\0\x02\0\x01\0", "a cursor (CUR)", CONVERT),
+    (0, b"FUJIFILMCCD-RAW", "camera raw (RAF)", CONVERT),
+    (0, b"IIRO", "camera raw (ORF)", CONVERT),
+    (0, b"IIRS", "camera raw (ORF)", CONVERT),
+    (0, b"MMOR", "camera raw (ORF)", CONVERT),
+    (0, b"IIU\0", "camera raw (RW2)", CONVERT),
+    (0, b"FOVb", "camera raw (X3F)", CONVERT),
+    (0, b"\0MRM", "camera raw (MRW)", CONVERT),
+    (4, b"ftypcrx ", "camera raw (CR3)", CONVERT),
+    (0, b"%PDF-", "PDF", "save its pictures as JPEG or PNG"),
+    (0, b"%!PS", "PostScript", CONVERT),
+    (0, b"SIMPLE  =", "FITS", CONVERT),
+    (128, b"DICM", "DICOM", CONVERT),
+    (4, b"ftypqt  ", "a video (QuickTime)", FRAMES),
+    (4, b"moov", "a video (QuickTime)", FRAMES),
+    (0, b"\x1a\x45\xdf\xa3", "a video (Matroska or WebM)", FRAMES),
+    (8, b"AVI LIST", "a video (AVI)", FRAMES),
+    (0, b"OggS", "Ogg, sound or video,", FRAMES),
+    (0, b"\0\0\x01\xba", "a video (MPEG)", FRAMES),
+];
+const FRAMES: &str = "save frames of it as JPEG or PNG";
+
+/// What the bytes are, and what to do with them, where they are of a kind without a decoder here.
+pub(super) fn without_decoder(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    let begins = |at: usize, magic: &[u8]| bytes.get(at..at + magic.len()) == Some(magic);
+    if let Some((_, _, name, advice)) = FOREIGN.iter().find(|(at, magic, _, _)| begins(*at, magic))
+    {
+        return Some((name, advice));
     }
+    // Files of ISO/IEC 14496-12 are told apart by their brand.
+    if let Some(brand) = bytes.get(8..12).filter(|_| begins(4, b"ftyp")) {
+        return Some(match brand {
+            b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1" => {
+                ("HEIC", CONVERT)
+            }
+            b"avif" | b"avis" => ("AVIF", CONVERT),
+            b"jp2 " | b"jpx " => ("JPEG 2000", CONVERT),
+            b"jxl " => ("JPEG XL", CONVERT),
+            _ => ("a video (MP4)", FRAMES),
+        });
+    }
+    is_svg(bytes).then_some(("SVG", CONVERT))
+}
+
+/// Whether this is a text whose first element, behind declarations and comments, is `svg`.
+fn is_svg(bytes: &[u8]) -> bool {
+    let head = &bytes[..bytes.len().min(4096)];
+    let mut text = String::from_utf8_lossy(head).into_owned();
+    text = text.trim_start_matches('\u{feff}').trim_start().to_owned();
+    while text.starts_with("<?") || text.starts_with("<!") {
+        let end = if text.starts_with("<!--") { "-->" } else { ">" };
+        let Some(at) = text.find(end) else {
+            return false;
+        };
+        text = text[at + end.len()..].trim_start().to_owned();
+    }
+    text.starts_with("<svg") || text.starts_with("<svg:svg")
 }
 
 /// Whether these bytes begin with a plausible header of TGA, which has no magic number (Truevision 1991, TGA file format

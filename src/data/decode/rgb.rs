@@ -1,35 +1,18 @@
 //! One picture's bytes → its RGB pixels.
 
 use std::io::{Cursor, ErrorKind};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 
 use image::error::LimitErrorKind;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
+use super::colour::over_white;
 use super::error::DecodeError;
-use super::{format, jpeg};
+use super::limits::DecodeLimits;
+use super::{exr, format, jpeg, png, tiff};
 use crate::data::sample::RawPicture;
-
-/// Limits above which a picture is not decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DecodeLimits {
-    /// Largest number of pixels.
-    pub max_pixels: u64,
-    /// Largest size of the decoded picture in its own pixel format, in bytes, and largest memory that the decoder may
-    /// allocate beside it.
-    pub max_bytes: u64,
-}
-
-impl Default for DecodeLimits {
-    /// 100 megapixels, twice those of a good camera, and 1 GiB, enough for them even with 16 bits and alpha.
-    fn default() -> Self {
-        DecodeLimits {
-            max_pixels: 100_000_000,
-            max_bytes: 1 << 30,
-        }
-    }
-}
+use crate::panics::catch_silently;
 
 /// Decodes one picture to RGB, eight bits per channel, by the rules of the module.
 ///
@@ -45,7 +28,7 @@ pub fn decode(raw: &RawPicture<'_>, limits: &DecodeLimits) -> Result<RgbImage, D
             channels,
             data,
         } => {
-            check_pixels(*width, *height, limits)?;
+            limits.check_pixels(*width, *height)?;
             let pixels = *width as usize * *height as usize;
             let rgb = match channels {
                 3 if data.len() == pixels * 3 => data.to_vec(),
@@ -68,14 +51,25 @@ fn decode_file(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeEr
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }
-    if let Some(format) = format::without_decoder(bytes) {
-        return Err(DecodeError::Foreign { format });
+    if let Some((format, advice)) = format::without_decoder(bytes) {
+        return Err(DecodeError::Foreign { format, advice });
     }
     let format = format::guess_format(bytes).ok_or_else(|| DecodeError::Unrecognised {
         found: format::describe(bytes),
     })?;
     // A decoder that panics has a bug, which must not end a training.
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode_as(format, bytes, limits)));
+    let decoded = catch_silently(AssertUnwindSafe(|| match format {
+        ImageFormat::Jpeg => decode_jpeg(bytes, limits),
+        ImageFormat::Tiff => decode_tiff(bytes, limits),
+        ImageFormat::Png | ImageFormat::Ico => {
+            decode_as(format, &png::without_profiles_and_texts(bytes), limits)
+        }
+        ImageFormat::OpenExr => {
+            exr::check_windows(bytes, limits)?;
+            decode_as(format, bytes, limits)
+        }
+        _ => decode_as(format, bytes, limits),
+    }));
     decoded.unwrap_or_else(|_| {
         Err(DecodeError::Damaged {
             format: format::name(format),
@@ -84,17 +78,55 @@ fn decode_file(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeEr
     })
 }
 
+fn decode_jpeg(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
+    const FORMAT: ImageFormat = ImageFormat::Jpeg;
+    // The decoder fills the missing part with grey and returns no error.
+    if !jpeg::has_end(bytes) {
+        return Err(DecodeError::Truncated {
+            format: format::name(FORMAT),
+        });
+    }
+    let Some(header) = jpeg::Header::read(bytes) else {
+        return decode_as(FORMAT, bytes, limits);
+    };
+    if let Some(reason) = header.unread() {
+        return Err(DecodeError::Unsupported {
+            format: format::name(FORMAT),
+            reason,
+        });
+    }
+    let whole = jpeg::with_huffman_tables(bytes, &header);
+    if !header.needs_another_decoder() {
+        return decode_as(FORMAT, &whole, limits);
+    }
+    limits.check_pixels(u32::from(header.width), u32::from(header.height))?;
+    let picture = jpeg::decode(&whole, &header, limits)?;
+    let orientation = jpeg::exif(bytes).and_then(Orientation::from_exif_chunk);
+    Ok(upright(picture, orientation))
+}
+
+fn decode_tiff(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
+    if let Some(format) = tiff::camera_raw(bytes) {
+        return Err(DecodeError::Foreign {
+            format,
+            advice: format::CONVERT,
+        });
+    }
+    let (picture, orientation) = tiff::decode(bytes, limits)?;
+    Ok(upright(picture, Some(orientation)))
+}
+
+fn upright(picture: RgbImage, orientation: Option<Orientation>) -> RgbImage {
+    let mut picture = DynamicImage::from(picture);
+    picture.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
+    picture.into_rgb8()
+}
+
 fn decode_as(
     format: ImageFormat,
     bytes: &[u8],
     limits: &DecodeLimits,
 ) -> Result<RgbImage, DecodeError> {
-    // The JPEG decoder fills the missing part with grey and returns no error.
-    if format == ImageFormat::Jpeg && !jpeg::has_end(bytes) {
-        return Err(DecodeError::Truncated {
-            format: format::name(format),
-        });
-    }
     let failed = |error| explain(error, format, limits);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut allowed = Limits::no_limits();
@@ -102,10 +134,8 @@ fn decode_as(
     reader.limits(allowed);
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
-    check_pixels(width, height, limits)?;
-    if decoder.total_bytes() > limits.max_bytes {
-        return Err(too_much_memory(limits));
-    }
+    limits.check_pixels(width, height)?;
+    limits.check_bytes(decoder.total_bytes())?;
     if width == 0 || height == 0 {
         return Err(DecodeError::Damaged {
             format: format::name(format),
@@ -114,7 +144,7 @@ fn decode_as(
     }
     // A picture whose EXIF is damaged is still a picture.
     let orientation = match format {
-        ImageFormat::Jpeg if !jpeg::has_exif(bytes) => Orientation::NoTransforms,
+        ImageFormat::Jpeg if jpeg::exif(bytes).is_none() => Orientation::NoTransforms,
         _ => decoder.orientation().unwrap_or(Orientation::NoTransforms),
     };
     let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
@@ -127,10 +157,6 @@ fn to_rgb(picture: DynamicImage) -> RgbImage {
         return picture.into_rgb8();
     }
     let rgba = picture.into_rgba8();
-    let over_white = |colour: u8, alpha: u8| {
-        let (colour, alpha) = (u32::from(colour), u32::from(alpha));
-        ((colour * alpha + 255 * (255 - alpha) + 127) / 255) as u8
-    };
     let mut rgb = RgbImage::new(rgba.width(), rgba.height());
     for (to, from) in rgb.pixels_mut().zip(rgba.pixels()) {
         let [r, g, b, a] = from.0;
@@ -139,29 +165,12 @@ fn to_rgb(picture: DynamicImage) -> RgbImage {
     rgb
 }
 
-fn check_pixels(width: u32, height: u32, limits: &DecodeLimits) -> Result<(), DecodeError> {
-    if u64::from(width) * u64::from(height) > limits.max_pixels {
-        return Err(DecodeError::TooManyPixels {
-            width,
-            height,
-            limit_megapixels: limits.max_pixels / 1_000_000,
-        });
-    }
-    Ok(())
-}
-
-fn too_much_memory(limits: &DecodeLimits) -> DecodeError {
-    DecodeError::TooMuchMemory {
-        limit_mib: limits.max_bytes >> 20,
-    }
-}
-
 fn explain(error: ImageError, format: ImageFormat, limits: &DecodeLimits) -> DecodeError {
     let reason = one_line(&error.to_string());
     let format = format::name(format);
     match error {
         ImageError::Limits(limit) if limit.kind() == LimitErrorKind::InsufficientMemory => {
-            too_much_memory(limits)
+            limits.too_much_memory()
         }
         ImageError::Unsupported(_) => DecodeError::Unsupported { format, reason },
         ImageError::IoError(io) if io.kind() == ErrorKind::UnexpectedEof => {

@@ -1,5 +1,7 @@
 use std::borrow::Cow;
+use std::fs;
 use std::io::Cursor;
+use std::path::Path;
 
 use image::{ColorType, DynamicImage, ImageBuffer, ImageFormat, Rgb, RgbImage, Rgba};
 use proptest::prelude::*;
@@ -265,6 +267,171 @@ fn what_is_read_nowhere_says_what_to_do() {
     }
 }
 
+/// Pictures that `tests/support/pictures/compare.py --fixtures` wrote, with what Pillow shows: the size, and the mean red,
+/// green and blue of each quarter, which tell a picture that is turned, shifted or of other colours.
+#[test]
+fn many_kinds_are_decoded_as_by_pillow() {
+    let mut wrong = Vec::new();
+    for (name, bytes, size, means) in fixtures() {
+        let found = match read(&bytes) {
+            Ok(picture) => {
+                let found = quarters(&picture);
+                let furthest = means.iter().zip(&found).map(|(a, b)| (a - b).abs());
+                let size_found = format!("{}x{}", picture.width(), picture.height());
+                if size_found == size && furthest.fold(0.0, f64::max) < 1.5 {
+                    continue;
+                }
+                format!("{size_found} {found:.1?}")
+            }
+            Err(DecodeError::Unsupported { .. } | DecodeError::Foreign { .. })
+                if size == "refused" =>
+            {
+                continue;
+            }
+            Err(error) => error.to_string(),
+        };
+        wrong.push(format!("{name}: {found}, expected {size} {means:.1?}"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Name, bytes, size or `refused`, and means of each fixture.
+fn fixtures() -> Vec<(String, Vec<u8>, String, Vec<f64>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures");
+    let table = fs::read_to_string(folder.join("means.tsv")).unwrap();
+    table
+        .lines()
+        .map(|line| {
+            let mut fields = line.split('\t');
+            let mut next = || fields.next().unwrap();
+            let name = next().to_owned();
+            let bytes = fs::read(folder.join(&name)).unwrap();
+            let size = next().to_owned();
+            let means = next().split(' ').filter(|field| !field.is_empty());
+            let means = means.map(|field| field.parse().unwrap()).collect();
+            (name, bytes, size, means)
+        })
+        .collect()
+}
+
+fn quarters(picture: &RgbImage) -> Vec<f64> {
+    let (width, height) = picture.dimensions();
+    let (left, top) = (width / 2, height / 2);
+    let parts = [
+        (0, 0, left, top),
+        (left, 0, width - left, top),
+        (0, top, left, height - top),
+        (left, top, width - left, height - top),
+    ];
+    let means = parts.map(|(x, y, width, height)| {
+        let part = image::imageops::crop_imm(picture, x, y, width, height).to_image();
+        let pixels = f64::from(width) * f64::from(height);
+        [0, 1, 2].map(|c| part.pixels().map(|p| f64::from(p.0[c])).sum::<f64>() / pixels)
+    });
+    means.concat()
+}
+
+#[test]
+fn other_kinds_of_files_are_named() {
+    let expect = |bytes: &[u8], expected: &str| {
+        assert_eq!(read(bytes).unwrap_err().to_string(), expected);
+    };
+    let convert = "is not read here; convert it to JPEG or PNG";
+    for (bytes, name) in [
+        (&b"\xff\x0a\xfa\x7f"[..], "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"8BPS\0\x01", "a Photoshop file (PSD)"),
+        (
+            b"II*\0\x10\0\0\0CR\x02\0\0\0\0\0\0\0\0\0\0\0",
+            "camera raw (CR2)",
+        ),
+        (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", "camera raw (CR3)"),
+        (b"FUJIFILMCCD-RAW 0201", "camera raw (RAF)"),
+        (b"IIRO\x08\0\0\0", "camera raw (ORF)"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (
+            b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- <html> -->\n<svg>",
+            "SVG",
+        ),
+    ] {
+        expect(bytes, &format!("{name} {convert}"));
+    }
+    expect(
+        b"%PDF-1.7",
+        "PDF is not read here; save its pictures as JPEG or PNG",
+    );
+    expect(
+        b"\0\0\0\x20ftypisom\0\0\x02\0",
+        "a video (MP4) is not read here; save frames of it as JPEG or PNG",
+    );
+    // HTML that shows an SVG is text.
+    assert!(matches!(
+        read(b"<!DOCTYPE html><html><svg></svg></html>"),
+        Err(DecodeError::Unrecognised { .. })
+    ));
+}
+
+/// A grey TIFF of one row of floating-point samples.
+fn float_tiff(values: &[f32]) -> Vec<u8> {
+    let mut bytes = b"II*\0\x08\0\0\0".to_vec();
+    let tags: [(u16, u32); 10] = [
+        (256, values.len() as u32),
+        (257, 1),
+        (258, 32),
+        (259, 1),
+        (262, 1),
+        (273, 8 + 2 + 10 * 12 + 4),
+        (277, 1),
+        (278, 1),
+        (279, values.len() as u32 * 4),
+        (339, 3),
+    ];
+    bytes.extend((tags.len() as u16).to_le_bytes());
+    for (tag, value) in tags {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend([4, 0, 1, 0, 0, 0]);
+        bytes.extend(value.to_le_bytes());
+    }
+    bytes.extend([0; 4]);
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
+#[test]
+fn floating_point_values_are_of_0_to_1() {
+    let row = |values: &[f32]| read(&float_tiff(values)).map(RgbImage::into_raw);
+    assert_eq!(
+        row(&[0.0, 0.5, 1.0, 1.2, -0.1, f32::NAN]).unwrap(),
+        [0, 128, 255, 255, 0, 0].map(|grey| [grey; 3]).concat()
+    );
+    assert_eq!(
+        row(&[0.0, 40.0, 255.0]).unwrap_err().to_string(),
+        "TIFF of a kind that is not read here: floating-point values of 0 to 255, expected 0 to 1; convert it to PNG or JPEG"
+    );
+    assert!(row(&[-1.0, 0.0, 1.0]).is_err());
+    assert!(row(&[0.0, f32::INFINITY]).is_err());
+}
+
+#[test]
+fn an_openexr_is_refused_by_what_it_stores() {
+    let attribute = |name: &str, kind: &str, value: &[u8]| {
+        let size = (value.len() as u32).to_le_bytes();
+        [name.as_bytes(), b"\0", kind.as_bytes(), b"\0", &size, value].concat()
+    };
+    let window = |last: i32| [0, 0, last, 0].map(i32::to_le_bytes).concat();
+    let bytes = [
+        &b"v/1\x01\x02\0\0\0"[..],
+        &attribute("dataWindow", "box2i", &window((1 << 28) - 1)),
+        &attribute("displayWindow", "box2i", &window(0)),
+        b"\0",
+    ]
+    .concat();
+    assert_eq!(
+        read(&bytes).unwrap_err().to_string(),
+        "268435456x1 pixels are more than the 100 megapixels that are decoded; make it smaller"
+    );
+}
+
 #[test]
 fn a_targa_is_known_by_its_header() {
     let picture = photo(9, 5);
@@ -392,6 +559,22 @@ proptest! {
         let limits = DecodeLimits { max_pixels: 1 << 20, max_bytes: 1 << 24 };
         let _ = decode(&RawPicture::Encoded(bytes.clone().into()), &limits);
         bytes.truncate(keep.index(bytes.len()));
+        let _ = decode(&RawPicture::Encoded(bytes.into()), &limits);
+    }
+
+    /// The same, for kinds that those encoders do not write.
+    #[test]
+    fn damaged_fixtures_never_panic(
+        which in any::<prop::sample::Index>(),
+        hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let all = fixtures();
+        let mut bytes = all[which.index(all.len())].1.clone();
+        for (index, value) in &hits {
+            let at = index.index(bytes.len());
+            bytes[at] = *value;
+        }
+        let limits = DecodeLimits { max_pixels: 1 << 20, max_bytes: 1 << 24 };
         let _ = decode(&RawPicture::Encoded(bytes.into()), &limits);
     }
 }

@@ -1,4 +1,4 @@
-//! Panics of drivers: caught, and kept off the terminal.
+//! Panics of drivers and decoders: caught, and kept off the terminal.
 
 use std::cell::Cell;
 use std::panic::{self, UnwindSafe, catch_unwind};
@@ -10,11 +10,11 @@ thread_local! {
 }
 
 /// [`catch_unwind`] without the message that a panic prints: the caller reports it.
-pub(super) fn catch_silently<T>(work: impl FnOnce() -> T + UnwindSafe) -> thread::Result<T> {
+pub(crate) fn catch_silently<T>(work: impl FnOnce() -> T + UnwindSafe) -> thread::Result<T> {
     silence_device_threads();
-    SILENT.set(true);
+    let before = SILENT.replace(true);
     let result = catch_unwind(work);
-    SILENT.set(false);
+    SILENT.set(before);
     result
 }
 
@@ -22,7 +22,7 @@ pub(super) fn catch_silently<T>(work: impl FnOnce() -> T + UnwindSafe) -> thread
 ///
 /// They survive some panics: on a software adapter, a throughput probe allocates more memory than there is. A panic that
 /// they do not survive reaches the caller as one with the same message.
-pub(super) fn silence_device_threads() {
+pub(crate) fn silence_device_threads() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let previous = panic::take_hook();
