@@ -22,7 +22,7 @@ pub use choice::DeviceChoice;
 pub use error::DeviceError;
 pub use hardware::{Hardware, hardware, peak_memory_bytes, set_threads};
 pub use probe::{Check, PROBE_COMMAND, probe_with, try_here};
-pub use process::{disable_huge_pages, exit_now, keep_freed_pages};
+pub use process::{disable_huge_pages, exit_now, keep_freed_pages, report_file_size_limit};
 pub use select::{AdapterReport, Selected, select, survey};
 
 #[cfg(not(any(feature = "cpu", feature = "wgpu", feature = "cuda", feature = "rocm")))]

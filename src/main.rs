@@ -7,5 +7,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     vitrine::device::keep_freed_pages();
+    vitrine::device::report_file_size_limit();
     vitrine::device::exit_now(vitrine::cli::main())
 }

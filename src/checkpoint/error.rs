@@ -47,6 +47,15 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
     },
+    /// The values are as they were written, but some are infinite or not numbers.
+    #[error(
+        "{path} holds values that are not numbers (tensor {tensor}): no answer can come of them; train it again, with a smaller learning rate", path = shown(path), tensor = visible(tensor))]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The first tensor that has one, by name.
+        tensor: String,
+    },
     /// The weights are of another architecture than the model that is to start from them.
     #[error("{path} cannot be the start of this model: {reason}", path = shown(path), reason = visible(reason))]
     Start {

@@ -1,16 +1,15 @@
 //! A file of named tensors: safetensors with metadata of ours and a hash, written whole or not at
-//! all, and mapped when it is read.
+//! all, and read whole into memory.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use burn::tensor::{AllocationProperty, DType, Device, Tensor, TensorData};
 use bytes::Bytes;
-use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -21,43 +20,55 @@ use super::host::HostTensor;
 use super::widen::floats;
 use crate::model::{Model, parameters};
 
-/// The comparison of a file with its hash, which begins at once on the process's pool.
+/// The comparison of a file with its hash, and of its values with numbers, which begins at once on
+/// the process's pool.
 #[derive(Debug, Clone)]
 pub struct HashCheck {
     path: PathBuf,
     /// Whoever asks first, the pool or [`wait`](Self::wait), computes it, and the other one waits:
     /// a pool that is busy, or that waits for this very answer, holds nobody up.
-    matches: Arc<LazyLock<bool, Comparison>>,
+    found: Arc<LazyLock<Found, Comparison>>,
 }
 
-type Comparison = Box<dyn FnOnce() -> bool + Send>;
+type Comparison = Box<dyn FnOnce() -> Found + Send>;
+
+#[derive(Debug)]
+enum Found {
+    AsWritten,
+    Changed,
+    /// The tensor that holds a value which is infinite or not a number.
+    NotFinite(String),
+}
 
 impl HashCheck {
-    fn start(path: &Path, compare: impl FnOnce() -> bool + Send + 'static) -> Self {
+    fn start(path: &Path, compare: impl FnOnce() -> Found + Send + 'static) -> Self {
         let compare: Comparison = Box::new(compare);
-        let matches = Arc::new(LazyLock::new(compare));
-        let shared = Arc::clone(&matches);
+        let found = Arc::new(LazyLock::new(compare));
+        let shared = Arc::clone(&found);
         rayon::spawn(move || {
             LazyLock::force(&shared);
         });
         Self {
             path: path.to_owned(),
-            matches,
+            found,
         }
     }
 
-    /// Returns once the file is known to be as it was written.
+    /// Returns once the file is known to be as it was written, and to hold numbers only.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::Tampered`].
+    /// [`CheckpointError::Tampered`] or [`CheckpointError::NotFinite`].
     pub fn wait(&self) -> Result<(), CheckpointError> {
-        if **self.matches {
-            return Ok(());
+        let path = self.path.clone();
+        match &**self.found {
+            Found::AsWritten => Ok(()),
+            Found::Changed => Err(CheckpointError::Tampered { path }),
+            Found::NotFinite(tensor) => Err(CheckpointError::NotFinite {
+                path,
+                tensor: tensor.clone(),
+            }),
         }
-        Err(CheckpointError::Tampered {
-            path: self.path.clone(),
-        })
     }
 }
 
@@ -150,19 +161,18 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let mut file = tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .tempfile_in(folder)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    // Temporary files are private; what we leave behind is as readable as any other file of this user.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Temporary files are private; what we leave behind is as readable as any other file.
-        file.as_file()
-            .set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    }
     file.persist(path).map_err(|e| e.error)?;
+    // Without it a power cut may take the new name back. Not every file system can do it.
+    #[cfg(unix)]
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
 }
 
@@ -177,6 +187,27 @@ pub(super) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// The name of a tensor with a value that is infinite or not a number.
+fn not_finite(file: &[u8]) -> Option<String> {
+    /// Whether all bits of the exponent are set in any value.
+    fn any<const N: usize>(data: &[u8], set: impl Fn([u8; N]) -> bool) -> bool {
+        // A sum and not a search: it has no branch, so the compiler takes many values at a time.
+        let (values, _) = data.as_chunks::<N>();
+        values
+            .iter()
+            .fold(false, |found, value| found | set(*value))
+    }
+    let tensors = SafeTensors::deserialize(file).ok()?;
+    let bad = tensors.iter().filter(|(_, view)| match view.dtype() {
+        Dtype::F32 => any(view.data(), |b| !f32::from_le_bytes(b).is_finite()),
+        Dtype::F16 => any(view.data(), |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
+        Dtype::BF16 => any(view.data(), |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
+        // Of a type that is not read.
+        _ => false,
+    });
+    bad.map(|(name, _)| name.to_owned()).min()
+}
+
 /// The bytes of a file that hold its hash.
 fn hash_place(file: &[u8]) -> Option<Range<usize>> {
     let at = file.windows(HASH.len()).position(|bytes| bytes == HASH)? + HASH.len();
@@ -184,16 +215,19 @@ fn hash_place(file: &[u8]) -> Option<Range<usize>> {
     (place.end <= file.len()).then_some(place)
 }
 
-/// A safetensors file, mapped or in the program itself.
+/// A safetensors file, in memory or in the program itself.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    /// The map, which lives as long as the last tensor that lies in it.
+    /// Live as long as the last tensor that lies in them.
     bytes: Bytes,
 }
 
 impl TensorFile {
-    /// Maps a file.
+    /// Reads a file.
+    ///
+    /// Into memory of our own: a map would change with the file where someone copies another over
+    /// it, after its hash was checked, and would end the process where someone shortens it.
     ///
     /// # Errors
     ///
@@ -203,21 +237,29 @@ impl TensorFile {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(read)?;
-        if file.metadata().map_err(read)?.is_dir() {
-            return Err(read(std::io::Error::other(
-                "it is a directory; expected a .safetensors file",
-            )));
+        let found = std::fs::metadata(path).map_err(read)?;
+        if !found.is_file() {
+            let kind = if found.is_dir() {
+                "a directory"
+            } else {
+                "no regular file"
+            };
+            return Err(read(std::io::Error::other(format!(
+                "it is {kind}; expected a .safetensors file"
+            ))));
         }
-        // SAFETY: the map is read-only, and our own writers never change a file in place, they
-        // rename a new one over it. A foreign process that truncates the file while it is mapped
-        // could still fault us, and one that writes into it could change a model that is loaded;
-        // mapping is worth that, as it makes a cold start cheap.
-        #[allow(unsafe_code)]
-        let map = unsafe { Mmap::map(&file) }.map_err(read)?;
+        let mut bytes = Vec::new();
+        let length = usize::try_from(found.len()).unwrap_or(usize::MAX);
+        bytes
+            .try_reserve_exact(length)
+            .map_err(|e| read(std::io::Error::new(ErrorKind::OutOfMemory, e)))?;
+        let file = File::open(path).map_err(read)?;
+        file.take(found.len())
+            .read_to_end(&mut bytes)
+            .map_err(read)?;
         Ok(Self {
             path: path.to_owned(),
-            bytes: Bytes::from_owner(map),
+            bytes: bytes.into(),
         })
     }
 
@@ -261,7 +303,7 @@ impl TensorFile {
     ///
     /// # Errors
     ///
-    /// `Corrupt`, `Foreign` or `Tampered`.
+    /// `Corrupt`, `Foreign`, `Tampered` or `NotFinite`.
     pub fn meta<M: DeserializeOwned>(&self) -> Result<M, CheckpointError> {
         let (meta, check) = self.unchecked_meta()?;
         check.wait()?;
@@ -297,10 +339,14 @@ impl TensorFile {
         let bytes = self.bytes.clone();
         let check = HashCheck::start(&self.path, move || {
             let (header, data) = bytes.split_at(8 + header_bytes);
-            hash_place(header).is_some_and(|place| {
+            let as_written = hash_place(header).is_some_and(|place| {
                 let (before, after) = (&header[..place.start], &header[place.end..]);
                 digest([before, &NO_HASH, after, data]) == sha256
-            })
+            });
+            match as_written {
+                false => Found::Changed,
+                true => not_finite(&bytes).map_or(Found::AsWritten, Found::NotFinite),
+            }
         });
         Ok((meta, check))
     }
@@ -392,8 +438,8 @@ impl TensorFile {
         Ok(view)
     }
 
-    /// A tensor's values, flat, if it is of a type that is read: in the map, where they lie there as this processor reads them.
-    /// Whoever changes them gets a copy from Burn.
+    /// A tensor's values, flat, if it is of a type that is read: in the file's own memory, where they lie there as this
+    /// processor reads them. Whoever changes them gets a copy from Burn.
     ///
     /// A copy would cost a cold start twice: the copying, and fresh memory for the kernel to clear.
     pub(super) fn data(&self, view: &TensorView<'_>) -> Option<TensorData> {

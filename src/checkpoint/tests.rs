@@ -255,7 +255,7 @@ fn a_change_that_leaves_nothing_to_load_is_called_a_change() {
 }
 
 #[test]
-fn values_lie_in_the_map_and_changing_a_tensor_leaves_the_file_alone() {
+fn values_lie_in_the_files_memory_and_changing_a_tensor_leaves_the_file_alone() {
     let (_folder, path, _) = saved();
     let whole = fs::read(&path).unwrap();
     let file = TensorFile::open(&path).unwrap();
@@ -442,4 +442,47 @@ proptest! {
         fs::write(&path, &bytes).unwrap();
         prop_assert_eq!(load(&path).is_ok(), bytes == whole);
     }
+}
+
+#[test]
+fn weights_that_are_not_numbers_are_refused_by_the_name_of_their_tensor() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let said = with_tensors(|tensors| {
+            let (_, _, values) = &mut tensors[2];
+            *values.last_mut().unwrap() = bad;
+        });
+        let (_folder, _, model) = saved();
+        let named = format!("(tensor {})", host_tensors(&model)[2].0);
+        assert!(
+            said.starts_with("FILE holds values that are not numbers") && said.contains(&named),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_another_program_writes_over_changes_nothing_that_was_read() {
+    let (_folder, path, _) = saved();
+    let whole = fs::read(&path).unwrap();
+    let file = TensorFile::open(&path).unwrap();
+    let hash = file.sha256();
+    for other in [vec![0; whole.len()], Vec::new()] {
+        fs::write(&path, &other).unwrap();
+        assert_eq!(file.sha256(), hash);
+    }
+    super::load(&file, &Device::flex()).unwrap();
+}
+
+#[test]
+#[cfg(unix)]
+fn a_written_file_is_as_private_as_the_user_wants_files_to_be() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |name: &str| {
+        let found = fs::metadata(folder.path().join(name)).unwrap();
+        found.permissions().mode() & 0o777
+    };
+    fs::File::create(folder.path().join("plain")).unwrap();
+    write_atomically(&folder.path().join("ours"), b"x").unwrap();
+    assert_eq!(mode("ours"), mode("plain"));
 }

@@ -56,8 +56,8 @@ pub fn load(file: &TensorFile, device: &Device) -> Result<Checkpoint, Checkpoint
 ///
 /// # Errors
 ///
-/// Every [`CheckpointError`] but `Write`; `Tampered` from the check, or from here where the change
-/// has left nothing to load.
+/// Every [`CheckpointError`] but `Write`; `Tampered` and `NotFinite` from the check, or from here
+/// where the change has left nothing to load.
 pub fn begin_to_load(
     file: &TensorFile,
     device: &Device,
@@ -140,7 +140,5 @@ pub fn save_meta(
         });
     }
     let serialized = serialize(path, file.tensors()?.tensors(), meta)?;
-    // Some systems refuse to replace a file that is mapped.
-    drop(file);
     write_file(path, &serialized)
 }

@@ -1,6 +1,6 @@
 //! The layout of a run directory.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::error::RunError;
@@ -113,7 +113,26 @@ impl RunDir {
     pub fn lock(&self) -> Result<File, RunError> {
         let path = self.state_folder().join("lock");
         make(&self.state_folder())?;
-        let file = File::create(&path).map_err(|source| RunError::Write { path, source })?;
+        // The file is only held, so that what it holds, and what a link in its place leads to, stays.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::custom_flags(
+            &mut options,
+            libc::O_NOFOLLOW | libc::O_NONBLOCK,
+        );
+        let file = match options.open(&path) {
+            Ok(file) => file,
+            Err(_) if path.is_symlink() => {
+                return Err(RunError::Write {
+                    path,
+                    source: std::io::Error::other(
+                        "it is a link, which vitrine never makes there; remove it",
+                    ),
+                });
+            }
+            Err(source) => return Err(RunError::Write { path, source }),
+        };
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => Err(RunError::Busy {
                 path: self.root.clone(),
@@ -273,6 +292,19 @@ mod tests {
         );
         drop(held);
         run.lock().unwrap();
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_a_link_in_place_of_the_lock_leads_to_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(Some(&folder.path().join("run")), "d", "m").unwrap();
+        let other = folder.path().join("other");
+        std::fs::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink(&other, run.state_folder().join("lock")).unwrap();
+        let error = run.lock().unwrap_err().to_string();
+        assert!(error.contains("lock: it is a link"), "{error}");
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "precious");
     }
 
     #[test]
