@@ -10,6 +10,7 @@ use crate::data::{RawPicture, SplitName};
 use crate::device::Selected;
 use crate::eval::{self, Predictions};
 use crate::metrics::{self, McNemar, MeanInterval};
+use crate::names::all_same;
 use crate::report::plot::{self, Curve};
 use crate::report::text::{self, Table};
 use crate::run::{self, Answers, EvaluateOptions, OpenData, RunDir, RunError};
@@ -208,7 +209,7 @@ impl Measured {
         self.fingerprint == other.fingerprint
             && self.predictions.names == other.predictions.names
             && self.predictions.labels == other.predictions.labels
-            && self.meta.classes == other.meta.classes
+            && all_same(&self.meta.classes, &other.meta.classes)
     }
 }
 

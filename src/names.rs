@@ -68,7 +68,8 @@ fn escaped_byte(text: &[u8]) -> Option<u8> {
     (byte >= 0x80).then_some(byte)
 }
 
-fn has_escape(text: &str) -> bool {
+/// Whether there is an escaped byte in this [`text`].
+pub(crate) fn has_escape(text: &str) -> bool {
     let bytes = text.as_bytes();
     (0..bytes.len()).any(|at| escaped_byte(&bytes[at..]).is_some())
 }
@@ -184,6 +185,11 @@ pub(crate) fn same(a: &str, b: &str) -> bool {
     a == b || composed(a) == composed(b)
 }
 
+/// Whether two lists hold the [`same`] names in the same order.
+pub(crate) fn all_same(a: &[String], b: &[String]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+}
+
 /// A name in Unicode's composed form (NFC), by which names that are the [`same`] are equal.
 pub(crate) fn composed(name: &str) -> Cow<'_, str> {
     match is_nfc(name) {
@@ -295,5 +301,14 @@ mod tests {
         assert!(same("caf\u{e9}", "cafe\u{301}") && same("cat", "cat"));
         assert!(!same("cafe", "caf\u{e9}") && !same("Cat", "cat"));
         assert_eq!(composed("cafe\u{301}"), "caf\u{e9}");
+        let list = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| name.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert!(all_same(&list(&["a", "\u{e9}"]), &list(&["a", "e\u{301}"])));
+        assert!(!all_same(&list(&["a", "b"]), &list(&["a"])));
+        assert!(!all_same(&list(&["a", "b"]), &list(&["b", "a"])));
     }
 }

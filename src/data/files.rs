@@ -60,6 +60,21 @@ pub(super) fn is_hidden(name: &str) -> bool {
         .any(|part| part.starts_with('.') || part == "__MACOSX")
 }
 
+/// Takes `\` for the separator of folders where no name has a `/`: on Windows programs pack paths so, and elsewhere some
+/// unpack `cat\1.png` as the name of one file.
+pub(super) fn split_at_backslashes<T>(files: &mut Vec<(String, T)>) {
+    if files.iter().any(|(name, _)| name.contains('/')) {
+        return;
+    }
+    for (name, _) in files.iter_mut() {
+        // Of an escaped byte, or of a name that has one.
+        if !names::has_escape(name) {
+            *name = name.replace('\\', "/");
+        }
+    }
+    files.retain(|(name, _)| !is_hidden(name));
+}
+
 /// The last part of a name.
 pub(super) fn base_name(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
@@ -82,6 +97,7 @@ impl FolderFiles {
     pub(super) fn open(root: &Path) -> Result<FolderFiles, DataError> {
         let mut found = Vec::new();
         walk(root, "", &mut HashSet::new(), &mut found)?;
+        split_at_backslashes(&mut found);
         found.sort();
         let (names, paths) = found.into_iter().unzip();
         Ok(FolderFiles {
@@ -186,6 +202,19 @@ mod tests {
         assert_eq!(&*files.read(2).unwrap(), b"b/2.jpg");
         assert_eq!(&*files.bytes(2).unwrap(), b"b/2.jpg");
         assert_eq!(files.head(1), b"b/10.jpg");
+    }
+
+    #[test]
+    fn what_was_unpacked_with_backslashes_has_folders() {
+        let mut files = [r"cat\1.png", r"dog\.DS_Store", r"a\xE9.png", "2.png"]
+            .map(|name| (name.to_string(), ()))
+            .to_vec();
+        split_at_backslashes(&mut files);
+        let names: Vec<&str> = files.iter().map(|(name, ())| name.as_str()).collect();
+        assert_eq!(names, ["cat/1.png", r"a\xE9.png", "2.png"]);
+        files[0].0 = r"a\b/1.png".into();
+        split_at_backslashes(&mut files);
+        assert_eq!(files[0].0, r"a\b/1.png");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! `recognise.rs` finds out what lies at a path; each kind has a file of its own, which hands over what it lists.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +42,24 @@ impl fmt::Debug for Dataset {
     }
 }
 
+/// Gives classes whose names differ only in their Unicode form one name, the composed one, and returns these names.
+fn compose_equal_classes(listings: &mut [Listing]) -> BTreeSet<String> {
+    let mut forms: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for class in listings.iter().flat_map(|listing| &listing.classes) {
+        let composed = names::composed(class).into_owned();
+        forms.entry(composed).or_default().insert(class);
+    }
+    forms.retain(|_, forms| forms.len() > 1);
+    let several: BTreeSet<String> = forms.into_keys().collect();
+    for class in listings.iter_mut().flat_map(|listing| &mut listing.classes) {
+        let composed = names::composed(class);
+        if several.contains(&*composed) {
+            *class = composed.into_owned();
+        }
+    }
+    several
+}
+
 impl Dataset {
     /// Opens the data set at `path`, whichever of the known kinds it is. No picture is decoded.
     ///
@@ -78,13 +96,15 @@ impl Dataset {
     fn assemble(
         name: String,
         origin: String,
-        listings: Vec<Listing>,
+        mut listings: Vec<Listing>,
     ) -> Result<Dataset, DataError> {
         let kind = listings[0].kind;
-        let classes = if listings
-            .iter()
-            .all(|listing| listing.classes == listings[0].classes)
-        {
+        let one_of_two_forms = compose_equal_classes(&mut listings);
+        let are_equal = || {
+            let mut classes = listings.iter().map(|listing| &listing.classes);
+            classes.all(|classes| *classes == listings[0].classes)
+        };
+        let classes = if one_of_two_forms.is_empty() && are_equal() {
             listings[0].classes.clone()
         } else {
             folder::in_order(
@@ -204,5 +224,72 @@ impl Dataset {
         SplitName::ALL
             .into_iter()
             .flat_map(|split| self.given(split).iter().map(move |sample| (split, sample)))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use super::super::split::Splits;
+    use super::*;
+
+    /// "é" as one character, and as two, as macOS has it.
+    const FORMS: [&str; 2] = ["caf\u{e9}", "cafe\u{301}"];
+
+    fn folder(names: &[String]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn two_unicode_forms_of_a_name_are_one_class() {
+        let [one, two] = FORMS;
+        let of = |train: &str, val: &str| {
+            let names = [
+                format!("train/{train}/1.png"),
+                "train/tea/1.png".to_owned(),
+                format!("val/{val}/1.png"),
+            ];
+            let folder = folder(&names);
+            Dataset::open(folder.path()).unwrap()
+        };
+        for (train, val, name) in [(one, two, one), (two, one, one), (two, two, two)] {
+            let dataset = of(train, val);
+            assert_eq!(dataset.classes, [name, "tea"]);
+            let label = |split: SplitName| dataset.given(split)[0].label;
+            assert_eq!((label(SplitName::Train), label(SplitName::Val)), (0, 0));
+        }
+        // Side by side.
+        let names = [one, two, "tea"].map(|class| format!("{class}/1.png"));
+        let folder = folder(&names);
+        let dataset = Dataset::open(folder.path()).unwrap();
+        assert_eq!(dataset.classes, [one, "tea"]);
+        assert_eq!(dataset.given(SplitName::Train).len(), 3);
+    }
+
+    #[test]
+    fn lists_know_a_name_in_its_other_form() {
+        let [one, two] = FORMS;
+        let lists = tempfile::tempdir().unwrap();
+        let of = |class: &str| {
+            let names: Vec<String> = (0..20)
+                .flat_map(|i| [format!("{class}/{i}.png"), format!("tea/{i}.png")])
+                .collect();
+            let folder = folder(&names);
+            Dataset::open(folder.path()).unwrap()
+        };
+        let splits = of(two).split(0, 0.1, 0.1).unwrap();
+        splits.write(lists.path()).unwrap();
+        let moved = of(one);
+        let read = Splits::read(lists.path(), &moved).unwrap();
+        assert_eq!(read.train.len(), splits.train.len());
+        assert!(read.train.iter().all(|sample| !sample.name.contains(two)));
     }
 }

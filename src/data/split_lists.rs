@@ -9,7 +9,7 @@ use super::error::DataError;
 use super::sample::{Sample, SplitName};
 use super::source::Dataset;
 use super::split::Splits;
-use crate::names::{from_line, same, to_line};
+use crate::names::{self, composed, from_line, same, to_line};
 
 impl Splits {
     /// Writes `train.txt`, `val.txt` and `test.txt` into `dir`: one sample per line, its class, a tab and its name.
@@ -60,10 +60,22 @@ impl Splits {
             .samples()
             .map(|(_, sample)| (sample.name.as_str(), sample))
             .collect();
+        // Names that were moved between systems may have come in another Unicode form.
+        let composed: HashMap<String, &Sample> = dataset
+            .samples()
+            .filter(|(_, sample)| !sample.name.is_ascii())
+            .map(|(_, sample)| (composed(&sample.name).into_owned(), sample))
+            .collect();
+        let find = |name: &str| {
+            let in_its_form = known.get(name);
+            in_its_form
+                .or_else(|| composed.get(&*names::composed(name)))
+                .copied()
+        };
         let read = |split: SplitName| {
             let path = dir.join(format!("{split}.txt"));
             let text = fs::read_to_string(&path).map_err(DataError::io(&path, "read"))?;
-            parse(&path, &text, &known, dataset)
+            parse(&path, &text, &find, dataset)
         };
         let given = |split: SplitName| !dataset.given(split).is_empty();
         Ok(Splits {
@@ -79,10 +91,10 @@ impl Splits {
     }
 }
 
-fn parse(
+fn parse<'a>(
     path: &Path,
     text: &str,
-    known: &HashMap<&str, &Sample>,
+    find: &dyn Fn(&str) -> Option<&'a Sample>,
     dataset: &Dataset,
 ) -> Result<Vec<Sample>, DataError> {
     let mut samples = Vec::new();
@@ -96,7 +108,7 @@ fn parse(
             )));
         };
         let (class, name) = (from_line(class), from_line(name));
-        match known.get(name.as_str()) {
+        match find(&name) {
             None => missing.push(name),
             Some(sample) if !same(&dataset.classes[sample.label], &class) => {
                 let now = &dataset.classes[sample.label];
@@ -105,7 +117,7 @@ fn parse(
                     dataset.origin
                 )));
             }
-            Some(&sample) => samples.push(sample.clone()),
+            Some(sample) => samples.push(sample.clone()),
         }
     }
     match missing.first() {

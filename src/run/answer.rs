@@ -15,6 +15,7 @@ use crate::data::{
 };
 use crate::device::Selected;
 use crate::eval::{self, Predictions, Tta};
+use crate::names::same;
 use crate::ops::PrecisionChoice;
 use crate::recipe::Recipe;
 
@@ -299,7 +300,7 @@ fn relabel(
     let order: Option<Vec<usize>> = dataset
         .classes
         .iter()
-        .map(|name| classes.iter().position(|c| c == name))
+        .map(|name| classes.iter().position(|class| same(class, name)))
         .collect();
     let Some(order) = order else {
         return Err(RunError::Classes {

@@ -60,7 +60,7 @@ impl PlannedTeacher {
                 expected: expected.clone(),
             });
         }
-        if meta.classes != dataset.classes {
+        if !names::all_same(&meta.classes, &dataset.classes) {
             return Err(RunError::TeacherClasses {
                 difference: difference(&meta.classes, &dataset.classes),
                 path: weights,
@@ -118,7 +118,10 @@ impl PlannedTeacher {
 
 /// The first class that differs, as text.
 fn difference(teacher: &[String], data: &[String]) -> String {
-    let differs = |i: &usize| teacher.get(*i) != data.get(*i);
+    let differs = |i: &usize| match (teacher.get(*i), data.get(*i)) {
+        (Some(teacher), Some(data)) => !names::same(teacher, data),
+        _ => true,
+    };
     let at = (0..teacher.len().max(data.len()))
         .find(differs)
         .unwrap_or_default();

@@ -12,6 +12,7 @@ use crate::checkpoint::{CheckpointError, TensorFile, WeightsMeta};
 use crate::model::parameters::declared;
 use crate::model::role::{Declare, Declared};
 use crate::model::{Model, ModelConfig, freeze, parameters};
+use crate::names::all_same;
 
 /// How the layers of a model that has learned already are treated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -177,7 +178,7 @@ impl Start {
         device: &Device,
     ) -> Result<(), CheckpointError> {
         let undrawn = config.init_constant(device);
-        let keep_heads = self.meta.classes == classes;
+        let keep_heads = all_same(&self.meta.classes, classes);
         self.file
             .check_start(&self.meta, &undrawn, config.grid(), keep_heads, device)
     }
@@ -194,7 +195,7 @@ impl Start {
         meta: &WeightsMeta,
         device: &Device,
     ) -> Result<Model, CheckpointError> {
-        let keep_heads = self.meta.classes == meta.classes;
+        let keep_heads = all_same(&self.meta.classes, &meta.classes);
         self.file
             .start(&self.meta, fresh, meta.model.grid(), keep_heads, device)
     }

@@ -1,5 +1,6 @@
 //! Files inside an archive, read in place: `.tar` and `.zip` from a map, `.tar.gz` unpacked once into memory.
 
+mod names;
 mod tar_files;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

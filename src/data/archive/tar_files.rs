@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use tar::EntryType;
 
+use super::names::{inside, plain};
 use crate::data::bytes::Bytes;
 use crate::data::error::DataError;
 use crate::data::extensions::is_picture_name;
-use crate::data::files::{Files, base_name, folder_of, is_hidden};
+use crate::data::files::{Files, base_name, folder_of, is_hidden, split_at_backslashes};
 use crate::names;
 
 /// Whether these bytes begin with a tar header: a block of 512 bytes with a correct checksum, which pre-POSIX archives
@@ -29,21 +30,6 @@ pub(in crate::data) fn is_tar(bytes: &[u8]) -> bool {
         .sum::<u32>()
         + 8 * 32;
     block[0] != 0 && header.cksum().is_ok_and(|stated| stated == sum)
-}
-
-/// A path without `./`, and without `..` where the folder it leaves is known.
-fn plain(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match (part, parts.last()) {
-            (".", _) => {}
-            ("..", Some(above)) if *above != ".." => {
-                parts.pop();
-            }
-            _ => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 /// A tar archive, indexed once.
@@ -77,7 +63,7 @@ impl TarFiles {
             .map_err(|error| damaged(&last, &error))?
         {
             let entry = entry.map_err(|error| damaged(&last, &error))?;
-            let name = plain(&names::text_of_bytes(&entry.path_bytes()));
+            let name = inside(&names::text_of_bytes(&entry.path_bytes()));
             let range = range_in(path, &bytes, &name, entry.raw_file_position(), entry.size())?;
             end = range.end.next_multiple_of(512);
             last.clone_from(&name);
@@ -94,7 +80,7 @@ impl TarFiles {
                     by_name.insert(name, range);
                 }
                 // The target is relative to the archive's root.
-                EntryType::Link => links.push((name, plain(&target()))),
+                EntryType::Link => links.push((name, inside(&target()))),
                 EntryType::Symlink => {
                     let target = plain(&format!("{}{}", folder_of(&name), target()));
                     links.push((name, target));
@@ -115,6 +101,7 @@ impl TarFiles {
             return Err(DataError::corrupt(path, reason));
         }
         let mut files: Vec<(String, Range<usize>)> = by_name.into_iter().collect();
+        split_at_backslashes(&mut files);
         files.sort_by(|a, b| a.0.cmp(&b.0));
         let (names, ranges) = files.into_iter().unzip();
         Ok(TarFiles {

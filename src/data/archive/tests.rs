@@ -40,6 +40,170 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// A file of a zip archive as some other system stores it.
+struct Foreign<'a> {
+    name: &'a [u8],
+    /// The upper byte of "version made by": 0 is Windows, 3 Unix.
+    system: u8,
+    /// Whether the name is stated to be UTF-8.
+    utf8: bool,
+    extra: Vec<u8>,
+}
+
+fn foreign(name: &[u8], system: u8) -> Foreign<'_> {
+    Foreign {
+        name,
+        system,
+        utf8: false,
+        extra: Vec::new(),
+    }
+}
+
+/// An archive of these files, each with its place as its bytes.
+fn foreign_zip(files: &[Foreign<'_>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut directory = Vec::new();
+    for (place, file) in files.iter().enumerate() {
+        let bytes = [place as u8];
+        let mut crc = flate2::Crc::new();
+        crc.update(&bytes);
+        let flags: u16 = if file.utf8 { 0x800 } else { 0 };
+        let mut common = Vec::new();
+        for word in [20, flags, 0, 0, 0x21] {
+            common.extend(u16::to_le_bytes(word));
+        }
+        for long in [crc.sum(), 1, 1] {
+            common.extend(u32::to_le_bytes(long));
+        }
+        common.extend((file.name.len() as u16).to_le_bytes());
+        common.extend((file.extra.len() as u16).to_le_bytes());
+        directory.extend([b'P', b'K', 1, 2, 20, file.system]);
+        directory.extend(&common);
+        directory.extend([0; 10]);
+        directory.extend((out.len() as u32).to_le_bytes());
+        directory.extend(file.name);
+        directory.extend(&file.extra);
+        out.extend(b"PK\x03\x04");
+        out.extend(&common);
+        out.extend(file.name);
+        out.extend(&file.extra);
+        out.extend(bytes);
+    }
+    let start = out.len() as u32;
+    let number = (files.len() as u16).to_le_bytes();
+    out.extend(&directory);
+    out.extend(b"PK\x05\x06\0\0\0\0");
+    out.extend([number, number].concat());
+    out.extend((directory.len() as u32).to_le_bytes());
+    out.extend(start.to_le_bytes());
+    out.extend([0; 2]);
+    out
+}
+
+#[track_caller]
+fn names_of(files: &[Foreign<'_>]) -> Vec<String> {
+    let files = ZipFiles::open(Path::new("a.zip"), foreign_zip(files).into()).unwrap();
+    files.names().to_vec()
+}
+
+#[test]
+fn backslashes_separate_folders_where_they_can_only_mean_that() {
+    // By Windows, beside what another program packed properly; folders, and what macOS adds.
+    let windows = [
+        foreign(br"pets\", 0),
+        foreign(br"pets\cat\1.png", 0),
+        foreign(b"pets/dog/1.png", 0),
+        foreign(br"__MACOSX\cat\._1.png", 0),
+    ];
+    assert_eq!(names_of(&windows), ["pets/cat/1.png", "pets/dog/1.png"]);
+    // On Unix it is a letter, unless there would be no folder at all.
+    let unix = [foreign(br"a\b/1.png", 3), foreign(b"c/1.png", 3)];
+    assert_eq!(names_of(&unix), [r"a\b/1.png", "c/1.png"]);
+    let flat = [foreign(br"cat\1.png", 3), foreign(br"dog\1.png", 3)];
+    assert_eq!(names_of(&flat), ["cat/1.png", "dog/1.png"]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pets.tar");
+    fs::write(&path, tar_of(&[(r"cat\1.jpg", b"a"), (r"dog\1.jpg", b"b")])).unwrap();
+    assert_eq!(Dataset::open(&path).unwrap().classes, ["cat", "dog"]);
+}
+
+#[test]
+fn names_in_a_code_page_are_read_as_the_standard_says() {
+    let german = b"K\x84tzchen/1.png";
+    // What an archive states to be UTF-8 is, whatever is in a code page beside it.
+    let mixed = [
+        foreign(german, 0),
+        // Valid UTF-8 by chance: the page is that of the archive.
+        foreign(b"\xc3\xa8/1.png", 0),
+        Foreign {
+            utf8: true,
+            ..foreign("猫/1.png".as_bytes(), 0)
+        },
+    ];
+    assert_eq!(names_of(&mixed), ["Kätzchen/1.png", "├¿/1.png", "猫/1.png"]);
+    // Unstated, but all of it UTF-8; and bytes of a Unix, which are no code page.
+    let unstated = [
+        foreign("é/1.png".as_bytes(), 0),
+        foreign("猫/1.png".as_bytes(), 0),
+    ];
+    assert_eq!(names_of(&unstated), ["é/1.png", "猫/1.png"]);
+    let latin = [foreign(b"caf\xe8/1.png", 3), foreign(b"caf\xe9/1.png", 3)];
+    assert_eq!(names_of(&latin), [r"caf\xE8/1.png", r"caf\xE9/1.png"]);
+    // The field of Info-ZIP has the name in UTF-8.
+    let ascii = b"K?tzchen/1.png";
+    let mut crc = flate2::Crc::new();
+    crc.update(ascii);
+    let name = "Kätzchen/1.png".as_bytes();
+    let mut extra = vec![0x75, 0x70, (5 + name.len()) as u8, 0, 1];
+    extra.extend(crc.sum().to_le_bytes());
+    extra.extend(name);
+    let field = Foreign {
+        extra,
+        ..foreign(ascii, 0)
+    };
+    assert_eq!(names_of(&[field]), ["Kätzchen/1.png"]);
+}
+
+#[test]
+fn names_that_lead_out_of_an_archive_stay_in_it_and_no_two_are_one() {
+    let out = [
+        foreign(b"/data/cat/1.png", 3),
+        foreign(b"../data/./dog/1.png", 3),
+    ];
+    assert_eq!(names_of(&out), ["data/cat/1.png", "data/dog/1.png"]);
+    let twice = foreign_zip(&[foreign(b"cat/1.png", 3), foreign(b"./cat/1.png", 3)]);
+    assert_eq!(
+        message("a.zip", &twice),
+        "DIR/a.zip: two of its files have the name cat/1.png; unpack it into a folder and name that"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn names_in_a_tar_that_are_not_utf8_stay_apart() {
+    use std::os::unix::ffi::OsStrExt;
+    let mut builder = tar::Builder::new(Vec::new());
+    for name in [&b"pi\xf0a/1.png"[..], b"pi\xf1a/1.png", b"plum/1.png"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1);
+        let name = std::ffi::OsStr::from_bytes(name);
+        builder.append_data(&mut header, name, &b"a"[..]).unwrap();
+    }
+    let files = TarFiles::open(Path::new("a.tar"), builder.into_inner().unwrap().into()).unwrap();
+    assert_eq!(
+        files.names(),
+        [r"pi\xF0a/1.png", r"pi\xF1a/1.png", "plum/1.png"]
+    );
+    assert!(
+        files
+            .path(1)
+            .as_os_str()
+            .as_bytes()
+            .ends_with(b"pi\xf1a/1.png")
+    );
+}
+
 const LONG: &str = "train/dog/a-name-that-is-longer-than-the-hundred-bytes-which-the-header-of-a-tar-archive-has-room-for-0001.jpg";
 const FILES: [(&str, &[u8]); 4] = [
     ("train/cat/1.jpg", b"cat one"),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::DeflateDecoder;
 use zip::CompressionMethod;
 
+use super::names::ZipNames;
 use crate::data::bytes::{Bytes, UNPACKED_LIMIT_GIB};
 use crate::data::error::DataError;
 use crate::data::files::{Files, is_hidden};
@@ -43,20 +44,17 @@ impl ZipFiles {
         };
         let mut archive =
             zip::ZipArchive::new(Cursor::new(&*bytes)).map_err(|error| damaged(&error))?;
+        let names = ZipNames::find(&bytes, &mut archive).map_err(|error| damaged(&error))?;
         let mut files: Vec<(String, ZipEntry)> = Vec::new();
         for index in 0..archive.len() {
             let entry = archive
                 .by_index_raw(index)
                 .map_err(|error| damaged(&error))?;
-            let name = entry
-                .name()
-                .map_err(|error| damaged(&error))?
-                .trim_start_matches("./")
-                .to_string();
-            if entry.is_dir() || is_hidden(&name) {
+            let (name, _) = names.name(&bytes, &entry);
+            if name.is_empty() || name.ends_with('/') || is_hidden(&name) {
                 continue;
             }
-            let refused = |why: &str| DataError::corrupt(path.join(&name), why);
+            let refused = |why: &str| DataError::corrupt(path.join(crate::names::path(&name)), why);
             if entry.encrypted() {
                 return Err(refused(
                     "it is encrypted; unpack the archive into a folder and name that",
@@ -93,6 +91,12 @@ impl ZipFiles {
             ));
         }
         files.sort_by(|a, b| a.0.cmp(&b.0));
+        if let Some([(name, _), _]) = files.array_windows().find(|[a, b]| a.0 == b.0) {
+            let reason = format!(
+                "two of its files have the name {name}; unpack it into a folder and name that"
+            );
+            return Err(DataError::corrupt(path, reason));
+        }
         let (names, entries) = files.into_iter().unzip();
         Ok(ZipFiles {
             path: path.into(),
