@@ -168,6 +168,9 @@ fn show_info(source: &Source) -> anyhow::Result<Done> {
     for left in &report.skipped {
         say(&format!("left out: {left}"))?;
     }
+    for text in &report.notes {
+        say(&format!("note: {}", visible(text)))?;
+    }
     Ok(Done::Success)
 }
 
@@ -239,6 +242,9 @@ fn findings(report: &VerifyReport) -> Table {
     }
     for left in &report.skipped {
         row("warning", "left out", &left.name, left.reason.clone());
+    }
+    for text in &report.notes {
+        row("note", "folders", "", text.clone());
     }
     if report.is_imbalanced() {
         row(

@@ -95,10 +95,14 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
         split,
         data,
         skipped,
+        notes,
         folder,
         images_per_s,
         temperature: (temperature, fitted_on),
     } = run::evaluate(&args.weights, &options, &device)?;
+    for text in &notes {
+        note(&format!("note: {}", visible(text)));
+    }
     for bad in &skipped {
         note(&format!("skipped {bad}"));
     }

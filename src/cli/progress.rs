@@ -80,6 +80,9 @@ impl Progress {
                     plan.preprocess.image_size,
                     plan.preprocess.image_size,
                 ));
+                for text in &plan.dataset.notes {
+                    note(&format!("{}note: {}", self.prefix, visible(text)));
+                }
                 self.warn(&plan.skipped);
             }
             RunEvent::Train(TrainEvent::Update {

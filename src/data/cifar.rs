@@ -44,6 +44,11 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    /// The index of the first of its files.
+    pub(super) fn first(&self) -> usize {
+        self.batches[0].0
+    }
+
     fn label_bytes(&self) -> usize {
         if self.kind == SourceKind::Cifar100 {
             2
@@ -166,6 +171,7 @@ pub(super) fn list_records(files: &dyn Files, layout: &Layout) -> Result<Listing
         classes,
         entries,
         skipped: Vec::new(),
+        notes: Vec::new(),
     })
 }
 

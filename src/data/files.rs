@@ -1,14 +1,27 @@
 //! Named files in a folder or an archive: what both have in common.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::bytes::Bytes;
 use super::error::DataError;
+use super::leftovers::{is_hidden, is_left_by_program};
+use super::sample::Skipped;
 use crate::names;
+
+/// What a folder or archive holds besides its files.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Aside {
+    /// What cannot be read: pipes, sockets, devices, folders without permission.
+    pub left_out: Vec<Skipped>,
+    /// Folders without any file.
+    pub empty_folders: Vec<String>,
+    /// What is not read on purpose, a sentence each.
+    pub notes: Vec<String>,
+}
 
 /// A folder or an archive as a list of named files. Hidden files and folders are not in it.
 pub(super) trait Files: Send + Sync {
@@ -40,6 +53,16 @@ pub(super) trait Files: Send + Sync {
     fn path(&self, index: usize) -> PathBuf {
         self.root().join(names::path(&self.names()[index]))
     }
+
+    /// What it holds besides its files.
+    fn aside(&self) -> &Aside {
+        static NOTHING: Aside = Aside {
+            left_out: Vec::new(),
+            empty_folders: Vec::new(),
+            notes: Vec::new(),
+        };
+        &NOTHING
+    }
 }
 
 /// The lines of a text file, without blanks around them and without empty ones.
@@ -52,12 +75,6 @@ pub(super) fn lines_of(files: &dyn Files, index: usize) -> Result<Vec<String>, D
         .filter(|line| !line.is_empty())
         .map(String::from)
         .collect())
-}
-
-/// Whether a path has a hidden part, or the folder that macOS adds to archives: neither is meant as data.
-pub(super) fn is_hidden(name: &str) -> bool {
-    name.split('/')
-        .any(|part| part.starts_with('.') || part == "__MACOSX")
 }
 
 /// Takes `\` for the separator of folders where no name has a `/`: on Windows programs pack paths so, and elsewhere some
@@ -85,59 +102,184 @@ pub(super) fn folder_of(name: &str) -> &str {
     &name[..name.len() - base_name(name).len()]
 }
 
-/// The files under a folder, sorted by name. Links are followed, but not in a circle.
+/// The regular files under a folder, sorted by name. Links are followed, and every folder is entered once.
 pub(super) struct FolderFiles {
     root: PathBuf,
     names: Vec<String>,
     /// In the order of `names`; kept because a name on disk need not be valid UTF-8.
     paths: Vec<PathBuf>,
+    aside: Aside,
 }
 
 impl FolderFiles {
+    /// Lists the files under `root`.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Io`] where `root` itself cannot be read; folders in it that cannot are left out, with the reason.
     pub(super) fn open(root: &Path) -> Result<FolderFiles, DataError> {
-        let mut found = Vec::new();
-        walk(root, "", &mut HashSet::new(), &mut found)?;
-        split_at_backslashes(&mut found);
-        found.sort();
-        let (names, paths) = found.into_iter().unzip();
+        let mut walk = Walk::default();
+        walk.folder(root, "").map_err(DataError::io(root, "read"))?;
+        // Links come last, so that a folder is listed under its own name, whatever links lead to it.
+        while let Some((path, name)) = walk.folders.pop().or_else(|| {
+            let (name, path) = walk.links.pop_first()?;
+            Some((path, name))
+        }) {
+            if let Err(error) = walk.folder(&path, &format!("{name}/")) {
+                walk.leave_out(format!("{name}/"), format!("cannot be read: {error}"));
+            }
+        }
+        split_at_backslashes(&mut walk.found);
+        walk.found.sort();
+        walk.aside.left_out.sort_by(|a, b| a.name.cmp(&b.name));
+        walk.aside.empty_folders.sort();
+        walk.aside.notes = walk.notes();
+        let (names, paths) = walk.found.into_iter().unzip();
         Ok(FolderFiles {
             root: root.into(),
             names,
             paths,
+            aside: walk.aside,
         })
     }
 }
 
-fn walk(
-    folder: &Path,
-    prefix: &str,
-    open: &mut HashSet<PathBuf>,
-    found: &mut Vec<(String, PathBuf)>,
-) -> Result<(), DataError> {
-    let real = fs::canonicalize(folder).map_err(DataError::io(folder, "read"))?;
-    // Following a link to a folder that is being walked would never end.
-    if !open.insert(real.clone()) {
-        return Ok(());
-    }
-    for entry in fs::read_dir(folder).map_err(DataError::io(folder, "read"))? {
-        let entry = entry.map_err(DataError::io(folder, "read"))?;
-        let part = names::text(entry.file_name());
-        if is_hidden(&part) {
-            continue;
+/// A walk through a folder, with what is still to be entered.
+#[derive(Default)]
+struct Walk {
+    folders: Vec<(PathBuf, String)>,
+    /// Links to folders, by their names.
+    links: BTreeMap<String, PathBuf>,
+    /// Folders that were entered, and under which name.
+    entered: HashMap<FolderId, String>,
+    found: Vec<(String, PathBuf)>,
+    /// Names of what other programs leave, and how often each was met.
+    left_by_programs: BTreeMap<String, usize>,
+    /// Links to folders that were entered already, and under which name.
+    again: Vec<(String, String)>,
+    aside: Aside,
+}
+
+/// The same for two paths to one folder.
+#[cfg(unix)]
+type FolderId = (u64, u64);
+#[cfg(not(unix))]
+type FolderId = PathBuf;
+
+#[cfg(unix)]
+fn folder_id(folder: &Path) -> io::Result<FolderId> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(folder).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn folder_id(folder: &Path) -> io::Result<FolderId> {
+    fs::canonicalize(folder)
+}
+
+impl Walk {
+    /// Lists one folder, whose files' names begin with `prefix`.
+    fn folder(&mut self, folder: &Path, prefix: &str) -> io::Result<()> {
+        let id = folder_id(folder)?;
+        let entries = fs::read_dir(folder)?;
+        if let Some(first) = self.entered.get(&id) {
+            self.again.push((prefix.into(), first.clone()));
+            return Ok(());
         }
-        let path = entry.path();
-        let kind = entry.file_type().map_err(DataError::io(&path, "read"))?;
-        // A dangling link is listed as a file: reading it then reports an error with its name.
-        let is_folder = kind.is_dir() || (kind.is_symlink() && path.is_dir());
-        let name = format!("{prefix}{part}");
-        if is_folder {
-            walk(&path, &format!("{name}/"), open, found)?;
-        } else {
-            found.push((name, path));
+        self.entered.insert(id, prefix.into());
+        let mut is_empty = true;
+        for entry in entries {
+            let entry = entry?;
+            let part = names::text(entry.file_name());
+            if part.starts_with('.') {
+                continue;
+            }
+            if is_left_by_program(&part) {
+                *self.left_by_programs.entry(part).or_default() += 1;
+                continue;
+            }
+            is_empty = false;
+            let (path, name) = (entry.path(), format!("{prefix}{part}"));
+            let own = entry.file_type()?;
+            let kind = match own.is_symlink() {
+                true => fs::metadata(&path).map(|metadata| metadata.file_type()),
+                false => Ok(own),
+            };
+            match kind {
+                Ok(kind) if kind.is_dir() && own.is_symlink() => {
+                    self.links.insert(name, path);
+                }
+                Ok(kind) if kind.is_dir() => self.folders.push((path, name)),
+                // Reading from a pipe may wait for ever, and a device may never end.
+                Ok(kind) if !kind.is_file() => {
+                    let link = if own.is_symlink() { "a link to " } else { "" };
+                    let reason = format!("{link}{}; only regular files are read", kind_of(kind));
+                    self.leave_out(name, reason);
+                }
+                // A dangling link is listed as a file: reading it then reports an error with its name.
+                Ok(_) | Err(_) => self.found.push((name, path)),
+            }
         }
+        if is_empty {
+            self.aside.empty_folders.push(prefix.into());
+        }
+        Ok(())
     }
-    open.remove(&real);
-    Ok(())
+
+    fn leave_out(&mut self, name: String, reason: String) {
+        self.aside.left_out.push(Skipped { name, reason });
+    }
+
+    /// What the walk passed over on purpose.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.left_by_programs.is_empty() {
+            let names: Vec<String> = self
+                .left_by_programs
+                .iter()
+                .map(|(name, times)| match times {
+                    1 => name.clone(),
+                    more => format!("{name} ({more} times)"),
+                })
+                .collect();
+            notes.push(format!(
+                "left out what other programs keep: {}",
+                names.join(", ")
+            ));
+        }
+        // A link upwards leads to what is being read anyway.
+        let is_upwards = |(link, first): &&(String, String)| link.starts_with(first.as_str());
+        let again: Vec<&(String, String)> =
+            self.again.iter().filter(|pair| !is_upwards(pair)).collect();
+        if let Some((link, first)) = again.first() {
+            notes.push(format!(
+                "{link} is the folder {first} once more, which is read once{}",
+                match again.len() - 1 {
+                    0 => String::new(),
+                    more => format!(" (so {} {more} more)", if more == 1 { "is" } else { "are" }),
+                }
+            ));
+        }
+        notes
+    }
+}
+
+/// What a directory entry is that is neither a file nor a folder.
+#[cfg(unix)]
+fn kind_of(kind: fs::FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+#[cfg(not(unix))]
+fn kind_of(_: fs::FileType) -> &'static str {
+    "neither a file nor a folder"
 }
 
 impl Files for FolderFiles {
@@ -172,6 +314,10 @@ impl Files for FolderFiles {
 
     fn on_disk(&self, index: usize) -> Option<PathBuf> {
         Some(self.paths[index].clone())
+    }
+
+    fn aside(&self) -> &Aside {
+        &self.aside
     }
 }
 

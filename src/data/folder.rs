@@ -2,7 +2,7 @@
 //!
 //! - `cat/1.jpg`, `dog/2.jpg`: class folders; everything is for training.
 //! - `train/cat/1.jpg`, `val/cat/2.jpg`, `test/dog/3.jpg`: split folders.
-//! - Deeper folders belong to the class folder they lie in. Folders around everything are skipped.
+//! - Deeper folders belong to the class folder they lie in. Folders around everything are skipped: see `layout.rs`.
 //! - Classes are sorted by name; by number where all names are numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 use super::error::DataError;
 use super::extensions::{EXTENSIONS, NOT_PICTURES, UNREAD};
 use super::files::{Files, FolderFiles, base_name, folder_of};
+use super::layout::{Layout, PlaceOf};
 use super::listing::{Container, Entry, Listing, SourceKind};
+use super::masks::{masks_beside, pictures_and_masks};
+use super::outputs::without_outputs;
 use super::sample::{RawPicture, Skipped, SplitName};
 
 /// Whether a file is to be read as a picture: by its extension, or else by its first bytes.
@@ -31,17 +34,53 @@ pub(super) fn is_candidate(files: &dyn Files, index: usize) -> bool {
     matches!(image::guess_format(&files.head(index)), Ok(format) if !matches!(format, Bmp | Ico | Pnm))
 }
 
-/// The paths of all pictures below `folder`, sorted.
+/// The pictures below a folder, and what there is besides them.
+#[derive(Debug)]
+pub(crate) struct PictureFiles {
+    /// Their paths, sorted.
+    pub paths: Vec<PathBuf>,
+    /// What cannot be read.
+    pub left_out: Vec<Skipped>,
+    /// What is not read on purpose, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// All pictures below `folder`.
 ///
 /// # Errors
 ///
 /// [`DataError::Io`] where the folder cannot be read.
-pub(crate) fn picture_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let files = FolderFiles::open(folder)?;
-    Ok((0..files.names().len())
-        .filter(|&index| is_candidate(&files, index))
+pub(crate) fn picture_files(folder: &Path) -> Result<PictureFiles, DataError> {
+    let files = without_outputs(Box::new(FolderFiles::open(folder)?));
+    let paths = (0..files.names().len())
+        .filter(|&index| is_candidate(&*files, index))
         .filter_map(|index| files.on_disk(index))
-        .collect())
+        .collect();
+    let aside = files.aside();
+    Ok(PictureFiles {
+        paths,
+        left_out: aside.left_out.clone(),
+        notes: aside.notes.clone(),
+    })
+}
+
+/// Two class folders of pictures or more, as a message names them; `None` where there are none.
+pub(super) fn class_folders(files: &dyn Files) -> Option<String> {
+    let pictures: Vec<&str> = (0..files.names().len())
+        .filter(|&index| is_candidate(files, index))
+        .map(|index| files.names()[index].as_str())
+        .collect();
+    let folders: BTreeSet<&str> = match Layout::of(pictures.iter().copied()) {
+        Ok(layout) => pictures
+            .iter()
+            .filter_map(|name| Some(layout.place_of(name)?.class))
+            .collect(),
+        // Class folders whose arrangement is refused are class folders too.
+        Err(_) => pictures.iter().map(|name| folder_of(name)).collect(),
+    };
+    let mut folders = folders.iter().map(|folder| folder.trim_end_matches('/'));
+    let (first, second) = (folders.next()?, folders.next()?);
+    Some(format!("{first}/ and {second}/"))
 }
 
 /// Class names sorted: by number when all are numbers, else by bytes.
@@ -86,73 +125,84 @@ pub(super) fn list_class_folders(
     order.sort_by(|&a, &b| names[a].cmp(&names[b]));
     let (pictures, others): (Vec<usize>, Vec<usize>) =
         order.into_iter().partition(|&i| is_candidate(&*files, i));
+    let aside = files.aside();
+    let refused = |reason: String| DataError::Layout {
+        path: files.root().into(),
+        reason,
+    };
     if pictures.is_empty() {
-        return Err(DataError::NoPictures {
-            path: files.root().into(),
-            files: names.len(),
+        let left: Vec<String> = aside.left_out.iter().map(Skipped::to_string).collect();
+        let why = [aside.notes.as_slice(), left.as_slice()].concat();
+        return Err(match why.is_empty() {
+            true => DataError::NoPictures {
+                path: files.root().into(),
+                files: names.len(),
+            },
+            false => refused(format!(
+                "no pictures found in {}; {}",
+                count(names.len(), "file"),
+                why.join("; ")
+            )),
         });
     }
-    let wrapper = wrapper_of(names, &pictures);
-    let layout = Layout {
-        wrapper,
-        split_folders: has_split_folders(&*files, wrapper, &pictures)?,
-        part,
-    };
+    let layout =
+        Layout::of(pictures.iter().map(|&index| names[index].as_str())).map_err(refused)?;
+    let default = part.unwrap_or(SplitName::Train);
     let mut placed: Vec<(usize, SplitName, &str)> = Vec::new();
     let mut unplaced: Vec<usize> = Vec::new();
     for &index in &pictures {
         match layout.place_of(&names[index]) {
-            Some((split, class)) => placed.push((index, split, class)),
+            Some(PlaceOf { split, class }) => placed.push((index, split.unwrap_or(default), class)),
             None => unplaced.push(index),
         }
     }
     if placed.is_empty() {
-        return Err(DataError::Layout {
-            path: files.root().into(),
-            reason: format!(
-                "its {} in no class folder, the first {}; expected class folders such as cat/ and dog/, or split folders such as train/cat/ and test/cat/",
-                count_are(pictures.len(), "picture"),
-                names[pictures[0]],
-            ),
-        });
+        return Err(refused(format!(
+            "its {} in no class folder, the first {}; expected class folders such as cat/ and dog/, or split folders such as train/cat/ and test/cat/",
+            count_are(pictures.len(), "picture"),
+            names[pictures[0]],
+        )));
     }
     let filled: BTreeSet<(SplitName, &str)> = placed
         .iter()
         .map(|&(_, split, class)| (split, class))
         .collect();
-    let mut skipped = unplaced_pictures(names, &unplaced);
-    skipped.extend(empty_classes(names, &others, &layout, &filled));
     let classes = in_order(filled.iter().map(|(_, class)| class.to_string()).collect());
-    let entries = entries_of(names, &placed, &classes, &layout);
+    if let ([class], Some(left)) = (classes.as_slice(), aside.left_out.first()) {
+        return Err(refused(format!(
+            "one class only ({class}), and {left}; expected two or more classes, each in a folder of its own"
+        )));
+    }
+    let labelled = placed
+        .iter()
+        .map(|&(index, _, class)| (class, names[index].as_str()));
+    if let Some((pictures, masks)) = pictures_and_masks(labelled) {
+        return Err(refused(format!(
+            "{pictures} and {masks} hold files of the same names, as pictures and their masks do, and are no two classes; expected one folder for each class; if they are classes, rename {masks}"
+        )));
+    }
+    let mut skipped = aside.left_out.clone();
+    skipped.extend(unplaced_pictures(names, &unplaced));
+    skipped.extend(empty_classes(&*files, &others, &layout, default, &filled));
+    let mut notes = [aside.notes.as_slice(), layout.notes.as_slice()].concat();
+    let masks = masks_beside(placed.iter().map(|&(index, ..)| names[index].as_str()));
+    if let Some(first) = masks.first() {
+        notes.push(format!(
+            "{} named as masks of pictures beside them, such as {first}, and are read as pictures of their class; move them elsewhere if they are masks",
+            count_are(masks.len(), "file"),
+        ));
+    }
+    // Two archives may hold the same path: the split that each is named for makes the names differ.
+    let prefix = part.filter(|_| !layout.has_splits());
+    let entries = entries_of(names, &placed, &classes, prefix);
     Ok(Listing {
         kind,
         entries,
         classes,
         skipped,
+        notes,
         container: Box::new(ClassFolders(files)),
     })
-}
-
-/// How the folders are arranged.
-struct Layout<'a> {
-    /// The folders around everything, with a final `/`: see [`wrapper_of`].
-    wrapper: &'a str,
-    /// Whether the folders in the wrapper are splits, and the class folders lie in those.
-    split_folders: bool,
-    /// The split that the archive is named for.
-    part: Option<SplitName>,
-}
-
-impl Layout<'_> {
-    /// The split and class of a file; `None` when it lies in no class folder.
-    fn place_of<'a>(&self, name: &'a str) -> Option<(SplitName, &'a str)> {
-        let (top, rest) = name.strip_prefix(self.wrapper)?.split_once('/')?;
-        if !self.split_folders {
-            return Some((self.part.unwrap_or(SplitName::Train), top));
-        }
-        let (class, _) = rest.split_once('/')?;
-        Some((SplitName::from_folder(top)?, class))
-    }
 }
 
 /// Pictures in no class folder, folder by folder.
@@ -181,31 +231,38 @@ fn unplaced_pictures(names: &[String], unplaced: &[usize]) -> Vec<Skipped> {
         .collect()
 }
 
-/// Class folders that hold files (`others`) and no picture.
+/// Class folders without a picture: empty ones, and those that hold other files (`others`).
 fn empty_classes(
-    names: &[String],
+    files: &dyn Files,
     others: &[usize],
-    layout: &Layout<'_>,
+    layout: &Layout,
+    default: SplitName,
     filled: &BTreeSet<(SplitName, &str)>,
 ) -> Vec<Skipped> {
-    let mut empty: BTreeMap<(SplitName, &str), usize> = BTreeMap::new();
-    for place in others
-        .iter()
-        .filter_map(|&index| layout.place_of(&names[index]))
-    {
-        if !filled.contains(&place) {
+    let mut empty: BTreeMap<PlaceOf<'_>, usize> = BTreeMap::new();
+    let is_empty =
+        |place: &PlaceOf<'_>| !filled.contains(&(place.split.unwrap_or(default), place.class));
+    for &index in others {
+        if let Some(place) = layout.place_of(&files.names()[index]).filter(is_empty) {
             *empty.entry(place).or_default() += 1;
+        }
+    }
+    for folder in &files.aside().empty_folders {
+        if let Some(place) = layout.place_of(folder).filter(is_empty) {
+            empty.entry(place).or_default();
         }
     }
     empty
         .iter()
-        .map(|((split, class), files)| Skipped {
-            name: if layout.split_folders {
-                format!("{split}/{class}/")
-            } else {
-                format!("{class}/")
+        .map(|(PlaceOf { split, class }, files)| Skipped {
+            name: match split {
+                Some(split) => format!("{split}/{class}/"),
+                None => format!("{class}/"),
             },
-            reason: format!("no picture among its {}", count(*files, "file")),
+            reason: match files {
+                0 => "an empty folder".into(),
+                files => format!("no picture among its {}", count(*files, "file")),
+            },
         })
         .collect()
 }
@@ -215,7 +272,7 @@ fn entries_of(
     names: &[String],
     placed: &[(usize, SplitName, &str)],
     classes: &[String],
-    layout: &Layout<'_>,
+    prefix: Option<SplitName>,
 ) -> Vec<Entry> {
     let label_of: BTreeMap<&str, usize> = classes
         .iter()
@@ -225,10 +282,9 @@ fn entries_of(
     placed
         .iter()
         .map(|&(entry, split, class)| Entry {
-            name: match layout.part {
-                // Two archives may hold the same path: the split that each is named for makes the names differ.
-                Some(part) if !layout.split_folders => format!("{part}/{}", names[entry]),
-                _ => names[entry].clone(),
+            name: match prefix {
+                Some(part) => format!("{part}/{}", names[entry]),
+                None => names[entry].clone(),
             },
             split,
             label: label_of[class],
@@ -247,76 +303,6 @@ fn count_are(number: usize, noun: &str) -> String {
         count(number, noun),
         if number == 1 { "is" } else { "are" }
     )
-}
-
-/// The folders around everything, with a final `/`: `flowers/` where all is in `flowers/rose/` and `flowers/tulip/`.
-fn wrapper_of<'a>(names: &'a [String], pictures: &[usize]) -> &'a str {
-    let first = &names[pictures[0]];
-    let mut length = 0;
-    loop {
-        let wrapper = &first[..length];
-        let Some((top, _)) = first[length..].split_once('/') else {
-            return wrapper;
-        };
-        if SplitName::from_folder(top).is_some() {
-            return wrapper;
-        }
-        let deeper = &first[..length + top.len() + 1];
-        let mut inner = BTreeSet::new();
-        for &index in pictures {
-            match names[index]
-                .strip_prefix(deeper)
-                .map(|rest| rest.split_once('/'))
-            {
-                Some(Some((folder, _))) => inner.insert(folder),
-                // A picture beside this folder, or directly in it: then it is a class folder.
-                Some(None) | None => return wrapper,
-            };
-        }
-        // One class folder with one folder in it is no wrapper, except where the inner folder is a split.
-        if inner.len() < 2
-            && !inner
-                .iter()
-                .any(|folder| SplitName::from_folder(folder).is_some())
-        {
-            return wrapper;
-        }
-        length = deeper.len();
-    }
-}
-
-/// Whether the top folders are splits rather than classes.
-///
-/// # Errors
-///
-/// [`DataError::Layout`] where there are both, and no `train` among them.
-fn has_split_folders(
-    files: &dyn Files,
-    wrapper: &str,
-    pictures: &[usize],
-) -> Result<bool, DataError> {
-    let tops: BTreeSet<&str> = pictures
-        .iter()
-        .filter_map(|&index| files.names()[index][wrapper.len()..].split_once('/'))
-        .map(|(top, _)| top)
-        .collect();
-    let (splits, classes): (Vec<&str>, Vec<&str>) = tops
-        .iter()
-        .partition(|top| SplitName::from_folder(top).is_some());
-    let has_train = splits
-        .iter()
-        .any(|top| SplitName::from_folder(top) == Some(SplitName::Train));
-    if splits.is_empty() || classes.is_empty() || has_train {
-        return Ok(!splits.is_empty());
-    }
-    Err(DataError::Layout {
-        path: files.root().into(),
-        reason: format!(
-            "found {} beside {} and no train; expected class folders alone, or all of them in train, val and test",
-            splits.join(", "),
-            classes.join(", "),
-        ),
-    })
 }
 
 #[cfg(test)]
@@ -536,7 +522,7 @@ mod tests {
     fn split_folders_beside_class_folders_are_refused() {
         assert_eq!(
             message(folder(&["cat/1.jpg", "dog/1.jpg", "test/cat/2.jpg"]).path()),
-            "DIR: found test beside cat, dog and no train; expected class folders alone, or all of them in train, val and test"
+            "DIR: found test beside cat and dog and no train; expected class folders alone, or all of them in train, val and test; if test is a class too, put all of them into a folder called train"
         );
     }
 }

@@ -35,7 +35,8 @@ const FASHION: [&str; 10] = [
 /// A file of pictures and the file of their labels, as indices.
 pub(super) struct Pair {
     split: SplitName,
-    images: usize,
+    /// The index of the file of pictures.
+    pub images: usize,
     labels: usize,
 }
 
@@ -301,6 +302,7 @@ fn listing(
         classes,
         entries,
         skipped: Vec::new(),
+        notes: Vec::new(),
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct InfoReport {
     pub unreadable: usize,
     /// Files and folders that the source leaves out.
     pub skipped: Vec<Skipped>,
+    /// What was understood where it is not plain, and what is not read on purpose.
+    pub notes: Vec<String>,
 }
 
 /// What one picture contributes to the report.
@@ -122,6 +124,7 @@ pub(crate) fn info(
         channel_stds: moments.map(|[mean, square]| (square - mean * mean).max(0.0).sqrt()),
         unreadable: looks.iter().filter(|look| look.is_none()).count(),
         skipped: dataset.skipped.clone(),
+        notes: dataset.notes.clone(),
     }
 }
 

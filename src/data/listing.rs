@@ -70,4 +70,6 @@ pub(super) struct Listing {
     pub classes: Vec<String>,
     pub entries: Vec<Entry>,
     pub skipped: Vec<Skipped>,
+    /// What was understood where it is not plain, and what is not read on purpose, a sentence each.
+    pub notes: Vec<String>,
 }

@@ -1,6 +1,7 @@
 //! Pictures on disk → samples → batches: everything up to the model's input.
 //!
-//! Read in this order: `recognise` finds out by content which kind of data set lies at a path, and `source` opens it;
+//! Read in this order: `recognise` finds out by content which kind of data set lies at a path, `layout` what the folders
+//! around the pictures mean, and `source` opens it;
 //! `split` assigns samples to training, validation and test; `decode` turns the bytes of one sample into
 //! RGB; `preprocess` resizes and normalises it; `augment` changes it at random; `pictures` keeps decoded pictures
 //! in memory; `loader` makes batches of them.
@@ -20,8 +21,12 @@ mod files;
 mod folder;
 mod idx;
 pub(crate) mod info;
+mod layout;
+mod leftovers;
 mod listing;
 mod loader;
+mod masks;
+mod outputs;
 mod parquet;
 mod patches;
 mod pictures;
@@ -31,13 +36,14 @@ mod sample;
 mod source;
 mod split;
 mod split_lists;
+mod split_names;
 pub(crate) mod verify;
 
 pub use augment::{AugmentConfig, Flip, Policy};
 pub use decode::{DecodeError, DecodeLimits, decode};
 pub use error::DataError;
 pub(crate) use extensions::is_picture_name;
-pub(crate) use folder::picture_files;
+pub(crate) use folder::{PictureFiles, picture_files};
 pub use listing::SourceKind;
 pub use loader::{Batch, Batches, EvalLoader, Shard, Targets, TrainLoader, View};
 pub(crate) use patches::patch_covariance;

@@ -29,6 +29,25 @@ const CACHE_BYTES: usize = 1 << 30;
 const IMAGE_COLUMNS: [&str; 2] = ["image", "img"];
 const LABEL_COLUMNS: [&str; 3] = ["label", "labels", "fine_label"];
 
+/// Whether a file of this name is read as Parquet.
+pub(super) fn is_shard(name: &str) -> bool {
+    name.ends_with(".parquet")
+}
+
+/// Whether one of the Parquet files on disk has pictures with labels, or cannot be opened, which listing it reports.
+pub(super) fn has_pictures(files: &dyn Files) -> bool {
+    let shards = (0..files.names().len()).filter(|&index| is_shard(&files.names()[index]));
+    shards.filter_map(|index| files.on_disk(index)).any(|path| {
+        let Ok(file) = File::open(&path) else {
+            return true;
+        };
+        match guarded(&path, || SerializedFileReader::new(file)) {
+            Ok(reader) => columns_of(&path, &reader).is_ok(),
+            Err(_) => true,
+        }
+    })
+}
+
 /// Finds Parquet files: the path of each, and the prefix of its samples' names; `None` where there are none.
 ///
 /// # Errors
@@ -40,7 +59,7 @@ pub(super) fn find_shards(files: &dyn Files) -> Result<Option<Vec<(PathBuf, Stri
         .names()
         .iter()
         .enumerate()
-        .filter(|(_, name)| name.ends_with(".parquet"))
+        .filter(|(_, name)| is_shard(name))
     {
         let path = files.on_disk(index).ok_or_else(|| DataError::Layout {
             path: files.root().into(),
@@ -226,6 +245,7 @@ pub(super) fn list_rows(files: &[(PathBuf, String)]) -> Result<Listing, DataErro
         classes,
         entries,
         skipped,
+        notes: Vec::new(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! Recognises a data set by what it holds, not by a flag.
 //!
-//! Two kinds of place hold files, folders and archives (`files.rs`, `archive.rs`); in either lies one kind of data set:
+//! Two kinds of place hold files, folders and archives (`files.rs`, `archive/`); in either lies one kind of data set:
 //! class folders (`folder.rs`), CIFAR binary files (`cifar.rs`), IDX files (`idx.rs`) or Parquet files (`parquet.rs`).
 //! A new kind is one new file and one line in [`recognise`].
 
@@ -13,22 +13,31 @@ use super::error::DataError;
 use super::extensions::archive_stem;
 use super::files::{Files, FolderFiles, base_name};
 use super::listing::{Listing, SourceKind};
+use super::outputs::{is_run, without_outputs};
 use super::sample::SplitName;
-use super::{cifar, folder, idx, parquet};
+use super::{cifar, folder, idx, parquet, split_names};
 use crate::names;
 
 /// A data set in a folder: what the folder's files are, or the archives that lie there.
 pub(super) fn open_folder(path: &Path) -> Result<Vec<Listing>, DataError> {
-    let files = FolderFiles::open(path)?;
-    let archives = archives_in(&files);
-    if archives.is_empty() {
-        return Ok(vec![recognise(Box::new(files), SourceKind::Folder, None)?]);
+    if is_run(path) {
+        return Err(DataError::Unrecognised {
+            path: path.into(),
+            found: "a run directory, where the data set that it was trained on is to be named"
+                .into(),
+        });
     }
-    if let Some(index) = (0..files.names().len()).find(|&index| folder::is_candidate(&files, index))
+    let files = without_outputs(Box::new(FolderFiles::open(path)?));
+    let archives = archives_in(&*files);
+    let Some((first, _)) = archives.first() else {
+        return Ok(vec![recognise(files, SourceKind::Folder, None)?]);
+    };
+    if let Some(index) =
+        (0..files.names().len()).find(|&index| folder::is_candidate(&*files, index))
     {
         let reason = format!(
             "found {} beside pictures such as {}; keep one of the two, or name the one that is meant",
-            base_name(&names::text(&archives[0].0)),
+            base_name(&names::text(&first)),
             files.names()[index],
         );
         return Err(DataError::Layout {
@@ -36,33 +45,61 @@ pub(super) fn open_folder(path: &Path) -> Result<Vec<Listing>, DataError> {
             reason,
         });
     }
-    archives
+    let mut listings = archives
         .iter()
         .map(|(path, part)| open_file(path, *part))
-        .collect()
+        .collect::<Result<Vec<Listing>, DataError>>()?;
+    listings[0].notes.splice(0..0, files.aside().notes.clone());
+    listings[0]
+        .skipped
+        .splice(0..0, files.aside().left_out.clone());
+    for (_, name) in archive_names(&*files) {
+        if !archives.iter().any(|(path, _)| path.ends_with(name)) {
+            let note = format!("{name} is not read: its name is none of a split");
+            listings[0].notes.push(note);
+        }
+    }
+    Ok(listings)
 }
 
-/// `train.tar` and its like directly in a folder, each with the split it is named for; or the only archive there, when
-/// it is the only file, as a download leaves it.
-fn archives_in(files: &FolderFiles) -> Vec<(PathBuf, Option<SplitName>)> {
-    let archives: Vec<(usize, &str)> = files
+/// The archives directly in a folder: their indices and names.
+fn archive_names(files: &dyn Files) -> Vec<(usize, &str)> {
+    files
         .names()
         .iter()
         .enumerate()
-        .filter(|(_, name)| !name.contains('/'))
-        .filter_map(|(index, name)| archive_stem(name).map(|stem| (index, stem)))
-        .collect();
+        .filter(|(_, name)| !name.contains('/') && archive_stem(name).is_some())
+        .map(|(index, name)| (index, name.as_str()))
+        .collect()
+}
+
+/// `train.tar` and its like directly in a folder, each with the split it is named for; or the only archive there, where
+/// nothing else is a data set, as a download leaves it.
+fn archives_in(files: &dyn Files) -> Vec<(PathBuf, Option<SplitName>)> {
+    let archives = archive_names(files);
     let path = |index: usize| files.on_disk(index).expect("a folder's files are on disk");
+    let stems: Vec<&str> = archives
+        .iter()
+        .map(|(_, name)| archive_stem(name).unwrap_or(name))
+        .collect();
     let split_archives: Vec<_> = archives
         .iter()
-        .filter_map(|&(index, stem)| {
-            SplitName::from_folder(stem).map(|split| (path(index), Some(split)))
-        })
+        .zip(split_names::assign(&stems, |_, _| false))
+        .filter_map(|(&(index, _), split)| Some((path(index), Some(split?))))
         .collect();
     match archives.as_slice() {
-        [(index, _)] if files.names().len() == 1 => vec![(path(*index), None)],
+        [(index, _)] if holds_only_archives(files) => vec![(path(*index), None)],
         _ => split_archives,
     }
+}
+
+/// Whether nothing in a folder but its archives may be a data set.
+fn holds_only_archives(files: &dyn Files) -> bool {
+    let names = files.names();
+    cifar::find_batches(names).is_none()
+        && idx::find_pairs(names).is_none()
+        && !names.iter().any(|name| parquet::is_shard(name))
+        && !(0..names.len()).any(|index| folder::is_candidate(files, index))
 }
 
 /// A data set in one file: an archive, or Parquet.
@@ -77,14 +114,14 @@ pub(super) fn open_file(path: &Path, part: Option<SplitName>) -> Result<Listing,
     let bytes = Bytes::map(path)?;
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
         return recognise(
-            Box::new(ZipFiles::open(path, bytes)?),
+            without_outputs(Box::new(ZipFiles::open(path, bytes)?)),
             SourceKind::Archive,
             part,
         );
     }
     if is_tar(&bytes) {
         return recognise(
-            Box::new(TarFiles::open(path, bytes)?),
+            without_outputs(Box::new(TarFiles::open(path, bytes)?)),
             SourceKind::Archive,
             part,
         );
@@ -92,7 +129,7 @@ pub(super) fn open_file(path: &Path, part: Option<SplitName>) -> Result<Listing,
     if bytes::is_gzip(&bytes) && is_tar(&bytes::gunzip_head(&bytes, 512)) {
         let unpacked = Bytes::from(bytes::gunzip(path, &bytes)?);
         return recognise(
-            Box::new(TarFiles::open(path, unpacked)?),
+            without_outputs(Box::new(TarFiles::open(path, unpacked)?)),
             SourceKind::Archive,
             part,
         );
@@ -109,14 +146,49 @@ fn recognise(
     kind: SourceKind,
     part: Option<SplitName>,
 ) -> Result<Listing, DataError> {
-    if let Some(layout) = cifar::find_batches(files.names()) {
-        cifar::list_records(&*files, &layout)
-    } else if let Some(pairs) = idx::find_pairs(files.names()) {
-        idx::list_images(&*files, &pairs)
-    } else if let Some(shards) = parquet::find_shards(&*files)? {
-        parquet::list_rows(&shards)
+    let names = files.names();
+    let aside = files.aside().clone();
+    let mut listing = if let Some(layout) = cifar::find_batches(names) {
+        alone(&*files, "CIFAR", &names[layout.first()])?;
+        cifar::list_records(&*files, &layout)?
+    } else if let Some(pairs) = idx::find_pairs(names) {
+        alone(&*files, "IDX", &names[pairs[0].images])?;
+        idx::list_images(&*files, &pairs)?
+    } else if let Some(table) = names.iter().find(|name| parquet::is_shard(name)) {
+        if parquet::has_pictures(&*files) || folder::class_folders(&*files).is_none() {
+            alone(&*files, "Parquet", table)?;
+            let shards = parquet::find_shards(&*files)?;
+            parquet::list_rows(&shards.unwrap_or_default())?
+        } else {
+            let note = format!(
+                "{table} is not read: it has no pictures with labels, and the class folders have"
+            );
+            let mut listing = folder::list_class_folders(files, kind, part)?;
+            listing.notes.push(note);
+            return Ok(listing);
+        }
     } else {
-        folder::list_class_folders(files, kind, part)
+        return folder::list_class_folders(files, kind, part);
+    };
+    listing.notes.splice(0..0, aside.notes);
+    listing.skipped.splice(0..0, aside.left_out);
+    Ok(listing)
+}
+
+/// Checks that there are no class folders beside files of another kind.
+///
+/// # Errors
+///
+/// [`DataError::Layout`]: either may be meant.
+fn alone(files: &dyn Files, kind: &str, name: &str) -> Result<(), DataError> {
+    match folder::class_folders(files) {
+        None => Ok(()),
+        Some(folders) => Err(DataError::Layout {
+            path: files.root().into(),
+            reason: format!(
+                "found {name}, which is {kind}, beside class folders of pictures, {folders}; move one of the two elsewhere, or name the one that is meant"
+            ),
+        }),
     }
 }
 

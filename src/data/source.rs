@@ -13,6 +13,7 @@ use super::sample::Location;
 use super::sample::{RawPicture, Sample, Skipped, SplitName};
 use super::{embedded, folder};
 use crate::names;
+use crate::names::composed;
 
 /// A data set that has been opened: its classes, its labelled pictures, and the means to read them.
 pub struct Dataset {
@@ -26,6 +27,8 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// Files and folders that were found and cannot be used.
     pub skipped: Vec<Skipped>,
+    /// What was understood where it is not plain, and what is not read on purpose: a sentence each.
+    pub notes: Vec<String>,
     parts: [Vec<Sample>; 3],
     containers: Vec<Box<dyn Container>>,
 }
@@ -58,6 +61,36 @@ fn compose_equal_classes(listings: &mut [Listing]) -> BTreeSet<String> {
         }
     }
     several
+}
+
+/// A sentence about classes whose names differ only in case, blanks, `-` and `_`; `None` where there are none.
+fn similar_classes(classes: &[String]) -> Option<String> {
+    const SHOWN: usize = 5;
+    let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for class in classes {
+        let name = composed(class);
+        let letters = name.chars().filter(|c| !matches!(c, ' ' | '-' | '_'));
+        let plain: String = letters.flat_map(char::to_lowercase).collect();
+        groups.entry(plain).or_default().push(class);
+    }
+    // `A` and `a` are different letters, `-1` and `1` different numbers.
+    let is_word = |name: &str| name.chars().count() > 1 && name.chars().any(char::is_alphabetic);
+    groups.retain(|plain, names| names.len() > 1 && is_word(plain));
+    let shown: Vec<String> = groups
+        .values()
+        .take(SHOWN)
+        .map(|names| names.join(" and "))
+        .collect();
+    (!shown.is_empty()).then(|| {
+        format!(
+            "classes with almost the same name: {}{}; put their pictures into one folder if they are one class",
+            shown.join(", "),
+            match groups.len() - shown.len() {
+                0 => String::new(),
+                more => format!(" and {more} more such groups"),
+            }
+        )
+    })
 }
 
 impl Dataset {
@@ -120,6 +153,7 @@ impl Dataset {
             kind,
             classes,
             skipped: Vec::new(),
+            notes: Vec::new(),
             parts: Default::default(),
             containers: Vec::new(),
         };
@@ -146,9 +180,11 @@ impl Dataset {
                 });
             }
             dataset.skipped.extend(listing.skipped);
+            dataset.notes.extend(listing.notes);
             dataset.containers.push(listing.container);
         }
         dataset.check_classes()?;
+        dataset.notes.extend(similar_classes(&dataset.classes));
         Ok(dataset)
     }
 

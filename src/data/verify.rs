@@ -55,6 +55,8 @@ pub(crate) struct VerifyReport {
     pub duplicates: Vec<Vec<Copy>>,
     /// Warning: files and folders that were found and cannot be used.
     pub skipped: Vec<Skipped>,
+    /// What was understood where it is not plain, and what is not read on purpose.
+    pub notes: Vec<String>,
     /// Ratio of the largest class to the smallest, in train, or else in the first split that there is.
     pub imbalance: f64,
 }
@@ -140,6 +142,7 @@ pub(crate) fn verify(
                 .any(|pair| split_of(&pair[0]) == split_of(&pair[1]))
         }),
         skipped: dataset.skipped.clone(),
+        notes: dataset.notes.clone(),
         imbalance: counts.first().map_or(1.0, imbalance_of),
         counts,
     }

@@ -25,6 +25,8 @@ pub struct Evaluated {
     pub data: String,
     /// Files that the data set's layout leaves out, and pictures that cannot be read.
     pub skipped: Vec<Skipped>,
+    /// What was understood of the data set where it is not plain, a sentence each.
+    pub notes: Vec<String>,
     /// Folder of the written results.
     pub folder: Option<PathBuf>,
     /// Pictures per second.
@@ -63,6 +65,7 @@ pub fn evaluate(
         split: answers.split,
         data: answers.dataset.origin.clone(),
         skipped: answers.skipped(),
+        notes: answers.dataset.notes.clone(),
         folder,
         images_per_s: answers.predictions.images_per_s,
         temperature: (

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{anyhow, bail};
 
 use crate::checkpoint::{Shipped, TensorFile, WeightsMeta};
+use crate::cli::output::note;
 use crate::cli::shell::quoted;
-use crate::data;
-use crate::names::shown;
+use crate::data::{self, PictureFiles};
+use crate::names::{shown, visible};
 
 /// The weights, if any are named, and the pictures.
 pub(super) fn split(
@@ -54,7 +55,7 @@ pub(super) fn weights_come_first(inputs: &[PathBuf]) -> bool {
 /// it where it is a folder.
 fn looks_like_pictures(path: &Path) -> bool {
     if path.is_dir() {
-        return data::picture_files(path).is_ok_and(|files| !files.is_empty());
+        return data::picture_files(path).is_ok_and(|found| !found.paths.is_empty());
     }
     let is_glob = !path.exists() && glob_of(path).is_some();
     path == Path::new("-") || is_glob || data::is_picture_name(path)
@@ -92,11 +93,21 @@ pub(super) fn expand(input: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     let named = shown(input);
     if input.is_dir() {
-        let files = data::picture_files(input)?;
-        if files.is_empty() {
+        let PictureFiles {
+            paths,
+            left_out,
+            notes,
+        } = data::picture_files(input)?;
+        for text in notes {
+            note(&format!("note: {}", visible(&text)));
+        }
+        for left in left_out {
+            note(&format!("skipped {left}"));
+        }
+        if paths.is_empty() {
             bail!("{named}: no pictures in this folder");
         }
-        return Ok(files);
+        return Ok(paths);
     }
     if let Some(pattern) = glob_of(input) {
         let matches = glob::glob(pattern).map_err(|error| {

@@ -12,7 +12,8 @@ use super::names::{inside, plain};
 use crate::data::bytes::Bytes;
 use crate::data::error::DataError;
 use crate::data::extensions::is_picture_name;
-use crate::data::files::{Files, base_name, folder_of, is_hidden, split_at_backslashes};
+use crate::data::files::{Files, base_name, folder_of, split_at_backslashes};
+use crate::data::leftovers::is_hidden;
 use crate::names;
 
 /// Whether these bytes begin with a tar header: a block of 512 bytes with a correct checksum, which pre-POSIX archives

@@ -11,7 +11,8 @@ use zip::CompressionMethod;
 use super::names::ZipNames;
 use crate::data::bytes::{Bytes, UNPACKED_LIMIT_GIB};
 use crate::data::error::DataError;
-use crate::data::files::{Files, is_hidden};
+use crate::data::files::Files;
+use crate::data::leftovers::is_hidden;
 
 /// A zip archive, indexed once. Entries are inflated here rather than through the zip crate's reader, which only one
 /// thread at a time may use.
