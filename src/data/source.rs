@@ -12,8 +12,7 @@ use super::recognise::{open_file, open_folder, short_name};
 use super::sample::Location;
 use super::sample::{RawPicture, Sample, Skipped, SplitName};
 use super::{embedded, folder};
-use crate::names;
-use crate::names::composed;
+use crate::names::{self, composed};
 
 /// A data set that has been opened: its classes, its labelled pictures, and the means to read them.
 pub struct Dataset {
