@@ -37,7 +37,7 @@ pub(super) fn open_folder(path: &Path) -> Result<Vec<Listing>, DataError> {
     {
         let reason = format!(
             "found {} beside pictures such as {}; keep one of the two, or name the one that is meant",
-            base_name(&names::text(&first)),
+            base_name(&names::text(first)),
             files.names()[index],
         );
         return Err(DataError::Layout {

@@ -135,9 +135,9 @@ pub(super) fn assign(
         (0..splits.len()).any(|i| splits[i] == Some(wanted) && (evaluation || !is_evaluation(i)))
     };
     if has(&splits, SplitName::Test, false) && !has(&splits, SplitName::Val, true) {
-        for index in 0..splits.len() {
-            if splits[index].is_some() && is_evaluation(index) {
-                splits[index] = Some(SplitName::Val);
+        for (index, split) in splits.iter_mut().enumerate() {
+            if split.is_some() && is_evaluation(index) {
+                *split = Some(SplitName::Val);
             }
         }
     }
