@@ -58,6 +58,14 @@ pub(super) fn without_decoder(bytes: &[u8]) -> Option<(&'static str, &'static st
     // Files of ISO/IEC 14496-12 are told apart by their brand.
     if let Some(brand) = bytes.get(8..12).filter(|_| begins(4, b"ftyp")) {
         return Some(match brand {
+            // The brand of any still picture: what it is compatible with tells which.
+            b"mif1" | b"msf1"
+                if bytes[12..bytes.len().min(64)]
+                    .chunks(4)
+                    .any(|one| one == b"avif") =>
+            {
+                ("AVIF", CONVERT)
+            }
             b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1" => {
                 ("HEIC", CONVERT)
             }
@@ -134,6 +142,13 @@ pub(super) fn describe(bytes: &[u8]) -> String {
         }
         Err(_) => None,
     };
+    let is_web_page = text.is_some_and(|text| {
+        let text = text.trim_start().to_ascii_lowercase();
+        text.starts_with("<!doctype html") || text.starts_with("<html")
+    });
+    if is_web_page {
+        return "a web page (HTML)".to_owned();
+    }
     if text.is_some_and(|text| {
         !text.is_empty() && !text.chars().any(|c| c.is_control() && !c.is_whitespace())
     }) {

@@ -31,6 +31,13 @@ pub(super) fn without_profiles_and_texts(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(bytes)
 }
 
+/// The EXIF data of a PNG; they may stand behind the pixels.
+pub(super) fn exif(bytes: &[u8]) -> Option<&[u8]> {
+    let chunk =
+        chunks(bytes, 0).find(|chunk| &bytes[chunk.name_at..chunk.name_at + 4] == b"eXIf")?;
+    Some(&bytes[chunk.name_at + 4..chunk.end - 4])
+}
+
 /// Where the pictures begin, at their signatures.
 fn starts(bytes: &[u8]) -> Vec<usize> {
     if bytes.starts_with(SIGNATURE) {

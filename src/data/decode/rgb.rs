@@ -101,7 +101,7 @@ fn decode_jpeg(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeEr
     }
     limits.check_pixels(u32::from(header.width), u32::from(header.height))?;
     let picture = jpeg::decode(&whole, &header, limits)?;
-    let orientation = jpeg::exif(bytes).and_then(Orientation::from_exif_chunk);
+    let orientation = jpeg::exif(bytes).and_then(tiff::exif_orientation);
     Ok(upright(picture, orientation))
 }
 
@@ -144,11 +144,17 @@ fn decode_as(
     }
     // A picture whose EXIF is damaged is still a picture.
     let orientation = match format {
-        ImageFormat::Jpeg if jpeg::exif(bytes).is_none() => Orientation::NoTransforms,
-        _ => decoder.orientation().unwrap_or(Orientation::NoTransforms),
+        ImageFormat::Jpeg => jpeg::exif(bytes).and_then(tiff::exif_orientation),
+        ImageFormat::Png => png::exif(bytes).and_then(tiff::exif_orientation),
+        ImageFormat::WebP => decoder
+            .exif_metadata()
+            .ok()
+            .flatten()
+            .and_then(|exif| tiff::exif_orientation(&exif)),
+        _ => decoder.orientation().ok(),
     };
     let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    picture.apply_orientation(orientation);
+    picture.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
     Ok(to_rgb(picture))
 }
 

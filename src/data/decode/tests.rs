@@ -364,11 +364,15 @@ fn other_kinds_of_files_are_named() {
         b"\0\0\0\x20ftypisom\0\0\x02\0",
         "a video (MP4) is not read here; save frames of it as JPEG or PNG",
     );
-    // HTML that shows an SVG is text.
-    assert!(matches!(
-        read(b"<!DOCTYPE html><html><svg></svg></html>"),
-        Err(DecodeError::Unrecognised { .. })
-    ));
+    expect(
+        b"\0\0\0\x20ftypmif1\0\0\0\0mif1avif",
+        "AVIF is not read here; convert it to JPEG or PNG",
+    );
+    // HTML that shows an SVG.
+    expect(
+        b"<!DOCTYPE html><html><svg></svg></html>",
+        "not a picture: found a web page (HTML), expected JPEG, PNG, GIF, BMP, WebP, TIFF or another known format",
+    );
 }
 
 /// A grey TIFF of one row of floating-point samples.

@@ -97,6 +97,19 @@ pub(super) fn camera_raw(bytes: &[u8]) -> Option<&'static str> {
     })
 }
 
+/// The orientation that EXIF data, which are a TIFF without a picture, say.
+pub(super) fn exif_orientation(exif: &[u8]) -> Option<Orientation> {
+    // A JPEG's name for them, which some programs write in other files too.
+    let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
+    let tiff = Tiff::new(exif)?;
+    orientation_of(&tiff, tiff.directories().first()?)
+}
+
+fn orientation_of(tiff: &Tiff<'_>, directory: &Directory) -> Option<Orientation> {
+    let value = tiff.whole_number(directory, tag::ORIENTATION)?;
+    Orientation::from_exif(u8::try_from(value).ok()?)
+}
+
 /// Decodes a TIFF; its orientation is applied by the caller.
 ///
 /// # Errors
@@ -262,7 +275,6 @@ fn layout_of(
             return Err(unsupported(&format!("{samples} channels without colours")));
         }
     };
-    let orientation = value(tag::ORIENTATION).unwrap_or(1).min(255) as u8;
     Ok(Layout {
         width,
         height,
@@ -272,7 +284,7 @@ fn layout_of(
         is_planar: samples > 1 && value(tag::PLANAR) == Some(2),
         colours,
         alpha,
-        orientation: Orientation::from_exif(orientation).unwrap_or(Orientation::NoTransforms),
+        orientation: orientation_of(tiff, directory).unwrap_or(Orientation::NoTransforms),
     })
 }
 

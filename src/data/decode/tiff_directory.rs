@@ -93,8 +93,9 @@ impl<'a> Tiff<'a> {
         let end = at
             .checked_add(count_size)?
             .checked_add(count.checked_mul(entry_size)?)?;
-        let next = self.number(end, word)?;
-        let entries = (0..count).map(|index| {
+        // What behind it is cut off, as in some EXIF data, is not missed here.
+        let next = self.number(end, word).unwrap_or(0);
+        let entries = (0..count).map_while(|index| {
             let at = at + count_size + index * entry_size;
             let kind = self.number(at + 2, 2)? as u16;
             let count = self.number(at + 4, word)?;
@@ -112,7 +113,7 @@ impl<'a> Tiff<'a> {
         });
         Some(Directory {
             at,
-            entries: entries.collect::<Option<_>>()?,
+            entries: entries.collect(),
             next,
         })
     }
@@ -139,6 +140,12 @@ impl<'a> Tiff<'a> {
     /// The first value of a tag.
     pub(super) fn value(&self, directory: &Directory, tag: u16) -> Option<u64> {
         self.values(directory, tag).first().copied()
+    }
+
+    /// The first value of a tag, where it is of two or four bytes: others take no single byte for a number either.
+    pub(super) fn whole_number(&self, directory: &Directory, tag: u16) -> Option<u64> {
+        let kind = directory.entry(tag)?.kind;
+        self.value(directory, tag).filter(|_| matches!(kind, 3 | 4))
     }
 
     /// A tag's text.

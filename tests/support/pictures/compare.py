@@ -160,6 +160,17 @@ def jpegs():
         exif[274] = turn
         kind(f"jpeg-exif-{turn}", saved(ODD, "JPEG", exif=exif, quality=90, subsampling=0), tolerance=4)
         kind(f"jpeg-apart-exif-{turn}", j.encode(j.ycc(ODD), scans=each, before=j.segment(0xE1, exif.tobytes())), tolerance=4)
+    order = b"MM\0\x2a\0\0\0\x08\0\x01"
+    turn_as = {"long": b"\x01\x12\0\x04\0\0\0\x01\0\0\0\x06", "big-endian": b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0",
+               "byte": b"\x01\x12\0\x01\0\0\0\x01\x06\0\0\0"}
+    for name, entry in turn_as.items():
+        for apart in (False, True):
+            data = j.encode(j.ycc(ODD), scans=each if apart else None, before=j.segment(0xE1, b"Exif\0\0" + order + entry + bytes(4)))
+            kind(f"jpeg-exif-as-{name}{'-apart' * apart}", data, tolerance=4)
+    two = Image.Exif()
+    two[274] = 3
+    kind("jpeg-exif-behind-xmp", j.encode(j.ycc(ODD), before=j.segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>") + j.segment(0xE1, two.tobytes())), tolerance=4)
+    kind("jpeg-exif-behind-xmp-apart", j.encode(j.ycc(ODD), scans=each, before=j.segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0<x/>") + j.segment(0xE1, two.tobytes())), tolerance=4)
     exif = Image.Exif()
     exif[274] = 9
     kind("jpeg-exif-9", saved(EVEN, "JPEG", exif=exif), tolerance=90, mean=3)
@@ -239,6 +250,12 @@ def pngs():
         exif = Image.Exif()
         exif[274] = turn
         kind(f"png-exif-{turn}", saved(ODD, "PNG", exif=exif), tolerance=0)
+    exif = Image.Exif()
+    exif[274] = 6
+    late = saved(ODD, "PNG")
+    turned = ODD.transpose(Image.Transpose.ROTATE_270)
+    kind("png-exif-behind-the-pixels", late[:-12] + chunk(b"eXIf", exif.tobytes()[6:]) + late[-12:], turned, 0)
+    kind("png-exif-with-jpeg-name", late[:33] + chunk(b"eXIf", b"Exif\0\0" + exif.tobytes()[6:]) + late[33:], tolerance=0)
     frames = [ODD, ODD.transpose(Image.Transpose.ROTATE_180)]
     kind("png-animated", saved(frames[0], "PNG", save_all=True, append_images=frames[1:]), ODD, 0)
     kind("png-animated-poster", saved(frames[0], "PNG", save_all=True, append_images=frames[1:], default_image=True), ODD, 0)
@@ -313,6 +330,13 @@ def webps():
         exif = Image.Exif()
         exif[274] = turn
         kind(f"webp-exif-{turn}", saved(ODD, "WEBP", lossless=True, exif=exif), tolerance=1)
+    exif[274] = 6
+    plain = exif.tobytes()[6:]
+    for name, data in (("plain", plain), ("with-jpeg-name", b"Exif\0\0" + plain)):
+        inner = saved(ODD, "WEBP", lossless=True)[12:]
+        body = b"WEBP" + b"VP8X" + struct.pack("<I", 10) + bytes([8, 0, 0, 0]) + b"".join(struct.pack("<I", v - 1)[:3] for v in ODD.size)
+        body += inner + b"EXIF" + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+        kind(f"webp-exif-{name}", b"RIFF" + struct.pack("<I", len(body)) + body, tolerance=1)
     turned = ODD.transpose(Image.Transpose.ROTATE_180)
     for name, how in (("lossless", {"lossless": True}), ("lossy", {"quality": 90})):
         kind(f"webp-animated-{name}", saved(ODD, "WEBP", save_all=True, append_images=[turned], duration=100, **how), tolerance=24, mean=2)
@@ -666,7 +690,7 @@ FIXTURES = """jpeg-420-baseline jpeg-420-baseline-apart jpeg-420-baseline-luma-l
 jpeg-411-baseline-luma-then-chroma jpeg-410-baseline-apart jpeg-420-tables-none jpeg-420-progressive-restarts jpeg-luma-halved-baseline
 jpeg-luma-halved-progressive jpeg-3x1-baseline jpeg-cmyk-adobe jpeg-cmyk-no-marker-subsampled-apart jpeg-ycck-adobe-subsampled
 jpeg-ycck-adobe-subsampled-apart jpeg-rgb-adobe-apart jpeg-rgb-ids jpeg-ycc-adobe-0-in-jfif jpeg-lossless-grey-16 jpeg-lossless
-jpeg-apart-exif-6 jpeg-grey-odd-2x2 jpeg-avi-frame jpeg-two-components jpeg-12-bit jpeg-arithmetic
+jpeg-apart-exif-6 jpeg-exif-as-long png-exif-behind-the-pixels webp-exif-with-jpeg-name jpeg-grey-odd-2x2 jpeg-avi-frame jpeg-two-components jpeg-12-bit jpeg-arithmetic
 png-grey-2-trns-interlaced png-palette-4-trns png-grey-alpha-16 png-animated-poster gif-offset-transparent gif-frame-past-the-edge-offset
 gif-animated-disposal-2 gif-interlaced webp-animated-offset-rgba-18 webp-animated-alpha-lossy webp-lossy-rgba-80 bmp-rle4 bmp-16-565-top-down
 bmp-32-alpha-v124 bmp-32-unused-not-zero bmp-os2-8 bmp-32-10-bits
