@@ -16,16 +16,23 @@ pub(crate) fn parse_duration(key: &str, text: &str) -> Result<Duration, Invalid>
     };
     let mut seconds = 0.0;
     let mut number = String::new();
+    let mut last = f64::INFINITY;
     for c in text.trim().chars() {
         let unit = match c {
             'h' => 3600.0,
             'm' => 60.0,
             's' => 1.0,
-            _ => {
+            '0'..='9' | '.' => {
                 number.push(c);
                 continue;
             }
+            _ => return Err(wrong()),
         };
+        // 1m1h, or 5s5s, is more likely a slip than a duration.
+        if unit >= last {
+            return Err(wrong());
+        }
+        last = unit;
         seconds += unit * number.parse::<f64>().map_err(|_| wrong())?;
         number.clear();
     }

@@ -9,6 +9,9 @@ use super::error::{Origin, RecipeError};
 /// Keys that end a training: one in a later layer replaces the others.
 pub(super) const BUDGET_KEYS: [&str; 3] = ["epochs", "steps", "time"];
 
+/// Parts of a dotted key beyond its first; no key of a recipe has as many.
+const DEEPEST: usize = 8;
+
 /// The table that `text` holds.
 pub(super) fn parse(origin: &Origin, text: &str) -> Result<Table, RecipeError> {
     text.parse()
@@ -29,6 +32,14 @@ pub(super) fn parse_assignment(text: &str) -> Result<Table, RecipeError> {
     if key.is_empty() || value.is_empty() {
         return Err(RecipeError::Assignment {
             text: text.to_owned(),
+        });
+    }
+    // Deeper than any key is; what works on tables calls itself for each part.
+    if let Some((at, _)) = key.match_indices('.').nth(DEEPEST) {
+        return Err(RecipeError::UnknownKey {
+            origin: Origin::Assignment(format!("{}…", &key[..at])),
+            hint: String::new(),
+            key: format!("{}…", &key[..at]),
         });
     }
     let value = format!("value = {value}")

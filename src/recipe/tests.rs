@@ -154,6 +154,18 @@ fn absurd_numbers_are_refused() {
             "train.time is \"soon\": expected a duration such as 90s, 30m or 1h30m",
         ),
         (
+            "train.time=1h-59m",
+            "train.time is \"1h-59m\": expected a duration such as 90s, 30m or 1h30m",
+        ),
+        (
+            "train.time=30m1h",
+            "train.time is \"30m1h\": expected a duration such as 90s, 30m or 1h30m",
+        ),
+        (
+            "train.time=1e3s",
+            "train.time is \"1e3s\": expected a duration such as 90s, 30m or 1h30m",
+        ),
+        (
             "data.fraction=0.0",
             "data.fraction is 0: expected more than 0, at most 1",
         ),
@@ -173,4 +185,12 @@ fn an_override_of_another_family_is_refused() {
         recipe.model_config(32, 10).unwrap_err().to_string(),
         "model.depth does not apply to resnet9: leave it out, or choose another model"
     );
+}
+
+#[test]
+fn a_key_of_endless_parts_is_unknown_and_no_deeper_than_the_stack() {
+    let set = format!("{}=1", vec!["a"; 60_000].join("."));
+    let error = resolve(None, &[&set]).unwrap_err().to_string();
+    assert!(error.contains("unknown key `a.a.a"), "{error}");
+    assert!(error.len() < 200, "{error}");
 }
