@@ -1488,6 +1488,38 @@ fn a_comparison_that_cannot_be_made_leaves_nothing() {
     assert_eq!(place.listing("."), before);
 }
 
+/// Kinds of pictures that are not read right are refused by name, with what to do, and never trained on as something else.
+#[test]
+fn kinds_of_pictures_that_are_not_read_are_named() {
+    let place = Place::new();
+    place.pictures("set", &["a", "b"], 2);
+    let fixture = |name: &str| fs::read(format!("tests/fixtures/pictures/{name}")).unwrap();
+    place.write("set/a/float.tif", fixture("tiff-rgb-float-0-to-255"));
+    place.write("set/a/raw.nef", fixture("tiff-nef-like"));
+    place.write("set/b/raw.raf", b"FUJIFILMCCD-RAW 0201");
+    place.write("set/b/scans.jpg", fixture("jpeg-420-baseline-apart"));
+    place.write("set/b/big.tif", fixture("tiff-rgb-bigtiff"));
+    place.write("set/b/coded.jpg", fixture("jpeg-arithmetic"));
+    place.write("page.pdf", b"%PDF-1.7");
+    let verify = place.run("data verify set");
+    for line in [
+        "a/float.tif  TIFF of a kind that is not read here: floating-point values of 10 to 248, expected 0 to 1; convert it to PNG or JPEG",
+        "a/raw.nef    camera raw is not read here; convert it to JPEG or PNG",
+        "b/coded.jpg  JPEG of a kind that is not read here: arithmetic coding; convert it to PNG or JPEG",
+        "b/raw.raf    camera raw (RAF) is not read here; convert it to JPEG or PNG",
+        "set: 10 pictures, 2 classes; 4 unreadable",
+    ] {
+        assert!(verify.out.contains(line), "{line}: {verify:#?}");
+    }
+    let info = place.run("data info set").ok().out;
+    assert!(info.contains("PNG 4") && info.contains("TIFF 1"), "{info}");
+    let page = place.run("classify page.pdf");
+    fails(
+        &page,
+        "page.pdf: PDF is not read here; save its pictures as JPEG or PNG\n1 of 1 could not be classified",
+    );
+}
+
 #[test]
 fn data_is_described_and_checked() {
     let place = Place::new();

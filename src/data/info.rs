@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::decode::{DecodeLimits, decode};
+use super::decode::{DecodeLimits, decode, guess_format};
 use super::sample::{RawPicture, Sample, Skipped, SplitName};
 use super::source::Dataset;
 use super::verify::{SplitCounts, counts_of};
@@ -134,9 +134,9 @@ fn look_at(dataset: &Dataset, sample: &Sample, limits: &DecodeLimits) -> Option<
     let format = match &raw {
         RawPicture::Pixels { channels: 1, .. } => "grey pixels".into(),
         RawPicture::Pixels { .. } => "RGB pixels".into(),
-        // TGA is the only format without a magic number.
-        RawPicture::Encoded(bytes) => image::guess_format(bytes)
-            .map_or("TGA".into(), |format| format!("{format:?}").to_uppercase()),
+        RawPicture::Encoded(bytes) => guess_format(bytes).map_or("unknown".into(), |format| {
+            format!("{format:?}").to_uppercase()
+        }),
     };
     let mut sums = [[0u64; 2]; 3];
     for pixel in picture.as_raw().chunks_exact(3) {

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,6 +21,7 @@ use super::error::DataError;
 use super::files::{Files, base_name, folder_of};
 use super::listing::{Container, Entry, Listing, SourceKind};
 use super::sample::{RawPicture, Skipped, SplitName};
+use crate::panics::catch_silently;
 
 /// Size of the cache of row groups, in bytes. A smaller data set is read once; so is a larger one, nearly, when it is
 /// read in order.
@@ -290,7 +291,7 @@ fn named_classes(
 /// Runs the parquet crate's reader, and turns its panics into errors: it panics on some damaged files (seen with a
 /// damaged dictionary page).
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, DataError> {
-    let outcome = catch_unwind(AssertUnwindSafe(read));
+    let outcome = catch_silently(AssertUnwindSafe(read));
     outcome
         .unwrap_or_else(|_| Err(ParquetError::General("a page of it cannot be read".into())))
         .map_err(|error| damaged(path, &error))

@@ -3,7 +3,7 @@
 use image::ImageFormat;
 
 /// [`image::guess_format`], which does not recognise TGA and BigTIFF, and these.
-pub(super) fn guess_format(bytes: &[u8]) -> Option<ImageFormat> {
+pub(in crate::data) fn guess_format(bytes: &[u8]) -> Option<ImageFormat> {
     if bytes.starts_with(b"II\x2b\0\x08\0\0\0") || bytes.starts_with(b"MM\0\x2b\0\x08\0\0") {
         return Some(ImageFormat::Tiff);
     }

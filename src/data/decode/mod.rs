@@ -33,5 +33,6 @@ mod tiff_directory;
 mod tiff_tags;
 
 pub use error::DecodeError;
+pub(super) use format::guess_format;
 pub use limits::DecodeLimits;
 pub use rgb::decode;
