@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
             "{}: {} ({:.1} %)",
             picture.display(),
             best.label,
-            100.0 * best.score
+            100.0 * best.prob
         );
     }
     Ok(())

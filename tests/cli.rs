@@ -799,18 +799,21 @@ fn classify_takes_files_folders_globs_and_standard_input() {
     let predictions = by_file[0]["predictions"].as_array().unwrap();
     let scores: Vec<f64> = predictions
         .iter()
-        .map(|p| p["score"].as_f64().unwrap())
+        .map(|p| p["prob"].as_f64().unwrap())
         .collect();
     assert!(scores[0] >= scores[1] && (scores.iter().sum::<f64>() - 1.0).abs() < 1e-5);
 
     let csv = run("some --csv --topk 1").ok().out;
     let rows: Vec<&str> = csv.lines().collect();
-    assert_eq!((rows.len(), rows[0]), (5, "filename,index,label,prob"));
+    assert_eq!(
+        (rows.len(), rows[0]),
+        (5, "filename,index,label,prob,error")
+    );
     let label = predictions[0]["label"].as_str().unwrap();
     let index = usize::from(label == "dog");
     assert_eq!(
         rows[1],
-        format!("some/cat/00.png,{index},{label},{:.6}", scores[0] as f32)
+        format!("some/cat/00.png,{index},{label},{:.6},", scores[0] as f32)
     );
 
     let plain = run("some/cat/00.png --topk 1").ok();
@@ -858,9 +861,17 @@ fn one_unreadable_picture_does_not_stop_the_others() {
     ] {
         let said = place.run(&format!("classify best.safetensors {inputs} --json"));
         assert_eq!(said.code, 1, "{said:#?}");
-        assert_eq!(
-            said.json().as_array().unwrap().len(),
-            classified,
+        // What failed takes its place among the answers.
+        let json = said.json();
+        let (good, bad): (Vec<_>, Vec<_>) = json
+            .as_array()
+            .unwrap()
+            .iter()
+            .partition(|one| one["error"].is_null());
+        assert_eq!((good.len(), bad.len()), (classified, 1), "{said:#?}");
+        assert!(
+            message.contains(bad[0]["error"].as_str().unwrap())
+                && bad[0]["predictions"].as_array().unwrap().is_empty(),
             "{said:#?}"
         );
         assert_eq!(

@@ -230,13 +230,13 @@ fn findings(report: &VerifyReport) -> Table {
             };
             let same: Vec<String> = others
                 .iter()
-                .map(|c| format!("{} ({}, {})", c.name, c.split, c.class))
+                .map(|c| format!("{} ({}, {})", c.name, c.split, c.label))
                 .collect();
             row(
                 grade,
                 finding,
                 &first.name,
-                format!("({}, {}) = {}", first.split, first.class, same.join(", ")),
+                format!("({}, {}) = {}", first.split, first.label, same.join(", ")),
             );
         }
     }

@@ -7,13 +7,22 @@ use crate::names::printable;
 
 /// Writes a result to stdout.
 pub(super) fn say(text: &str) -> io::Result<()> {
+    say_part(text)?;
+    match text.ends_with('\n') {
+        true => Ok(()),
+        false => say_part("\n"),
+    }
+}
+
+/// Writes a part of a result to stdout.
+pub(super) fn say_part(text: &str) -> io::Result<()> {
     say_exactly(&printable(text))
 }
 
-/// Writes a table to stdout, exactly as it is where a program reads it.
+/// Writes a part of a table to stdout, exactly as it is where a program reads it.
 pub(super) fn say_csv(text: &str) -> io::Result<()> {
     match io::stdout().is_terminal() {
-        true => say(text),
+        true => say_part(text),
         false => say_exactly(text),
     }
 }
@@ -21,9 +30,6 @@ pub(super) fn say_csv(text: &str) -> io::Result<()> {
 fn say_exactly(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        out.write_all(b"\n")?;
-    }
     out.flush()
 }
 

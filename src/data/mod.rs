@@ -40,6 +40,7 @@ mod split_names;
 pub(crate) mod verify;
 
 pub use augment::{AugmentConfig, Flip, Policy};
+pub(crate) use decode::is_picture_head;
 pub use decode::{DecodeError, DecodeLimits, decode};
 pub use error::DataError;
 pub(crate) use extensions::is_picture_name;

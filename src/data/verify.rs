@@ -33,6 +33,8 @@ pub(crate) struct Copy {
     /// The split it is in.
     pub split: SplitName,
     /// The class it is labelled with.
+    pub label: String,
+    /// What `label` was called before.
     pub class: String,
 }
 
@@ -106,11 +108,12 @@ pub(crate) fn verify(
     let with = |wanted: &dyn Fn(&[usize]) -> bool| -> Vec<Vec<Copy>> {
         let copy = |&index: &usize| {
             let (split, sample) = samples[index];
-            let class = dataset.classes[sample.label].clone();
+            let label = dataset.classes[sample.label].clone();
             Copy {
                 name: sample.name.clone(),
                 split,
-                class,
+                class: label.clone(),
+                label,
             }
         };
         groups

@@ -87,6 +87,7 @@ pub struct ConfusedPair {
 
 /// A wrong answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "MistakeFields", into = "MistakeFields")]
 pub struct Mistake {
     /// Name of the picture.
     pub name: String,
@@ -95,7 +96,40 @@ pub struct Mistake {
     /// The predicted class.
     pub predicted: String,
     /// Probability of the predicted class, 0 to 1.
-    pub confidence: f64,
+    pub prob: f64,
+}
+
+/// A mistake as it is written: `confidence` is what `prob` was called before.
+#[derive(Serialize, Deserialize)]
+struct MistakeFields {
+    name: String,
+    label: String,
+    predicted: String,
+    prob: Option<f64>,
+    confidence: Option<f64>,
+}
+
+impl From<Mistake> for MistakeFields {
+    fn from(mistake: Mistake) -> Self {
+        Self {
+            name: mistake.name,
+            label: mistake.label,
+            predicted: mistake.predicted,
+            prob: Some(mistake.prob),
+            confidence: Some(mistake.prob),
+        }
+    }
+}
+
+impl From<MistakeFields> for Mistake {
+    fn from(fields: MistakeFields) -> Self {
+        Self {
+            name: fields.name,
+            label: fields.label,
+            predicted: fields.predicted,
+            prob: fields.prob.or(fields.confidence).unwrap_or(f64::NAN),
+        }
+    }
 }
 
 /// Reads `null` as NaN: JSON has no NaN, and `serde_json` writes `null` for it.
@@ -153,11 +187,11 @@ pub fn evaluate(
             .mistakes
             .into_iter()
             .take(MISTAKES)
-            .map(|(i, predicted, confidence)| Mistake {
+            .map(|(i, predicted, prob)| Mistake {
                 name: names.get(i).cloned().unwrap_or_default(),
                 label: classes[labels[i]].clone(),
                 predicted: classes[predicted].clone(),
-                confidence,
+                prob,
             })
             .collect(),
         per_class,
@@ -290,6 +324,19 @@ mod tests {
 
     fn names(n: usize) -> Vec<String> {
         (0..n).map(|i| format!("p{i}")).collect()
+    }
+
+    #[test]
+    fn a_mistake_reads_under_the_former_name_and_is_written_under_both() {
+        let old = r#"{"name":"a.png","label":"cat","predicted":"dog","confidence":0.75}"#;
+        let mistake: Mistake = serde_json::from_str(old).unwrap();
+        assert_eq!(mistake.prob, 0.75);
+        let new = serde_json::to_value(&mistake).unwrap();
+        assert_eq!(
+            (&new["prob"], &new["confidence"]),
+            (&0.75.into(), &0.75.into())
+        );
+        assert_eq!(serde_json::from_value::<Mistake>(new).unwrap(), mistake);
     }
 
     #[test]

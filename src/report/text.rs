@@ -231,7 +231,7 @@ pub(crate) fn evaluation(report: &EvalReport) -> String {
                 m.name.clone(),
                 m.label.clone(),
                 m.predicted.clone(),
-                percent(m.confidence),
+                percent(m.prob),
             ]);
         }
         out += &format!("\n{}", worst.text());

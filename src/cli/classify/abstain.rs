@@ -47,7 +47,7 @@ pub(super) fn threshold(
         );
     };
     note(&format!(
-        "not sure below {}: at most {percent}% of the answers wrong, with 95% confidence; {} of {pictures} validation pictures are answered ({}), {} of them wrong",
+        "not sure below {}: at most {percent}% of the answers wrong, with 95% confidence; {} of {pictures} validation pictures are answered ({}), {} of them wrong; this holds for pictures of these kinds only",
         text::percent(f64::from(row.confidence)),
         row.answered,
         text::percent(calibration.share(&row)),
@@ -58,6 +58,6 @@ pub(super) fn threshold(
 
 /// Whether a picture gets no answer.
 pub(super) fn not_sure(threshold: Option<Threshold>, predictions: &[Prediction]) -> bool {
-    let confidence = predictions.first().map_or(f32::NAN, |best| best.score);
+    let confidence = predictions.first().map_or(f32::NAN, |best| best.prob);
     threshold.is_some_and(|threshold| !threshold.answers(confidence))
 }

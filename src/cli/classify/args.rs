@@ -18,11 +18,18 @@ const FEW: usize = 16;
 #[derive(Debug, Args)]
 #[command(override_usage = "vitrine classify [OPTIONS] [RUN|WEIGHTS] <INPUT>...")]
 pub(in crate::cli) struct ClassifyArgs {
-    /// Picture files, folders, globs, or - for a picture on standard input. To use your own model,
+    /// Picture files, folders, globs, named pipes, or - for a picture on standard input. To use your own model,
     /// name its run directory or .safetensors file before them; default: weights that ship with
     /// vitrine.
-    #[arg(required = true, value_name = "INPUT")]
+    #[arg(required_unless_present = "files_from", value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
+    /// Also classify the pictures named in this file, one a line; - reads the names from standard
+    /// input. Answers come as names do.
+    #[arg(long, value_name = "FILE")]
+    pub files_from: Option<PathBuf>,
+    /// Names in --files-from end with a NUL byte, as `find -print0` writes them.
+    #[arg(short = '0', long, requires = "files_from")]
+    pub null: bool,
     /// Run directory or .safetensors file, instead of naming it before the inputs.
     #[arg(long, value_name = "RUN|WEIGHTS")]
     pub weights: Option<PathBuf>,
@@ -36,7 +43,7 @@ pub(in crate::cli) struct ClassifyArgs {
     /// Print JSON.
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
-    /// Print CSV: filename,index,label,prob.
+    /// Print CSV: filename,index,label,prob,error.
     #[arg(long)]
     pub csv: bool,
     #[arg(
@@ -51,7 +58,10 @@ pub(in crate::cli) struct ClassifyArgs {
 impl ClassifyArgs {
     /// Whether there are only a few files, so that the command ends soon.
     pub(in crate::cli) fn are_few(&self) -> bool {
-        let first_are_weights = self.weights.is_none() && weights_come_first(&self.inputs);
+        if self.files_from.is_some() {
+            return false;
+        }
+        let first_are_weights = self.weights.is_none() && weights_come_first(&self.inputs, false);
         let pictures = self
             .inputs
             .get(usize::from(first_are_weights)..)
@@ -74,6 +84,8 @@ mod tests {
         let are_few = |weights: &Option<PathBuf>, inputs: Vec<PathBuf>| {
             ClassifyArgs {
                 inputs,
+                files_from: None,
+                null: false,
                 weights: weights.clone(),
                 topk: 5,
                 abstain: None,

@@ -1,16 +1,23 @@
-//! Classifies the pictures and prints the answers.
+//! Classifies the pictures and prints each answer as it comes.
 
-use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::bail;
 
 use super::abstain::threshold;
 use super::args::ClassifyArgs;
-use super::inputs::{expand, read_stdin, split};
-use super::print::{csv, json, plain};
+use super::inputs::{has_stdin, split};
+use super::list::NameList;
+use super::print::{Format, Printer};
+use super::progress::Progress;
+use super::sources::Sources;
 use crate::checkpoint::SHIPPED;
-use crate::classify::{Classifier, Prediction};
+use crate::classify::{Answer, Answers, Classifier, Next, StreamError, StreamOptions, stream};
 use crate::cli::done::Done;
-use crate::cli::output::{note, say, say_csv};
+use crate::cli::interrupt::on_interrupt;
+use crate::cli::output::{is_broken_pipe, note};
 use crate::cli::weights::unambiguous;
 use crate::device;
 use crate::names;
@@ -19,9 +26,26 @@ use crate::run;
 /// Pictures classified at once: enough to keep a device busy, small enough for any memory.
 const BATCH: usize = 64;
 
+/// How often a wait for answers looks whether it should end.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Runs the command.
 pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
-    let (weights, inputs) = split(args.weights, args.inputs)?;
+    let format = match (args.json, args.csv) {
+        (true, _) => Format::Json,
+        (_, true) => Format::Csv,
+        _ => Format::Plain,
+    };
+    let (weights, inputs) = split(args.weights, args.inputs, args.files_from.is_some())?;
+    let list = match &args.files_from {
+        Some(list) if list.as_os_str() == "-" && has_stdin(&inputs) => {
+            bail!(
+                "--files-from - and the input - both read standard input; write the list to a file"
+            )
+        }
+        Some(list) => Some(NameList::open(list, args.null)?),
+        None => None,
+    };
     let device = device::select(args.device)?;
     // Without a name the weights that ship are meant, even if a folder here has their name.
     let file = match &weights {
@@ -31,7 +55,7 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         }
         None => SHIPPED[0].file(),
     };
-    let classifier = Classifier::of(&file, &device.device)?;
+    let classifier = Arc::new(Classifier::of(&file, &device.device)?);
     let threshold = match args.abstain {
         Some(rate) => {
             let name = weights.as_deref().unwrap_or(file.path());
@@ -39,90 +63,110 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         }
         None => None,
     };
-    let mut failures = Failures {
-        classifier: &classifier,
-        count: 0,
+    let stop =
+        on_interrupt("stopping: the answers so far stay (press Ctrl-C again to exit at once)")?;
+    let sources = Sources::new(inputs, list);
+    let progress = Progress::new(sources.known());
+    let options = StreamOptions {
+        batch_size: BATCH,
+        top_k: args.topk as usize,
     };
-    let mut results = answer(&classifier, &inputs, &mut failures)?;
-    let failed = failures.count;
-    for (_, predictions) in &mut results {
-        predictions.truncate(args.topk as usize);
+    let answers = stream(&classifier, sources, options)?;
+    let mut output = Output {
+        printer: Printer::new(format, threshold),
+        progress,
+        classifier: &classifier,
+        names_weights: weights.is_none(),
+        count: 0,
+        failed: 0,
+    };
+    let printed = output.print_all(answers, stop);
+    output.progress.clear();
+    let stopped = stop.load(Ordering::SeqCst);
+    // Whatever happened, what was begun becomes a whole document.
+    if printed.is_ok() || output.printer.has_begun() {
+        match output.printer.end() {
+            Err(error) if stopped && is_broken_pipe(&error) => {}
+            ended => printed.and(ended)?,
+        }
+    } else {
+        printed?;
     }
-    if weights.is_none() && !results.is_empty() {
+    if output.failed > 0 {
         note(&format!(
-            "weights: {}, which ship with vitrine and know {}; to use your model, name it before the pictures",
-            SHIPPED[0].name,
-            names::listed(classifier.classes())
+            "{} of {} could not be classified",
+            output.failed, output.count
         ));
     }
-    if args.json {
-        say(&json(&results, threshold))?;
-    } else if args.csv {
-        say_csv(&csv(&results, threshold)?)?;
-    } else if !results.is_empty() {
-        say(&plain(&results, threshold))?;
-    }
-    if failed > 0 {
-        note(&format!(
-            "{failed} of {} could not be classified",
-            failed + results.len()
-        ));
-        return Ok(Done::Partly);
-    }
-    Ok(Done::Success)
+    Ok(match output.failed {
+        _ if stopped => Done::Interrupted,
+        0 => Done::Success,
+        _ => Done::Partly,
+    })
 }
 
-/// Inputs without an answer, each named as it is met.
-struct Failures<'a> {
+/// Where answers go.
+struct Output<'a> {
+    printer: Printer,
+    progress: Progress,
     classifier: &'a Classifier,
+    /// Whether the first answer is preceded by a word on the weights, because nobody named them.
+    names_weights: bool,
     count: usize,
+    failed: usize,
 }
 
-impl Failures<'_> {
-    fn add(&mut self, error: &dyn Display) -> anyhow::Result<()> {
-        // If the weights were changed, that is the only error there is.
-        self.classifier.verify()?;
-        self.count += 1;
-        note(&format!("error: {error}"));
+impl Output<'_> {
+    /// Prints every answer, until there are no more or `stop` is set.
+    fn print_all(&mut self, mut answers: Answers, stop: &AtomicBool) -> anyhow::Result<()> {
+        while !stop.load(Ordering::SeqCst) {
+            match answers.wait(LOOK).map_err(cause)? {
+                Next::Answers(answers) => self.print(&answers)?,
+                Next::NotYet => self.progress.advance(0),
+                Next::End => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, answers: &[Answer]) -> anyhow::Result<()> {
+        self.count += answers.len();
+        let Self {
+            printer, progress, ..
+        } = self;
+        let (names_weights, failed) = (&mut self.names_weights, &mut self.failed);
+        let classifier = self.classifier;
+        progress.aside(|| {
+            for answer in answers {
+                match &answer.outcome {
+                    Ok(_) if std::mem::take(names_weights) => note(&shipped(classifier)),
+                    Ok(_) => {}
+                    Err(error) => {
+                        *failed += 1;
+                        note(&format!("error: {error}"));
+                    }
+                }
+            }
+            printer.print(answers)
+        })?;
+        progress.advance(answers.len());
         Ok(())
     }
 }
 
-/// Every picture of the inputs, by its name, with its predictions.
-fn answer(
-    classifier: &Classifier,
-    inputs: &[PathBuf],
-    failures: &mut Failures<'_>,
-) -> anyhow::Result<Vec<(String, Vec<Prediction>)>> {
-    let mut files: Vec<PathBuf> = Vec::new();
-    for input in inputs {
-        match expand(input) {
-            Ok(found) => files.extend(found),
-            Err(error) => failures.add(&error)?,
-        }
+/// The error of the weights itself, which there is advice for.
+fn cause(error: StreamError) -> anyhow::Error {
+    match error {
+        StreamError::Checkpoint(error) => error.into(),
+        other => other.into(),
     }
-    let mut results = Vec::new();
-    for chunk in files.chunks(BATCH) {
-        let mut answered = Vec::new();
-        let mut pictures = Vec::new();
-        for file in chunk {
-            match prepare(classifier, file) {
-                Ok(picture) => {
-                    answered.push(names::text(file));
-                    pictures.push(picture);
-                }
-                Err(error) => failures.add(&error)?,
-            }
-        }
-        results.extend(answered.into_iter().zip(classifier.classify(&pictures)?));
-    }
-    Ok(results)
 }
 
-fn prepare(classifier: &Classifier, file: &Path) -> anyhow::Result<Vec<f32>> {
-    if file == Path::new("-") {
-        let bytes = read_stdin()?;
-        return Ok(classifier.prepare_bytes(Path::new("standard input"), &bytes)?);
-    }
-    Ok(classifier.prepare(file)?)
+/// What the weights that ship know.
+fn shipped(classifier: &Classifier) -> String {
+    format!(
+        "weights: {}, which ship with vitrine and know {}; a picture of anything else is called one of these too; to use your model, name it before the pictures",
+        SHIPPED[0].name,
+        names::listed(classifier.classes())
+    )
 }

@@ -4,7 +4,10 @@ mod abstain;
 mod args;
 mod command;
 mod inputs;
+mod list;
 mod print;
+mod progress;
+mod sources;
 
 pub(super) use args::ClassifyArgs;
 pub(super) use command::run;

@@ -1,27 +1,104 @@
-//! The answers of `classify` as text, JSON and CSV.
+//! The answers of `classify` as text, JSON and CSV, written as they come.
+
+use serde_json::{Value, json};
 
 use super::abstain::not_sure;
-use crate::classify::Prediction;
+use crate::classify::{Answer, Prediction};
+use crate::cli::output::{say_csv, say_part};
 use crate::metrics::Threshold;
-use crate::names::visible;
+use crate::names::{self, shown, visible};
 use crate::report::text;
 
 /// The answer below the threshold of `--abstain`.
 const NOT_SURE: &str = "not sure";
 
-/// The answers as text.
-pub(super) fn plain(results: &[(String, Vec<Prediction>)], threshold: Option<Threshold>) -> String {
+/// Columns of the CSV; JSON has the same names.
+const COLUMNS: [&str; 5] = ["filename", "index", "label", "prob", "error"];
+
+/// How answers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Plain,
+    Json,
+    Csv,
+}
+
+/// Writes answers to stdout, one after the other, as one document.
+pub(super) struct Printer {
+    format: Format,
+    threshold: Option<Threshold>,
+    begun: bool,
+    /// Answers that have been written.
+    count: usize,
+}
+
+impl Printer {
+    pub(super) fn new(format: Format, threshold: Option<Threshold>) -> Self {
+        Self {
+            format,
+            threshold,
+            begun: false,
+            count: 0,
+        }
+    }
+
+    /// Whether a part of the document has been written.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Writes further answers at once, so that whoever reads them needs not wait for the next.
+    pub(super) fn print(&mut self, answers: &[Answer]) -> anyhow::Result<()> {
+        let part = self.part(answers)?;
+        self.write(&part)
+    }
+
+    /// Completes the document.
+    pub(super) fn end(&mut self) -> anyhow::Result<()> {
+        let text = self.part(&[])?;
+        let end = match self.format {
+            Format::Json => "]\n",
+            Format::Plain | Format::Csv => "",
+        };
+        self.write(&(text + end))
+    }
+
+    fn write(&self, text: &str) -> anyhow::Result<()> {
+        match self.format {
+            Format::Plain | Format::Json => say_part(text)?,
+            Format::Csv => say_csv(text)?,
+        }
+        Ok(())
+    }
+
+    /// The next part of the document, its beginning included where it has none yet.
+    fn part(&mut self, answers: &[Answer]) -> anyhow::Result<String> {
+        let head = !std::mem::replace(&mut self.begun, true);
+        let before = self.count;
+        self.count += answers.len();
+        match self.format {
+            Format::Plain => Ok(plain(answers, self.threshold)),
+            Format::Json => Ok(json(answers, self.threshold, head, before)),
+            Format::Csv => csv(answers, self.threshold, head),
+        }
+    }
+}
+
+/// The answers as text; what failed has none.
+fn plain(answers: &[Answer], threshold: Option<Threshold>) -> String {
     let mut out = String::new();
-    for (file, predictions) in results {
-        out += &visible(file);
-        out.push('\n');
+    for answer in answers {
+        let Ok(predictions) = &answer.outcome else {
+            continue;
+        };
+        out += &format!("{}\n", shown(&answer.filename));
         if not_sure(threshold, predictions) {
             out += &format!("  {NOT_SURE}\n");
         }
         for p in predictions {
             out += &format!(
                 "  {:>8}  {}\n",
-                text::percent(f64::from(p.score)),
+                text::percent(f64::from(p.prob)),
                 visible(&p.label)
             );
         }
@@ -29,41 +106,144 @@ pub(super) fn plain(results: &[(String, Vec<Prediction>)], threshold: Option<Thr
     out
 }
 
-/// The answers as a JSON array.
-pub(super) fn json(results: &[(String, Vec<Prediction>)], threshold: Option<Threshold>) -> String {
-    let list: Vec<_> = results
-        .iter()
-        .map(|(file, predictions)| {
-            let mut one = serde_json::json!({ "file": file, "predictions": predictions });
-            if let Some(row) = threshold {
-                one["not_sure"] = not_sure(threshold, predictions).into();
-                one["threshold"] = row.confidence.into();
-            }
-            one
-        })
-        .collect();
-    serde_json::Value::Array(list).to_string()
+/// The answers as elements of a JSON array, one a line, after `before` others.
+fn json(answers: &[Answer], threshold: Option<Threshold>, head: bool, before: usize) -> String {
+    let mut out = String::new();
+    if head {
+        out.push('[');
+    }
+    for (i, answer) in answers.iter().enumerate() {
+        if before + i > 0 {
+            out += ",\n";
+        }
+        out += &element(answer, threshold).to_string();
+    }
+    out
+}
+
+/// One answer as JSON. `file` and `score` are what `filename` and `prob` were called before.
+fn element(answer: &Answer, threshold: Option<Threshold>) -> Value {
+    let filename = names::text(&answer.filename);
+    let mut one = json!({ "filename": filename, "file": filename });
+    let predictions = answer.outcome.as_deref().unwrap_or_default();
+    let fields = |p: &Prediction| json!({ "index": p.index, "label": p.label, "prob": p.prob, "score": p.prob });
+    one["predictions"] = predictions.iter().map(fields).collect();
+    if let Err(error) = &answer.outcome {
+        one["error"] = error.reason().into();
+    } else if let Some(row) = threshold {
+        one["not_sure"] = not_sure(threshold, predictions).into();
+        one["threshold"] = row.confidence.into();
+    }
+    one
 }
 
 /// The answers as CSV. "Not sure" is one row without an index; its `prob` is the confidence that was
-/// too low.
-pub(super) fn csv(
-    results: &[(String, Vec<Prediction>)],
-    threshold: Option<Threshold>,
-) -> anyhow::Result<String> {
+/// too low. What failed is one row with nothing but its name and the reason.
+fn csv(answers: &[Answer], threshold: Option<Threshold>, head: bool) -> anyhow::Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(["filename", "index", "label", "prob"])?;
-    for (file, predictions) in results {
-        if not_sure(threshold, predictions) {
-            let prob = predictions.first().map(|p| format!("{:.6}", p.score));
-            let prob = prob.unwrap_or_default();
-            writer.write_record([file.as_str(), "", NOT_SURE, &prob])?;
-            continue;
-        }
-        for p in predictions {
-            let (index, prob) = (p.index.to_string(), format!("{:.6}", p.score));
-            writer.write_record([file.as_str(), &index, &p.label, &prob])?;
+    if head {
+        writer.write_record(COLUMNS)?;
+    }
+    let prob = |p: &Prediction| format!("{:.6}", p.prob);
+    for answer in answers {
+        let file = names::text(&answer.filename);
+        match &answer.outcome {
+            Err(error) => {
+                writer.write_record([file.as_str(), "", "", "", &error.reason()])?;
+            }
+            Ok(predictions) if not_sure(threshold, predictions) => {
+                let prob = predictions.first().map(prob).unwrap_or_default();
+                writer.write_record([file.as_str(), "", NOT_SURE, &prob, ""])?;
+            }
+            Ok(predictions) => {
+                for p in predictions {
+                    let index = p.index.to_string();
+                    writer.write_record([file.as_str(), &index, &p.label, &prob(p), ""])?;
+                }
+            }
         }
     }
     Ok(String::from_utf8(writer.into_inner()?)?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::classify::ClassifyError;
+
+    fn answers() -> [Answer; 2] {
+        let prediction = Prediction {
+            index: 3,
+            label: "a, \"b\"".into(),
+            prob: 0.75,
+        };
+        let broken = ClassifyError::Decode {
+            path: PathBuf::from("broken.png"),
+            reason: "truncated PNG".into(),
+        };
+        [
+            Answer {
+                filename: "good.png".into(),
+                outcome: Ok(vec![prediction]),
+            },
+            Answer {
+                filename: "broken.png".into(),
+                outcome: Err(broken),
+            },
+        ]
+    }
+
+    /// The document of `parts`, each printed on its own.
+    fn document(format: Format, parts: &[&[Answer]]) -> String {
+        let mut printer = Printer::new(format, None);
+        let parts: String = parts
+            .iter()
+            .map(|part| printer.part(part).unwrap())
+            .collect();
+        match format {
+            Format::Json => parts + &printer.part(&[]).unwrap() + "]",
+            _ => parts + &printer.part(&[]).unwrap(),
+        }
+    }
+
+    #[test]
+    fn parts_are_one_document_however_it_is_cut_and_both_formats_have_the_same_fields() {
+        let all = answers();
+        let [good, broken] = &all;
+        let whole = document(Format::Json, &[&all]);
+        let (good, broken) = (std::slice::from_ref(good), std::slice::from_ref(broken));
+        for parts in [&[good, broken][..], &[&[], good, &[], broken]] {
+            let cut = document(Format::Json, parts);
+            let values: [Value; 2] = [&whole, &cut].map(|text| serde_json::from_str(text).unwrap());
+            assert_eq!(values[0], values[1], "{cut}");
+            assert_eq!(
+                document(Format::Csv, parts),
+                "filename,index,label,prob,error\n\
+                 good.png,3,\"a, \"\"b\"\"\",0.750000,\n\
+                 broken.png,,,,truncated PNG\n"
+            );
+        }
+        let value: Value = serde_json::from_str(&whole).unwrap();
+        assert_eq!(
+            value,
+            json!([
+                { "filename": "good.png", "file": "good.png", "predictions":
+                    [{ "index": 3, "label": "a, \"b\"", "prob": 0.75, "score": 0.75 }] },
+                { "filename": "broken.png", "file": "broken.png", "predictions": [],
+                    "error": "truncated PNG" },
+            ])
+        );
+        assert_eq!(document(Format::Json, &[]), "[]");
+        assert_eq!(
+            document(Format::Csv, &[]),
+            "filename,index,label,prob,error\n"
+        );
+        assert_eq!(
+            document(Format::Plain, &[&all]),
+            "good.png\n    75.0 %  a, \"b\"\n"
+        );
+    }
 }

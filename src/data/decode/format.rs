@@ -93,6 +93,11 @@ fn is_svg(bytes: &[u8]) -> bool {
     text.starts_with("<svg") || text.starts_with("<svg:svg")
 }
 
+/// Whether a file that begins with these bytes may be a picture that is decoded here.
+pub(crate) fn is_picture_head(bytes: &[u8]) -> bool {
+    guess_format(bytes).is_some()
+}
+
 /// Whether these bytes begin with a plausible header of TGA, which has no magic number (Truevision 1991, TGA file format
 /// 2.0): kind of colour map, kind of picture, width, height, bits a pixel.
 fn is_tga(bytes: &[u8]) -> bool {

@@ -34,5 +34,6 @@ mod tiff_tags;
 
 pub use error::DecodeError;
 pub(super) use format::guess_format;
+pub(crate) use format::is_picture_head;
 pub use limits::DecodeLimits;
 pub use rgb::decode;

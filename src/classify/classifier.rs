@@ -1,0 +1,166 @@
+//! A loaded model and what it answers.
+
+use std::fs::File;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::Serialize;
+
+use super::error::ClassifyError;
+use super::read::read_picture;
+use crate::checkpoint::{self, Checkpoint, CheckpointError, HashCheck, TensorFile};
+use crate::data::{DecodeLimits, RawPicture, decode};
+use crate::metrics::{self, Calibration};
+use crate::ops::{Precision, Prepared};
+
+/// One class and its probability.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Prediction {
+    /// Its index among the classes.
+    pub index: usize,
+    /// Class name.
+    pub label: String,
+    /// Its probability, 0 to 1.
+    pub prob: f32,
+}
+
+/// A loaded model that classifies pictures.
+#[derive(Debug)]
+pub struct Classifier {
+    checkpoint: Checkpoint,
+    check: HashCheck,
+    prepared: Prepared,
+    device: Device,
+}
+
+impl Classifier {
+    /// Loads weights onto `device`; their hash is computed while pictures are prepared and
+    /// classified.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`].
+    pub fn load(weights: &Path, device: &Device) -> Result<Self, CheckpointError> {
+        Self::of(&TensorFile::open(weights)?, device)
+    }
+
+    /// [`load`](Self::load) from a file that is open already.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`].
+    pub fn of(file: &TensorFile, device: &Device) -> Result<Self, CheckpointError> {
+        let (checkpoint, check) = checkpoint::begin_to_load(file, device)?;
+        Ok(Self {
+            checkpoint,
+            check,
+            prepared: Prepared::default(),
+            device: device.clone(),
+        })
+    }
+
+    /// Waits until the weights' hash is computed.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Tampered`].
+    pub fn verify(&self) -> Result<(), CheckpointError> {
+        self.check.wait()
+    }
+
+    /// Class names, in the order of the logits.
+    pub fn classes(&self) -> &[String] {
+        &self.checkpoint.meta.classes
+    }
+
+    /// The calibration saved with the weights; `None` where there is none.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.checkpoint.meta.calibration.as_ref()
+    }
+
+    /// Reads, decodes and preprocesses one file as in training.
+    ///
+    /// # Shapes
+    ///
+    /// Returns `[3, S, S]`, normalised, row-major.
+    ///
+    /// # Errors
+    ///
+    /// [`ClassifyError`], which names the file.
+    pub fn prepare(&self, path: &Path) -> Result<Vec<f32>, ClassifyError> {
+        let bytes =
+            File::open(path)
+                .and_then(read_picture)
+                .map_err(|source| ClassifyError::Read {
+                    path: path.to_owned(),
+                    source,
+                })?;
+        self.prepare_bytes(path, &bytes)
+    }
+
+    /// [`prepare`](Self::prepare) for bytes in memory; `path` is for error messages.
+    ///
+    /// # Errors
+    ///
+    /// [`ClassifyError::Decode`].
+    pub fn prepare_bytes(&self, path: &Path, bytes: &[u8]) -> Result<Vec<f32>, ClassifyError> {
+        let raw = RawPicture::Encoded(bytes.into());
+        let picture =
+            decode(&raw, &DecodeLimits::default()).map_err(|e| ClassifyError::Decode {
+                path: path.to_owned(),
+                reason: e.to_string(),
+            })?;
+        let preprocess = &self.checkpoint.meta.preprocess;
+        let resized = preprocess.resize(&picture);
+        let mut values = vec![0.0; 3 * preprocess.image_size * preprocess.image_size];
+        preprocess.normalise_into(resized.as_raw(), &mut values);
+        Ok(values)
+    }
+
+    /// For each prepared picture, every class with its probability, most probable first.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](Self::verify): changed weights give no answer.
+    pub fn classify(&self, pictures: &[Vec<f32>]) -> Result<Vec<Vec<Prediction>>, CheckpointError> {
+        self.answers(pictures.concat(), self.classes().len())
+    }
+
+    /// [`classify`](Self::classify) for pictures that lie one after the other in `values`, with the
+    /// `top_k` most probable classes only.
+    pub(super) fn answers(
+        &self,
+        values: Vec<f32>,
+        top_k: usize,
+    ) -> Result<Vec<Vec<Prediction>>, CheckpointError> {
+        if values.is_empty() {
+            self.verify()?;
+            return Ok(Vec::new());
+        }
+        let size = self.checkpoint.meta.preprocess.image_size;
+        let shape = [values.len() / (3 * size * size), 3, size, size];
+        let images = Tensor::from_data(TensorData::new(values, shape), &self.device);
+        let logits = self
+            .checkpoint
+            .model
+            .infer(images, Precision::F32, &self.prepared)
+            .div_scalar(self.checkpoint.meta.temperature)
+            .try_into_vec_as::<f32>()
+            .expect("logits read back as f32");
+        self.verify()?;
+        let classes = self.classes();
+        let best = |row: &[f32]| {
+            let probabilities = metrics::softmax(row).into_iter().map(|p| p as f32);
+            let mut ranked: Vec<(usize, f32)> = probabilities.enumerate().collect();
+            ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+            ranked.truncate(top_k);
+            let named = ranked.into_iter().map(|(index, prob)| Prediction {
+                index,
+                label: classes[index].clone(),
+                prob,
+            });
+            named.collect()
+        };
+        Ok(logits.chunks(classes.len()).map(best).collect())
+    }
+}

@@ -1,0 +1,63 @@
+//! The bytes of one picture, never more of them than a picture can have.
+
+use std::io::{self, Read};
+
+use crate::data::is_picture_head;
+
+/// The most bytes that an encoded picture may have: the largest that is decoded takes as many without
+/// any compression (`DecodeLimits`).
+const MAX_BYTES: u64 = 1 << 30;
+
+/// The most that is read of what does not begin as a picture.
+const MAX_UNRECOGNISED: u64 = 64 << 20;
+
+/// Reads one picture to its end. What is no picture may have no end; decoding its beginning tells what
+/// was found.
+///
+/// # Errors
+///
+/// The system's, and one for a picture that is too large.
+pub(super) fn read_picture(mut from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.by_ref()
+        .take(MAX_UNRECOGNISED)
+        .read_to_end(&mut bytes)?;
+    if (bytes.len() as u64) < MAX_UNRECOGNISED || !is_picture_head(&bytes) {
+        return Ok(bytes);
+    }
+    from.take(MAX_BYTES + 1 - MAX_UNRECOGNISED)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        let limit = MAX_BYTES >> 20;
+        return Err(io::Error::other(format!(
+            "it is larger than {limit} MiB, the most that is read of a picture"
+        )));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+    #[test]
+    fn a_picture_is_read_to_its_end_and_what_has_none_only_at_its_beginning() {
+        let picture = [PNG, &[7; 5000]].concat();
+        assert_eq!(read_picture(picture.as_slice()).unwrap(), picture);
+        let large = MAX_UNRECOGNISED + 9;
+        let picture = PNG.chain(io::repeat(7).take(large));
+        assert_eq!(read_picture(picture).unwrap().len() as u64, large + 8);
+        let beginning = read_picture(io::repeat(b'a')).unwrap();
+        assert_eq!(beginning.len() as u64, MAX_UNRECOGNISED);
+        assert!(read_picture(io::empty()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_begins_as_a_picture_and_has_no_end_is_refused() {
+        let error = read_picture(PNG.chain(io::repeat(0))).unwrap_err();
+        assert!(error.to_string().starts_with("it is larger than 1024 MiB"));
+    }
+}
