@@ -244,7 +244,7 @@ fn each_answer_comes_before_the_next_picture_is_named() {
 #[test]
 fn an_interrupt_leaves_a_whole_document() {
     let place = place();
-    for (format, answered) in [("--json", 2), ("--json", 0), ("--csv", 1)] {
+    for (format, answered) in [("--json", 2), ("--csv", 1)] {
         let mut child = start(&place, &format!("{format} --files-from -"));
         let mut names = child.stdin.take().unwrap();
         let mut out = child.stdout.take().unwrap();
@@ -255,10 +255,6 @@ fn an_interrupt_leaves_a_whole_document() {
             let mut part = [0; 1000];
             let count = out.read(&mut part).unwrap();
             text.extend(&part[..count]);
-        }
-        if answered == 0 {
-            // Long enough to be waiting for the list.
-            std::thread::sleep(std::time::Duration::from_secs(1));
         }
         let interrupt = Command::new("kill")
             .args(["-INT", &child.id().to_string()])

@@ -318,6 +318,7 @@ fn most_confused(confusion: &[Vec<u64>], classes: &[String]) -> Vec<ConfusedPair
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::logits::correct;
     use super::*;

@@ -47,7 +47,7 @@ pub(super) fn threshold(
         );
     };
     note(&format!(
-        "not sure below {}: at most {percent}% of the answers wrong, with 95% confidence; {} of {pictures} validation pictures are answered ({}), {} of them wrong; this holds for pictures of these kinds only",
+        "not sure below {}: at most {percent}% of the answers wrong, with 95% confidence; {} of {pictures} validation pictures are answered ({}), {} of them wrong; pictures that show none of the classes are not covered",
         text::percent(f64::from(row.confidence)),
         row.answered,
         text::percent(calibration.share(&row)),

@@ -36,7 +36,8 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         (_, true) => Format::Csv,
         _ => Format::Plain,
     };
-    let (weights, inputs) = split(args.weights, args.inputs, args.files_from.is_some())?;
+    let has_list = args.files_from.is_some();
+    let (weights, inputs) = split(args.weights, args.inputs, has_list)?;
     let list = match &args.files_from {
         Some(list) if list.as_os_str() == "-" && has_stdin(&inputs) => {
             bail!(
@@ -66,7 +67,7 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     let stop =
         on_interrupt("stopping: the answers so far stay (press Ctrl-C again to exit at once)")?;
     let sources = Sources::new(inputs, list);
-    let progress = Progress::new(sources.known());
+    let progress = Progress::new(sources.known(), has_list);
     let options = StreamOptions {
         batch_size: BATCH,
         top_k: args.topk as usize,

@@ -24,7 +24,7 @@ pub(super) struct NameList {
 
 /// What there is next.
 #[derive(Debug)]
-pub(super) enum Name {
+pub(super) enum Listed {
     Name(PathBuf),
     /// The next name is yet to be written.
     Pause,
@@ -56,8 +56,8 @@ impl NameList {
         })
     }
 
-    fn failed(&self, reason: impl Into<String>) -> Option<Name> {
-        Some(Name::Failed {
+    fn failed(&self, reason: impl Into<String>) -> Option<Listed> {
+        Some(Listed::Failed {
             list: self.path.clone(),
             reason: reason.into(),
         })
@@ -81,9 +81,9 @@ impl NameList {
     }
 
     /// The next name.
-    pub(super) fn next(&mut self, paused: bool) -> Option<Name> {
+    pub(super) fn next(&mut self, paused: bool) -> Option<Listed> {
         if self.may_wait && !paused && !self.reader.buffer().contains(&self.end) {
-            return Some(Name::Pause);
+            return Some(Listed::Pause);
         }
         loop {
             let mut bytes = match self.record() {
@@ -118,7 +118,7 @@ impl NameList {
             }
             self.count += 1;
             return match from_bytes(bytes) {
-                Ok(name) => Some(Name::Name(name.into())),
+                Ok(name) => Some(Listed::Name(name.into())),
                 Err(shown) => self.failed(format!("{shown:?} is not UTF-8")),
             };
         }
@@ -151,9 +151,9 @@ mod tests {
         let mut read = Vec::new();
         while let Some(name) = names.next(false) {
             match name {
-                Name::Name(name) => read.push(name.display().to_string()),
-                Name::Pause => panic!("a file never waits"),
-                Name::Failed { reason, .. } => {
+                Listed::Name(name) => read.push(name.display().to_string()),
+                Listed::Pause => panic!("a file never waits"),
+                Listed::Failed { reason, .. } => {
                     read.push(format!("error: {reason}"));
                     break;
                 }

@@ -18,15 +18,18 @@ pub(super) struct Progress {
     done: usize,
     /// The number of pictures as far as it is known.
     known: Arc<AtomicUsize>,
+    /// Whether more may be named later.
+    is_open: bool,
 }
 
 impl Progress {
-    pub(super) fn new(known: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(known: Arc<AtomicUsize>, is_open: bool) -> Self {
         Self {
             begun: Instant::now(),
             bar: None,
             done: 0,
             known,
+            is_open,
         }
     }
 
@@ -37,7 +40,10 @@ impl Progress {
             return;
         }
         let bar = self.bar.get_or_insert_with(|| {
-            let template = "[{bar:20}] {pos}/{len} pictures, {per_sec}, ETA {eta}";
+            let template = match self.is_open {
+                true => "{pos} pictures, {per_sec}",
+                false => "[{bar:12}] {pos}/{len} pictures, {per_sec}, ETA {eta}",
+            };
             let bar = ProgressBar::new(0).with_elapsed(self.begun.elapsed());
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::list::{Name, NameList};
+use super::list::{Listed, NameList};
 use crate::classify::{ClassifyError, Input};
 use crate::cli::output::note;
 use crate::data::{self, DataError, PictureFiles};
@@ -121,11 +121,11 @@ impl Iterator for Sources {
                 inputs
             } else {
                 let name = self.list.as_mut()?.next(self.paused);
-                self.paused = matches!(name, Some(Name::Pause));
+                self.paused = matches!(name, Some(Listed::Pause));
                 let inputs = match name {
-                    Some(Name::Name(name)) => self.expand(&name, true),
-                    Some(Name::Pause) => return Some(Input::Pause),
-                    Some(Name::Failed { list, reason }) => {
+                    Some(Listed::Name(name)) => self.expand(&name, true),
+                    Some(Listed::Pause) => return Some(Input::Pause),
+                    Some(Listed::Failed { list, reason }) => {
                         self.list = None;
                         vec![no_picture(&list, reason)]
                     }
