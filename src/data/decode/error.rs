@@ -77,3 +77,15 @@ pub enum DecodeError {
         channels: u8,
     },
 }
+
+/// The first line of a decoder's message, without a final period, cut to a length that fits into a table. What it quotes
+/// from the file may be anything; nothing of it is to act on a terminal.
+pub(super) fn in_one_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let short: String = line
+        .chars()
+        .take(120)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    short.trim_end_matches(['.', ' ']).to_owned()
+}

@@ -7,7 +7,7 @@ use image::RgbImage;
 use jpeg_decoder::{ColorTransform, Decoder, PixelFormat, UnsupportedFeature};
 
 use super::colour::{cmyk_to_rgb, ycc_to_rgb};
-use super::error::DecodeError;
+use super::error::{DecodeError, in_one_line};
 use super::limits::DecodeLimits;
 
 const NAME: &str = "JPEG";
@@ -314,7 +314,7 @@ fn explain(error: jpeg_decoder::Error) -> DecodeError {
         jpeg_decoder::Error::Io(_) => DecodeError::Truncated { format: NAME },
         other => DecodeError::Damaged {
             format: NAME,
-            reason: other.to_string(),
+            reason: in_one_line(&other.to_string()),
         },
     }
 }

@@ -8,7 +8,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::colour::over_white;
-use super::error::DecodeError;
+use super::error::{DecodeError, in_one_line};
 use super::limits::DecodeLimits;
 use super::{exr, format, jpeg, png, tiff};
 use crate::data::sample::RawPicture;
@@ -172,7 +172,7 @@ fn to_rgb(picture: DynamicImage) -> RgbImage {
 }
 
 fn explain(error: ImageError, format: ImageFormat, limits: &DecodeLimits) -> DecodeError {
-    let reason = one_line(&error.to_string());
+    let reason = in_one_line(&error.to_string());
     let format = format::name(format);
     match error {
         ImageError::Limits(limit) if limit.kind() == LimitErrorKind::InsufficientMemory => {
@@ -197,11 +197,4 @@ fn explain(error: ImageError, format: ImageFormat, limits: &DecodeLimits) -> Dec
         }
         _ => DecodeError::Damaged { format, reason },
     }
-}
-
-/// The first line of a decoder's message, without a final period, cut to a length that fits into a table.
-fn one_line(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    let short: String = line.chars().take(120).collect();
-    short.trim_end_matches(['.', ' ']).to_owned()
 }

@@ -402,6 +402,16 @@ fn float_tiff(values: &[f32]) -> Vec<u8> {
 }
 
 #[test]
+fn a_decoders_message_does_not_act_on_a_terminal() {
+    use super::error::in_one_line;
+    assert_eq!(
+        in_one_line("tuple type \x1b[31mRGB.\nnext line"),
+        "tuple type \u{fffd}[31mRGB"
+    );
+    assert_eq!(in_one_line(""), "");
+}
+
+#[test]
 fn floating_point_values_are_of_0_to_1() {
     let row = |values: &[f32]| read(&float_tiff(values)).map(RgbImage::into_raw);
     assert_eq!(

@@ -11,7 +11,7 @@ use image::RgbImage;
 use image::metadata::Orientation;
 
 use super::colour::{cmyk_to_rgb, over_white, ycc_to_rgb};
-use super::error::DecodeError;
+use super::error::{DecodeError, in_one_line};
 use super::jpeg;
 use super::limits::DecodeLimits;
 use super::tiff_directory::{Directory, Tiff};
@@ -508,10 +508,10 @@ fn explain(error: TiffError, limits: &DecodeLimits) -> DecodeError {
         TiffError::UnsupportedError(TiffUnsupportedError::MisalignedTileBoundaries) => {
             unsupported("tiles that do not begin with a byte")
         }
-        TiffError::UnsupportedError(what) => unsupported(&what.to_string()),
+        TiffError::UnsupportedError(what) => unsupported(&in_one_line(&what.to_string())),
         TiffError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             DecodeError::Truncated { format: NAME }
         }
-        other => damaged(&other.to_string()),
+        other => damaged(&in_one_line(&other.to_string())),
     }
 }
