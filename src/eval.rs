@@ -3,5 +3,5 @@
 mod pass;
 mod tta;
 
-pub use pass::{Predictions, evaluate, input, predict, predict_augmented, report};
+pub use pass::{Predictions, evaluate, input, predict, predict_augmented, report, seconds_of_pass};
 pub use tta::Tta;

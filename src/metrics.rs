@@ -5,7 +5,7 @@ mod logits;
 mod report;
 mod statistics;
 
-pub use calibration::{Calibration, Figures, Threshold, fit_temperature};
+pub use calibration::{Calibration, Figures, Threshold, calibration_on_folds, fit_temperature};
 pub use logits::{correct, softmax};
 pub use report::{ClassReport, ConfusedPair, EvalReport, Mistake, ReliabilityBin, evaluate};
 pub use statistics::{McNemar, MeanInterval, mcnemar, mean_std_interval, wilson};

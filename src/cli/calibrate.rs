@@ -8,7 +8,7 @@ use super::done::Done;
 use super::lists;
 use super::output::{note, say};
 use crate::device::{self, DeviceChoice};
-use crate::metrics::Calibration;
+use crate::metrics::{Calibration, Figures};
 use crate::names::{self, shown};
 use crate::report::text::{self, Table};
 use crate::run::{self, Calibrated};
@@ -17,7 +17,7 @@ use crate::run::{self, Calibrated};
 ///
 /// Fits a temperature on the validation split, so that about 80 % of the answers
 /// given with 80 % confidence are right, and stores it in the weights with what `classify
-/// --abstain` needs.
+/// --abstain` needs. A fit that does not help with pictures it was not fitted on is not kept.
 #[derive(Debug, Args)]
 pub(super) struct CalibrateArgs {
     /// Run directory or .safetensors file.
@@ -79,36 +79,67 @@ fn plain(calibrated: &Calibrated) -> String {
         calibration,
         skipped: _,
     } = calibrated;
-    let mut out = format!(
-        "{}: temperature {temperature:.4}, fitted on {} validation pictures\n",
-        shown(path),
-        text::count(calibration.pictures as u64)
-    );
-    let Calibration { before, after, .. } = calibration;
-    let mut figures = Table::new(&["", "before", "after"]);
-    for (name, before, after) in [
-        ("NLL", before.nll, after.nll),
-        ("ECE", before.ece, after.ece),
-    ] {
-        figures.row(vec![
-            name.to_owned(),
-            format!("{before:.4}"),
-            format!("{after:.4}"),
-        ]);
-    }
+    let pictures = text::count(calibration.pictures as u64);
+    let path = shown(path);
+    let mut out = match calibration.is_kept() {
+        true => {
+            format!(
+                "{path}: temperature {temperature:.4}, fitted on {pictures} validation pictures\n"
+            )
+        }
+        false => format!(
+            "{path}: temperature 1, which changes nothing: a fitted one would not help with pictures it was not \
+             fitted on (five folds of {pictures} validation pictures)\n"
+        ),
+    };
+    let Calibration {
+        before,
+        after,
+        on_folds,
+        ..
+    } = calibration;
+    let mut figures = Table::new(&["", "before", "fitted, on folds", "kept"]);
+    let figure = |name: &str, of: fn(&Figures) -> f64| {
+        let folds = on_folds.as_ref().map(of);
+        let cells = [Some(of(before)), folds, Some(of(after))];
+        let cells = cells.map(|cell| cell.map_or("–".to_owned(), |cell| format!("{cell:.4}")));
+        [vec![name.to_owned()], cells.to_vec()].concat()
+    };
+    figures.row(figure("NLL", |figures| figures.nll));
+    figures.row(figure("ECE", |figures| figures.ece));
     out += &figures.text();
     let mut abstain = Table::new(&["--abstain", "threshold", "validation pictures answered"]);
+    let (mut too_few, mut too_wrong) = (Vec::new(), Vec::new());
     for rate in RATES {
+        let name = format!("{:.0}%", 100.0 * rate);
         let cells = match calibration.threshold(rate) {
             Some(row) => [
                 text::percent(f64::from(row.confidence)),
                 text::percent(calibration.share(&row)),
             ],
-            None => ["–".to_owned(), "–".to_owned()],
+            None => {
+                let needed = calibration.fewest_pictures(rate);
+                match needed > calibration.pictures as u64 {
+                    true => too_few.push(format!("{} for {name}", text::count(needed))),
+                    false => too_wrong.push(name.clone()),
+                }
+                ["–".to_owned(), "–".to_owned()]
+            }
         };
-        let mut row = vec![format!("{:.0}%", 100.0 * rate)];
-        row.extend(cells);
-        abstain.row(row);
+        abstain.row([vec![name], cells.to_vec()].concat());
     }
-    out + &abstain.text()
+    out += &abstain.text();
+    if !too_few.is_empty() {
+        out += &format!(
+            "–: {pictures} pictures cannot support it; without a single wrong answer it would take {}\n",
+            too_few.join(", ")
+        );
+    }
+    if !too_wrong.is_empty() {
+        out += &format!(
+            "–: for {}, even the most confident answers are wrong too often\n",
+            too_wrong.join(", ")
+        );
+    }
+    out
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::done::Done;
+use super::findings::{Tried, lines};
 use super::lists;
 use super::output::{note, say};
 use super::weights::unambiguous;
@@ -91,6 +92,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
     };
     let Evaluated {
         report,
+        findings,
         tta,
         split,
         data,
@@ -107,12 +109,20 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
         note(&format!("skipped {bad}"));
     }
     if let Some(pictures) = fitted_on {
-        note(&format!(
-            "temperature {temperature:.4}, fitted on {pictures} validation pictures"
-        ));
+        note(&match temperature {
+            1.0 => format!(
+                "temperature 1: on {pictures} validation pictures a fitted one did not help"
+            ),
+            _ => format!("temperature {temperature:.4}, fitted on {pictures} validation pictures"),
+        });
     }
     if args.json {
         let mut json = serde_json::to_value(&report)?;
+        json["majority"] = report
+            .majority()
+            .map(|(label, top1)| serde_json::json!({"label": label, "top1": top1}))
+            .into();
+        json["findings"] = serde_json::to_value(&findings)?;
         json["split"] = split.to_string().into();
         json["data"] = data.into();
         json["temperature"] = temperature.into();
@@ -137,7 +147,15 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
                 tta.loss
             ))?;
         }
-        say(&format!("{images_per_s:.0} images/s"))?;
+        let hints = lines(
+            &findings,
+            Tried {
+                weights: args.weights.exists().then_some(args.weights.as_path()),
+                trained: false,
+                started: true,
+            },
+        );
+        say(&format!("{hints}{images_per_s:.0} images/s"))?;
     }
     if let Some(folder) = folder {
         note(&format!("written to {}", shown(&folder)));

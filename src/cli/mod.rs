@@ -13,6 +13,7 @@ mod devices;
 mod done;
 mod eval;
 mod export;
+mod findings;
 mod flags;
 mod interrupt;
 mod lists;

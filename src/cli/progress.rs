@@ -126,6 +126,18 @@ impl Progress {
                 self.clear();
                 note(&format!("{}{}", self.prefix, self.line(&record, best)));
             }
+            RunEvent::Train(TrainEvent::ValidationLeftOut {
+                expected_s,
+                budget_s,
+            }) => {
+                self.clear();
+                note(&format!(
+                    "{}no validation while it trains: one would take about {} of the {}; the last weights are kept",
+                    self.prefix,
+                    text::seconds(expected_s),
+                    text::seconds(budget_s),
+                ));
+            }
             RunEvent::Train(TrainEvent::Saved) => {}
             RunEvent::Testing => self.clear(),
         }
@@ -199,6 +211,14 @@ impl Progress {
             self.epoch(record.epoch),
             record.train_loss
         );
+        if record.share < 1.0 {
+            line = format!(
+                "epoch {} (the first {:.0} % of it), loss {:.4}",
+                self.epoch(record.epoch),
+                100.0 * record.share,
+                record.train_loss
+            );
+        }
         if let (Some(top1), Some(loss)) = (record.figure(TOP1), record.figure(VAL_LOSS)) {
             line += &format!(
                 ", val loss {loss:.4}, val top-1 {}{}",

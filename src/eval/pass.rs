@@ -1,6 +1,6 @@
 //! One pass of a model over a split.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -124,6 +124,41 @@ fn pass(
         names,
         images_per_s,
     })
+}
+
+/// Seconds that [`predict`] would take, from a few pictures: those of a whole batch where that stays within
+/// `limit`, else eight.
+///
+/// # Errors
+///
+/// As [`predict`].
+pub fn seconds_of_pass(
+    model: &Model,
+    loader: &EvalLoader,
+    device: &Device,
+    precision: Precision,
+    limit: Duration,
+) -> Result<f64, DataError> {
+    const FEW: usize = 8;
+    let prepared = Prepared::default();
+    let time = |count: usize| -> Result<f64, DataError> {
+        let start = Instant::now();
+        let images = input(loader.first(count)?, device);
+        // Reading the logits waits for the device.
+        let _ = model
+            .infer(images, precision, &prepared)
+            .try_into_vec_as::<f32>();
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let (total, whole) = (loader.pictures().len(), loader.batch_size());
+    // The first pass of a size prepares weights or compiles, so the second one counts.
+    let second = |count: usize| time(count).and_then(|_| time(count));
+    let few = FEW.min(whole);
+    let mut seconds_per_picture = second(few)? / few as f64;
+    if whole > few && 2.0 * whole as f64 * seconds_per_picture <= limit.as_secs_f64() {
+        seconds_per_picture = second(whole)? / whole as f64;
+    }
+    Ok(seconds_per_picture * total as f64)
 }
 
 /// [`predict`] and [`report`] in one.

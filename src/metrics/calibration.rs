@@ -23,8 +23,12 @@ pub struct Calibration {
     pub pictures: usize,
     /// Figures at temperature 1.
     pub before: Figures,
-    /// Figures at the fitted temperature.
+    /// Figures at the temperature that is kept: the fitted one, or 1.
     pub after: Figures,
+    /// Figures with temperatures that were fitted on other pictures, fold by fold; `None` in what earlier
+    /// versions have stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_folds: Option<Figures>,
     /// The risk-coverage curve (El-Yaniv & Wiener 2010), from the highest threshold to the lowest.
     pub coverage: Vec<Threshold>,
 }
@@ -76,27 +80,35 @@ impl Threshold {
 impl Calibration {
     /// Fits the temperature, and measures the calibration before and after. Returns the temperature and the measurements.
     ///
+    /// A fit is kept only if it helps with pictures that it was not fitted on, fold by fold, else the temperature is
+    /// 1: with few pictures, or a model that is calibrated already, a fit may follow their accidents.
+    ///
     /// # Shapes
     ///
     /// `logits`: row-major `[n, K]`, finite, at temperature 1; `labels`: `[n]`; `classes`: `[K]`.
     pub fn fit(logits: &[f32], labels: &[usize], classes: &[String], data: &str) -> (f32, Self) {
-        let temperature = fit_temperature(logits, labels);
-        let scaled: Vec<f32> = logits.iter().map(|z| z / temperature).collect();
-        let figures = |logits: &[f32]| {
-            let report = evaluate(logits, labels, &[], classes);
-            Figures {
-                nll: report.loss,
-                ece: report.ece,
-            }
+        let before = figures(logits, labels, classes);
+        let held_out = on_folds(logits, labels, classes);
+        let temperature = match held_out.improves(&before) {
+            true => fit_temperature(logits, labels),
+            false => 1.0,
         };
+        let scaled: Vec<f32> = logits.iter().map(|z| z / temperature).collect();
         let calibration = Self {
             data: data.to_owned(),
             pictures: labels.len(),
-            before: figures(logits),
-            after: figures(&scaled),
+            before,
+            after: figures(&scaled, labels, classes),
+            on_folds: Some(held_out),
             coverage: coverage(&scaled, labels),
         };
         (temperature, calibration)
+    }
+
+    /// Whether the fitted temperature was kept.
+    pub fn is_kept(&self) -> bool {
+        self.on_folds
+            .is_none_or(|held_out| held_out.improves(&self.before))
     }
 
     /// The threshold with the largest coverage whose answers are wrong at a rate of at most
@@ -109,7 +121,7 @@ impl Calibration {
     /// Rows with so few answers that they would not pass even without an error are left out first.
     pub fn threshold(&self, error_rate: f64) -> Option<Threshold> {
         let mut high = self.coverage.len();
-        let steps = f64::from(high.checked_ilog2()? + 1);
+        let steps = self.steps()?;
         let passes = |wrong: u64, row: &Threshold| {
             binomial_cdf(wrong, row.answered, error_rate) <= DELTA / steps
         };
@@ -128,10 +140,90 @@ impl Calibration {
         found
     }
 
+    /// Steps of a binary search over the table, each of which is a test; `None` for an empty table.
+    fn steps(&self) -> Option<f64> {
+        Some(f64::from(self.coverage.len().checked_ilog2()? + 1))
+    }
+
+    /// Fewest validation pictures that support an error rate, 0 to 1, if none of the answers is wrong: with n of
+    /// them (1 − rate)ⁿ must be at most δ/steps.
+    pub fn fewest_pictures(&self, error_rate: f64) -> u64 {
+        let chance = DELTA / self.steps().unwrap_or(1.0);
+        (chance.ln() / (-error_rate).ln_1p()).ceil() as u64
+    }
+
     /// Share of the validation pictures that are answered with this threshold, 0 to 1.
     pub fn share(&self, threshold: &Threshold) -> f64 {
         threshold.answered as f64 / self.pictures.max(1) as f64
     }
+}
+
+impl Figures {
+    /// Whether these are better than `before`: a likelier truth at a calibration error that is no larger.
+    pub fn improves(&self, before: &Self) -> bool {
+        self.nll < before.nll && self.ece <= before.ece
+    }
+}
+
+fn figures(logits: &[f32], labels: &[usize], classes: &[String]) -> Figures {
+    let report = evaluate(logits, labels, &[], classes);
+    Figures {
+        nll: report.loss,
+        ece: report.ece,
+    }
+}
+
+/// Folds of the cross-validation.
+const FOLDS: usize = 5;
+
+/// The figures of a calibration on pictures that it was not fitted on: each of five folds, which hold every class
+/// in proportion, is divided by the temperature fitted on the other four.
+///
+/// # Shapes
+///
+/// As [`Calibration::fit`].
+fn on_folds(logits: &[f32], labels: &[usize], classes: &[String]) -> Figures {
+    let k = classes.len().max(1);
+    let mut seen = vec![0; k];
+    let folds: Vec<usize> = labels
+        .iter()
+        .map(|&label| {
+            seen[label] += 1;
+            // Classes begin at folds of their own, so that classes of one picture do not share a fold.
+            (seen[label] + label) % FOLDS
+        })
+        .collect();
+    let mut scaled = logits.to_vec();
+    for fold in 0..FOLDS {
+        let (mut others, mut truths) = (Vec::new(), Vec::new());
+        for (i, row) in logits.chunks(k).enumerate() {
+            if folds[i] != fold {
+                others.extend_from_slice(row);
+                truths.push(labels[i]);
+            }
+        }
+        let temperature = fit_temperature(&others, &truths);
+        for (row, _) in scaled
+            .chunks_mut(k)
+            .zip(&folds)
+            .filter(|(_, of)| **of == fold)
+        {
+            row.iter_mut().for_each(|z| *z /= temperature);
+        }
+    }
+    figures(&scaled, labels, classes)
+}
+
+/// The figures as the logits are, and those of a calibration on pictures that it was not fitted on.
+///
+/// # Shapes
+///
+/// As [`Calibration::fit`].
+pub fn calibration_on_folds(logits: &[f32], labels: &[usize], classes: &[String]) -> [Figures; 2] {
+    [
+        figures(logits, labels, classes),
+        on_folds(logits, labels, classes),
+    ]
 }
 
 /// The temperature T that minimises the cross-entropy of softmax(z/T) (Guo et al. 2017, section
@@ -278,6 +370,58 @@ mod tests {
     }
 
     #[test]
+    fn a_fit_that_does_not_help_with_other_pictures_is_not_kept() {
+        // As good as its confidence says, but for the accidents of thirty labels.
+        let (logits, labels) = honest();
+        let classes = ["a", "b", "c"].map(str::to_owned);
+        let (temperature, calibration) = Calibration::fit(&logits, &labels, &classes, "set");
+        assert_eq!(temperature, 1.0);
+        assert!(!calibration.is_kept());
+        assert_eq!(calibration.after, calibration.before);
+        let held_out = calibration.on_folds.unwrap();
+        assert!(held_out.nll >= calibration.before.nll || held_out.ece > calibration.before.ece);
+        // The fit itself can only look better on the pictures that it was made from.
+        let steep: Vec<f32> = logits.iter().map(|z| 4.0 * z).collect();
+        let (_, calibration) = Calibration::fit(&steep, &labels, &classes, "set");
+        assert!(calibration.is_kept());
+        let held_out = calibration.on_folds.unwrap();
+        assert!(calibration.after.nll < held_out.nll && held_out.nll < calibration.before.nll);
+        // One picture, or none, is nothing to fit.
+        for n in [0, 1] {
+            let (temperature, _) = Calibration::fit(&steep[..3 * n], &labels[..n], &classes, "set");
+            assert_eq!(temperature, 1.0);
+        }
+    }
+
+    #[test]
+    fn a_better_likelihood_at_a_worse_calibration_error_is_no_improvement() {
+        let before = Figures {
+            nll: 1.0,
+            ece: 0.07,
+        };
+        for (nll, ece, better) in [
+            (0.9, 0.06, true),
+            (0.9, 0.07, true),
+            (0.9, 0.08, false),
+            (1.0, 0.01, false),
+            (f64::NAN, 0.01, false),
+        ] {
+            let after = Figures { nll, ece };
+            assert_eq!(after.improves(&before), better, "{after:?}");
+        }
+    }
+
+    #[test]
+    fn the_fewest_pictures_are_those_that_pass_without_an_error() {
+        // Three rows, two steps: 0.9^35 is just too much, 0.9^36 will do.
+        assert_eq!(table(&[(10, 0), (36, 0), (60, 9)]).fewest_pictures(0.1), 36);
+        assert_eq!(
+            table(&[(10, 0), (36, 0), (60, 9)]).fewest_pictures(0.01),
+            368
+        );
+    }
+
+    #[test]
     fn the_temperature_keeps_its_bounds() {
         // Nothing wrong: no temperature is better than another that is lower.
         assert_eq!(fit_temperature(&[2.0, 0.0, 0.0, 1.0], &[0, 1]), 1.0);
@@ -326,6 +470,7 @@ mod tests {
             pictures: rows.last().map_or(0, |r| r.0) as usize,
             before: figures,
             after: figures,
+            on_folds: None,
             coverage,
         }
     }

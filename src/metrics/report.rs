@@ -44,6 +44,20 @@ pub struct EvalReport {
     pub mistakes: Vec<Mistake>,
 }
 
+impl EvalReport {
+    /// The class with most pictures, the first of equals, and its share of them: the accuracy of always answering it.
+    /// `None` without pictures.
+    pub fn majority(&self) -> Option<(&str, f64)> {
+        let largest = self
+            .per_class
+            .iter()
+            .rev()
+            .max_by_key(|class| class.support)?;
+        let share = largest.support as f64 / self.n as f64;
+        (self.n > 0).then_some((largest.label.as_str(), share))
+    }
+}
+
 /// The figures of one class. A class that is never predicted has precision 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassReport {
@@ -368,6 +382,8 @@ mod tests {
             (0.5, 1.0)
         );
         assert!((r.per_class[2].f1 - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!(r.majority(), Some(("a", 0.4)));
+        assert_eq!(evaluate(&[], &[], &[], &["a".into()]).majority(), None);
         // The most confident mistake comes first.
         assert_eq!(r.mistakes[0].name, "p4");
         assert_eq!(r.mistakes.len(), 2);

@@ -128,17 +128,17 @@ impl Recipe {
         toml::to_string(self).expect("a recipe is plain data")
     }
 
+    /// Every key that is set, dotted, with its value as TOML.
+    pub(crate) fn settings(&self) -> BTreeMap<String, String> {
+        let mut keys = BTreeMap::new();
+        let table = Value::try_from(self).expect("a recipe is plain data");
+        flatten("", &table, &mut keys);
+        keys
+    }
+
     /// A dotted key whose value differs in another recipe, with the value here and the value there.
     pub fn difference(&self, other: &Self) -> Option<(String, String, String)> {
-        let [here, there] = [self, other].map(|recipe| {
-            let mut keys = BTreeMap::new();
-            flatten(
-                "",
-                &Value::try_from(recipe).expect("a recipe is plain data"),
-                &mut keys,
-            );
-            keys
-        });
+        let [here, there] = [self, other].map(Self::settings);
         let unset = || "unset".to_owned();
         here.keys().chain(there.keys()).find_map(|key| {
             let (a, b) = (here.get(key), there.get(key));

@@ -32,6 +32,9 @@ impl CsvError {
 const BEFORE: [&str; 3] = ["epoch", "time", "train/loss"];
 /// Columns after those of the task.
 const AFTER: [&str; 3] = ["lr/pg0", "train/images_per_s", "train/waiting"];
+/// The last columns, which files of earlier versions lack: the share of the epoch's batches that were taken,
+/// and the share of the budget that was spent at its end.
+const SHARES: [&str; 2] = ["train/share", "budget/spent"];
 
 /// A number as Rust displays it: `csv` would write 2 as `2.0` and a millionth as `1e-6`.
 struct Decimal(f64);
@@ -54,19 +57,26 @@ pub fn write_results(
     history: &[EpochRecord],
 ) -> Result<(), CsvError> {
     write(path, |writer| {
-        writer.serialize((BEFORE, columns, AFTER))?;
+        writer.serialize((BEFORE, columns, AFTER, SHARES))?;
         history.iter().try_for_each(|record| {
             let before = (Decimal(record.elapsed_s), Decimal(record.train_loss));
             let figures = columns
                 .iter()
                 .map(|column| record.figure(column).map(Decimal));
             let after = [record.lr, record.images_per_s, record.waiting].map(Decimal);
-            writer.serialize((record.epoch, before, figures.collect::<Vec<_>>(), after))
+            let shares = (Decimal(record.share), record.spent.map(Decimal));
+            writer.serialize((
+                record.epoch,
+                before,
+                figures.collect::<Vec<_>>(),
+                after,
+                shares,
+            ))
         })
     })
 }
 
-/// Reads `results.csv`; whatever columns lie between the first three and the last three are figures.
+/// Reads `results.csv`; whatever columns lie between those before and those after are figures.
 ///
 /// # Errors
 ///
@@ -80,9 +90,12 @@ pub fn read_results(path: &Path) -> Result<Vec<EpochRecord>, CsvError> {
         .iter()
         .map(str::to_owned)
         .collect();
-    let figures = BEFORE.len()..found.len().saturating_sub(AFTER.len());
-    let columns = found.get(figures).filter(|columns| {
-        found[..BEFORE.len()] == BEFORE && found[BEFORE.len() + columns.len()..] == AFTER
+    let own = found
+        .strip_suffix(&SHARES.map(str::to_owned))
+        .unwrap_or(&found);
+    let figures = BEFORE.len()..own.len().saturating_sub(AFTER.len());
+    let columns = own.get(figures).filter(|columns| {
+        own[..BEFORE.len()] == BEFORE && own[BEFORE.len() + columns.len()..] == AFTER
     });
     let Some(columns) = columns else {
         let (found, before, after) = (found.join(","), BEFORE.join(","), AFTER.join(","));
@@ -106,6 +119,7 @@ pub fn read_results(path: &Path) -> Result<Vec<EpochRecord>, CsvError> {
         });
         let [epoch, time, loss] = BEFORE;
         let [lr, images_per_s, waiting] = AFTER;
+        let [share, spent] = SHARES;
         Ok(EpochRecord {
             epoch: needed(epoch)? as usize,
             elapsed_s: needed(time)?,
@@ -114,6 +128,8 @@ pub fn read_results(path: &Path) -> Result<Vec<EpochRecord>, CsvError> {
             lr: needed(lr)?,
             images_per_s: needed(images_per_s)?,
             waiting: needed(waiting)?,
+            share: value(share).unwrap_or(1.0),
+            spent: value(spent),
         })
     };
     let rows = reader.into_deserialize::<Vec<Option<f64>>>();
@@ -167,6 +183,8 @@ mod tests {
             lr: 1e-6,
             images_per_s: 100.5,
             waiting: 0.01,
+            share: if epoch == 1 { 1.0 } else { 0.28 },
+            spent: (epoch == 2).then_some(0.99),
         };
         let history = vec![row(1, Some(0.5)), row(2, None)];
         let columns = [TOP1, TOP5, VAL_LOSS];
@@ -181,10 +199,22 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "1,1.25,2,0.5,,0.5,0.000001,100.5,0.01",
-                "2,1.25,2,,,,0.000001,100.5,0.01"
+                "1,1.25,2,0.5,,0.5,0.000001,100.5,0.01,1,",
+                "2,1.25,2,,,,0.000001,100.5,0.01,0.28,0.99"
             ]
         );
+        // A file of an earlier version, without the last two columns.
+        let earlier: String = text
+            .lines()
+            .map(|line| {
+                let kept: Vec<&str> = line.rsplitn(3, ',').collect();
+                kept[2].to_owned() + "\n"
+            })
+            .collect();
+        assert!(earlier.contains("train/waiting\n1,1.25"), "{earlier}");
+        std::fs::write(&path, earlier).unwrap();
+        let back = read_results(&path).unwrap();
+        assert_eq!((back.len(), back[1].share, back[1].spent), (2, 1.0, None));
         std::fs::write(&path, text.replace("2,1.25,2,", "2,1.25,,")).unwrap();
         let error = read_results(&path).unwrap_err().to_string();
         assert!(error.ends_with("row 2 has no train/loss"), "{error}");

@@ -186,9 +186,15 @@ impl Table {
 /// The figures of one split on one line: `val top-1: 84.3 % [82.6, 85.8] on 2,000 pictures, …`.
 pub(crate) fn accuracy_line(split: &str, report: &EvalReport) -> String {
     format!(
-        "{split} top-1: {} on {} pictures, loss {:.4}, calibration error {:.3}",
+        "{split} top-1: {} on {} pictures{}, loss {:.4}, calibration error {:.3}",
         percent_interval(report.top1, report.top1_interval),
         count(report.n as u64),
+        report
+            .majority()
+            .map_or(String::new(), |(class, share)| format!(
+                " (always {class:?}: {})",
+                percent(share)
+            )),
         report.loss,
         report.ece,
     )
@@ -202,6 +208,9 @@ pub(crate) fn evaluation(report: &EvalReport) -> String {
     );
     if let (Some(top5), Some(interval)) = (report.top5, report.top5_interval) {
         out += &format!("top-5     {}\n", percent_interval(top5, interval));
+    }
+    if let Some((class, share)) = report.majority() {
+        out += &format!("baseline  {}, always {class:?}\n", percent(share));
     }
     out += &format!("loss      {:.4}\n", report.loss);
     out += &format!("macro F1  {:.4}\n", report.macro_f1);

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::answer::{EvaluateOptions, TtaReport, answer};
 use super::data::OpenData;
+use super::dir::RunDir;
 use super::error::RunError;
 use super::files::make_folder;
-use super::results::write_evaluation;
+use super::findings::{Finding, findings, miscalibrated};
+use super::results::{history, write_evaluation};
 use crate::data::{Skipped, SplitName};
 use crate::device::Selected;
 use crate::eval;
@@ -17,6 +19,8 @@ use crate::metrics::EvalReport;
 pub struct Evaluated {
     /// The results.
     pub report: EvalReport,
+    /// What explains them.
+    pub findings: Vec<Finding>,
     /// Results with test-time augmentation, if requested; nothing is ever chosen by them.
     pub tta: Option<TtaReport>,
     /// The split.
@@ -49,6 +53,13 @@ pub fn evaluate(
 ) -> Result<Evaluated, RunError> {
     let answers = answer(weights, options, &mut OpenData::default(), device)?;
     let report = eval::report(&answers.predictions, &answers.meta.classes);
+    // The course of a training says nothing of other data.
+    let history = match (weights.is_dir(), &options.data) {
+        (true, None) => history(&RunDir::open(weights)?),
+        _ => Vec::new(),
+    };
+    let mut found = findings(&report, &history);
+    found.extend(miscalibrated(&report, &answers));
     let folder = match &options.out {
         Some(out) => Some(out.clone()),
         None => weights
@@ -61,6 +72,7 @@ pub fn evaluate(
     }
     Ok(Evaluated {
         report,
+        findings: found,
         tta: answers.tta(),
         split: answers.split,
         data: answers.dataset.origin.clone(),

@@ -6,6 +6,7 @@ use super::answer::{Answers, EvaluateOptions, predict};
 use super::dir::{RunDir, find_weights};
 use super::error::RunError;
 use super::files::write;
+use super::findings::{Finding, findings, miscalibrated, overrun};
 use super::plan::Plan;
 use super::results::{Metrics, write_evaluation, write_metrics};
 use crate::checkpoint::{self, TensorFile};
@@ -25,6 +26,10 @@ pub struct Finished {
     /// Results of the best weights on the test split, which is used for nothing else; `None` when
     /// interrupted or without a test split.
     pub test: Option<EvalReport>,
+    /// What explains the figures: those of validation, else of the test split.
+    pub findings: Vec<Finding>,
+    /// Number of training pictures.
+    pub train_pictures: usize,
     /// Path of a picture to classify, copied from the last split that was evaluated.
     pub example: Option<PathBuf>,
     /// Test pictures that could not be read; those of the other splits were in the plan when
@@ -34,9 +39,11 @@ pub struct Finished {
 
 impl Finished {
     /// A run that was stopped before its budget was spent.
-    pub(super) fn interrupted(outcome: Outcome) -> Self {
+    pub(super) fn interrupted(plan: &Plan, outcome: Outcome) -> Self {
         Self {
             outcome,
+            findings: Vec::new(),
+            train_pictures: plan.splits.train.len(),
             val: None,
             test: None,
             example: None,
@@ -64,6 +71,7 @@ pub(super) fn finish(
     let mut metrics = Metrics::default();
     let mut last: Option<(EvalReport, Answers)> = None;
     let mut skipped = Vec::new();
+    let mut found: Option<Vec<Finding>> = None;
     for split in [SplitName::Val, SplitName::Test] {
         let samples = plan.splits.get(split);
         if samples.is_empty() {
@@ -83,6 +91,11 @@ pub(super) fn finish(
             other => other?.tempered(),
         };
         let report = eval::report(&answers.predictions, &answers.meta.classes);
+        found.get_or_insert_with(|| {
+            let mut found = findings(&report, &outcome.progress.history);
+            found.extend(miscalibrated(&report, &answers));
+            found
+        });
         match split {
             SplitName::Val => metrics.val = Some(report.clone()),
             _ => {
@@ -98,10 +111,14 @@ pub(super) fn finish(
         example = write_example(dir, answers)?;
     }
     write_metrics(&dir.file("metrics.json"), &metrics)?;
+    let late = overrun(plan.recipe.budget()?, &outcome.progress);
+    let findings = late.into_iter().chain(found.unwrap_or_default());
     Ok(Finished {
         outcome,
         val: metrics.val,
         test: metrics.test,
+        findings: findings.collect(),
+        train_pictures: plan.splits.train.len(),
         example,
         skipped,
     })

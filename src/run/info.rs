@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::teacher::TeacherInfo;
 use crate::device::{self, Hardware};
 use crate::names;
-use crate::train::Progress;
+use crate::train::{Budget, Progress};
 
 /// The commit this binary was built from.
 pub(crate) const COMMIT: &str = env!("VITRINE_COMMIT");
@@ -50,8 +50,13 @@ pub(crate) struct RunInfo {
     parameters: u64,
     flops_per_image: u64,
     seed: u64,
+    budget: Value,
     ended: Option<u64>,
     training_s: Option<f64>,
+    /// Passes over the training split.
+    epochs_seen: Option<f64>,
+    /// Training pictures that were seen, repetitions counted.
+    images_seen: Option<u64>,
     training_images_per_s: Option<f64>,
     peak_memory_bytes: Option<u64>,
     best_epoch: Option<usize>,
@@ -99,8 +104,16 @@ impl RunInfo {
             parameters: plan.model.parameters(),
             flops_per_image: plan.model.flops(),
             seed: recipe.train.seed,
+            budget: match recipe.budget() {
+                Ok(Budget::Epochs(epochs)) => json!({ "epochs": epochs }),
+                Ok(Budget::Steps(steps)) => json!({ "steps": steps }),
+                Ok(Budget::Time(time)) => json!({ "time_s": time.as_secs_f64() }),
+                Err(_) => Value::Null,
+            },
             ended: None,
             training_s: None,
+            epochs_seen: None,
+            images_seen: None,
             training_images_per_s: None,
             peak_memory_bytes: None,
             best_epoch: None,
@@ -129,6 +142,8 @@ impl RunInfo {
     pub(crate) fn end(&mut self, progress: &Progress) {
         self.ended = Some(now());
         self.training_s = Some(progress.elapsed_s);
+        self.epochs_seen = Some(progress.epochs_seen());
+        self.images_seen = Some(progress.images);
         self.training_images_per_s =
             (progress.training_s > 0.0).then(|| progress.images as f64 / progress.training_s);
         self.pause();
@@ -142,7 +157,7 @@ impl RunInfo {
 }
 
 /// A run's `run.json`, if it can be read.
-pub(super) fn read(dir: &RunDir) -> Option<Value> {
+pub(crate) fn read(dir: &RunDir) -> Option<Value> {
     let json = std::fs::read_to_string(dir.info()).ok()?;
     serde_json::from_str(&json).ok()
 }

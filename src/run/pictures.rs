@@ -1,6 +1,7 @@
 //! The pictures of a plan, decoded and made into batches.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::error::RunError;
 use super::event::RunEvent;
@@ -144,11 +145,17 @@ pub(super) fn load(
 /// Estimated bytes of the decoded pictures of train and of val, from a sample of them.
 pub fn kept_bytes(plan: &Plan) -> [u64; 2] {
     const LOOKED_AT: usize = 16;
+    /// Large photographs take their time to decode.
+    const AT_MOST: Duration = Duration::from_secs(2);
+    let began = Instant::now();
     let fixed = (3 * plan.preprocess.image_size * plan.preprocess.image_size) as u64;
     let train = &plan.splits.train;
     let mut sizes = Vec::new();
     if plan.recipe.augment.random_resized_crop.is_some() {
         for sample in train.iter().step_by(train.len().div_ceil(LOOKED_AT).max(1)) {
+            if began.elapsed() > AT_MOST {
+                break;
+            }
             let raw = plan.dataset.read(sample).ok();
             let picture = raw.and_then(|raw| decode(&raw, &DecodeLimits::default()).ok());
             sizes

@@ -13,7 +13,7 @@ use crate::device::Selected;
 use crate::model::ModelConfig;
 use crate::ops::Precision;
 use crate::recipe::{Recipe, RecipeError};
-use crate::train::{Curriculum, Distillation, Start};
+use crate::train::{Budget, Curriculum, Distillation, Start};
 
 /// A training that is ready to begin: its data is open, and all files that its recipe names exist.
 #[derive(Debug)]
@@ -150,9 +150,33 @@ impl Plan {
         teacher.map_or(0, |teacher| teacher.meta.model.flops())
     }
 
+    /// Updates of the whole training; `None` under a budget of time.
+    pub(crate) fn updates(&self) -> Option<f64> {
+        let updates_per_epoch = (self.splits.train.len() / self.batch_size().max(1))
+            .max(1)
+            .div_ceil(self.recipe.train.accumulate);
+        match self.recipe.budget().ok()? {
+            Budget::Epochs(epochs) => Some((epochs * updates_per_epoch) as f64),
+            Budget::Steps(steps) => Some(steps as f64),
+            Budget::Time(_) => None,
+        }
+    }
+
     /// Updates of this model that `flops` floating-point operations pay for.
     pub(crate) fn updates_within(&self, flops: f64) -> f64 {
         flops / self.flops_per_update(self.curriculum.mean_work(false))
+    }
+
+    /// Where the weights to start from saw smaller pictures than this training: their size in pixels, and the share of
+    /// this training's work that a picture of that size takes.
+    pub fn smaller_size_of_start(&self) -> Option<(usize, f64)> {
+        let size = self.start.as_ref()?.meta.preprocess.image_size;
+        if size >= self.preprocess.image_size {
+            return None;
+        }
+        let classes = self.dataset.classes.len();
+        let there = self.recipe.model_config(size, classes).ok()?;
+        Some((size, there.flops() as f64 / self.model.flops() as f64))
     }
 
     /// Loads the teacher, if there is one.

@@ -1,6 +1,7 @@
 //! A plan carried out: pictures, training, final evaluation.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::devices::{Devices, precision};
 use super::dir::RunDir;
@@ -16,7 +17,7 @@ use crate::data::{EvalLoader, TrainLoader};
 use crate::ops::Precision;
 use crate::recipe::Recipe;
 use crate::train::task::Task;
-use crate::train::{Classification, Outcome, Saved, TrainEvent, Trainer, Workload};
+use crate::train::{Classification, Outcome, Saved, TrainEvent, Trainer, UpdateCost, Workload};
 
 /// Trains a plan into `dir`, a new run directory, and writes all results.
 ///
@@ -99,7 +100,7 @@ fn carry_out(
     if !outcome.progress.finished {
         info.pause();
         write(&dir.info(), info.to_json().as_bytes())?;
-        return Ok(Finished::interrupted(outcome));
+        return Ok(Finished::interrupted(&plan, outcome));
     }
     observe(RunEvent::Testing);
     let finished = finish::finish(&plan, dir, devices.student, outcome)?;
@@ -185,12 +186,13 @@ fn fit(
     }
 }
 
-/// Measures one optimizer update of this plan, in seconds.
+/// Measures what one optimizer update of this plan costs, in about `limit`.
 pub(super) fn measure_update(
     plan: &Plan,
     precision: Precision,
     devices: Devices<'_>,
-) -> Result<f64, RunError> {
+    limit: Duration,
+) -> Result<UpdateCost, RunError> {
     let recipe = &plan.recipe;
     let workload = Workload {
         model: &plan.model,
@@ -201,5 +203,5 @@ pub(super) fn measure_update(
         precision,
     };
     let task = task(plan, None, precision, devices)?;
-    Ok(workload.seconds_per_update(task, &devices.student.device)?)
+    Ok(workload.cost_of_update(task, &devices.student.device, limit)?)
 }

@@ -5,6 +5,7 @@
 //! update of it.
 
 mod average;
+mod clock;
 mod curriculum;
 mod finetune;
 mod learner;
@@ -21,7 +22,7 @@ pub use average::Average;
 pub use curriculum::{Curriculum, CurriculumConfig, Moment};
 pub use finetune::{FinetuneConfig, Freeze, Start};
 pub use learner::{Learner, NotTaken, Step};
-pub use measure::Workload;
+pub use measure::{UpdateCost, Workload};
 pub use optimizer::{OptimizerConfig, OptimizerKind};
 pub use part::{Part, Rule};
 pub use progress::{Best, EpochRecord, Progress};

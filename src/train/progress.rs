@@ -21,6 +21,17 @@ pub struct EpochRecord {
     pub images_per_s: f64,
     /// Share of the epoch's training time spent waiting for data, 0 to 1.
     pub waiting: f64,
+    /// Share of the epoch's batches that were taken: below 1 where the budget ended first.
+    #[serde(default = "whole")]
+    pub share: f64,
+    /// Share of the budget that was spent at the epoch's end, validation and saving included; `None` in what
+    /// earlier versions have recorded.
+    #[serde(default)]
+    pub spent: Option<f64>,
+}
+
+fn whole() -> f64 {
+    1.0
 }
 
 impl EpochRecord {
@@ -64,8 +75,11 @@ pub struct Progress {
     pub images: u64,
     /// Seconds of training within the finished epochs.
     pub training_s: f64,
-    /// Seconds that closing the last epoch took: what a time budget keeps for the next one.
+    /// Seconds that closing the last epoch took, or is expected to: what a time budget keeps for the next one.
     pub closing_s: f64,
+    /// Seconds that the next update is expected to take: a time budget that has less left is spent.
+    #[serde(default)]
+    pub update_s: f64,
     /// Learning rate of the last update.
     pub lr: f64,
     /// The best epoch so far.
@@ -78,4 +92,16 @@ pub struct Progress {
     pub finished: bool,
     pub(super) optimizer_updates: u64,
     pub(super) ema_updates: u64,
+}
+
+impl Progress {
+    /// Passes over the training split in the finished epochs; one that the budget cut short counts as its share.
+    pub fn epochs_seen(&self) -> f64 {
+        self.history.iter().map(|record| record.share).sum()
+    }
+
+    /// What a time budget must have left for one more update.
+    pub(super) fn reserve_s(&self) -> f64 {
+        self.closing_s + self.update_s
+    }
 }

@@ -222,6 +222,8 @@ mod tests {
                 lr: 1e-3,
                 images_per_s: 10.0,
                 waiting: 0.01,
+                share: 0.25,
+                spent: Some(0.5),
             }],
             ..Progress::default()
         }

@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use thiserror::Error;
 
 use super::average::decay_over;
+use super::clock::{PROBE, Pace, REST, VALIDATION, spent};
 use super::curriculum::{Curriculum, CurriculumConfig};
 use super::finetune::{FinetuneConfig, Start};
 use super::learner::{BACKWARD, Learner, NotTaken, OPTIMIZER, Step};
@@ -85,6 +86,14 @@ pub enum TrainEvent {
         record: EpochRecord,
         /// Whether it is the best so far.
         best: bool,
+    },
+    /// A validation would take too much of the time budget, so that there is none until the training is over;
+    /// the last weights count as the best.
+    ValidationLeftOut {
+        /// Seconds that it is expected to take.
+        expected_s: f64,
+        /// Seconds of the budget.
+        budget_s: f64,
     },
     /// The state was saved.
     Saved,
@@ -171,6 +180,11 @@ struct Run<'t> {
     began: Instant,
     /// Seconds of earlier sessions.
     before_s: f64,
+    pace: Pace,
+    /// Whether epochs end with a validation.
+    validates: bool,
+    /// Seconds that one is expected to take under a time budget.
+    expected_s: f64,
 }
 
 impl Run<'_> {
@@ -230,6 +244,7 @@ impl Trainer<'_> {
         let curriculum = self.config.curriculum.resolve(&self.meta.model)?;
         let mut run = self.begin(task, saved, updates_per_epoch)?;
         let mut saved_at = Instant::now();
+        self.foresee_closing(&mut run, observe)?;
 
         let ending = loop {
             // A training that was stopped within its last epoch still has to close it.
@@ -257,9 +272,17 @@ impl Trainer<'_> {
                 }
                 observe(event);
                 let interrupted = self.stop.load(Ordering::Relaxed);
-                if interrupted || saved_at.elapsed() >= self.config.checkpoint_every {
+                let timed = matches!(self.config.budget, Budget::Time(_));
+                // The first state of a time budget is saved early, to know how long that takes.
+                let first = timed && run.progress.update == 1;
+                if interrupted || first || saved_at.elapsed() >= self.config.checkpoint_every {
+                    let saving = Instant::now();
                     self.save(&mut run, observe)?;
                     saved_at = Instant::now();
+                    if first {
+                        // Closing an epoch writes the state and, twice, the weights, which are a third of it.
+                        run.progress.closing_s += 2.0 * saving.elapsed().as_secs_f64();
+                    }
                 }
                 if interrupted {
                     return Ok(Outcome {
@@ -268,9 +291,10 @@ impl Trainer<'_> {
                     });
                 }
             }
-            drop(batches);
             let closing = Instant::now();
-            self.finish_epoch(&mut run, observe)?;
+            drop(batches);
+            self.drop_validation_that_does_not_fit(&mut run, observe);
+            self.finish_epoch(&mut run, total, observe)?;
             self.save(&mut run, observe)?;
             saved_at = Instant::now();
             run.progress.closing_s = closing.elapsed().as_secs_f64();
@@ -327,20 +351,72 @@ impl Trainer<'_> {
             before_s: progress.elapsed_s,
             began: Instant::now(),
             progress,
+            pace: Pace::default(),
+            validates: true,
+            expected_s: 0.0,
         })
     }
 
-    /// Share of the budget that is spent; a time budget keeps room to close one more
-    /// epoch.
+    /// Finds out how long a validation takes before a time budget has to keep room for one, and leaves it out
+    /// where it would take too much.
+    fn foresee_closing(
+        &self,
+        run: &mut Run<'_>,
+        observe: &mut dyn FnMut(TrainEvent),
+    ) -> Result<(), TrainError> {
+        let Budget::Time(budget) = self.config.budget else {
+            return Ok(());
+        };
+        if run.progress.epoch == 0 {
+            run.progress.closing_s = run.progress.closing_s.max(REST * budget.as_secs_f64());
+        }
+        let limit = budget.mul_f64(PROBE);
+        let shipped = run.learner.shipped();
+        let Some(expected_s) = run.learner.task().seconds_to_validate(&shipped, limit)? else {
+            return Ok(());
+        };
+        let budget_s = budget.as_secs_f64();
+        run.validates = expected_s <= VALIDATION * budget_s;
+        if !run.validates {
+            observe(TrainEvent::ValidationLeftOut {
+                expected_s,
+                budget_s,
+            });
+        } else if run.progress.epoch == 0 {
+            run.progress.closing_s = run.progress.closing_s.max(expected_s + REST * budget_s);
+        }
+        run.expected_s = expected_s;
+        run.tick();
+        Ok(())
+    }
+
+    /// Leaves the first validation out where updates took longer than foreseen and it no longer fits. Where there
+    /// was one before, the last epoch has to be compared with it.
+    fn drop_validation_that_does_not_fit(
+        &self,
+        run: &mut Run<'_>,
+        observe: &mut dyn FnMut(TrainEvent),
+    ) {
+        let Budget::Time(budget) = self.config.budget else {
+            return;
+        };
+        run.tick();
+        let budget_s = budget.as_secs_f64();
+        let overruns = run.progress.elapsed_s + run.expected_s > budget_s;
+        if run.validates && overruns && run.progress.best.is_none() {
+            run.validates = false;
+            observe(TrainEvent::ValidationLeftOut {
+                expected_s: run.expected_s,
+                budget_s,
+            });
+        }
+    }
+
+    /// Share of the budget that is spent; a time budget keeps room for one more update and to close its epoch.
     fn spent(&self, progress: &Progress, total: Option<u64>) -> f64 {
         let (update, elapsed_s) = (progress.update, progress.elapsed_s);
-        spent(
-            self.config.budget,
-            total,
-            progress.closing_s,
-            update,
-            elapsed_s,
-        )
+        let reserve_s = progress.reserve_s();
+        spent(self.config.budget, total, reserve_s, update, elapsed_s)
     }
 
     /// How each batch of the epoch in which `run` stands is made. A count of updates is known
@@ -355,12 +431,12 @@ impl Trainer<'_> {
         let accumulate = self.config.accumulate;
         let (first_batch, first_update) = (run.progress.batch, run.progress.update);
         let (before_s, began) = (run.before_s, run.began);
-        let closing_s = run.progress.closing_s;
+        let reserve_s = run.progress.reserve_s();
         move |batch| {
             let update = first_update + ((batch - first_batch) / accumulate) as u64;
             let elapsed_s = before_s + began.elapsed().as_secs_f64();
             curriculum
-                .at(spent(budget, total, closing_s, update, elapsed_s))
+                .at(spent(budget, total, reserve_s, update, elapsed_s))
                 .view
         }
     }
@@ -416,6 +492,8 @@ impl Trainer<'_> {
         progress.epoch_s += seconds;
         progress.waited_s += waited_s;
         progress.lr = lr;
+        run.pace.add(seconds);
+        progress.update_s = run.pace.next();
         run.tick();
         Ok(TrainEvent::Update {
             epoch: run.progress.epoch + 1,
@@ -434,13 +512,17 @@ impl Trainer<'_> {
     fn finish_epoch(
         &mut self,
         run: &mut Run<'_>,
+        total: Option<u64>,
         observe: &mut dyn FnMut(TrainEvent),
     ) -> Result<(), TrainError> {
         let _pause = profile::pause();
         run.check_weights()?;
         let shipped = run.learner.shipped();
         let task = run.learner.task();
-        let validation = task.validate(&shipped, run.learner.average())?;
+        let validation = match run.validates {
+            true => task.validate(&shipped, run.learner.average())?,
+            false => None,
+        };
         let direction = task.direction();
         task.describe(validation.as_ref(), &mut self.meta);
         if let Some(Validation { loss, score, .. }) = validation {
@@ -466,6 +548,14 @@ impl Trainer<'_> {
             lr: progress.lr,
             images_per_s: (batches * batch_size) as f64 / progress.epoch_s.max(1e-9),
             waiting: progress.waited_s / progress.epoch_s.max(1e-9),
+            share: batches as f64 / self.train.steps_per_epoch().max(1) as f64,
+            spent: Some(spent(
+                self.config.budget,
+                total,
+                0.0,
+                progress.update,
+                progress.elapsed_s,
+            )),
         };
         progress.images += (batches * batch_size) as u64;
         progress.training_s += progress.epoch_s;
@@ -506,15 +596,6 @@ impl Trainer<'_> {
         run.learner.save(&self.state, &run.progress)?;
         observe(TrainEvent::Saved);
         Ok(())
-    }
-}
-
-/// Share of the budget that is spent after so many updates and seconds; see [`Trainer::spent`].
-fn spent(budget: Budget, total: Option<u64>, closing_s: f64, update: u64, elapsed_s: f64) -> f64 {
-    match (budget, total) {
-        (Budget::Time(time), _) => elapsed_s / (time.as_secs_f64() - closing_s).max(1e-3),
-        (_, Some(total)) => update as f64 / total.max(1) as f64,
-        (_, None) => 1.0,
     }
 }
 

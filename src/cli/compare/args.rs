@@ -14,7 +14,7 @@ use crate::device::DeviceChoice;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CompareArgs {
     /// Finished run directories; those that differ only in their seed count as one model.
-    #[arg(value_name = "RUN", conflicts_with_all = ["models", "budget", "seeds", "recipe", "set"])]
+    #[arg(value_name = "RUN", conflicts_with_all = ["models", "budget", "seeds", "recipe", "set", "dry_run"])]
     pub runs: Vec<PathBuf>,
     /// Models to train, such as vit-w1,resnet9.
     #[arg(
@@ -56,6 +56,9 @@ pub(in crate::cli) struct CompareArgs {
     /// Folder of the results and of the trained runs; an earlier comparison there is continued.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Print what would be trained, and how long it would take.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

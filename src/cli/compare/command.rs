@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::args::CompareArgs;
+use super::dry_run::{STARTS, dry_run};
 use super::finished::finished;
 use super::plan::plan_all;
 use super::train::train_all;
@@ -29,7 +30,14 @@ enum Work {
 pub(in crate::cli) fn run(args: &CompareArgs, threads: Option<u32>) -> anyhow::Result<Done> {
     // What is wrong with the arguments is said before a folder is made.
     let work = if args.runs.is_empty() {
-        Work::Train(plan_all(args)?)
+        if args.dry_run {
+            note(STARTS);
+        }
+        let plans = plan_all(args)?;
+        if args.dry_run {
+            return dry_run(args, &plans);
+        }
+        Work::Train(plans)
     } else {
         Work::Finished(finished(&args.runs)?)
     };
@@ -56,7 +64,15 @@ pub(in crate::cli) fn run(args: &CompareArgs, threads: Option<u32>) -> anyhow::R
         batch_size: args.batch_size as usize,
         ..EvaluateOptions::default()
     };
-    let comparison = compare::compare(&entries, &options, &device)?;
+    let mut begin = |index: usize| {
+        let dir = shown(entries[index].dir.root());
+        note(&format!(
+            "evaluating run {} of {}: {dir}",
+            index + 1,
+            entries.len()
+        ));
+    };
+    let comparison = compare::compare(&entries, &options, &device, &mut begin)?;
     let written = compare::write(&comparison, &entries, &folder)?;
     if args.json {
         say(&serde_json::to_string(&comparison)?)?;
@@ -67,8 +83,15 @@ pub(in crate::cli) fn run(args: &CompareArgs, threads: Option<u32>) -> anyhow::R
             comparison.split,
             comparison.table().text()
         ))?;
+        let differences = comparison.differences();
+        if !differences.is_empty() {
+            say(&format!("\n{}", differences.text()))?;
+        }
         for sentence in comparison.sentences() {
             say(&sentence)?;
+        }
+        for said in comparison.notes() {
+            say(&format!("note: {said}"))?;
         }
     }
     for path in written {

@@ -3,6 +3,7 @@
 mod args;
 mod command;
 mod difference;
+mod dry_run;
 mod finished;
 mod plan;
 mod train;

@@ -4,9 +4,10 @@ use anyhow::{Context, bail};
 use toml::Value;
 
 use super::args::CompareArgs;
-use super::training::Training;
+use super::training::{Cost, Training};
 use crate::recipe::{Recipe, parse_duration};
 use crate::run::{OpenData, Plan};
+use crate::train::Budget;
 
 /// Each model with its budget.
 ///
@@ -27,6 +28,7 @@ pub(super) fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<Training>> {
         let mut training = Training {
             model: model.clone(),
             budget: None,
+            cost: Cost::Seconds(0.0),
         };
         let recipe = training.recipe(args, 0)?;
         if let Some(first) = &first {
@@ -51,10 +53,22 @@ pub(super) fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<Training>> {
         let plan = Plan::with(recipe.clone(), &mut data)?;
         let budget = args.budget.as_ref();
         training.budget = budget.map(|text| self::budget(text, &plan)).transpose()?;
+        training.cost = cost(&Plan::with(training.recipe(args, 0)?, &mut data)?)?;
         plans.push(training);
         first.get_or_insert(recipe);
     }
     Ok(plans)
+}
+
+/// What one training costs, as far as it is known before it begins.
+fn cost(plan: &Plan) -> anyhow::Result<Cost> {
+    Ok(match (plan.recipe.budget()?, plan.updates()) {
+        (Budget::Time(time), _) => Cost::Seconds(time.as_secs_f64()),
+        (_, updates) => {
+            let work = plan.curriculum.mean_work(false);
+            Cost::Operations(updates.unwrap_or(0.0) * plan.flops_per_update(work))
+        }
+    })
 }
 
 /// The budget as a key and its value; FLOPs become updates of this model.

@@ -1,12 +1,13 @@
 //! Trains the models of a comparison one after the other, or continues them.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::bail;
 
 use super::args::CompareArgs;
 use super::difference::difference;
-use super::training::{Training, begun};
+use super::training::{Cost, Training, begun, to_go};
 use crate::cli::interrupt::{self, on_interrupt};
 use crate::cli::output::note;
 use crate::cli::shell::quoted;
@@ -14,7 +15,8 @@ use crate::compare::Entry;
 use crate::names::shown;
 use crate::ops::PrecisionChoice;
 use crate::recipe::Recipe;
-use crate::run::RunDir;
+use crate::report::text;
+use crate::run::{self, RunDir};
 
 /// Trains every model under every seed; `None` when interrupted.
 ///
@@ -41,10 +43,27 @@ pub(super) fn train_all(
     // The precision that `auto` resolved to in the first training holds for all, on whatever device.
     let mut precision: Option<String> = None;
     let mut entries = Vec::new();
-    for (seed, training, out) in runs {
+    // What an earlier comparison has finished costs next to nothing.
+    let costs: Vec<Option<Cost>> = runs
+        .iter()
+        .map(|(_, training, out)| (!is_finished(out)).then_some(training.cost))
+        .collect();
+    let mut done: Vec<(Cost, f64)> = Vec::new();
+    for (index, (seed, training, out)) in runs.iter().enumerate() {
         let model = &training.model;
-        note(&format!("— {model}, seed {seed}: {}", shown(&out)));
-        let mut child = training.command(args, seed, &out, threads, precision.as_deref())?;
+        let ahead: Vec<Cost> = costs[index..].iter().copied().flatten().collect();
+        note(&format!(
+            "run {} of {}: {model}, seed {seed}, in {}{}",
+            index + 1,
+            runs.len(),
+            shown(out),
+            to_go(&ahead, &done).map_or(String::new(), |seconds| format!(
+                "; about {} to go in all",
+                text::seconds(seconds)
+            ))
+        ));
+        let began = Instant::now();
+        let mut child = training.command(args, *seed, out, threads, precision.as_deref())?;
         let status = interrupt::wait(&mut child, stop)?;
         if stop.load(std::sync::atomic::Ordering::Relaxed) || status.code() == Some(130) {
             note(&format!(
@@ -56,17 +75,23 @@ pub(super) fn train_all(
         if !status.success() {
             bail!("training {model} with seed {seed} failed ({status}); see its output above");
         }
-        let dir = RunDir::open(&out)?;
+        done.extend(costs[index].map(|cost| (cost, began.elapsed().as_secs_f64())));
+        let dir = RunDir::open(out)?;
         if precision.is_none() {
             precision = Some(Recipe::load(&dir.recipe())?.train.precision.to_string());
         }
         entries.push(Entry {
             model: model.clone(),
-            seed: u64::from(seed),
+            seed: u64::from(*seed),
             dir,
         });
     }
     Ok(Some(entries))
+}
+
+/// Whether there is a run in `out` that needs no more training.
+fn is_finished(out: &Path) -> bool {
+    begun(out).is_some_and(|dir| run::recorded(&dir, "ended").is_some())
 }
 
 /// Makes sure that `out` is free, or holds a run of this training to continue.

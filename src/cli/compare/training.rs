@@ -17,6 +17,37 @@ pub(super) struct Training {
     pub model: String,
     /// The key of its budget and the value; without one, the recipe's own counts.
     pub budget: Option<(&'static str, Value)>,
+    /// What it costs under one seed.
+    pub cost: Cost,
+}
+
+/// What a training costs, as far as it is known before it begins: all of a comparison are known by the same measure.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cost {
+    /// Its time budget.
+    Seconds(f64),
+    /// Floating-point operations.
+    Operations(f64),
+}
+
+impl Cost {
+    fn amount(self) -> f64 {
+        match self {
+            Cost::Seconds(amount) | Cost::Operations(amount) => amount,
+        }
+    }
+}
+
+/// Seconds that the trainings ahead take, when those `done` took so many seconds; a budget of time is known without.
+pub(super) fn to_go(ahead: &[Cost], done: &[(Cost, f64)]) -> Option<f64> {
+    let ahead_amount: f64 = ahead.iter().map(|cost| cost.amount()).sum();
+    let done_amount: f64 = done.iter().map(|(cost, _)| cost.amount()).sum();
+    let took_s: f64 = done.iter().map(|(_, seconds)| seconds).sum();
+    match ahead.first()? {
+        _ if done_amount > 0.0 => Some(ahead_amount * took_s / done_amount),
+        Cost::Seconds(_) => Some(ahead_amount),
+        Cost::Operations(_) => None,
+    }
 }
 
 impl Training {
@@ -91,6 +122,18 @@ mod tests {
     use super::*;
     use crate::cli::flags::FLAGS;
 
+    #[test]
+    fn the_time_to_go_is_that_of_the_budgets_or_of_what_went_before() {
+        let time = [Cost::Seconds(60.0); 4];
+        assert_eq!(to_go(&time, &[]), Some(240.0));
+        // Decoding and the final evaluation come on top.
+        assert_eq!(to_go(&time[1..], &[(time[0], 70.0)]), Some(210.0));
+        let work = [Cost::Operations(2e12), Cost::Operations(6e12)];
+        assert_eq!(to_go(&work, &[]), None);
+        assert_eq!(to_go(&work[1..], &[(work[0], 30.0)]), Some(90.0));
+        assert_eq!(to_go(&[], &[]), None);
+    }
+
     #[derive(Parser)]
     struct Typed {
         #[command(flatten)]
@@ -111,6 +154,7 @@ mod tests {
         let training = Training {
             model: "resnet9".to_owned(),
             budget: Some(("train.time", Value::String("3m".to_owned()))),
+            cost: Cost::Seconds(180.0),
         };
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("resnet9-seed2");

@@ -1,6 +1,6 @@
 //! `train --dry-run`: what would be trained, and what it would cost.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::args::TrainArgs;
 use crate::cli::done::Done;
@@ -10,6 +10,16 @@ use crate::names::visible;
 use crate::recipe::Recipe;
 use crate::report::text;
 use crate::run::{self, Devices, Estimate, Plan, RunDir};
+use crate::train::Budget;
+
+/// Time to measure in: with what comes before and after, a dry run is over in 20 seconds.
+const LIMIT: Duration = Duration::from_secs(12);
+
+/// A size of the weights to start from is worth a word where it takes at most this share of the work.
+const MUCH_SMALLER: f64 = 0.5;
+
+/// Seconds of training from which on the dry run says how to shorten it.
+const LONG_S: f64 = 12.0 * 3600.0;
 
 /// Prints the resolved recipe, the model's size, and a cost measured on one update.
 pub(super) fn dry_run(
@@ -17,18 +27,22 @@ pub(super) fn dry_run(
     recipe: &Recipe,
     resumed: Option<&RunDir>,
 ) -> anyhow::Result<Done> {
+    let [device, teacher_device] = args.devices(recipe)?;
+    note(&format!(
+        "reading the data, then measuring for at most {} s",
+        LIMIT.as_secs()
+    ));
     let plan = match resumed {
         Some(dir) => Plan::resumed(recipe.clone(), dir)?,
         None => Plan::new(recipe.clone())?,
     };
-    let [device, teacher_device] = args.devices(recipe)?;
     plan.check(&device)?;
     let devices = Devices {
         student: &device,
         teacher: &teacher_device,
     };
     let start = Instant::now();
-    let estimate = run::estimate(&plan, devices)?;
+    let estimate = run::estimate(&plan, devices, LIMIT)?;
     if args.json {
         say(&serde_json::json!({
             "recipe": recipe,
@@ -37,13 +51,17 @@ pub(super) fn dry_run(
             "flops_per_update": estimate.flops_per_update,
             "updates": estimate.updates,
             "training_s": estimate.training_s,
+            "update_s": estimate.update_s,
+            "update_pictures": estimate.update_pictures,
+            "measured_pictures": estimate.measured_pictures,
             "memory_bytes": estimate.memory_bytes(),
             "device": device.name,
         })
         .to_string())?;
         return Ok(Done::Success);
     }
-    say(&(recipe.to_toml() + "\n" + &about(&plan, &estimate, &device) + &cost(&estimate)))?;
+    let text = recipe.to_toml() + "\n" + &about(&plan, &estimate, &device) + &cost(&estimate);
+    say(&(text + &hint(&plan, &estimate)?))?;
     note(&format!(
         "nothing was written; measured for {}",
         text::seconds(start.elapsed().as_secs_f64())
@@ -87,18 +105,60 @@ fn cost(estimate: &Estimate) -> String {
         _ => String::new(),
     };
     let mut out = format!(
-        "# time: about {} for {} updates, from one update timed here ({:.2} s{share}), validation not counted\n",
+        "# time: about {} for {} updates, {} ({:.2} s{share}), validation not counted\n",
         text::seconds(estimate.training_s),
         text::count(estimate.updates as u64),
+        source(estimate),
         estimate.update_s,
     );
     if let (Some(memory), Some(peak)) = (estimate.memory_bytes(), estimate.peak_memory_bytes) {
         out += &format!(
-            "# memory: about {} MiB ({} MiB at the peak of that update, {} MiB of decoded pictures)\n",
+            "# memory: about {} MiB ({} MiB at the peak of an update, {} MiB of decoded pictures)\n",
             memory >> 20,
             peak >> 20,
             estimate.pictures_bytes >> 20
         );
     }
     out
+}
+
+/// Where the estimate is from.
+fn source(estimate: &Estimate) -> String {
+    match (estimate.measured_pictures, estimate.update_pictures) {
+        (measured, whole) if measured >= whole => "from one update timed here".to_owned(),
+        (0, _) => {
+            "roughly, from the speed of matrix products here, as an update takes too long to try"
+                .to_owned()
+        }
+        (measured, whole) => format!(
+            "extrapolated from smaller updates timed here, of up to {measured} of its {whole} pictures"
+        ),
+    }
+}
+
+/// What would make a long training shorter.
+fn hint(plan: &Plan, estimate: &Estimate) -> anyhow::Result<String> {
+    let is_timed = matches!(plan.recipe.budget()?, Budget::Time(_));
+    if let Some((size, share)) = smaller_size(plan) {
+        let saves = match is_timed {
+            true => format!("see about {:.0} times as many pictures", 1.0 / share),
+            false => format!("take about {}", text::seconds(share * estimate.training_s)),
+        };
+        return Ok(format!(
+            "# hint: the weights to start from saw pictures of {size}x{size}; --image-size {size} would {saves}\n"
+        ));
+    }
+    if is_timed || estimate.training_s < LONG_S {
+        return Ok(String::new());
+    }
+    Ok(
+        "# hint: smaller pictures (--image-size) or a smaller --model take less; --time ends it when you wish\n"
+            .to_owned(),
+    )
+}
+
+/// The smaller size of the weights to start from, and the share of the work it takes, where that is much less.
+pub(super) fn smaller_size(plan: &Plan) -> Option<(usize, f64)> {
+    plan.smaller_size_of_start()
+        .filter(|(_, share)| *share <= MUCH_SMALLER)
 }

@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
+use crate::cli::findings::{Tried, lines};
 use crate::cli::shell::{program, quoted};
 use crate::metrics::EvalReport;
 use crate::names::{self, shown};
+use crate::recipe::Recipe;
 use crate::report::text;
 use crate::run::{Finished, RunDir};
-use crate::train::Ending;
+use crate::train::{Budget, Ending, Progress};
 
 /// The results as text.
-pub(super) fn plain(dir: &RunDir, finished: &Finished) -> String {
+pub(super) fn plain(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> String {
     let progress = &finished.outcome.progress;
     let mut out = String::new();
     let ending = match finished.outcome.ending {
@@ -18,12 +20,15 @@ pub(super) fn plain(dir: &RunDir, finished: &Finished) -> String {
         _ => "",
     };
     out += &format!(
-        "trained {} in {}{ending}; best epoch {}\n",
-        match progress.history.len() {
-            1 => "1 epoch".to_owned(),
-            n => format!("{n} epochs"),
-        },
+        "trained {} in {}{}{ending}; best epoch {}\n",
+        passes(progress, finished.train_pictures),
         text::seconds(progress.elapsed_s),
+        match recipe.budget() {
+            Ok(Budget::Time(time)) => {
+                format!(" of the {} budget", text::seconds(time.as_secs_f64()))
+            }
+            _ => String::new(),
+        },
         progress.best.map_or(progress.epoch, |b| b.epoch),
     );
     if let Some(val) = &finished.val {
@@ -32,6 +37,14 @@ pub(super) fn plain(dir: &RunDir, finished: &Finished) -> String {
     if let Some(test) = &finished.test {
         out += &(text::accuracy_line("test", test) + "\n");
     }
+    out += &lines(
+        &finished.findings,
+        Tried {
+            weights: Some(dir.root()),
+            trained: true,
+            started: recipe.init.weights.is_some(),
+        },
+    );
     let plots = shown(dir.file("results.png"));
     let weights = shown(dir.best());
     out += &format!("plots:    {plots}, confusion_matrix.png, predictions.png\n");
@@ -46,14 +59,35 @@ pub(super) fn plain(dir: &RunDir, finished: &Finished) -> String {
     )
 }
 
+/// How much was trained: `1 epoch`, `12 epochs`, `12.4 epochs`, `0.28 epochs (2,500 of 9,000 pictures)`.
+fn passes(progress: &Progress, pictures: usize) -> String {
+    let seen = progress.epochs_seen();
+    // A part and the rest of it, after a resume, are a whole.
+    if seen >= 0.5 && (seen - seen.round()).abs() < 1e-9 {
+        return match seen.round() {
+            1.0 => "1 epoch".to_owned(),
+            n => format!("{n} epochs"),
+        };
+    }
+    if seen < 1.0 {
+        return format!(
+            "{seen:.2} epochs ({} of {} pictures)",
+            text::count(progress.images),
+            text::count(pictures as u64)
+        );
+    }
+    format!("{seen:.2} epochs")
+}
+
 /// The results as one JSON object.
-pub(super) fn json(dir: &RunDir, finished: &Finished) -> serde_json::Value {
+pub(super) fn json(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> serde_json::Value {
     let progress = &finished.outcome.progress;
     let brief = |report: &Option<EvalReport>| {
         report.as_ref().map(|r| {
             serde_json::json!({
                 "n": r.n, "top1": r.top1, "top1_interval": r.top1_interval,
                 "top5": r.top5, "loss": r.loss, "macro_f1": r.macro_f1, "ece": r.ece,
+                "majority": r.majority().map(|(label, top1)| serde_json::json!({"label": label, "top1": top1})),
             })
         })
     };
@@ -61,8 +95,16 @@ pub(super) fn json(dir: &RunDir, finished: &Finished) -> serde_json::Value {
         "run": names::text(dir.root()),
         "weights": names::text(dir.best()),
         "epochs": progress.history.len(),
+        "epochs_seen": progress.epochs_seen(),
+        "images_seen": progress.images,
+        "train_pictures": finished.train_pictures,
         "best_epoch": progress.best.map(|b| b.epoch),
         "training_s": progress.elapsed_s,
+        "budget_s": match recipe.budget() {
+            Ok(Budget::Time(time)) => Some(time.as_secs_f64()),
+            _ => None,
+        },
+        "findings": finished.findings,
         "val": brief(&finished.val),
         "test": brief(&finished.test),
         "example": finished.example.as_ref().map(names::text),

@@ -57,7 +57,25 @@ impl EvalLoader {
 
     fn batch(&self, step: usize) -> Result<Batch, DataError> {
         let end = ((step + 1) * self.batch_size).min(self.pictures.len());
-        let indices: Vec<usize> = (step * self.batch_size..end).collect();
+        self.of((step * self.batch_size..end).collect())
+    }
+
+    /// Number of pictures of a whole batch.
+    pub fn batch_size(&self) -> usize {
+        self.batch_size.min(self.pictures.len())
+    }
+
+    /// A batch of the first pictures, made on this thread's behalf and not ahead.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError`] where a picture can no longer be read.
+    pub fn first(&self, count: usize) -> Result<Batch, DataError> {
+        let count = count.min(self.pictures.len());
+        self.workers.install(|| self.of((0..count).collect()))
+    }
+
+    fn of(&self, indices: Vec<usize>) -> Result<Batch, DataError> {
         let size = self.preprocess.image_size;
         let images = normalised(
             &self.pictures,

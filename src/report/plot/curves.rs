@@ -202,6 +202,8 @@ mod tests {
             lr: 1e-3,
             images_per_s: 800.0,
             waiting: 0.0,
+            share: 1.0,
+            spent: None,
         }
     }
 

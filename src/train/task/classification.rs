@@ -1,5 +1,7 @@
 //! Classification: cross-entropy against the labels, and with distillation if there is a teacher.
 
+use std::time::Duration;
+
 use burn::tensor::{Device, Tensor};
 
 use super::cross_entropy::{cross_entropy, soft_targets};
@@ -147,6 +149,18 @@ impl Task for Classification {
             loss: report.loss,
             figures: figures(report.top1, report.top5, report.loss),
         }))
+    }
+
+    fn seconds_to_validate(
+        &self,
+        model: &Model,
+        limit: Duration,
+    ) -> Result<Option<f64>, DataError> {
+        let Some(val) = &self.val else {
+            return Ok(None);
+        };
+        let device = self.device.clone().without_autodiff();
+        eval::seconds_of_pass(model, &val.pictures, &device, val.precision, limit).map(Some)
     }
 
     fn direction(&self) -> Direction {

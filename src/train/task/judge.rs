@@ -1,5 +1,7 @@
 //! What the training loop knows of a task.
 
+use std::time::Duration;
+
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,19 @@ pub trait Task: std::fmt::Debug {
         model: &Model,
         average: Option<&Average>,
     ) -> Result<Option<Validation>, DataError>;
+
+    /// Seconds that a validation takes, found out in about `limit`; `None` where it is not known.
+    ///
+    /// # Errors
+    ///
+    /// As [`validate`](Self::validate).
+    fn seconds_to_validate(
+        &self,
+        _model: &Model,
+        _limit: Duration,
+    ) -> Result<Option<f64>, DataError> {
+        Ok(None)
+    }
 
     /// Which scores are better.
     fn direction(&self) -> Direction;

@@ -1,0 +1,14 @@
+//! What is compared.
+
+use crate::run::RunDir;
+
+/// One finished run in a comparison.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// The name of its row: the model's, or the run's. Runs of one name are seeds of one model.
+    pub model: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Its directory.
+    pub dir: RunDir,
+}

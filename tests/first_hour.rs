@@ -1,0 +1,248 @@
+//! What a new user is told: what a training came to, why its accuracy is low, what a comparison compares, and what it
+//! all would cost.
+#![allow(clippy::unwrap_used)]
+
+// Each test file uses its own part of what the support offers.
+#[allow(dead_code, unreachable_pub)]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::Place;
+
+/// A model of a few hundred weights.
+const TINY: &str = "--image-size 16 -b 8 --device cpu --set model.depth=1 --set model.embed_dim=16 \
+    --set model.num_heads=2 --set model.mlp_dim=16";
+
+#[test]
+fn a_time_budget_is_kept_or_its_overrun_is_said() {
+    let place = Place::new();
+    place.pictures("pets", &["cat", "dog"], 20);
+    let said = place
+        .run(&format!(
+            "train --data pets --out run --time 3s --json {TINY}"
+        ))
+        .ok();
+    let told = said.json();
+    let (used, budget) = (&told["training_s"], &told["budget_s"]);
+    assert_eq!(budget, 3.0, "{told}");
+    let is_late = used.as_f64().unwrap() > 1.05 * 3.0;
+    assert_eq!(said.out.contains("\"kind\":\"overrun\""), is_late, "{told}");
+    // What was used stands beside the budget in every file.
+    let results = place.read("run/results.csv");
+    let mut rows = results.lines();
+    assert!(
+        rows.next().unwrap().ends_with(",train/share,budget/spent"),
+        "{results}"
+    );
+    let last = rows.last().unwrap();
+    let spent: f64 = last.rsplit(',').next().unwrap().parse().unwrap();
+    assert!(spent > 0.0 && (is_late || spent <= 1.05), "{results}");
+    let info: serde_json::Value = serde_json::from_str(&place.read("run/run.json")).unwrap();
+    assert_eq!(info["budget"]["time_s"], 3.0);
+    assert_eq!(info["epochs_seen"], told["epochs_seen"]);
+    // A finished training has no time left, and is not trained further.
+    let updates = |place: &Place| place.read("run/results.csv").lines().count();
+    let before = updates(&place);
+    let plain = place.run("train --resume run --device cpu").ok();
+    assert_eq!(updates(&place), before);
+    assert!(plain.out.contains(" of the 3.0 s budget"), "{plain:#?}");
+}
+
+#[test]
+fn part_of_an_epoch_is_called_that() {
+    let place = Place::new();
+    place.pictures("pets", &["cat", "dog"], 20);
+    let said = place
+        .run(&format!("train --data pets --out run --steps 1 {TINY}"))
+        .ok();
+    assert!(
+        said.out
+            .starts_with("trained 0.25 epochs (8 of 32 pictures) in "),
+        "{said:#?}"
+    );
+    assert!(
+        said.err.contains("epoch 1 (the first 25 % of it), loss "),
+        "{said:#?}"
+    );
+    let said = place.run("train --resume run --steps 4 --device cpu").ok();
+    assert!(said.out.starts_with("trained 1 epoch in "), "{said:#?}");
+}
+
+#[test]
+fn a_low_accuracy_has_its_reasons_beside_it() {
+    let place = Place::new();
+    place.pictures("many", &["shirt"], 60);
+    place.pictures("few", &["hat", "shoe"], 20);
+    for class in ["hat", "shoe"] {
+        std::fs::rename(
+            place.path(&format!("few/{class}")),
+            place.path(&format!("many/{class}")),
+        )
+        .unwrap();
+    }
+    // A rate at which nothing is learned: the bias of the head may answer one class alone.
+    let train = format!("train --data many --out run --epochs 4 --lr 1e-9 {TINY}");
+    let said = place.run(&train).ok();
+    let baseline = "(always \"shirt\": 60.0 %)";
+    assert!(said.out.contains(baseline), "{said:#?}");
+    assert!(said.out.contains("hint: "), "{said:#?}");
+    for words in [
+        "every answer is ",
+        "never predicted: ",
+        "answering \"shirt\" every time",
+    ] {
+        if said.out.contains(words) {
+            let eval = place.run("eval run --device cpu").ok();
+            assert!(
+                eval.out.contains("baseline  60.0 %, always \"shirt\"\n"),
+                "{eval:#?}"
+            );
+            let json = place.run("eval run --device cpu --json").ok().json();
+            assert_eq!(json["majority"]["label"], "shirt");
+            assert!(
+                json["findings"]
+                    .as_array()
+                    .is_some_and(|all| !all.is_empty()),
+                "{json}"
+            );
+            return;
+        }
+    }
+    panic!("{said:#?}");
+}
+
+#[test]
+fn runs_that_differ_in_more_than_the_model_are_not_compared_without_a_word() {
+    let place = Place::new();
+    place.pictures("pets", &["cat", "dog"], 20);
+    let train = |out: &str, more: &str| {
+        let line = format!("train --data pets --out {out} --steps 2 {TINY} {more}");
+        place.run(&line).ok()
+    };
+    train("first", "");
+    train("second", "--init first");
+    place
+        .run("train --data pets --out third --steps 3 -b 4 --model resnet9 --set model.width=4 --image-size 20 --device cpu")
+        .ok();
+    let said = place
+        .run("compare first second third --out both --device cpu")
+        .ok();
+    for line in [
+        "picture size  ",
+        "start  ",
+        "budget  ",
+        "train.batch_size  ",
+        "passes over the pictures  ",
+    ] {
+        assert!(
+            said.out.lines().any(|l| l.starts_with(line)),
+            "{line}: {said:#?}"
+        );
+    }
+    let start = said.out.lines().find(|l| l.starts_with("start  ")).unwrap();
+    assert!(
+        start.contains("from scratch") && start.contains("first"),
+        "{start}"
+    );
+    assert!(
+        said.out
+            .contains("note: first and second also differ in start: "),
+        "{said:#?}"
+    );
+    assert_eq!(
+        said.out
+            .matches("(of these runs, which differ in more than the model)")
+            .count(),
+        3
+    );
+    assert!(said.out.contains("\nalways \"cat\""), "{said:#?}");
+    assert!(
+        said.err.contains("evaluating run 2 of 3: second\n"),
+        "{said:#?}"
+    );
+    let written = place.read("both/compare.md");
+    assert!(written.contains("| start | from scratch | "), "{written}");
+    let json: serde_json::Value = serde_json::from_str(&place.read("both/compare.json")).unwrap();
+    assert_eq!(
+        json["pairs"][0]["confounded_by"],
+        serde_json::json!(["start"])
+    );
+    assert_eq!(json["majority"]["top1"], 0.5);
+    assert_eq!(json["rows"][0]["epochs_seen"], 0.5);
+
+    // Alike but for the seed of the weights, nothing is to be said of it.
+    train("fourth", "--set optimizer.lr=0.002");
+    let said = place
+        .run("compare first fourth --out two --device cpu")
+        .ok();
+    assert!(
+        !said.out.contains("also differ") && said.out.contains("optimizer.lr  "),
+        "{said:#?}"
+    );
+}
+
+#[test]
+fn a_comparison_says_where_it_stands_and_what_it_would_take() {
+    let place = Place::new();
+    place.pictures("pets", &["cat", "dog"], 10);
+    let compare = "compare --models resnet9,vit-micro --data pets --device cpu \
+        --set preprocess.image_size=16 --set train.batch_size=8 --budget epochs=1 --seeds 2";
+    let said = place.run(&format!("{compare} --dry-run")).ok();
+    assert!(
+        said.out
+            .contains("\n4 trainings (2 models, 2 seeds), about "),
+        "{said:#?}"
+    );
+    let told = place
+        .run(&format!("{compare} --dry-run --json"))
+        .ok()
+        .json();
+    assert_eq!(told["runs"], 4);
+    let each: f64 = (0..2)
+        .map(|i| told["models"][i]["training_s"].as_f64().unwrap())
+        .sum();
+    assert!(
+        (told["total_s"].as_f64().unwrap() - 2.0 * each).abs() < 1e-9,
+        "{told}"
+    );
+    assert!(!place.path("runs").exists() && !place.path("both").exists());
+
+    let said = place.run(&format!("{compare} --out both")).ok();
+    for line in [
+        "run 1 of 4: resnet9, seed 0, in both/resnet9-seed0\n",
+        "run 4 of 4: vit-micro, seed 1, in both/vit-micro-seed1; about ",
+    ] {
+        assert!(said.err.contains(line), "{line}: {said:#?}");
+    }
+    let said = place.run("compare both/resnet9-seed0 both/vit-micro-seed0 --dry-run --device cpu");
+    assert_eq!(said.code, 2, "{said:#?}");
+}
+
+#[test]
+fn a_dry_run_is_short_and_knows_the_size_of_the_weights_to_start_from() {
+    let place = Place::new();
+    place.pictures("pets", &["cat", "dog"], 20);
+    place
+        .run(&format!("train --data pets --out run --steps 1 {TINY}"))
+        .ok();
+    let start = Instant::now();
+    let said = place
+        .run("train --data pets --init run --image-size 64 --epochs 1 -b 8 --device cpu --dry-run")
+        .ok();
+    assert!(start.elapsed() < Duration::from_secs(60), "{said:#?}");
+    assert!(
+        said.out.contains(
+            "# hint: the weights to start from saw pictures of 16x16; --image-size 16 would take about "
+        ),
+        "{said:#?}"
+    );
+    let said = place
+        .run("train --data pets --init run --epochs 1 -b 8 --device cpu --dry-run")
+        .ok();
+    assert!(!said.out.contains("# hint"), "{said:#?}");
+    assert!(
+        said.out.contains(", from one update timed here ("),
+        "{said:#?}"
+    );
+}
