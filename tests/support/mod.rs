@@ -1,5 +1,6 @@
 //! A place to run the real binary in, and the files it is given there.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
@@ -67,12 +68,12 @@ impl Place {
     }
 
     /// The path of a file in this folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.root.join(name)
     }
 
     /// Writes a file and the folders it lies in.
-    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+    pub fn write(&self, name: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
@@ -121,7 +122,7 @@ impl Place {
     }
 
     /// Runs `vitrine`.
-    pub fn run_with(&self, args: &[&str], stdin: &[u8]) -> Said {
+    pub fn run_with(&self, args: &[impl AsRef<OsStr>], stdin: &[u8]) -> Said {
         let output = assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("vitrine"))
             .current_dir(&self.root)
             .args(args)
