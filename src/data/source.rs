@@ -183,6 +183,13 @@ impl Dataset {
             dataset.containers.push(listing.container);
         }
         dataset.check_classes()?;
+        if !one_of_two_forms.is_empty() {
+            let classes: Vec<String> = one_of_two_forms.into_iter().collect();
+            dataset.notes.push(format!(
+                "folders of one name in two Unicode forms are one class: {}",
+                classes.join(", ")
+            ));
+        }
         dataset.notes.extend(similar_classes(&dataset.classes));
         Ok(dataset)
     }
@@ -307,6 +314,8 @@ mod tests {
         let dataset = Dataset::open(folder.path()).unwrap();
         assert_eq!(dataset.classes, [one, "tea"]);
         assert_eq!(dataset.given(SplitName::Train).len(), 3);
+        let note = format!("folders of one name in two Unicode forms are one class: {one}");
+        assert!(dataset.notes.contains(&note), "{:?}", dataset.notes);
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl ZipNames {
         Ok(names)
     }
 
-    /// The name of an entry, and whether it had to be read in a code page: which one it is in is stored nowhere.
+    /// The name of an entry, and whether its code page is a guess: which one it is in is stored nowhere.
     pub(super) fn name(&self, bytes: &[u8], entry: &ZipFile<'_, Cursor<&[u8]>>) -> (String, bool) {
         let mut name = entry.name_raw().to_vec();
         // Windows has no `\` in the name of a file, so that one is the separator of folders; so it is where there would

@@ -142,6 +142,12 @@ fn names_in_a_code_page_are_read_as_the_standard_says() {
         },
     ];
     assert_eq!(names_of(&mixed), ["Kätzchen/1.png", "├¿/1.png", "猫/1.png"]);
+    let opened = ZipFiles::open(Path::new("a.zip"), foreign_zip(&mixed).into()).unwrap();
+    let note = &opened.aside().notes[0];
+    assert!(
+        note.contains("code page 437") && note.contains("such as Kätzchen/1.png;"),
+        "{note}"
+    );
     // Unstated, but all of it UTF-8; and bytes of a Unix, which are no code page.
     let unstated = [
         foreign("é/1.png".as_bytes(), 0),

@@ -11,7 +11,7 @@ use zip::CompressionMethod;
 use super::names::ZipNames;
 use crate::data::bytes::{Bytes, UNPACKED_LIMIT_GIB};
 use crate::data::error::DataError;
-use crate::data::files::Files;
+use crate::data::files::{Aside, Files};
 use crate::data::leftovers::is_hidden;
 
 /// A zip archive, indexed once. Entries are inflated here rather than through the zip crate's reader, which only one
@@ -21,6 +21,7 @@ pub(in crate::data) struct ZipFiles {
     bytes: Bytes,
     names: Vec<String>,
     entries: Vec<ZipEntry>,
+    aside: Aside,
 }
 
 struct ZipEntry {
@@ -47,13 +48,17 @@ impl ZipFiles {
             zip::ZipArchive::new(Cursor::new(&*bytes)).map_err(|error| damaged(&error))?;
         let names = ZipNames::find(&bytes, &mut archive).map_err(|error| damaged(&error))?;
         let mut files: Vec<(String, ZipEntry)> = Vec::new();
+        let mut guessed: Vec<String> = Vec::new();
         for index in 0..archive.len() {
             let entry = archive
                 .by_index_raw(index)
                 .map_err(|error| damaged(&error))?;
-            let (name, _) = names.name(&bytes, &entry);
+            let (name, is_guess) = names.name(&bytes, &entry);
             if name.is_empty() || name.ends_with('/') || is_hidden(&name) {
                 continue;
+            }
+            if is_guess {
+                guessed.push(name.clone());
             }
             let refused = |why: &str| DataError::corrupt(path.join(crate::names::path(&name)), why);
             if entry.encrypted() {
@@ -98,12 +103,24 @@ impl ZipFiles {
             );
             return Err(DataError::corrupt(path, reason));
         }
+        let mut aside = Aside::default();
+        if let Some(first) = guessed.first() {
+            aside.notes.push(format!(
+                "names in the archive are not UTF-8 and were read in code page 437, as the zip standard says, such as {first}; if they look wrong, unpack it with the code page of the system that made it and name the folder"
+            ));
+        }
+        if archive.has_duplicate_names() {
+            aside
+                .notes
+                .push("the archive holds files of one name; the last of each is read".to_owned());
+        }
         let (names, entries) = files.into_iter().unzip();
         Ok(ZipFiles {
             path: path.into(),
             bytes,
             names,
             entries,
+            aside,
         })
     }
 }
@@ -176,5 +193,9 @@ impl Files for ZipFiles {
 
     fn on_disk(&self, _index: usize) -> Option<PathBuf> {
         None
+    }
+
+    fn aside(&self) -> &Aside {
+        &self.aside
     }
 }
