@@ -11,7 +11,7 @@ mod support;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use support::{Place, Said, picture, png};
 
@@ -21,6 +21,18 @@ const TINY: &str = "--image-size 16 --steps 2 -b 8 --device cpu --set model.dept
 
 fn of(bytes: &[u8]) -> &OsStr {
     OsStr::from_bytes(bytes)
+}
+
+/// A path in a place, by its bytes.
+fn at(place: &Place, name: &[u8]) -> PathBuf {
+    place.path(".").join(of(name))
+}
+
+/// Writes a file of a name that is not UTF-8, and the folders it lies in.
+fn write(place: &Place, name: &[u8], bytes: impl AsRef<[u8]>) {
+    let path = at(place, name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
 }
 
 /// Runs `vitrine` with the words of `line`, `{}` standing for each of `names` in turn.
@@ -43,12 +55,9 @@ fn run(place: &Place, line: &str, names: &[&[u8]]) -> Said {
 fn pictures(place: &Place, folder: &[u8], classes: &[&[u8]], names: &[&[u8]]) {
     for (c, class) in classes.iter().enumerate() {
         for (i, name) in names.iter().enumerate() {
-            let path: PathBuf = [folder, class, name]
-                .map(|part| Path::new(of(part)))
-                .iter()
-                .collect();
+            let path = [folder, class, name].join(&b'/');
             let picture = picture(16, 16, 1 + 50 * c as u32 + i as u32);
-            place.write(path, png(&picture));
+            write(place, &path, png(&picture));
         }
     }
 }
@@ -75,7 +84,7 @@ fn a_name_that_is_not_utf8_is_taken_wherever_a_path_is() {
     )
     .ok();
     assert_eq!(trained.json()["run"], r"r\xE9sultat");
-    let recipe = fs::read_to_string(place.path(of(dir)).join("recipe.toml")).unwrap();
+    let recipe = fs::read_to_string(at(&place, dir).join("recipe.toml")).unwrap();
     assert!(
         recipe.contains(r"b\\xEAtes") || recipe.contains(r"b\xEAtes'"),
         "{recipe}"
@@ -96,11 +105,11 @@ fn a_name_that_is_not_utf8_is_taken_wherever_a_path_is() {
     )
     .ok();
     run(&place, "plot {} {} --together {}", &[dir, dir, b"t\xf4t"]).ok();
-    assert!(place.path(of(b"t\xf4t.png")).is_file());
+    assert!(at(&place, b"t\xf4t.png").is_file());
     run(&place, "data verify {}", &[data]).ok();
     // Beside other pictures, alone, and as a folder.
     place.write("ok.png", png(&picture(16, 16, 1)));
-    place.write(of(b"caf\xe9.png"), png(&picture(16, 16, 2)));
+    write(&place, b"caf\xe9.png", png(&picture(16, 16, 2)));
     let said = run(
         &place,
         "classify {} ok.png {} {} --csv --topk 1",
@@ -126,7 +135,7 @@ fn a_missing_path_is_named_as_it_can_be_typed_again() {
         said.err.lines().next().unwrap(),
         r"error: f\xEAte.png: no such file or folder"
     );
-    place.write(Path::new(of(b"-r\xe9")).join("notes"), "");
+    write(&place, b"-r\xe9/notes", "");
     let said = run(
         &place,
         &format!("train --data pets --out={{}} {TINY}"),
@@ -212,7 +221,7 @@ fn no_name_reaches_a_terminal_as_a_command_and_every_file_reads_back() {
     sorted.sort_unstable();
     assert_eq!(classes, sorted);
 
-    place.write(Path::new(of(odd)).join("a,b").join("bad\x1b[2J\n.png"), "");
+    write(&place, &[odd, b"/a,b/bad\x1b[2J\n.png"].concat(), "");
     let mut said = vec![info];
     said.push(
         run(
@@ -345,7 +354,7 @@ fn nothing_a_dash_and_a_slash_are_answered_in_words() {
 fn names_may_be_as_long_as_the_file_system_takes_them() {
     let place = Place::new();
     let long = |letter: u8| vec![letter; 255];
-    let picture = [&vec![b'p'; 251][..], b".png"].concat();
+    let picture = [&[b'p'; 251][..], b".png"].concat();
     let names: Vec<&[u8]> = NUMBERS.into_iter().chain([&picture[..]]).collect();
     pictures(&place, &long(b'd'), &[&long(b'a'), &long(b'b')], &names);
     run(&place, &format!("train --data {{}} {TINY}"), &[&long(b'd')]).ok();

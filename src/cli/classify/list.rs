@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use crate::names::shown;
+
 /// The longest name that is read, in bytes; every system's paths are shorter.
 const LONGEST: u64 = 1 << 16;
 
@@ -42,7 +44,7 @@ impl NameList {
             let stdin = io::stdin();
             ("standard input".into(), Box::new(stdin), true)
         } else {
-            let cannot_read = || format!("cannot read {}", path.display());
+            let cannot_read = || format!("cannot read {}", shown(path));
             let file = File::open(path).with_context(cannot_read)?;
             let is_file = file.metadata().with_context(cannot_read)?.is_file();
             (path.to_owned(), Box::new(file), !is_file)
