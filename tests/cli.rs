@@ -141,7 +141,7 @@ fn data_that_cannot_be_trained_on_is_refused_before_a_folder_is_made() {
     place.write("short/train-images-idx3-ubyte", &pictures);
     place.write("short/train-labels-idx1-ubyte", &labels[..labels.len() - 5]);
 
-    let known = "known are a folder of class folders, a .tar, .tar.gz or .zip of one, CIFAR-10 and CIFAR-100 binary files, IDX files and Parquet files";
+    let known = "known are a folder of class folders, a .zip, .tar, .tar.gz, .tar.xz, .tar.bz2 or .tar.zst of one, CIFAR-10 and CIFAR-100 binary files, IDX files and Parquet files";
     for (data, message) in [
         ("nowhere", "nowhere: no such file or folder; give a data set's path, or fetch one with `vitrine data download`".to_owned()),
         ("empty", "empty: no pictures found in 0 files; expected class folders such as cat/ and dog/ with files that end in bmp, dds, exr, ff, gif, hdr, ico, jfif, jpeg, jpg, pam, pbm, pgm, png, pnm, ppm, qoi, tga, tif, tiff, webp".to_owned()),
@@ -1642,4 +1642,50 @@ fn an_archive_is_unpacked_once() {
     let compare = "compare --models resnet9,vit-micro --data set.tar.gz --out trained --device cpu \
         --set preprocess.image_size=16 --set train.batch_size=8 --budget epochs=1";
     assert_eq!(opened(compare), 4);
+}
+
+#[test]
+fn what_is_not_read_is_called_by_its_name_by_every_command() {
+    let place = Place::new();
+    weights(&place);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    for number in 0..6 {
+        place.write(&format!("pets/cat/{number}.png"), pointer);
+        place.write(&format!("pets/dog/{number}.png"), pointer);
+    }
+    place.write("pets.7z", b"7z\xbc\xaf\x27\x1c..........");
+    place.write(
+        "pets.tar.gz",
+        gzip(&tar(&[("cat/1.png".into(), b"a".to_vec())])),
+    );
+    for (command, found) in [
+        (
+            "data info pets.7z",
+            "a 7z archive; unpack it into a folder and name that",
+        ),
+        (
+            "train --data pets.7z",
+            "a 7z archive; unpack it into a folder and name that",
+        ),
+        (
+            "classify best.safetensors pets.7z",
+            "a 7z archive (unpack it into a folder and name that)",
+        ),
+        (
+            "classify best.safetensors pets.tar.gz",
+            "a gzip file (unpack it and name its pictures)",
+        ),
+        (
+            "classify best.safetensors pets/cat/1.png",
+            "a Git LFS pointer in the place of a file (fetch the files it stands for with `git lfs pull`)",
+        ),
+        (
+            &format!("train --data pets {TINY}"),
+            "a Git LFS pointer in the place of a file (fetch the files it stands for with `git lfs pull`)",
+        ),
+    ] {
+        let said = place.run(command);
+        assert_eq!(said.code, 1, "{said:#?}");
+        assert!(said.err.contains(&format!("found {found}")), "{said:#?}");
+    }
 }

@@ -4,9 +4,9 @@
 
 use std::path::Path;
 
-use super::bytes::gunzip;
 use super::idx;
 use super::listing::Listing;
+use super::packed::Packing;
 use super::sample::SplitName;
 
 macro_rules! bundled {
@@ -21,8 +21,10 @@ macro_rules! bundled {
 
 /// Lists the bundled pictures: 10,000 for training and 2,000 for test, of 10 classes.
 pub(super) fn fashion_mnist_sample() -> Listing {
-    let unpack =
-        |packed: &[u8]| gunzip(Path::new("embedded"), packed).expect("the bundled files are sound");
+    let unpack = |packed: &[u8]| {
+        let unpacked = Packing::Gzip.unpack(Path::new("embedded"), packed);
+        unpacked.expect("the bundled files are sound")
+    };
     let parts = [
         (
             SplitName::Train,

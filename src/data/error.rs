@@ -28,7 +28,7 @@ pub enum DataError {
     },
     /// The path exists, and is not a known kind of data set.
     #[error(
-        "{}: not a data set: found {found}; known are a folder of class folders, a .tar, .tar.gz or .zip of one, CIFAR-10 and CIFAR-100 binary files, IDX files and Parquet files",
+        "{}: not a data set: found {found}; known are a folder of class folders, a .zip, .tar, .tar.gz, .tar.xz, .tar.bz2 or .tar.zst of one, CIFAR-10 and CIFAR-100 binary files, IDX files and Parquet files",
         shown(path)
     )]
     Unrecognised {
@@ -36,6 +36,16 @@ pub enum DataError {
         path: PathBuf,
         /// Its extension and first bytes.
         found: String,
+    },
+    /// What is not read here, but known by its name.
+    #[error("{}: found {found}; {next}", shown(path), found = visible(found))]
+    Foreign {
+        /// What was opened.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+        /// What to do.
+        next: &'static str,
     },
     /// A folder or archive without a single picture.
     #[error("{}: no pictures found in {files} files; expected class folders such as cat/ and dog/ with files that end in {}", shown(path), EXTENSIONS.join(", "))]

@@ -21,6 +21,22 @@ pub(super) const NOT_PICTURES: [&str; 12] = [
     "csv", "db", "htm", "html", "ini", "json", "md", "py", "txt", "xml", "yaml", "yml",
 ];
 
+/// Extensions of archives that are read here.
+const ARCHIVES: [&str; 12] = [
+    ".tar.gz",
+    ".tgz",
+    ".tar.xz",
+    ".txz",
+    ".tar.bz2",
+    ".tbz2",
+    ".tbz",
+    ".tar.zst",
+    ".tar.zstd",
+    ".tzst",
+    ".tar",
+    ".zip",
+];
+
 /// Whether a file's extension is that of a picture format which is read here, in upper or lower case.
 pub(crate) fn is_picture_name(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
@@ -31,7 +47,7 @@ pub(crate) fn is_picture_name(path: &Path) -> bool {
 pub(super) fn archive_stem(name: &str) -> Option<&str> {
     let base = name.rsplit('/').next().unwrap_or(name);
     let lower = base.to_ascii_lowercase();
-    [".tar.gz", ".tgz", ".tar", ".zip"]
+    ARCHIVES
         .iter()
         .find(|extension| lower.ends_with(*extension))
         .map(|extension| &base[..base.len() - extension.len()])

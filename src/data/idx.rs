@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
-use super::bytes::{self, Bytes};
+use super::bytes::Bytes;
 use super::error::DataError;
 use super::files::{Files, base_name, folder_of, lines_of};
 use super::listing::{Container, Entry, Listing, SourceKind};
+use super::packed::Packing;
 use super::sample::{RawPicture, SplitName};
 use crate::names;
 
@@ -205,10 +206,10 @@ impl Container for Idx {
 pub(super) fn list_images(files: &dyn Files, pairs: &[Pair]) -> Result<Listing, DataError> {
     let unpacked = |index: usize| {
         let bytes = files.bytes(index)?;
-        if !bytes::is_gzip(&bytes) {
-            return Ok(bytes);
+        match Packing::of(&bytes) {
+            Some(packing) => packing.unpack(&files.path(index), &bytes).map(Bytes::from),
+            None => Ok(bytes),
         }
-        bytes::gunzip(&files.path(index), &bytes).map(Bytes::from)
     };
     let stems: BTreeSet<String> = pairs
         .iter()

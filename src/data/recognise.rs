@@ -7,15 +7,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::archive::{TarFiles, ZipFiles, is_tar};
-use super::bytes::{self, Bytes};
+use super::archive::{TarFiles, ZipFiles, is_tar, is_zip};
+use super::bytes::Bytes;
 use super::error::DataError;
 use super::extensions::archive_stem;
 use super::files::{Files, FolderFiles, base_name};
 use super::listing::{Listing, SourceKind};
 use super::outputs::{is_run, without_outputs};
+use super::packed::Packing;
 use super::sample::SplitName;
-use super::{cifar, folder, idx, parquet, split_names};
+use super::{cifar, folder, foreign, idx, parquet, split_names};
 use crate::names;
 
 /// A data set in a folder: what the folder's files are, or the archives that lie there.
@@ -112,32 +113,35 @@ pub(super) fn open_file(path: &Path, part: Option<SplitName>) -> Result<Listing,
         });
     }
     let bytes = Bytes::map(path)?;
-    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
-        return recognise(
-            without_outputs(Box::new(ZipFiles::open(path, bytes)?)),
-            SourceKind::Archive,
-            part,
-        );
-    }
-    if is_tar(&bytes) {
-        return recognise(
-            without_outputs(Box::new(TarFiles::open(path, bytes)?)),
-            SourceKind::Archive,
-            part,
-        );
-    }
-    if bytes::is_gzip(&bytes) && is_tar(&bytes::gunzip_head(&bytes, 512)) {
-        let unpacked = Bytes::from(bytes::gunzip(path, &bytes)?);
-        return recognise(
-            without_outputs(Box::new(TarFiles::open(path, unpacked)?)),
-            SourceKind::Archive,
-            part,
-        );
+    if let Some(archive) = open_archive(path, &bytes)? {
+        return recognise(without_outputs(archive), SourceKind::Archive, part);
     }
     if bytes.starts_with(b"PAR1") {
         return parquet::list_rows(&[(path.into(), base_name(&names::text(path)).into())]);
     }
     Err(unrecognised(path, &bytes))
+}
+
+/// The files of an archive, whatever its name is; `None` where these bytes are none.
+fn open_archive(path: &Path, bytes: &Bytes) -> Result<Option<Box<dyn Files>>, DataError> {
+    Ok(if is_tar(bytes) {
+        Some(Box::new(TarFiles::open(path, bytes.clone())?))
+    } else if let Some(packing) = Packing::of(bytes) {
+        let is_archive = is_tar(&packing.head(bytes, 512));
+        // One that is named so is unpacked for the reason why it is none.
+        if !is_archive && archive_stem(&names::text(path)).is_none() {
+            return Ok(None);
+        }
+        let unpacked = Bytes::from(packing.unpack(path, bytes)?);
+        if !is_archive {
+            return Ok(None);
+        }
+        Some(Box::new(TarFiles::open(path, unpacked)?))
+    } else if is_zip(bytes) {
+        Some(Box::new(ZipFiles::open(path, bytes.clone())?))
+    } else {
+        None
+    })
 }
 
 /// The one place where a kind of data set is chosen.
@@ -168,7 +172,15 @@ fn recognise(
             return Ok(listing);
         }
     } else {
-        return folder::list_class_folders(files, kind, part);
+        let hints = foreign::Hints::of(names);
+        let path = files.root().to_path_buf();
+        return match folder::list_class_folders(files, kind, part) {
+            Ok(listing) => match hints.other_task(&listing.classes) {
+                Some(found) => Err(found.error(&path)),
+                None => Ok(listing),
+            },
+            Err(error) => Err(hints.explain(error)),
+        };
     };
     listing.notes.splice(0..0, aside.notes);
     listing.skipped.splice(0..0, aside.left_out);
@@ -193,13 +205,22 @@ fn alone(files: &dyn Files, kind: &str, name: &str) -> Result<(), DataError> {
 }
 
 fn unrecognised(path: &Path, bytes: &[u8]) -> DataError {
-    let unpacked = bytes::gunzip_head(bytes, 4);
+    if let Some(foreign) = foreign::by_bytes(bytes)
+        .or_else(|| foreign::by_name(&names::text(path)))
+        .filter(|_| !bytes.is_empty())
+    {
+        return foreign.error(path);
+    }
+    let packing = Packing::of(bytes);
+    let unpacked = packing.map_or(Vec::new(), |packing| packing.head(bytes, 4));
     let found = if bytes.is_empty() {
         "an empty file".into()
     } else if image::guess_format(bytes).is_ok() {
         "a single picture, which `vitrine classify` takes".into()
     } else if idx::is_idx(bytes) || idx::is_idx(&unpacked) {
         "one IDX file, whose folder is to be named".into()
+    } else if let Some(packing) = packing {
+        format!("a {} file that holds no tar archive", packing.name())
     } else if archive_stem(&names::text(path)).is_some() {
         format!(
             "a damaged or truncated archive (its first bytes are {})",
@@ -230,7 +251,7 @@ pub(super) fn short_name(path: &Path) -> String {
     let own = part(&real);
     let stem = match archive_stem(&own) {
         Some(stem) => stem,
-        None => own.strip_suffix(".parquet").unwrap_or(&own),
+        None => parquet::stem(&own).unwrap_or(&own),
     };
     let is_part = stem
         .split(['-', '.'])
@@ -306,9 +327,140 @@ mod tests {
             "a file whose first bytes are 61 2c 62 0a 31 2c 32 0a"
         );
         assert_eq!(
-            found("pets.zip", b"<html>"),
-            "a damaged or truncated archive (its first bytes are 3c 68 74 6d 6c 3e)"
+            found("pets.zip", b"half\0!"),
+            "a damaged or truncated archive (its first bytes are 68 61 6c 66 00 21)"
         );
+        assert_eq!(
+            found("list.csv.gz", b"\x1f\x8b\x08\0\0\0"),
+            "a gzip file that holds no tar archive"
+        );
+    }
+
+    /// What is said of files that are not read here, in a folder of their own.
+    fn said(files: &[(&str, &[u8])], open: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        message(&folder.path().join(open)).replace(&folder.path().display().to_string(), "DIR")
+    }
+
+    #[test]
+    fn other_containers_are_called_by_their_name() {
+        for (name, bytes, found) in [
+            (
+                "pets.7z",
+                &b"7z\xbc\xaf\x27\x1c...."[..],
+                "a 7z archive; unpack it into a folder and name that",
+            ),
+            (
+                "pets",
+                b"Rar!\x1a\x07\x01\0",
+                "a RAR archive; unpack it into a folder and name that",
+            ),
+            (
+                "pets.zip.001",
+                b"PK\x01\x02",
+                "one part of a split archive; join its parts",
+            ),
+            (
+                "pets.zip",
+                b"\n<!doctype html>",
+                "a web page (HTML); the server answered with a page",
+            ),
+            (
+                "a.parquet",
+                b"version https://git-lfs.github.com/spec/v1\noid",
+                "a Git LFS pointer in the place of a file; fetch",
+            ),
+            (
+                "x",
+                b"ARROW1\0\0",
+                "an Arrow file; write the set as Parquet",
+            ),
+            (
+                "a-train.tfrecord-00000-of-00002",
+                b"\x01\0\0\0\0\0\0\0",
+                "TFRecord files; write each picture as PNG",
+            ),
+            (
+                "a.npy",
+                b"\x93NUMPY\x01\0",
+                "a NumPy array; write each picture",
+            ),
+            (
+                "a.mat",
+                b"MATLAB 5.0 MAT-file, Platform",
+                "a MATLAB file; write each picture",
+            ),
+        ] {
+            let said = said(&[(name, bytes)], name);
+            assert!(
+                said.starts_with(&format!("DIR/{name}: found {found}")),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn folders_of_other_containers_are_called_by_their_name() {
+        for (files, found) in [
+            (
+                &["data-0.arrow", "state.json"][..],
+                "Arrow files, as `save_to_disk` writes them such as data-0.arrow; write the set as Parquet",
+            ),
+            (
+                &["a/x.npz", "readme.md"],
+                "NumPy arrays such as a/x.npz; write each picture",
+            ),
+            (
+                &["b/batches.meta", "b/data_batch_1"],
+                "the Python version of CIFAR-10 (pickles); the binary version is read",
+            ),
+            (
+                &["a.zip", "b.zip", "labels.csv"],
+                "archives such as a.zip; name the one that is meant, or unpack",
+            ),
+            (
+                &["000.jpg", "000.cls"],
+                "WebDataset shards, which keep classes in files such as 000.cls; expected class folders",
+            ),
+            (
+                &["images/train/1.jpg", "labels/train/1.txt"],
+                "a set for object detection, with boxes in labels (YOLO)",
+            ),
+            (
+                &[
+                    "JPEGImages/1.jpg",
+                    "SegmentationClass/1.png",
+                    "Annotations/1.xml",
+                ],
+                "a set for object detection, with boxes in Annotations",
+            ),
+            (
+                &["train/images/1.jpg", "train/_annotations.coco.json"],
+                "a set for object detection, with boxes in annotations (COCO)",
+            ),
+        ] {
+            let files: Vec<(&str, &[u8])> = files.iter().map(|name| (*name, &b"abc"[..])).collect();
+            let said = said(&files, "");
+            assert!(said.starts_with(&format!("DIR/: found {found}")), "{said}");
+        }
+        for (picture, found) in [
+            (
+                "a.jpg",
+                "its 1 picture is in no class folder, the first a.jpg; expected class folders such as cat/ and dog/, or split folders such as train/cat/ and test/cat/; train.csv may hold their classes, which are read from the names of folders only",
+            ),
+            (
+                "images/a.jpg",
+                "found no classes but images; train.csv may hold them; expected class folders such as cat/ and dog/: to classify, put each picture into the folder of its class",
+            ),
+        ] {
+            let said = said(&[(picture, b"a"), ("train.csv", b"id,label\n")], "");
+            assert_eq!(said, format!("DIR/: {found}"));
+        }
     }
 
     #[test]
@@ -320,6 +472,8 @@ mod tests {
             ("train.tar", "my-pets"),
             ("Cats & dogs.tar.gz", "cats---dogs"),
             ("test-0.parquet", "my-pets"),
+            ("Cats.PARQUET", "cats"),
+            ("dogs.tar.zst", "dogs"),
         ] {
             fs::write(set.join(file), b"").unwrap();
             assert_eq!(short_name(&set.join(file)), name);

@@ -2,7 +2,7 @@
 //!
 //! `recognise.rs` finds out what lies at a path; each kind has a file of its own, which hands over what it lists.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -146,6 +146,10 @@ impl Dataset {
                     .collect(),
             )
         };
+        // The first of several of one name, as a search would find.
+        let names = classes.iter().cloned().enumerate();
+        let label_of: HashMap<String, usize> =
+            names.rev().map(|(label, name)| (name, label)).collect();
         let mut dataset = Dataset {
             name,
             origin,
@@ -157,11 +161,11 @@ impl Dataset {
             containers: Vec::new(),
         };
         for (container, listing) in listings.into_iter().enumerate() {
+            // The union holds every listing's classes.
             let labels: Vec<usize> = listing
                 .classes
                 .iter()
-                .map(|class| dataset.classes.iter().position(|known| known == class))
-                .map(|position| position.expect("the union holds every listing's classes"))
+                .map(|class| label_of[class.as_str()])
                 .collect();
             for Entry {
                 name,

@@ -199,6 +199,11 @@ pub(super) fn predict(
             origin: dataset.origin.clone(),
             split,
             total: samples.len(),
+            first: pictures
+                .skipped()
+                .first()
+                .map(|first| format!("{}: {}", first.name, first.reason))
+                .unwrap_or_default(),
         });
     }
     let precision = options

@@ -104,7 +104,10 @@ pub enum RunError {
         expected: String,
     },
     /// Nothing of a split can be read.
-    #[error("{origin}: none of the {total} pictures of the {split} split can be read", origin = visible(origin))]
+    #[error(
+        "{origin}: none of the {total} pictures of the {split} split can be read; the first: {first}",
+        origin = visible(origin), first = visible(first)
+    )]
     Unreadable {
         /// The data set.
         origin: String,
@@ -112,6 +115,8 @@ pub enum RunError {
         split: SplitName,
         /// Its pictures.
         total: usize,
+        /// The first, and why it cannot be read.
+        first: String,
     },
     /// A split that was wanted is empty.
     #[error("{origin} has no {split} split; it has {has}", origin = visible(origin))]

@@ -105,6 +105,11 @@ fn load_split(
             origin: plan.dataset.origin.clone(),
             split,
             total,
+            first: pictures
+                .skipped()
+                .first()
+                .map(|first| format!("{}: {}", first.name, first.reason))
+                .unwrap_or_default(),
         });
     }
     plan.skipped.extend(pictures.skipped().iter().cloned());

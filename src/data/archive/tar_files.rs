@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,9 @@ pub(in crate::data) fn is_tar(bytes: &[u8]) -> bool {
         .map(|&byte| u32::from(byte))
         .sum::<u32>()
         + 8 * 32;
-    block[0] != 0 && header.cksum().is_ok_and(|stated| stated == sum)
+    // A name may be empty where an extended header has it; a block of zeros ends an archive.
+    (block[0] != 0 || block[257..].starts_with(b"ustar"))
+        && header.cksum().is_ok_and(|stated| stated == sum)
 }
 
 /// A tar archive, indexed once.
@@ -48,59 +50,22 @@ impl TarFiles {
     ///
     /// [`DataError::Corrupt`] where it is truncated, damaged or sparse, or a link leads to no file of it.
     pub(crate) fn open(path: &Path, bytes: Bytes) -> Result<TarFiles, DataError> {
-        let damaged = |after: &str, error: &dyn std::fmt::Display| {
-            DataError::corrupt(
-                path,
-                format!("damaged tar archive after {after}: {error}; fetch it again"),
-            )
+        let mut index = Index {
+            path,
+            bytes: &bytes,
+            by_name: HashMap::new(),
+            links: Vec::new(),
+            last: String::from("its start"),
         };
-        let mut by_name: HashMap<String, Range<usize>> = HashMap::new();
-        let mut links: Vec<(String, String)> = Vec::new();
-        let mut end = 0;
-        let mut last = String::from("its start");
-        let mut archive = tar::Archive::new(Cursor::new(&*bytes));
-        for entry in archive
-            .entries_with_seek()
-            .map_err(|error| damaged(&last, &error))?
-        {
-            let entry = entry.map_err(|error| damaged(&last, &error))?;
-            let name = inside(&names::text_of_bytes(&entry.path_bytes()));
-            let range = range_in(path, &bytes, &name, entry.raw_file_position(), entry.size())?;
-            end = range.end.next_multiple_of(512);
-            last.clone_from(&name);
-            if is_hidden(&name) {
-                continue;
-            }
-            let target = || {
-                let link = entry.link_name_bytes().unwrap_or_default();
-                names::text_of_bytes(&link)
-            };
-            match entry.header().entry_type() {
-                // An archive that was appended to may hold a file twice; the later one counts.
-                EntryType::Regular | EntryType::Continuous => {
-                    by_name.insert(name, range);
-                }
-                // The target is relative to the archive's root.
-                EntryType::Link => links.push((name, inside(&target()))),
-                EntryType::Symlink => {
-                    let target = plain(&format!("{}{}", folder_of(&name), target()));
-                    links.push((name, target));
-                }
-                EntryType::GNUSparse => {
-                    let reason = format!("{name} is stored sparse; pack it without --sparse");
-                    return Err(DataError::corrupt(path, reason));
-                }
-                _ => {}
-            }
+        // Archives that were put one behind the other are read as one.
+        let mut next = Some(0);
+        while let Some(start) = next {
+            next = index.add(start)?;
         }
+        let Index {
+            mut by_name, links, ..
+        } = index;
         resolve_links(path, &mut by_name, links)?;
-        // A tar archive ends with blocks of zeros; without them, whole files may be missing.
-        if bytes.get(end..).is_none_or(<[u8]>::is_empty) {
-            let reason = format!(
-                "truncated tar archive: it ends after {last}, without its end mark; fetch it again"
-            );
-            return Err(DataError::corrupt(path, reason));
-        }
         let mut files: Vec<(String, Range<usize>)> = by_name.into_iter().collect();
         split_at_backslashes(&mut files);
         files.sort_by(|a, b| a.0.cmp(&b.0));
@@ -112,6 +77,92 @@ impl TarFiles {
             ranges,
         })
     }
+}
+
+/// What is found while an archive is read.
+struct Index<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    by_name: HashMap<String, Range<usize>>,
+    /// The names of links and of their targets.
+    links: Vec<(String, String)>,
+    /// The last entry, for errors.
+    last: String,
+}
+
+impl Index<'_> {
+    /// Indexes the archive that begins at `start`, and returns where another one does behind its end mark.
+    fn add(&mut self, start: usize) -> Result<Option<usize>, DataError> {
+        let damaged = |after: &str, error: &dyn std::fmt::Display| {
+            DataError::corrupt(
+                self.path,
+                format!("damaged tar archive after {after}: {error}; fetch it again"),
+            )
+        };
+        let mut end = start;
+        let mut archive = tar::Archive::new(Cursor::new(&self.bytes[start..]));
+        for entry in archive
+            .entries_with_seek()
+            .map_err(|error| damaged(&self.last, &error))?
+        {
+            let mut entry = entry.map_err(|error| damaged(&self.last, &error))?;
+            let name = inside(&names::text_of_bytes(&entry.path_bytes()));
+            let position = entry.raw_file_position().saturating_add(start as u64);
+            let range = range_in(self.path, self.bytes, &name, position, entry.size())?;
+            end = range.end.next_multiple_of(512);
+            self.last.clone_from(&name);
+            if is_hidden(&name) {
+                continue;
+            }
+            if is_sparse(&mut entry) {
+                let reason = format!("{name} is stored sparse; pack it without --sparse");
+                return Err(DataError::corrupt(self.path, reason));
+            }
+            let target = || {
+                let link = entry.link_name_bytes().unwrap_or_default();
+                names::text_of_bytes(&link)
+            };
+            match entry.header().entry_type() {
+                // An archive that was appended to may hold a file twice; the later one counts.
+                EntryType::Regular | EntryType::Continuous => {
+                    self.by_name.insert(name, range);
+                }
+                // The target is relative to the archive's root.
+                EntryType::Link => self.links.push((name, inside(&target()))),
+                EntryType::Symlink => {
+                    let target = plain(&format!("{}{}", folder_of(&name), target()));
+                    self.links.push((name, target));
+                }
+                _ => {}
+            }
+        }
+        // A tar archive ends with blocks of zeros; without them, whole files may be missing.
+        let rest = self.bytes.get(end..).unwrap_or_default();
+        if rest.is_empty() {
+            let reason = format!(
+                "truncated tar archive: it ends after {}, without its end mark; fetch it again",
+                self.last
+            );
+            return Err(DataError::corrupt(self.path, reason));
+        }
+        let is_zero = |block: &&[u8]| block.iter().all(|&byte| byte == 0);
+        let next = end + rest.chunks(512).take_while(is_zero).count() * 512;
+        let follows = next > start && self.bytes.get(next..).is_some_and(is_tar);
+        Ok(follows.then_some(next))
+    }
+}
+
+/// Whether holes of a file are left out, as old GNU archives and extended headers say in ways of their own.
+fn is_sparse<R: Read>(entry: &mut tar::Entry<'_, R>) -> bool {
+    entry.header().entry_type() == EntryType::GNUSparse
+        || entry.pax_extensions().is_ok_and(|extensions| {
+            extensions.is_some_and(|mut extensions| {
+                extensions.any(|extension| {
+                    extension
+                        .is_ok_and(|extension| extension.key_bytes().starts_with(b"GNU.sparse."))
+                })
+            })
+        })
 }
 
 /// Where a file of `size` bytes lies that begins at `start`.

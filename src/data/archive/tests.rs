@@ -336,6 +336,202 @@ fn a_folder_of_split_archives_opens_all() {
     );
 }
 
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstandard(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
+}
+
+/// `cat/1.jpg` with the bytes `one` and `dog/1.jpg` with `two`, by `tar cJ`: the crate's encoder is not compiled in.
+const TAR_XZ: &[u8] = b"\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4F\x02\x00!\x01\x16\x00\x00\x00t/\xe5\xa3\xe0'\xff\x00m]\x001\x98J\xeb!\xa9\xab\xbajnu1\x1c\x15\xddl\x1d\x0d9$E\xf2\x99\x1a\x00\xa2\xf3\x03\x9c\x8a\xe1\x94O\xb1w\xd9\xdc\xf1K\x87\x14\x97U\x1cI\xf3\x17\xb0Qo\xea\xfe\x93L\xca\xe9M\x1c;sD\xa1^\xe9\xf2\xd6\x01\xfai\xcc\xe76\xd9~\xaeso \x8fnX,v\x0e\x8c\xdc;\xf9\xc2\xb0\x8b\xa4\x97A\xe9\x08\xb1\x81\x8b5\x0c\x82\x05GTH\xf5\x83\x00\x00\x00\x00\x00B\xa4\x1d\x7f\x0e?\xd3\x01\x00\x01\x89\x01\x80P\x00\x00\xf6 oF\xb1\xc4g\xfb\x02\x00\x00\x00\x00\x04YZ";
+
+const ONE_TWO: [(&str, &[u8]); 2] = [("cat/1.jpg", b"one"), ("dog/1.jpg", b"two")];
+
+/// The names and bytes of the training pictures of an archive.
+fn contents(name: &str, bytes: &[u8]) -> Vec<(String, String)> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    let dataset = Dataset::open(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let samples = dataset.given(SplitName::Train).iter();
+    samples
+        .map(|sample| match dataset.read(sample).unwrap() {
+            RawPicture::Encoded(bytes) => (
+                sample.name.clone(),
+                String::from_utf8_lossy(&bytes).into_owned(),
+            ),
+            RawPicture::Pixels { .. } => panic!("an archive holds encoded pictures"),
+        })
+        .collect()
+}
+
+fn one_two() -> Vec<(String, String)> {
+    let pair =
+        |(name, bytes): (&str, &[u8])| (name.into(), String::from_utf8(bytes.into()).unwrap());
+    ONE_TWO.map(pair).to_vec()
+}
+
+#[test]
+fn a_packed_tar_is_known_by_its_bytes() {
+    let tar = tar_of(&ONE_TWO);
+    let padded = |packed: Vec<u8>| [packed, vec![0; 10_240]].concat();
+    for (name, bytes) in [
+        ("pets.tar.xz", TAR_XZ.to_vec()),
+        ("PETS.TXZ", TAR_XZ.to_vec()),
+        ("pets.tar.bz2", bzip2(&tar)),
+        ("pets.tar.zst", zstandard(&tar)),
+        ("wrong.tar.gz", bzip2(&tar)),
+        ("no-extension", zstandard(&tar)),
+        ("padded.tar.gz", padded(gzip(&tar))),
+        ("padded.tar.xz", padded(TAR_XZ.to_vec())),
+        ("padded.tar.bz2", padded(bzip2(&tar))),
+        ("padded.tar.zst", padded(zstandard(&tar))),
+        ("two.tar.gz", [gzip(&tar[..99]), gzip(&tar[99..])].concat()),
+        (
+            "two.tar.zst",
+            [zstandard(&tar[..600]), zstandard(&tar[600..])].concat(),
+        ),
+        (
+            "followed.tar.gz",
+            [gzip(&tar), b"signature".to_vec()].concat(),
+        ),
+        ("followed.tar", [&tar[..], b"signature"].concat()),
+    ] {
+        assert_eq!(contents(name, &bytes), one_two(), "{name}");
+    }
+}
+
+#[test]
+fn tars_one_behind_the_other_are_one() {
+    let (first, second) = (tar_of(&ONE_TWO[..1]), tar_of(&ONE_TWO[1..]));
+    assert_eq!(
+        contents("a.tar", &[&first[..], &second].concat()),
+        one_two()
+    );
+    let far = [&first[..], &[0; 20 * 512], &second].concat();
+    assert_eq!(contents("a.tar.gz", &gzip(&far)), one_two());
+}
+
+#[test]
+fn a_sparse_file_is_refused_however_it_says_so() {
+    let mut builder = tar::Builder::new(Vec::new());
+    let extensions = [
+        ("GNU.sparse.major", &b"1"[..]),
+        ("GNU.sparse.name", b"cat/1.jpg"),
+    ];
+    builder.append_pax_extensions(extensions).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(3);
+    builder
+        .append_data(&mut header, "cat/1.jpg", &b"abc"[..])
+        .unwrap();
+    assert_eq!(
+        message("a.tar", &builder.into_inner().unwrap()),
+        "DIR/a.tar: cat/1.jpg is stored sparse; pack it without --sparse"
+    );
+}
+
+/// A zip archive of files that are packed already, each with its contents.
+fn zip_by_hand(method: u16, flags: u16, files: &[(&str, &[u8], &[u8])]) -> Vec<u8> {
+    let (mut zipped, mut directory) = (Vec::new(), Vec::new());
+    for (name, packed, contents) in files {
+        let mut crc = flate2::Crc::new();
+        crc.update(contents);
+        let mut about = Vec::new();
+        about.extend(20u16.to_le_bytes());
+        about.extend(flags.to_le_bytes());
+        about.extend(method.to_le_bytes());
+        about.extend([0; 4]);
+        about.extend(crc.sum().to_le_bytes());
+        about.extend((packed.len() as u32).to_le_bytes());
+        about.extend((contents.len() as u32).to_le_bytes());
+        about.extend((name.len() as u16).to_le_bytes());
+        about.extend([0; 2]);
+        directory.extend(b"PK\x01\x02\x14\0");
+        directory.extend(&about);
+        directory.extend([0; 10]);
+        directory.extend((zipped.len() as u32).to_le_bytes());
+        directory.extend(name.bytes());
+        zipped.extend(b"PK\x03\x04");
+        zipped.extend(&about);
+        zipped.extend(name.bytes());
+        zipped.extend(*packed);
+    }
+    let (start, count) = (zipped.len() as u32, files.len() as u16);
+    zipped.extend(&directory);
+    zipped.extend(b"PK\x05\x06\0\0\0\0");
+    zipped.extend([count.to_le_bytes(), count.to_le_bytes()].concat());
+    zipped.extend((directory.len() as u32).to_le_bytes());
+    zipped.extend(start.to_le_bytes());
+    zipped.extend([0; 2]);
+    zipped
+}
+
+#[test]
+fn entries_of_a_zip_may_be_packed_by_any_method_that_is_read() {
+    let text: &[u8] = b"one one one one";
+    // As Python's zipfile and lzma write them.
+    let lzma: &[u8] =
+        b"\x09\x04\x05\x00]\x00\x00\x80\x00\x007\x9b\x88\xce~\x0eu\xc0s\xff\xff\xdf8\x00\x00";
+    let xz: &[u8] = b"\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4F\x02\x00!\x01\x16\x00\x00\x00t/\xe5\xa3\xe0\x00\x0e\x00\x0a]\x007\x9b\x88\xce~\x0e0\x08\x00\x00\x00\x00\x00\xe4\x1b+\x07\x15\x07&\xa4\x00\x01&\x0f\x9e+\xe7s\x1f\xb6\xf3}\x01\x00\x00\x00\x00\x04YZ";
+    // A block that is stored is the same in deflate64 as in deflate.
+    let stored = [b"\x01\x0f\0\xf0\xff", text].concat();
+    for (method, packed) in [
+        (0, text.to_vec()),
+        (8, stored.clone()),
+        (9, stored),
+        (12, bzip2(text)),
+        (14, lzma.to_vec()),
+        (93, zstandard(text)),
+        (95, xz.to_vec()),
+    ] {
+        let files = [
+            ("cat/1.jpg", &packed[..], text),
+            ("dog/1.jpg", &packed, text),
+        ];
+        let zipped = zip_by_hand(method, 0, &files);
+        let expected = ["cat/1.jpg", "dog/1.jpg"]
+            .map(|name| (name.to_string(), String::from_utf8(text.into()).unwrap()));
+        assert_eq!(contents("a.zip", &zipped), expected, "method {method}");
+        let behind_a_program = [b"#!/bin/sh\n", &zipped[..]].concat();
+        assert_eq!(
+            contents("a.run", &behind_a_program),
+            expected,
+            "method {method}"
+        );
+        let short = [("cat/1.jpg", &packed[..packed.len() / 2], text)];
+        let files = ZipFiles::open(Path::new("a"), zip_by_hand(method, 0, &short).into()).unwrap();
+        assert!(files.read(0).is_err(), "method {method}");
+    }
+    let files: [(&str, &[u8], &[u8]); 1] = [("cat/1.jpg", text, text)];
+    assert_eq!(
+        message("a.zip", &zip_by_hand(98, 0, &files)),
+        "DIR/a.zip/cat/1.jpg: its compression Unsupported(98) is not read; unpack the archive into a folder and name that"
+    );
+    assert_eq!(
+        message("a.zip", &zip_by_hand(0, 1, &files)),
+        "DIR/a.zip/cat/1.jpg: it is encrypted; unpack the archive with its password into a folder and name that"
+    );
+}
+
+#[test]
+fn a_part_of_a_split_zip_says_so() {
+    let mut last = zip_by_hand(0, 0, &[("cat/1.jpg", b"a", b"a")]);
+    let place = last.len() - 22 + 4;
+    last[place] = 2;
+    let first = [b"PK\x07\x08", &last[..30]].concat();
+    for (name, bytes) in [("a.zip", last[5..].to_vec()), ("a.z01", first)] {
+        let said = message(name, &bytes);
+        let expected =
+            format!("DIR/{name}: one part of a split archive; join the parts (zip -s 0 ");
+        assert!(said.starts_with(&expected), "{said}");
+    }
+}
+
 fn message(name: &str, bytes: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -357,8 +553,19 @@ fn truncated_archives_are_named() {
     );
     assert_eq!(
         message("a.tar", &tar[..100]),
-        "DIR/a.tar: not a data set: found a damaged or truncated archive (its first bytes are 63 61 74 2f 31 2e 6a 70); known are a folder of class folders, a .tar, .tar.gz or .zip of one, CIFAR-10 and CIFAR-100 binary files, IDX files and Parquet files"
+        "DIR/a.tar: not a data set: found a damaged or truncated archive (its first bytes are 63 61 74 2f 31 2e 6a 70); known are a folder of class folders, a .zip, .tar, .tar.gz, .tar.xz, .tar.bz2 or .tar.zst of one, CIFAR-10 and CIFAR-100 binary files, IDX files and Parquet files"
     );
+    for (name, packed) in [
+        ("bzip2", bzip2(&tar)),
+        ("Zstandard", zstandard(&tar)),
+        ("xz", TAR_XZ.to_vec()),
+    ] {
+        let said = message("a.tar.xz", &packed[..packed.len() - 9]);
+        assert!(
+            said.starts_with(&format!("DIR/a.tar.xz: truncated {name}: it ends after ")),
+            "{said}"
+        );
+    }
     let packed = gzip(&tar);
     assert_eq!(
         message("a.tgz", &packed[..packed.len() - 9]),

@@ -5,16 +5,49 @@ use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use flate2::read::DeflateDecoder;
-use zip::CompressionMethod;
-
-use super::names::ZipNames;
-use crate::data::bytes::{Bytes, UNPACKED_LIMIT_GIB};
+use crate::data::bytes::Bytes;
 use crate::data::error::DataError;
 use crate::data::files::{Aside, Files};
 use crate::data::leftovers::is_hidden;
+use crate::data::packed::UNPACKED_LIMIT_GIB;
 
-/// A zip archive, indexed once. Entries are inflated here rather than through the zip crate's reader, which only one
+use super::method::Method;
+use super::names::ZipNames;
+
+/// What the first part of a split archive begins with.
+const SPLIT_MARK: &[u8] = b"PK\x07\x08";
+
+/// Whether these bytes are a zip archive: by their beginning or, behind a program that unpacks it or in the last part of
+/// several, by their end.
+pub(in crate::data) fn is_zip(bytes: &[u8]) -> bool {
+    let marks = [b"PK\x03\x04", b"PK\x05\x06", SPLIT_MARK];
+    marks.iter().any(|mark| bytes.starts_with(mark)) || end_record(bytes).is_some()
+}
+
+/// The record that a zip archive ends with, and a comment of up to 65,535 bytes, whose length it states, after it.
+fn end_record(bytes: &[u8]) -> Option<&[u8; 22]> {
+    let tail = &bytes[bytes.len().saturating_sub(22 + 65_535)..];
+    let is_end = |at: &usize| {
+        let record = &tail[*at..];
+        let comment = usize::from(u16::from_le_bytes([record[20], record[21]]));
+        record.starts_with(b"PK\x05\x06") && record.len() == 22 + comment
+    };
+    let at = (0..(tail.len() + 1).saturating_sub(22))
+        .rev()
+        .find(is_end)?;
+    tail[at..].first_chunk()
+}
+
+/// Whether this is one part of an archive in several files.
+fn is_split(bytes: &[u8]) -> bool {
+    match end_record(bytes) {
+        // The last part states its number, counted from 0; all ones mean that it is stated elsewhere.
+        Some(end) => (1..u16::MAX).contains(&u16::from_le_bytes([end[4], end[5]])),
+        None => bytes.starts_with(SPLIT_MARK),
+    }
+}
+
+/// A zip archive, indexed once. Entries are unpacked here rather than through the zip crate's reader, which only one
 /// thread at a time may use.
 pub(in crate::data) struct ZipFiles {
     path: PathBuf,
@@ -28,7 +61,7 @@ struct ZipEntry {
     packed: Range<usize>,
     size: u64,
     crc32: u32,
-    deflated: bool,
+    method: Method,
 }
 
 impl ZipFiles {
@@ -36,7 +69,7 @@ impl ZipFiles {
     ///
     /// # Errors
     ///
-    /// [`DataError::Corrupt`] where it is damaged, encrypted, or compressed by another method than deflate.
+    /// [`DataError::Corrupt`] where it is damaged, encrypted, one part of several, or compressed by a method that is not read.
     pub(crate) fn open(path: &Path, bytes: Bytes) -> Result<ZipFiles, DataError> {
         let damaged = |error: &dyn std::fmt::Display| {
             DataError::corrupt(
@@ -44,6 +77,10 @@ impl ZipFiles {
                 format!("damaged zip archive: {error}; fetch it again"),
             )
         };
+        if is_split(&bytes) {
+            let reason = "one part of a split archive; join the parts (zip -s 0 PARTS.zip --out WHOLE.zip), or unpack them into a folder and name that";
+            return Err(DataError::corrupt(path, reason));
+        }
         let mut archive =
             zip::ZipArchive::new(Cursor::new(&*bytes)).map_err(|error| damaged(&error))?;
         let names = ZipNames::find(&bytes, &mut archive).map_err(|error| damaged(&error))?;
@@ -63,19 +100,15 @@ impl ZipFiles {
             let refused = |why: &str| DataError::corrupt(path.join(crate::names::path(&name)), why);
             if entry.encrypted() {
                 return Err(refused(
-                    "it is encrypted; unpack the archive into a folder and name that",
+                    "it is encrypted; unpack the archive with its password into a folder and name that",
                 ));
             }
-            let deflated = match entry.compression() {
-                CompressionMethod::Stored => false,
-                CompressionMethod::Deflated => true,
-                other => {
-                    let why = format!(
-                        "its compression {other:?} is not read, only stored and deflate; unpack the archive into a folder and name that"
-                    );
-                    return Err(refused(&why));
-                }
-            };
+            let method = Method::of(entry.compression()).ok_or_else(|| {
+                refused(&format!(
+                    "its compression {:?} is not read; unpack the archive into a folder and name that",
+                    entry.compression()
+                ))
+            })?;
             let start = entry
                 .data_start()
                 .and_then(|start| usize::try_from(start).ok());
@@ -92,7 +125,7 @@ impl ZipFiles {
                     packed,
                     size,
                     crc32,
-                    deflated,
+                    method,
                 },
             ));
         }
@@ -149,16 +182,21 @@ impl Files for ZipFiles {
                 limit_gib: UNPACKED_LIMIT_GIB,
             });
         }
-        let unpacked = if entry.deflated {
+        let unpacked = if entry.method == Method::Stored {
+            Cow::Borrowed(packed)
+        } else {
             let mut unpacked = Vec::new();
             // One byte more than the stated size shows that the size is wrong, without unpacking a zip bomb.
-            DeflateDecoder::new(packed)
-                .take(entry.size.saturating_add(1))
-                .read_to_end(&mut unpacked)
-                .map_err(|error| damaged(format!("cannot be inflated: {error}")))?;
+            entry
+                .method
+                .unpack(packed, entry.size)
+                .and_then(|reader| {
+                    reader
+                        .take(entry.size.saturating_add(1))
+                        .read_to_end(&mut unpacked)
+                })
+                .map_err(|error| damaged(format!("cannot be unpacked: {error}")))?;
             Cow::Owned(unpacked)
-        } else {
-            Cow::Borrowed(packed)
         };
         if unpacked.len() as u64 != entry.size {
             return Err(damaged(format!(
@@ -184,10 +222,10 @@ impl Files for ZipFiles {
         let packed = &self.bytes[entry.packed.clone()];
         let mut head = Vec::new();
         // An error only shortens the head; reading the whole file reports it.
-        let _ = match entry.deflated {
-            true => DeflateDecoder::new(packed).take(16).read_to_end(&mut head),
-            false => packed.take(16).read_to_end(&mut head),
-        };
+        let _ = entry
+            .method
+            .unpack(packed, entry.size)
+            .and_then(|reader| reader.take(16).read_to_end(&mut head));
         head
     }
 

@@ -2,6 +2,8 @@
 
 use image::ImageFormat;
 
+use crate::data::foreign;
+
 /// [`image::guess_format`], which does not recognise TGA and BigTIFF, and these.
 pub(in crate::data) fn guess_format(bytes: &[u8]) -> Option<ImageFormat> {
     if bytes.starts_with(b"II\x2b\0\x08\0\0\0") || bytes.starts_with(b"MM\0\x2b\0\x08\0\0") {
@@ -138,6 +140,9 @@ pub(super) fn name(format: ImageFormat) -> &'static str {
 
 /// What bytes of no known format look like: text, or the first of them in hexadecimal.
 pub(super) fn describe(bytes: &[u8]) -> String {
+    if let Some(foreign) = foreign::by_bytes(bytes).or_else(|| foreign::collection(bytes)) {
+        return format!("{} ({})", foreign.found, foreign.next);
+    }
     let head = &bytes[..bytes.len().min(256)];
     // The last character of the head may be incomplete.
     let text = match std::str::from_utf8(head) {
