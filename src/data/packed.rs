@@ -149,16 +149,14 @@ mod tests {
 
     #[test]
     fn members_follow_each_other_and_zeros_may_follow_them() {
-        let xz = |_: &[u8]| XZ.to_vec();
         let text: &[u8] = b"one two three four";
-        let packers: [(&str, &dyn Fn(&[u8]) -> Vec<u8>); 4] = [
-            ("gzip", &gzip),
-            ("bzip2", &bzip2),
-            ("Zstandard", &zstandard),
-            ("xz", &xz),
+        let packed: [(&str, Vec<u8>); 4] = [
+            ("gzip", gzip(text)),
+            ("bzip2", bzip2(text)),
+            ("Zstandard", zstandard(text)),
+            ("xz", XZ.to_vec()),
         ];
-        for (name, pack) in packers {
-            let whole = pack(text);
+        for (name, whole) in packed {
             let packing = Packing::of(&whole).unwrap();
             assert_eq!(packing.name(), name);
             let unpack = |bytes: &[u8]| packing.unpack(Path::new("a"), bytes).unwrap();

@@ -224,7 +224,7 @@ fn opened(path: &Path) -> Result<(Vec<String>, Vec<usize>), String> {
 fn labels_may_be_names_flags_whole_floats_and_sparse_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pets.parquet");
-    let mut check = |label: &str, column: Column<'_>, classes: [&str; 2], labels: &[usize]| {
+    let check = |label: &str, column: Column<'_>, classes: [&str; 2], labels: &[usize]| {
         let schema = format!("{IMAGE} optional {label};");
         write_columns(&path, &schema, "", &[PICTURES, PATHS, column]);
         let classes = classes.map(String::from).to_vec();
