@@ -247,12 +247,22 @@ fn empty_classes(
             *empty.entry(place).or_default() += 1;
         }
     }
+    let mut empty_splits: Vec<Skipped> = Vec::new();
     for folder in &files.aside().empty_folders {
-        if let Some(place) = layout.place_of(folder).filter(is_empty) {
-            empty.entry(place).or_default();
+        match layout.place_of(folder) {
+            Some(place) if is_empty(&place) => {
+                empty.entry(place).or_default();
+            }
+            None if SplitName::from_folder(base_name(folder.trim_end_matches('/'))).is_some() => {
+                empty_splits.push(Skipped {
+                    name: folder.clone(),
+                    reason: "an empty folder".into(),
+                });
+            }
+            _ => {}
         }
     }
-    empty
+    let classes = empty
         .iter()
         .map(|(PlaceOf { split, class }, files)| Skipped {
             name: match split {
@@ -263,8 +273,8 @@ fn empty_classes(
                 0 => "an empty folder".into(),
                 files => format!("no picture among its {}", count(*files, "file")),
             },
-        })
-        .collect()
+        });
+    empty_splits.into_iter().chain(classes).collect()
 }
 
 /// The pictures with their labels, as indices into `classes`.

@@ -404,11 +404,14 @@ impl<'a> Tree<'a> {
         let is_deep = |folder: usize| {
             !self.0[folder].has_pictures && self.0[self.core(folder)].folders.len() > 1
         };
-        if folders.len() > 1 && folders.iter().all(|&folder| is_deep(folder)) {
+        if let (true, Some(&deep)) = (
+            folders.len() > 1,
+            folders.iter().find(|&&folder| is_deep(folder)),
+        ) {
             notes.push(format!(
                 "the classes are {}; the folders in them, such as {}, are no classes",
                 self.names(&folders),
-                self.path(at, self.folders(self.core(folders[0]))[0]),
+                self.path(at, self.folders(self.core(deep))[0]),
             ));
         }
         Ok(Layout {
@@ -687,6 +690,10 @@ mod tests {
 
     #[test]
     fn classes_with_folders_in_them_are_named() {
+        assert_eq!(
+            folders(&["docs", "images/cat", "images/dog"]),
+            "docs, images; (the classes are docs and images; the folders in them, such as images/cat/, are no classes)"
+        );
         assert_eq!(
             folders(&["plum/ripe", "plum/raw", "fig/ripe", "fig/raw"]),
             "fig, plum; (the classes are fig and plum; the folders in them, such as fig/raw/, are no classes)"
