@@ -18,6 +18,7 @@ use vitrine::data::{Preprocess, Resize};
 use vitrine::device::{DeviceChoice, select};
 use vitrine::model::{Model, ModelConfig, Noise};
 use vitrine::ops::{Precision, Prepared};
+use vitrine::stop::Stop;
 use vitrine::train::{Classification, FinetuneConfig, OptimizerConfig, Step, Workload};
 
 #[global_allocator]
@@ -120,6 +121,7 @@ fn main() {
                 spent: 0.0,
                 batches: 1,
                 noise: Noise::new(0, update),
+                stop: Stop::default(),
             };
             let loss = learner.update(step, || Ok::<_, Infallible>(batch.clone()));
             assert!(loss.is_ok(), "{loss:?}");

@@ -5,12 +5,12 @@
 #![allow(clippy::print_stdout)]
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use vitrine::device::{DeviceChoice, select};
 use vitrine::recipe::Sources;
 use vitrine::run::{self, EvaluateOptions, Plan, RunDir, RunEvent};
+use vitrine::stop::Stop;
 use vitrine::train::TrainEvent;
 
 fn main() -> anyhow::Result<()> {
@@ -29,7 +29,7 @@ fn main() -> anyhow::Result<()> {
     plan.check(&device)?;
     let (data, model) = (plan.dataset.name.clone(), plan.recipe.model.name.clone());
     let dir = RunDir::create(Some(Path::new(&folder)), &data, &model)?;
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
     run::train(plan, &dir, &device, &stop, &mut |event| {
         if let RunEvent::Train(TrainEvent::Epoch { record, .. }) = event {
             println!("epoch {}: loss {:.4}", record.epoch, record.train_loss);

@@ -16,7 +16,7 @@ mod weights;
 mod widen;
 
 pub use error::CheckpointError;
-pub use file::{HashCheck, TEMPORARY, TensorFile, write_atomically, write_tensors};
+pub use file::{HashCheck, TensorFile, write_tensors};
 pub use float16::save_half;
 pub use host::{HostTensor, host, host_tensors};
 pub use meta::WeightsMeta;

@@ -20,7 +20,7 @@
 //! 3  train → eval;  classify
 //! 2  checkpoint
 //! 1  model → ops;  data, metrics, device
-//! 0  setting, random, names, panics
+//! 0  setting, random, names, panics, stop, whole_file
 //! ```
 
 pub mod checkpoint;
@@ -43,4 +43,6 @@ pub mod recipe;
 pub mod report;
 pub mod run;
 pub mod setting;
+pub mod stop;
 pub mod train;
+pub mod whole_file;

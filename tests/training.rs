@@ -9,14 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use image::{Rgb, RgbImage};
 use safetensors::SafeTensors;
-use vitrine::checkpoint::{
-    HostTensor, TEMPORARY, TensorFile, WeightsMeta, host_tensors, load_weights,
-};
+use vitrine::checkpoint::{HostTensor, TensorFile, WeightsMeta, host_tensors, load_weights};
 use vitrine::data::{
     Dataset, Pictures, PicturesOptions, Preprocess, Resize, Shard, SplitName, TrainLoader,
 };
@@ -25,7 +22,9 @@ use vitrine::ops::Precision;
 use vitrine::recipe::{Recipe, Sources};
 use vitrine::report::csv::read_results;
 use vitrine::run::{self, Finished, Plan, RunDir, RunError, RunEvent};
+use vitrine::stop::Stop;
 use vitrine::train::{Classification, Ending, Progress, Saved, TrainEvent, Trainer};
+use vitrine::whole_file::TEMPORARY;
 
 /// Settings of a ViT of 6,000 parameters on pictures of 12×12.
 const VIT: &[&str] = &[
@@ -128,12 +127,12 @@ fn train(
     resume: bool,
     mut stop_at: impl FnMut(&TrainEvent) -> bool,
 ) -> Result<Finished, RunError> {
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
     let mut observe = |event: RunEvent<'_>| {
         if let RunEvent::Train(event) = &event
             && stop_at(event)
         {
-            stop.store(true, Ordering::Relaxed);
+            stop.request();
         }
     };
     if resume {
@@ -244,7 +243,15 @@ fn overfits(model: &[&str], lr: &str) {
     };
     let samples: Vec<_> = dataset.given(SplitName::Train)[..].to_vec();
     let options = PicturesOptions::default();
-    let all = Pictures::load(&dataset, &samples, &preprocess, &options, &|_| {}).unwrap();
+    let all = Pictures::load(
+        &dataset,
+        &samples,
+        &preprocess,
+        &options,
+        &Stop::default(),
+        &|_| {},
+    )
+    .unwrap();
     assert_eq!(all.len(), 60);
     let loader = TrainLoader::new(
         all,
@@ -272,7 +279,7 @@ fn overfits(model: &[&str], lr: &str) {
         init: None,
         weights: folder.path().to_owned(),
         state: folder.path().to_owned(),
-        stop: &AtomicBool::new(false),
+        stop: Stop::default(),
     };
     let mut losses = Vec::new();
     let task = Classification::new(0.0, &cpu().device);
@@ -337,6 +344,105 @@ fn a_resumed_vit_equals_an_uninterrupted_one() {
         let list = |root: &Path| fs::read_to_string(root.join("splits").join(split)).unwrap();
         assert_eq!(list(&run), list(&whole));
     }
+}
+
+/// Trains, and asks for a stop at the first event of the run that `stop_at` likes.
+fn train_until(
+    recipe: &Recipe,
+    root: &Path,
+    mut stop_at: impl FnMut(&RunEvent<'_>) -> bool,
+) -> Finished {
+    let stop = Stop::default();
+    let mut observe = |event: RunEvent<'_>| {
+        if stop_at(&event) {
+            stop.request();
+        }
+    };
+    let plan = Plan::new(recipe.clone()).unwrap();
+    let dir = RunDir::create(Some(root), "set", "model").unwrap();
+    run::train(plan, &dir, &cpu(), &stop, &mut observe).unwrap()
+}
+
+#[test]
+fn a_training_that_is_stopped_while_it_decodes_begins_again_in_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let recipe = recipe(&data, &[VIT, &["train.epochs=2"]]);
+    let [run, whole] = ["run", "whole"].map(|name| folder.path().join(name));
+    let decoding = |event: &RunEvent<'_>| matches!(event, RunEvent::Decoding { .. });
+    let finished = train_until(&recipe, &run, decoding);
+    assert_eq!(finished.outcome.ending, Ending::Interrupted);
+    assert_eq!(finished.outcome.progress.update, 0);
+    assert!(!run.join("checkpoint/state.safetensors").exists());
+    train(&recipe, &run, true, never).unwrap();
+    train(&recipe, &whole, false, never).unwrap();
+    assert_same(&left(&run), &left(&whole), "begun again");
+}
+
+#[test]
+fn a_training_that_is_stopped_while_it_is_evaluated_is_evaluated_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let recipe = recipe(&data, &[VIT, &["train.epochs=1"]]);
+    let run = folder.path().join("run");
+    let testing = |event: &RunEvent<'_>| matches!(event, RunEvent::Testing);
+    let finished = train_until(&recipe, &run, testing);
+    assert_eq!(finished.outcome.ending, Ending::Interrupted);
+    assert!(finished.outcome.progress.finished && finished.test.is_none());
+    assert!(run.join("weights/best.safetensors").is_file());
+    let finished = train(&recipe, &run, true, never).unwrap();
+    assert_eq!(finished.outcome.ending, Ending::Complete);
+    assert!(finished.test.is_some());
+}
+
+/// Stops at any moment, also within an update and within a validation.
+fn survives_any_moment(settings: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let recipe = recipe(
+        &data,
+        &[settings, &["train.epochs=3", "train.accumulate=2"]],
+    );
+    let [run, whole] = ["run", "whole"].map(|name| folder.path().join(name));
+    train(&recipe, &whole, false, never).unwrap();
+    let mut finished = train(&recipe, &run, false, at_update(1)).unwrap();
+    let mut stops = 0;
+    for ms in (0..).step_by(7).map(|ms| 10 + ms % 100) {
+        let stop = Stop::default();
+        let (asked, dir) = (stop.clone(), RunDir::open(&run).unwrap());
+        let mut began = false;
+        let mut observe = |event: RunEvent<'_>| {
+            if matches!(event, RunEvent::Begin(_)) && !began && stops < 12 {
+                began = true;
+                let asked = asked.clone();
+                std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_millis(ms));
+                    asked.request();
+                });
+            }
+        };
+        finished = run::resume(recipe.clone(), &dir, &cpu(), &stop, &mut observe).unwrap();
+        if finished.outcome.ending == Ending::Complete {
+            break;
+        }
+        stops += 1;
+    }
+    assert!(finished.outcome.progress.finished);
+    assert_same(
+        &left(&run),
+        &left(&whole),
+        &format!("stopped {stops} times"),
+    );
+}
+
+#[test]
+fn a_vit_that_is_stopped_at_any_moment_ends_with_the_same_bits() {
+    survives_any_moment(VIT);
+}
+
+#[test]
+fn a_resnet_that_is_stopped_at_any_moment_ends_with_the_same_bits() {
+    survives_any_moment(RESNET);
 }
 
 #[test]
@@ -833,7 +939,7 @@ fn a_killed_training_loses_nothing_and_leaves_no_half_file() {
             // Nothing was saved yet: it says so, and what to do.
             let message = fails(&mut resume(&run, &[]));
             assert!(
-                message.contains("holds no saved state: it stopped before its first checkpoint; start again with `vitrine train --recipe ")
+                message.contains("holds no saved state to continue from: start again with `vitrine train --recipe ")
                     || message.contains("is not a run directory ("),
                 "{message}"
             );
@@ -975,7 +1081,7 @@ fn a_second_interrupt_exits_at_once() {
     });
     signal(&child, "-INT");
     let begin = Instant::now();
-    while !fs::read_to_string(&log).unwrap().contains("stopping: ") {
+    while !fs::read_to_string(&log).unwrap().contains("stopping ") {
         assert!(begin.elapsed() < Duration::from_secs(20), "no answer");
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -1152,7 +1258,7 @@ fn a_broken_state_is_named_on_resume() {
     assert_eq!(
         fails(&mut resume(&run, &more)),
         format!(
-            "error: run {0}: {0} holds no saved state: it stopped before its first checkpoint; start again with `vitrine train --recipe {0}/recipe.toml`",
+            "error: run {0}: {0} holds no saved state to continue from: start again with `vitrine train --recipe {0}/recipe.toml`",
             run.display()
         )
     );

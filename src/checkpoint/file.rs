@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -19,6 +19,7 @@ use super::error::CheckpointError;
 use super::host::HostTensor;
 use super::widen::floats;
 use crate::model::{Model, parameters};
+use crate::whole_file;
 
 /// The comparison of a file with its hash, and of its values with numbers, which begins at once on
 /// the process's pool.
@@ -145,39 +146,11 @@ pub(super) fn serialize<M: Serialize>(
 }
 
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    write_atomically(path, bytes).map_err(|source| CheckpointError::Write {
+    whole_file::write(path, bytes).map_err(|source| CheckpointError::Write {
         path: path.to_owned(),
         source,
     })
 }
-
-/// Writes a file whole or not at all.
-///
-/// # Errors
-///
-/// The system's; a file that was there before is then untouched.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY);
-    // Temporary files are private; what we leave behind is as readable as any other file of this user.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    // Without it a power cut may take the new name back. Not every file system can do it.
-    #[cfg(unix)]
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
-    Ok(())
-}
-
-/// How the names of unfinished files begin; a killed process may leave one behind.
-pub const TEMPORARY: &str = ".vitrine-";
 
 pub(super) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();

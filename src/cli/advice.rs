@@ -81,10 +81,11 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
     let then = |advice: &str| then(error, advice);
     match error {
         RunError::NotADirectory { .. } => then("--out names the folder of a run"),
-        RunError::Taken { path } => then(&format!(
+        RunError::Taken { path, is_run: true } => then(&format!(
             "name another folder with --out, or continue that run with --resume {}",
             quoted(path)
         )),
+        RunError::Taken { .. } => then("name another folder with --out"),
         RunError::NoRun {
             path,
             found,
@@ -118,6 +119,10 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
             "start again with `vitrine train --recipe {}`",
             quoted(&path.join("recipe.toml"))
         )),
+        RunError::LessThanDone { .. } => {
+            then("ask for more --epochs, --steps or --time, or use its weights as they are")
+        }
+        RunError::DataGone { .. } => then("if it was moved, name its place with --data"),
         RunError::Write { .. } => then(CANNOT_WRITE),
         RunError::TeacherClasses { .. } => {
             then("train a teacher on this data, or name another with --teacher")
@@ -288,6 +293,12 @@ fn of_data(error: &DataError, settings: &Settings) -> Option<String> {
                 "give a data set's path, or fetch one with `vitrine data download`",
             ),
         },
+        DataError::TooFew { .. } => Some(format!(
+            "{error}, or hold nothing out with {} 0 {} 0",
+            flag("data.val_fraction"),
+            flag("data.test_fraction")
+        )),
+        DataError::MissingSamples { .. } => Some(format!("{error}, with --data if it was moved")),
         DataError::Strict { others, .. } => Some(format!(
             "{error}; {} {} skipped",
             match settings.flag("data.strict") {
@@ -364,6 +375,7 @@ mod tests {
     fn the_next_step_follows_what_is_wrong() {
         let taken = || RunError::Taken {
             path: "full".into(),
+            is_run: true,
         };
         let step = "name another folder with --out, or continue that run with --resume full";
         assert_eq!(said(taken(), &[]), format!("full is not empty: {step}"));

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::done::Done;
-use super::lists;
 use super::output::{note, say};
+use super::{interrupt, lists};
 use crate::device::{self, DeviceChoice};
 use crate::metrics::{Calibration, Figures};
 use crate::names::{self, shown};
@@ -46,6 +46,7 @@ const RATES: [f64; 4] = [0.01, 0.02, 0.05, 0.1];
 
 /// Runs the command.
 pub(super) fn run(args: CalibrateArgs) -> anyhow::Result<Done> {
+    interrupt::leave_nothing_unfinished()?;
     let device = device::select(args.device)?;
     note(&format!("device: {} ({})", device.name, device.reason));
     let calibrated = run::calibrate(&args.weights, args.data, args.batch_size as usize, &device)?;

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::done::Done;
 use super::lists;
 use super::output::{interactive, note, say};
-use super::shell::quoted;
+use super::shell::{program, quoted};
 use crate::data::verify::VerifyReport;
 use crate::data::{Dataset, DecodeLimits, download, info, verify};
 use crate::names::{shown, visible};
@@ -54,10 +54,12 @@ struct Source {
 
 impl Source {
     fn open(&self) -> anyhow::Result<Dataset> {
-        Ok(match &self.path {
+        let dataset = match &self.path {
             Some(path) => Dataset::open(path)?,
             None => Dataset::embedded(),
-        })
+        };
+        dataset.check_classes()?;
+        Ok(dataset)
     }
 }
 
@@ -269,7 +271,8 @@ fn fetch(name: &str, out: &std::path::Path, mirror: Option<&str>) -> anyhow::Res
     bar.finish_and_clear();
     say(&shown(&path))?;
     note(&format!(
-        "train on it with: vitrine train --data {}",
+        "train on it with: {} train --data {}",
+        program(),
         quoted(&path)
     ));
     Ok(Done::Success)

@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::done::Done;
 use super::findings::{Tried, lines};
-use super::lists;
 use super::output::{note, say};
 use super::weights::unambiguous;
+use super::{interrupt, lists};
 use crate::data::SplitName;
 use crate::device::{self, DeviceChoice};
 use crate::eval::Tta;
@@ -77,6 +77,7 @@ pub(super) struct EvalArgs {
 /// Runs the command.
 pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
     unambiguous(&args.weights)?;
+    interrupt::leave_nothing_unfinished()?;
     let device = device::select(args.device)?;
     note(&format!("device: {} ({})", device.name, device.reason));
     let options = EvaluateOptions {
@@ -89,6 +90,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
         cache_mb: None,
         out: args.out,
         tta: args.tta,
+        ..EvaluateOptions::default()
     };
     let Evaluated {
         report,
@@ -99,6 +101,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
         skipped,
         notes,
         folder,
+        unwritten,
         images_per_s,
         temperature: (temperature, fitted_on),
     } = run::evaluate(&args.weights, &options, &device)?;
@@ -156,6 +159,9 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
             },
         );
         say(&format!("{hints}{images_per_s:.0} images/s"))?;
+    }
+    if let Some(error) = unwritten {
+        return Err(error.into());
     }
     if let Some(folder) = folder {
         note(&format!("written to {}", shown(&folder)));

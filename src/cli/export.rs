@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::done::Done;
-use super::lists;
 use super::output::{note, say};
 use super::weights::unambiguous;
+use super::{interrupt, lists};
 use crate::device::{self, DeviceChoice};
 use crate::names::{self, shown};
 use crate::report::text;
@@ -44,6 +44,7 @@ pub(super) struct ExportArgs {
 
 /// Runs the command.
 pub(super) fn run(args: ExportArgs) -> anyhow::Result<Done> {
+    interrupt::leave_nothing_unfinished()?;
     unambiguous(&args.weights)?;
     let device = device::select(args.device)?;
     let Exported {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::done::Done;
+use super::interrupt;
 use super::output::{note, say};
 use crate::compare::{self, Entry};
 use crate::device::{self, DeviceChoice};
@@ -36,6 +37,7 @@ enum Format {
 
 /// Runs the command.
 pub(super) fn run(args: PlotArgs) -> anyhow::Result<Done> {
+    interrupt::leave_nothing_unfinished()?;
     let extension = match args.format {
         Format::Png => "png",
         Format::Svg => "svg",

@@ -67,7 +67,7 @@ impl Progress {
                     "{}{}: {} classes; {} train, {} val, {} test pictures",
                     self.prefix,
                     visible(&plan.dataset.origin),
-                    plan.dataset.classes.len(),
+                    plan.splits.classes.len(),
                     text::count(s.train.len() as u64),
                     text::count(s.val.len() as u64),
                     text::count(s.test.len() as u64),
@@ -85,6 +85,12 @@ impl Progress {
                 }
                 self.warn(&plan.skipped);
             }
+            RunEvent::NothingLeft(progress) => note(&format!(
+                "{}this run is finished ({} updates, {} epochs) and is only evaluated again; to train on, ask for more --epochs, --steps, --time or --patience",
+                self.prefix,
+                text::count(progress.update),
+                text::count(progress.epoch as u64),
+            )),
             RunEvent::Train(TrainEvent::Update {
                 epoch,
                 batches,

@@ -77,7 +77,7 @@ pub enum DataError {
     },
     /// A validation or test class that the training split does not have.
     #[error(
-        "{}: {split} has classes that train does not have: {}; train has {}",
+        "{}: {split} has classes that train does not have: {}; train has {}; rename their folders, or move them out (pictures without labels are for `vitrine classify`)",
         shown(path),
         names::listed(unknown),
         names::listed(train)
@@ -202,6 +202,9 @@ pub enum DataError {
         /// SHA-256 as published.
         expected: String,
     },
+    /// Someone asked to stop.
+    #[error("stopped on request")]
+    Stopped,
     /// The thread that makes batches could not be started, or panicked.
     #[error("the thread that makes batches failed: {reason}")]
     Worker {

@@ -345,7 +345,8 @@ mod tests {
     }
 
     fn message(folder: &Path) -> String {
-        let error = Dataset::open(folder).unwrap_err().to_string();
+        let checked = Dataset::open(folder).and_then(|set| set.check_classes());
+        let error = checked.unwrap_err().to_string();
         error.replace(&folder.display().to_string(), "DIR")
     }
 
@@ -516,7 +517,7 @@ mod tests {
                 ])
                 .path()
             ),
-            "DIR: val has classes that train does not have: emu; train has cat, dog"
+            "DIR: val has classes that train does not have: emu; train has cat, dog; rename their folders, or move them out (pictures without labels are for `vitrine classify`)"
         );
     }
 

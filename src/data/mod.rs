@@ -55,3 +55,4 @@ pub use preprocess::{Preprocess, Resize};
 pub use sample::{RawPicture, Sample, Skipped, SplitName};
 pub use source::Dataset;
 pub use split::Splits;
+pub use split_lists::SplitLists;

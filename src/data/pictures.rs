@@ -13,6 +13,7 @@ use super::error::DataError;
 use super::preprocess::Preprocess;
 use super::sample::{Sample, Skipped};
 use super::source::Dataset;
+use crate::stop::Stop;
 
 /// How pictures are loaded and cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,7 @@ struct Shared {
     preprocess: Preprocess,
     keep_larger: bool,
     bytes_cached: usize,
+    stop: Stop,
 }
 
 impl fmt::Debug for Pictures {
@@ -75,21 +77,28 @@ impl Pictures {
     /// Reads and decodes `samples` on all cores. Every picture is decoded, also those that do not fit into the cache, so
     /// that unreadable ones are known before training begins. `progress` is called with the number of pictures done.
     ///
+    /// Once `stop` is requested nothing more is decoded, now or later: whoever needs another picture, or another batch of
+    /// a loader, gets [`DataError::Stopped`].
+    ///
     /// # Errors
     ///
-    /// With `strict`, where a picture cannot be read: [`DataError::Strict`], for the first of them.
+    /// [`DataError::Stopped`]; with `strict`, where a picture cannot be read, [`DataError::Strict`] for the first of them.
     pub fn load(
         dataset: &Arc<Dataset>,
         samples: &[Sample],
         preprocess: &Preprocess,
         options: &PicturesOptions,
+        stop: &Stop,
         progress: &(dyn Fn(usize) + Sync),
     ) -> Result<Pictures, DataError> {
         let budget = options.cache_mb.saturating_mul(1 << 20);
         let (used, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let tried: Vec<Result<Option<RgbImage>, String>> = samples
+        let tried = samples
             .par_iter()
             .map(|sample| {
+                if stop.is_requested() {
+                    return Err(DataError::Stopped);
+                }
                 let read = read(dataset, sample, preprocess, options.keep_larger).map(|picture| {
                     let bytes = picture.as_raw().len();
                     let fits = used.fetch_add(bytes, Ordering::Relaxed) + bytes <= budget;
@@ -102,9 +111,9 @@ impl Pictures {
                 if done.is_multiple_of(PROGRESS_EVERY) || done == samples.len() {
                     progress(done);
                 }
-                read
+                Ok(read)
             })
-            .collect();
+            .collect::<Result<Vec<Result<Option<RgbImage>, String>>, DataError>>()?;
 
         let mut shared = Shared {
             dataset: Arc::clone(dataset),
@@ -116,6 +125,7 @@ impl Pictures {
             preprocess: preprocess.clone(),
             keep_larger: options.keep_larger,
             bytes_cached: used.into_inner(),
+            stop: stop.clone(),
         };
         for (sample, tried) in samples.iter().zip(tried) {
             let name = sample.name.clone();
@@ -180,7 +190,8 @@ impl Pictures {
     ///
     /// # Errors
     ///
-    /// [`DataError::Unreadable`] where a picture that is not cached can no longer be read.
+    /// [`DataError::Unreadable`] where a picture that is not cached can no longer be read, [`DataError::Stopped`] where it
+    /// is to be decoded and nothing more may be.
     ///
     /// # Panics
     ///
@@ -190,6 +201,7 @@ impl Pictures {
         if let Some(picture) = &shared.kept[index] {
             return Ok(Cow::Borrowed(picture));
         }
+        self.go_on()?;
         let sample = &shared.samples[index];
         read(
             &shared.dataset,
@@ -202,6 +214,25 @@ impl Pictures {
             name: sample.name.clone(),
             reason: format!("{reason}; it could be read before"),
         })
+    }
+}
+
+impl Pictures {
+    /// The request to stop that they were loaded with.
+    pub(super) fn stop(&self) -> &Stop {
+        &self.shared.stop
+    }
+
+    /// An error once someone asked to stop.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Stopped`].
+    pub(crate) fn go_on(&self) -> Result<(), DataError> {
+        match self.stop().is_requested() {
+            true => Err(DataError::Stopped),
+            false => Ok(()),
+        }
     }
 }
 
@@ -289,7 +320,15 @@ pub(super) mod tests {
         options: PicturesOptions,
     ) -> Pictures {
         let samples = dataset.given(SplitName::Train);
-        Pictures::load(dataset, samples, &preprocess(image_size), &options, &|_| {}).unwrap()
+        Pictures::load(
+            dataset,
+            samples,
+            &preprocess(image_size),
+            &options,
+            &Stop::default(),
+            &|_| {},
+        )
+        .unwrap()
     }
 
     fn encoded(picture: DynamicImage, format: ImageFormat) -> Vec<u8> {
@@ -404,8 +443,15 @@ pub(super) mod tests {
             ..PicturesOptions::default()
         };
         let samples = dataset.given(SplitName::Train);
-        let error =
-            Pictures::load(&dataset, samples, &preprocess(13), &strict, &|_| {}).unwrap_err();
+        let error = Pictures::load(
+            &dataset,
+            samples,
+            &preprocess(13),
+            &strict,
+            &Stop::default(),
+            &|_| {},
+        )
+        .unwrap_err();
         assert_eq!(
             error.to_string(),
             "dog/cut.jpg: truncated JPEG: the file ends before the picture does (1 more cannot be read either)"
@@ -479,10 +525,42 @@ pub(super) mod tests {
             samples,
             &preprocess(5),
             &PicturesOptions::default(),
+            &Stop::default(),
             &progress,
         )
         .unwrap();
         assert_eq!(last.into_inner(), 80);
+    }
+
+    #[test]
+    fn nothing_more_is_decoded_after_a_request_to_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = small_set(folder.path(), 100);
+        let samples = dataset.given(SplitName::Train);
+        let (stop, last) = (Stop::default(), AtomicUsize::new(0));
+        let progress = |done: usize| {
+            last.fetch_max(done, Ordering::Relaxed);
+            stop.request();
+        };
+        let options = PicturesOptions::default();
+        let size = preprocess(5);
+        let load = |stop, progress: &(dyn Fn(usize) + Sync)| {
+            Pictures::load(&dataset, samples, &size, &options, stop, progress)
+        };
+        assert!(matches!(load(&stop, &progress), Err(DataError::Stopped)));
+        assert!(last.into_inner() < 200, "it stops before the end");
+
+        let stop = Stop::default();
+        let none = PicturesOptions {
+            cache_mb: 0,
+            ..options
+        };
+        let streamed = Pictures::load(&dataset, samples, &size, &none, &stop, &|_| {}).unwrap();
+        let kept = load(&stop, &|_| {}).unwrap();
+        stop.request();
+        assert!(matches!(streamed.get(0), Err(DataError::Stopped)));
+        assert!(kept.get(0).is_ok(), "what is decoded is there");
+        assert!(kept.go_on().is_err());
     }
 
     #[test]

@@ -97,8 +97,7 @@ impl Dataset {
     ///
     /// # Errors
     ///
-    /// When there is nothing at `path`, nothing known, no picture, fewer than two classes, a damaged container, or a
-    /// validation or test class that train does not have.
+    /// When there is nothing at `path`, nothing known, no picture, or a damaged container.
     pub fn open(path: &Path) -> Result<Dataset, DataError> {
         let listings = if !path.exists() {
             return Err(DataError::Missing { path: path.into() });
@@ -186,7 +185,10 @@ impl Dataset {
             dataset.notes.extend(listing.notes);
             dataset.containers.push(listing.container);
         }
-        dataset.check_classes()?;
+        if dataset.parts.iter().all(Vec::is_empty) {
+            let path = names::path(&dataset.origin);
+            return Err(DataError::NoPictures { path, files: 0 });
+        }
         if !one_of_two_forms.is_empty() {
             let classes: Vec<String> = one_of_two_forms.into_iter().collect();
             dataset.notes.push(format!(
@@ -198,8 +200,13 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// Checks that there are at least two classes, and none that only validation or test has.
-    fn check_classes(&self) -> Result<(), DataError> {
+    /// Checks that something can be learned from the data: there are at least two classes, and none that only
+    /// validation or test has. To evaluate weights, less will do.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::OneClass`] and [`DataError::UnknownClasses`].
+    pub fn check_classes(&self) -> Result<(), DataError> {
         let labels_of = |samples: &[Sample]| {
             samples
                 .iter()
@@ -230,7 +237,6 @@ impl Dataset {
         }
         let shown: BTreeSet<usize> = self.parts.iter().flat_map(|part| labels_of(part)).collect();
         match named(&shown).as_slice() {
-            [] => Err(DataError::NoPictures { path, files: 0 }),
             [class] => Err(DataError::OneClass {
                 path,
                 class: class.clone(),

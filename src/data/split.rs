@@ -32,13 +32,15 @@ impl Dataset {
     ///
     /// # Errors
     ///
-    /// [`DataError::NoTrain`], [`DataError::Fraction`], or [`DataError::TooFew`] when a split would be empty.
+    /// As [`check_classes`](Self::check_classes); [`DataError::NoTrain`], [`DataError::Fraction`], or
+    /// [`DataError::TooFew`] when a split would be empty.
     pub fn split(
         &self,
         seed: u64,
         val_fraction: f64,
         test_fraction: f64,
     ) -> Result<Splits, DataError> {
+        self.check_classes()?;
         let sound = |fraction: f64| (0.0..1.0).contains(&fraction);
         if !sound(val_fraction) || !sound(test_fraction) || val_fraction + test_fraction >= 1.0 {
             return Err(DataError::Fraction {

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use crate::stop;
+
 static ON: AtomicBool = AtomicBool::new(false);
 static SPANS: Mutex<BTreeMap<&'static str, Span>> = Mutex::new(BTreeMap::new());
 
@@ -48,9 +50,11 @@ impl Drop for Pause {
     }
 }
 
-/// A span from now until it is dropped.
+/// A span from now until it is dropped. Every operation begins with one, so here an update that is told to stop is
+/// given up.
 #[must_use = "a span lasts as long as what this returns"]
 pub(crate) fn span(name: &'static str) -> Timer {
+    stop::give_up_if_asked();
     let began = ON.load(Ordering::Relaxed).then(Instant::now);
     Timer { name, began }
 }

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
-use crate::checkpoint::write_atomically;
 use crate::metrics::EvalReport;
 use crate::names::{shown, visible};
 use crate::train::EpochRecord;
 use crate::train::task::Figure;
+use crate::whole_file;
 
 /// A table that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -162,7 +162,7 @@ fn write(
         .from_writer(Vec::new());
     fill(&mut writer).map_err(|e| CsvError::new(path, e))?;
     let bytes = writer.into_inner().map_err(|e| CsvError::new(path, e))?;
-    write_atomically(path, &bytes).map_err(|e| CsvError::new(path, e))
+    whole_file::write(path, &bytes).map_err(|e| CsvError::new(path, e))
 }
 
 #[cfg(test)]

@@ -216,16 +216,29 @@ pub(crate) fn evaluation(report: &EvalReport) -> String {
     out += &format!("macro F1  {:.4}\n", report.macro_f1);
     out += &format!("ECE       {:.4}\n\n", report.ece);
     let mut classes = Table::new(&["class", "pictures", "precision", "recall", "F1"]);
-    for c in &report.per_class {
+    let mut has_undefined = false;
+    let mut defined = |is_defined: bool, text: String| match is_defined {
+        true => text,
+        false => {
+            has_undefined = true;
+            "–".to_owned()
+        }
+    };
+    for (i, c) in report.per_class.iter().enumerate() {
+        let has_pictures = c.support > 0;
+        let is_answered = report.confusion.iter().any(|row| row[i] > 0);
         classes.row(vec![
             c.label.clone(),
             count(c.support),
-            percent(c.precision),
-            percent(c.recall),
-            format!("{:.3}", c.f1),
+            defined(is_answered, percent(c.precision)),
+            defined(has_pictures, percent(c.recall)),
+            defined(has_pictures || is_answered, format!("{:.3}", c.f1)),
         ]);
     }
     out += &classes.text();
+    if has_undefined {
+        out += "–: undefined, as no picture here is of the class (recall) or none was taken for it (precision)\n";
+    }
     if !report.most_confused.is_empty() {
         let mut pairs = Table::new(&["most confused", "taken for", "times"]);
         for p in &report.most_confused {
@@ -251,6 +264,7 @@ pub(crate) fn evaluation(report: &EvalReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::evaluate;
 
     #[test]
     fn numbers_read_well() {
@@ -268,6 +282,35 @@ mod tests {
         ] {
             assert_eq!(seconds(s), want);
         }
+    }
+
+    #[test]
+    fn what_is_undefined_is_a_dash_with_its_reason() {
+        let classes = ["cat", "dog", "emu"].map(str::to_owned);
+        let names = ["0", "1"].map(str::to_owned);
+        // Two dogs, one taken for a cat; no emu anywhere.
+        let logits = [0.0, 2.0, 0.0, 2.0, 0.0, 0.0];
+        let text = evaluation(&evaluate(&logits, &[1, 1], &names, &classes));
+        let of = |class: &str| {
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(class))
+                .unwrap_or("");
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of("cat"), "cat 0 0.0 % – 0.000");
+        assert_eq!(of("dog"), "dog 2 100.0 % 50.0 % 0.667");
+        assert_eq!(of("emu"), "emu 0 – – –");
+        assert!(text.contains("–: undefined"), "{text}");
+        let all = evaluation(&evaluate(&logits[..3], &[1], &names[..1], &classes[..]));
+        assert!(all.contains("–: undefined"));
+        let two = evaluation(&evaluate(
+            &[1.0, 0.0, 0.0, 1.0],
+            &[0, 1],
+            &names,
+            &classes[..2],
+        ));
+        assert!(!two.contains('–'), "{two}");
     }
 
     #[test]

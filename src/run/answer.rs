@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::data::OpenData;
+use super::data::{OpenData, data_of_run};
 use super::dir::{RunDir, find_weights, open_weights};
 use super::error::RunError;
 use super::pictures;
 use crate::checkpoint::{self, Checkpoint, TensorFile, WeightsMeta};
 use crate::data::{
-    Dataset, EvalLoader, Pictures, PicturesOptions, Sample, Skipped, SplitName, Splits,
+    Dataset, EvalLoader, Pictures, PicturesOptions, Sample, Skipped, SplitLists, SplitName,
 };
 use crate::device::Selected;
 use crate::eval::{self, Predictions, Tta};
 use crate::names::same;
 use crate::ops::PrecisionChoice;
 use crate::recipe::Recipe;
+use crate::stop::Stop;
 
 /// What to evaluate on, how, and where to write the results.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub struct EvaluateOptions {
     pub out: Option<PathBuf>,
     /// Test-time augmentation, evaluated in addition to the plain pictures.
     pub tta: Option<Tta>,
+    /// Requested by whoever wants it to end before it is done, which is an error that says so.
+    pub stop: Stop,
 }
 
 impl Default for EvaluateOptions {
@@ -55,6 +58,7 @@ impl Default for EvaluateOptions {
             cache_mb: None,
             out: None,
             tta: None,
+            stop: Stop::default(),
         }
     }
 }
@@ -74,6 +78,8 @@ pub(crate) struct Answers {
     pub dataset: Arc<Dataset>,
     /// The split.
     pub split: SplitName,
+    /// What of the data set is of no class of the run.
+    pub left_out: Vec<Skipped>,
 }
 
 /// Results with test-time augmentation.
@@ -96,9 +102,11 @@ pub struct TtaReport {
 }
 
 impl Answers {
-    /// Files that the data set's layout leaves out, and pictures of the split that cannot be read.
+    /// Files that the data set's layout leaves out, classes that the run does not know, and pictures of the
+    /// split that cannot be read.
     pub(crate) fn skipped(&self) -> Vec<Skipped> {
-        [&self.dataset.skipped, self.pictures.skipped()].concat()
+        let skipped = self.pictures.skipped();
+        [&self.dataset.skipped, &self.left_out, skipped].concat()
     }
 
     /// Results with test-time augmentation, if it was requested.
@@ -166,10 +174,23 @@ pub(super) fn answer_raw(
         (None, Some(run)) => Recipe::load(&run.recipe())?.data.path,
         (None, None) => None,
     };
-    let dataset = data.open(path.as_deref(), options.strict)?;
-    let (split, samples) = choose(&dataset, options.split, run, options.data.is_some())?;
-    let samples = relabel(&dataset, &checkpoint.meta.classes, samples)?;
-    predict(&checkpoint, &dataset, split, &samples, options, device)
+    let opened = data.open(path.as_deref(), options.strict);
+    let dataset = opened.map_err(|error| match run {
+        Some(run) if options.data.is_none() => data_of_run(run, error),
+        _ => error.into(),
+    })?;
+    let chosen = choose(&dataset, options.split, run, options.data.is_some())?;
+    let samples = relabel(&dataset, &checkpoint.meta.classes, &chosen)?;
+    let mut answers = predict(
+        &checkpoint,
+        &dataset,
+        chosen.split,
+        &samples,
+        options,
+        device,
+    )?;
+    answers.left_out = chosen.left_out;
+    Ok(answers)
 }
 
 /// Predicts `samples`, whose labels are indices into the weights' classes; the logits are not divided
@@ -192,6 +213,7 @@ pub(super) fn predict(
             strict: options.strict,
             keep_larger: false,
         },
+        &options.stop,
         &mut |_| {},
     )?;
     if pictures.is_empty() {
@@ -234,7 +256,18 @@ pub(super) fn predict(
         pictures,
         dataset: Arc::clone(dataset),
         split,
+        left_out: Vec::new(),
     })
+}
+
+/// The split to evaluate.
+struct Chosen {
+    split: SplitName,
+    samples: Vec<Sample>,
+    /// The samples' labels are indices into these.
+    classes: Vec<String>,
+    /// What of the data set is of no class of the run.
+    left_out: Vec<Skipped>,
 }
 
 /// Chooses the split and its samples: from the run's own lists, or from the data's own splits if the
@@ -244,78 +277,83 @@ fn choose(
     wanted: Option<SplitName>,
     run: Option<&RunDir>,
     elsewhere: bool,
-) -> Result<(SplitName, Vec<Sample>), RunError> {
-    let lists = match run.map(|run| Splits::read(&run.splits(), dataset)) {
+) -> Result<Chosen, RunError> {
+    let lists = match run.map(|run| SplitLists::read(&run.splits())) {
         Some(Err(error)) if !elsewhere => return Err(error.into()),
         Some(lists) => lists.ok(),
         None => None,
     };
-    // The data's train split is what a run with lists learned from: of that they alone decide.
-    let candidates = match &lists {
-        Some(own) => vec![
-            (SplitName::Train, own.get(SplitName::Train)),
-            (SplitName::Val, own.get(SplitName::Val)),
-            (SplitName::Test, own.get(SplitName::Test)),
-            (SplitName::Test, dataset.given(SplitName::Test)),
-        ],
-        None => SplitName::ALL
-            .map(|split| (split, dataset.given(split)))
-            .to_vec(),
+    // Of the run's own data one list is enough; that other data is the same it shows by all of them.
+    let is_of_them = |lists: &SplitLists| {
+        let found = |split| lists.samples(split, dataset).is_ok();
+        !elsewhere || SplitName::ALL.into_iter().all(found)
     };
-    let there: Vec<(SplitName, &[Sample])> = candidates
+    let lists = lists.filter(is_of_them);
+    // The data's train split is what a run with lists learned from: of that they alone decide.
+    let is_listed = |split: SplitName| lists.as_ref().is_some_and(|own| !own.is_empty(split));
+    let is_given = |split: SplitName| {
+        let may_be = lists.is_none() || split == SplitName::Test;
+        may_be && !dataset.given(split).is_empty()
+    };
+    let there: Vec<SplitName> = SplitName::ALL
         .into_iter()
-        .filter(|(_, samples)| !samples.is_empty())
+        .filter(|&split| is_listed(split) || is_given(split))
         .collect();
-    let named = |name| there.iter().find(|(split, _)| *split == name);
+    let named = |name| there.contains(&name).then_some(name);
     let found = match (wanted, &lists) {
         (Some(split), _) => named(split),
         (None, Some(_)) => named(SplitName::Test).or(named(SplitName::Val)),
         (None, None) => {
             // A run may have learned from data whose names its lists do not know: the same
             // pictures moved, or packed into an archive.
-            let only = there.first().filter(|(split, _)| {
-                there.len() == 1 && (run.is_none() || *split != SplitName::Train)
-            });
+            let only = there
+                .first()
+                .copied()
+                .filter(|&split| there.len() == 1 && (run.is_none() || split != SplitName::Train));
             named(SplitName::Test).or(only)
         }
     };
-    let Some((split, samples)) = found else {
-        let has = SplitName::ALL
-            .into_iter()
-            .filter(|&name| named(name).is_some());
-        let has: Vec<String> = has.map(|name| name.to_string()).collect();
+    let Some(split) = found else {
+        let has: Vec<String> = there.iter().map(SplitName::to_string).collect();
         return Err(RunError::NoSplit {
             origin: dataset.origin.clone(),
             split: wanted.unwrap_or(SplitName::Test),
             has: has.join(", "),
         });
     };
-    Ok((*split, samples.to_vec()))
+    Ok(match &lists {
+        Some(lists) if is_listed(split) => Chosen {
+            split,
+            samples: lists.samples(split, dataset)?,
+            classes: lists.classes(dataset),
+            left_out: lists.left_out(dataset),
+        },
+        _ => Chosen {
+            split,
+            samples: dataset.given(split).to_vec(),
+            classes: dataset.classes.clone(),
+            left_out: Vec::new(),
+        },
+    })
 }
 
-/// Maps the data's labels to indices into the weights' classes.
+/// The samples with labels that are indices into the weights' classes. A class without a sample need not be
+/// among these.
 fn relabel(
     dataset: &Dataset,
     classes: &[String],
-    mut samples: Vec<Sample>,
+    chosen: &Chosen,
 ) -> Result<Vec<Sample>, RunError> {
-    if dataset.classes == classes {
-        return Ok(samples);
-    }
-    let order: Option<Vec<usize>> = dataset
-        .classes
-        .iter()
-        .map(|name| classes.iter().position(|class| same(class, name)))
-        .collect();
-    let Some(order) = order else {
-        return Err(RunError::Classes {
-            origin: dataset.origin.clone(),
-            weights: classes.to_vec(),
-            data: dataset.classes.clone(),
-        });
-    };
-    for sample in &mut samples {
-        sample.label = order[sample.label];
-    }
-    Ok(samples)
+    let of_weights = |name: &String| classes.iter().position(|class| same(class, name));
+    let order: Vec<Option<usize>> = chosen.classes.iter().map(of_weights).collect();
+    let relabelled = chosen.samples.iter().cloned().map(|mut sample| {
+        sample.label = order[sample.label]?;
+        Some(sample)
+    });
+    let samples: Option<Vec<Sample>> = relabelled.collect();
+    samples.ok_or_else(|| RunError::Classes {
+        origin: dataset.origin.clone(),
+        weights: classes.to_vec(),
+        data: chosen.classes.clone(),
+    })
 }

@@ -10,6 +10,7 @@ use crate::checkpoint::{self, Shipped, TensorFile, WeightsMeta};
 use crate::data::{Skipped, SplitName};
 use crate::device::Selected;
 use crate::metrics::Calibration;
+use crate::whole_file::Unfinished;
 
 /// A weights file that was calibrated.
 #[derive(Debug)]
@@ -65,7 +66,15 @@ pub fn calibrate(
     };
     let mut opened = OpenData::default();
     let mut measured: Vec<(Calibrated, [WeightsMeta; 2])> = Vec::new();
-    for path in files.into_iter().filter(|file| file.is_file()) {
+    let files: Vec<PathBuf> = files.into_iter().filter(|file| file.is_file()).collect();
+    // What cannot be kept need not be measured.
+    for path in &files {
+        Unfinished::beside(path).map_err(|source| RunError::Write {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    for path in files {
         let file = TensorFile::open(&path)?;
         let answers = answer_raw(&file, run.as_ref(), &options, &mut opened, device);
         let answers = answers.map_err(|e| match e {

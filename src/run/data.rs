@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::dir::RunDir;
+use super::error::RunError;
 use crate::data::{DataError, Dataset};
 
 /// Opens data sets, and keeps the last one, so that it is not opened again when the next run uses it
@@ -44,5 +46,16 @@ impl OpenData {
             }),
             _ => Ok(dataset),
         }
+    }
+}
+
+/// Why the data set that a run was trained on cannot be opened.
+pub(super) fn data_of_run(run: &RunDir, error: DataError) -> RunError {
+    match error {
+        DataError::Missing { path } => RunError::DataGone {
+            path,
+            run: run.root().to_owned(),
+        },
+        other => other.into(),
     }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::RunError;
 use crate::checkpoint::{Shipped, TensorFile};
+use crate::data::SplitName;
+use crate::whole_file;
 
 /// A run directory: everything one training reads and writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,11 +28,10 @@ impl RunDir {
                         path: out.to_owned(),
                     });
                 }
-                let taken =
-                    std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
-                if taken {
+                if !is_free(out) {
                     return Err(RunError::Taken {
                         path: out.to_owned(),
+                        is_run: out.join("recipe.toml").is_file(),
                     });
                 }
                 make(out)?;
@@ -105,6 +106,22 @@ impl RunDir {
         self.root.join("splits")
     }
 
+    /// Whether a training saved its state here.
+    pub fn has_state(&self) -> bool {
+        self.state_folder().join("state.safetensors").is_file()
+    }
+
+    /// Whether a training began here and was stopped before it saved anything: its pictures are
+    /// listed, and there are no weights and no results.
+    pub(super) fn has_only_begun(&self) -> bool {
+        let splits = SplitName::ALL.map(|split| self.splits().join(format!("{split}.txt")));
+        let is_there = |path: &PathBuf| path.exists();
+        splits.iter().all(is_there)
+            && ![self.best(), self.last(), self.file("results.csv")]
+                .iter()
+                .any(is_there)
+    }
+
     /// Holds the run until what is returned is dropped, or the process ends.
     ///
     /// # Errors
@@ -155,10 +172,7 @@ impl RunDir {
             };
             for entry in entries.flatten() {
                 let name = entry.file_name();
-                if name
-                    .to_string_lossy()
-                    .starts_with(crate::checkpoint::TEMPORARY)
-                {
+                if name.to_string_lossy().starts_with(whole_file::TEMPORARY) {
                     // A leftover that cannot be removed does no harm.
                     let _ = std::fs::remove_file(entry.path());
                 }
@@ -246,6 +260,21 @@ pub(crate) fn next_free(parent: &Path, stem: &str) -> Result<PathBuf, RunError> 
     unreachable!("an unbounded range ends only by return")
 }
 
+/// Whether a run may be made in `folder`: it does not exist, or holds nothing but what a training that was
+/// killed in its first moment leaves.
+fn is_free(folder: &Path) -> bool {
+    let names = |folder: &Path| -> Vec<std::ffi::OsString> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name()).collect()
+    };
+    names(folder).iter().all(|name| {
+        let inside = folder.join(name);
+        (name == "weights" || name == "checkpoint")
+            && inside.is_dir()
+            && names(&inside).iter().all(|file| file == "lock")
+    })
+}
+
 fn make(path: &Path) -> Result<(), RunError> {
     std::fs::create_dir_all(path).map_err(|source| RunError::Write {
         path: path.to_owned(),
@@ -273,7 +302,12 @@ mod tests {
     fn never_takes_a_folder_that_holds_something() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("run");
-        RunDir::create(Some(&out), "d", "m").unwrap();
+        // Empty, and as a training leaves it that was killed in its first moment.
+        for _ in 0..2 {
+            let run = RunDir::create(Some(&out), "d", "m").unwrap();
+            run.lock().unwrap();
+        }
+        std::fs::write(out.join("weights/notes.txt"), "mine").unwrap();
         let error = RunDir::create(Some(&out), "d", "m")
             .unwrap_err()
             .to_string();
@@ -313,6 +347,21 @@ mod tests {
         let first = next_free(folder.path(), "a-b").unwrap();
         let second = next_free(folder.path(), "a-b").unwrap();
         assert!(first.ends_with("a-b-1") && second.ends_with("a-b-2"));
+    }
+
+    #[test]
+    fn a_run_has_only_begun_until_it_has_something_to_lose() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(Some(&folder.path().join("run")), "d", "m").unwrap();
+        assert!(!run.has_only_begun() && !run.has_state());
+        std::fs::create_dir(run.splits()).unwrap();
+        for split in SplitName::ALL {
+            assert!(!run.has_only_begun());
+            std::fs::write(run.splits().join(format!("{split}.txt")), "").unwrap();
+        }
+        assert!(run.has_only_begun());
+        std::fs::write(run.last(), "").unwrap();
+        assert!(!run.has_only_begun());
     }
 
     #[test]

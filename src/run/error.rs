@@ -25,6 +25,8 @@ pub enum RunError {
     Taken {
         /// The path.
         path: PathBuf,
+        /// Whether it is a run.
+        is_run: bool,
     },
     /// Someone trains into it.
     #[error("{path} is being trained by another process: wait for it, or stop it", path = shown(path))]
@@ -51,10 +53,38 @@ pub enum RunError {
         path: PathBuf,
     },
     /// The run never saved a state.
-    #[error("{path} holds no saved state: it stopped before its first checkpoint", path = shown(path))]
+    #[error("{path} holds no saved state to continue from", path = shown(path))]
     NoState {
         /// The path.
         path: PathBuf,
+    },
+    /// A run has trained for longer than it is now to train in all.
+    #[error(
+        "{} has already trained for {updates} updates ({}, {seconds:.0} s): expected a budget of no less",
+        shown(path),
+        counted(*epochs, "epoch")
+    )]
+    LessThanDone {
+        /// The run.
+        path: PathBuf,
+        /// Finished epochs.
+        epochs: usize,
+        /// Updates taken.
+        updates: u64,
+        /// Seconds spent.
+        seconds: f64,
+    },
+    /// The data set that a run was trained on is not where it was.
+    #[error(
+        "{}: no such file or folder, where the data set of {} is expected",
+        shown(path),
+        shown(run)
+    )]
+    DataGone {
+        /// Where it was.
+        path: PathBuf,
+        /// The run.
+        run: PathBuf,
     },
     /// A file could not be written.
     #[error("cannot write {path}: {source}", path = shown(path))]
@@ -223,6 +253,17 @@ pub enum RunError {
     Report(#[from] ReportError),
 }
 
+impl RunError {
+    /// Whether nothing failed: someone asked to stop.
+    pub(crate) fn is_stop(&self) -> bool {
+        match self {
+            Self::Data(DataError::Stopped) => true,
+            Self::Train(error) => error.is_stop(),
+            _ => false,
+        }
+    }
+}
+
 impl From<PlotError> for RunError {
     fn from(error: PlotError) -> Self {
         Self::Report(ReportError::Plot(error))
@@ -233,6 +274,10 @@ impl From<CsvError> for RunError {
     fn from(error: CsvError) -> Self {
         Self::Report(ReportError::Csv(error))
     }
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Class names, the first of them where they are many.

@@ -33,6 +33,8 @@ pub struct Evaluated {
     pub notes: Vec<String>,
     /// Folder of the written results.
     pub folder: Option<PathBuf>,
+    /// Why not all of them are there.
+    pub unwritten: Option<RunError>,
     /// Pictures per second.
     pub images_per_s: f64,
     /// The temperature, and the number of pictures it was fitted on, if it was.
@@ -40,12 +42,12 @@ pub struct Evaluated {
 }
 
 /// Evaluates `weights` (a run directory, a weights file, or the name of weights that are built in)
-/// and writes results and plots.
+/// and writes results and plots. What was measured is returned even where it cannot be written.
 ///
 /// # Errors
 ///
-/// [`RunError`]: there are no whole weights, the data has no such split or other classes, the device
-/// cannot compute in the precision, or a file cannot be written.
+/// [`RunError`]: there are no whole weights, the data has no such split or other classes, or the device
+/// cannot compute in the precision.
 pub fn evaluate(
     weights: &Path,
     options: &EvaluateOptions,
@@ -66,10 +68,13 @@ pub fn evaluate(
             .is_dir()
             .then(|| weights.join(format!("eval-{}", answers.split))),
     };
-    if let Some(folder) = &folder {
-        make_folder(folder)?;
-        write_evaluation(folder, &report, &answers, "png")?;
-    }
+    let unwritten = folder.as_ref().and_then(|folder| {
+        let write = || {
+            make_folder(folder)?;
+            write_evaluation(folder, &report, &answers, "png")
+        };
+        write().err()
+    });
     Ok(Evaluated {
         report,
         findings: found,
@@ -79,6 +84,7 @@ pub fn evaluate(
         skipped: answers.skipped(),
         notes: answers.dataset.notes.clone(),
         folder,
+        unwritten,
         images_per_s: answers.predictions.images_per_s,
         temperature: (
             answers.meta.temperature,

@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use crate::data::SplitName;
-use crate::train::TrainEvent;
+use crate::train::{Progress, TrainEvent};
 
 /// What happens during a run, for a caller that shows progress.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub enum RunEvent<'a> {
     },
     /// The data is ready and training begins.
     Begin(&'a Plan),
+    /// A run is resumed whose budget is spent: it is only evaluated again.
+    NothingLeft(&'a Progress),
     /// An event of the trainer.
     Train(TrainEvent),
     /// Training is over; the best weights are being evaluated.

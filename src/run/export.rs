@@ -11,6 +11,7 @@ use crate::data::Preprocess;
 use crate::device::Selected;
 use crate::metrics::softmax;
 use crate::ops::{Precision, Prepared};
+use crate::whole_file::Unfinished;
 
 /// Largest difference of a probability between the weights and their copy.
 const TOLERANCE: f64 = 0.01;
@@ -67,15 +68,10 @@ pub fn export(
         path: out.to_owned(),
         source,
     };
-    let folder = out.parent().filter(|folder| *folder != Path::new(""));
     // Removed when it is dropped, whatever goes wrong.
-    let part = tempfile::Builder::new()
-        .prefix(checkpoint::TEMPORARY)
-        .tempfile_in(folder.unwrap_or(Path::new(".")))
-        .map_err(write)?
-        .into_temp_path();
-    save(&part, &original.model, &original.meta)?;
-    let copy = checkpoint::load_weights(&part, &device.device)?;
+    let part = Unfinished::beside(out).map_err(write)?;
+    save(part.path(), &original.model, &original.meta)?;
+    let copy = checkpoint::load_weights(part.path(), &device.device)?;
     let [before, after] = [original, copy].map(|weights| answers(&weights, device));
     let logit = difference(before.logits.iter().zip(&after.logits));
     let probability = difference(before.probabilities.iter().zip(&after.probabilities));
@@ -86,7 +82,7 @@ pub fn export(
             difference: probability,
         });
     }
-    part.persist_noclobber(out).map_err(|e| write(e.error))?;
+    part.create(out).map_err(write)?;
     Ok(Exported {
         bytes: (from.size(), TensorFile::open(out)?.size()),
         from: from.path().to_owned(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::error::RunError;
-use crate::checkpoint::write_atomically;
+use crate::whole_file;
 
 /// Writes a file under a temporary name and renames it once it is whole.
 ///
@@ -11,7 +11,7 @@ use crate::checkpoint::write_atomically;
 ///
 /// [`RunError::Write`], which names the file; what stood there before is then untouched.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
-    write_atomically(path, bytes).map_err(cannot_write(path))
+    whole_file::write(path, bytes).map_err(cannot_write(path))
 }
 
 /// Makes a folder and those that it lies in.

@@ -8,12 +8,13 @@ use super::error::RunError;
 use super::files::write;
 use super::findings::{Finding, findings, miscalibrated, overrun};
 use super::plan::Plan;
-use super::results::{Metrics, write_evaluation, write_metrics};
+use super::results::{Metrics, write_metrics, write_plots};
 use crate::checkpoint::{self, TensorFile};
-use crate::data::{DecodeLimits, Skipped, SplitName, decode};
+use crate::data::{DecodeLimits, Sample, Skipped, SplitName, decode};
 use crate::device::Selected;
 use crate::eval;
 use crate::metrics::EvalReport;
+use crate::stop::Stop;
 use crate::train::Outcome;
 
 /// A finished or interrupted run.
@@ -30,11 +31,13 @@ pub struct Finished {
     pub findings: Vec<Finding>,
     /// Number of training pictures.
     pub train_pictures: usize,
-    /// Path of a picture to classify, copied from the last split that was evaluated.
+    /// Path of a picture to classify, copied from the last split that was evaluated, else from train.
     pub example: Option<PathBuf>,
     /// Test pictures that could not be read; those of the other splits were in the plan when
     /// training began.
     pub skipped: Vec<Skipped>,
+    /// The first table or plot that could not be written; weights and state are.
+    pub unwritten: Option<RunError>,
 }
 
 impl Finished {
@@ -48,16 +51,20 @@ impl Finished {
             test: None,
             example: None,
             skipped: Vec::new(),
+            unwritten: None,
         }
     }
 }
 
-/// Evaluates the best weights on validation and, this once, on the test split.
+/// Evaluates the best weights on validation and, this once, on the test split. `unwritten` is a file that could
+/// not be written before.
 pub(super) fn finish(
     plan: &Plan,
     dir: &RunDir,
     device: &Selected,
     outcome: Outcome,
+    mut unwritten: Option<RunError>,
+    stop: &Stop,
 ) -> Result<Finished, RunError> {
     let best = TensorFile::open(&find_weights(dir.root())?)?;
     let best = checkpoint::load(&best, &device.device)?;
@@ -66,6 +73,7 @@ pub(super) fn finish(
         workers: plan.recipe.data.workers,
         strict: plan.recipe.data.strict,
         cache_mb: Some(plan.recipe.data.cache_mb),
+        stop: stop.clone(),
         ..EvaluateOptions::default()
     };
     let mut metrics = Metrics::default();
@@ -105,14 +113,30 @@ pub(super) fn finish(
         }
         last = Some((report, answers));
     }
-    let mut example = None;
+    // What was measured is told whatever becomes of the files.
+    let mut keep_first = |result: Result<(), RunError>| {
+        if let Err(error) = result {
+            unwritten.get_or_insert(error);
+        }
+    };
+    keep_first(write_metrics(&dir.file("metrics.json"), &metrics));
     if let Some((report, answers)) = &last {
-        write_evaluation(dir.root(), report, answers, "png")?;
-        example = write_example(dir, answers)?;
+        keep_first(write_plots(dir.root(), report, answers, "png"));
     }
-    write_metrics(&dir.file("metrics.json"), &metrics)?;
     let late = overrun(plan.recipe.budget()?, &outcome.progress);
     let findings = late.into_iter().chain(found.unwrap_or_default());
+    let pictured = match &last {
+        Some((_, answers)) => answers.pictures.samples().first(),
+        None => plan.splits.train.first(),
+    };
+    let example = pictured.and_then(|sample| example_of(plan, sample));
+    let example = example.and_then(|png| {
+        let path = dir.file("example.png");
+        let written = write(&path, &png);
+        let is_there = written.is_ok();
+        keep_first(written);
+        is_there.then_some(path)
+    });
     Ok(Finished {
         outcome,
         val: metrics.val,
@@ -121,26 +145,16 @@ pub(super) fn finish(
         train_pictures: plan.splits.train.len(),
         example,
         skipped,
+        unwritten,
     })
 }
 
-/// Writes one picture of the data set as `example.png`, for a first `vitrine classify`.
-fn write_example(dir: &RunDir, answers: &Answers) -> Result<Option<PathBuf>, RunError> {
-    let Some(sample) = answers.pictures.samples().first() else {
-        return Ok(None);
-    };
-    // It has been read before; a data set that vanished meanwhile costs only the example.
-    let Ok(raw) = answers.dataset.read(sample) else {
-        return Ok(None);
-    };
-    let Ok(picture) = decode(&raw, &DecodeLimits::default()) else {
-        return Ok(None);
-    };
+/// A picture of the data set as PNG, for a first `vitrine classify`; a data set that vanished meanwhile costs
+/// only that.
+fn example_of(plan: &Plan, sample: &Sample) -> Option<Vec<u8>> {
+    let raw = plan.dataset.read(sample).ok()?;
+    let picture = decode(&raw, &DecodeLimits::default()).ok()?;
     let mut png = std::io::Cursor::new(Vec::new());
-    if picture.write_to(&mut png, image::ImageFormat::Png).is_err() {
-        return Ok(None);
-    }
-    let path = dir.file("example.png");
-    write(&path, &png.into_inner())?;
-    Ok(Some(path))
+    picture.write_to(&mut png, image::ImageFormat::Png).ok()?;
+    Some(png.into_inner())
 }

@@ -90,7 +90,7 @@ impl RunInfo {
             resumed: Vec::new(),
             run: names::text(dir.root()),
             data: plan.dataset.origin.clone(),
-            classes: plan.dataset.classes.len(),
+            classes: plan.splits.classes.len(),
             pictures: [
                 plan.splits.train.len(),
                 plan.splits.val.len(),

@@ -10,13 +10,15 @@ use crate::data::{
     DataError, Dataset, DecodeLimits, EvalLoader, Pictures, PicturesOptions, Preprocess, Sample,
     Shard, SplitName, TrainLoader, decode,
 };
+use crate::stop::Stop;
 
 /// Decodes the training pictures, and sets the plan's normalisation where the recipe leaves it to them.
 pub(super) fn training(
     plan: &mut Plan,
+    stop: &Stop,
     observe: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<TrainLoader, RunError> {
-    let pictures = load_split(plan, SplitName::Train, observe)?;
+    let pictures = load_split(plan, SplitName::Train, stop, observe)?;
     let recipe = &plan.recipe;
     let (mean, std) = (recipe.preprocess.mean, recipe.preprocess.std);
     if mean.is_none() || std.is_none() {
@@ -38,12 +40,13 @@ pub(super) fn training(
 /// Decodes the validation pictures; `None` without a validation split.
 pub(super) fn validation(
     plan: &mut Plan,
+    stop: &Stop,
     observe: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<Option<EvalLoader>, RunError> {
     if plan.splits.val.is_empty() {
         return Ok(None);
     }
-    let pictures = load_split(plan, SplitName::Val, observe)?;
+    let pictures = load_split(plan, SplitName::Val, stop, observe)?;
     Ok(Some(EvalLoader::new(
         pictures,
         plan.preprocess.clone(),
@@ -56,6 +59,7 @@ pub(super) fn validation(
 /// is done with them until the end.
 pub(super) fn check_test(
     plan: &Plan,
+    stop: &Stop,
     observe: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<(), RunError> {
     let (split, samples) = (SplitName::Test, &plan.splits.test);
@@ -74,6 +78,7 @@ pub(super) fn check_test(
         samples,
         &plan.preprocess,
         &options,
+        stop,
         &mut progress,
     )?;
     Ok(())
@@ -83,6 +88,7 @@ pub(super) fn check_test(
 fn load_split(
     plan: &mut Plan,
     split: SplitName,
+    stop: &Stop,
     observe: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<Pictures, RunError> {
     let (recipe, samples) = (&plan.recipe, plan.splits.get(split));
@@ -98,6 +104,7 @@ fn load_split(
         samples,
         &plan.preprocess,
         &options,
+        stop,
         &mut progress,
     )?;
     if pictures.is_empty() {
@@ -126,12 +133,13 @@ pub(super) fn load(
     samples: &[Sample],
     preprocess: &Preprocess,
     options: &PicturesOptions,
+    stop: &Stop,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Pictures, DataError> {
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let loading = scope.spawn(move || {
-            Pictures::load(dataset, samples, preprocess, options, &move |done| {
+            Pictures::load(dataset, samples, preprocess, options, stop, &move |done| {
                 // The receiver outlives this thread; a lost progress message would not matter.
                 let _ = send.send(done);
             })
@@ -189,6 +197,7 @@ fn channel_statistics(
     // Sums of integers: exact, and so the same in any order.
     let (mut sum, mut squares, mut count) = ([0u64; 3], [0u64; 3], 0u64);
     for index in (0..pictures.len()).step_by(stride) {
+        pictures.go_on()?;
         let picture = preprocess.resize(&*pictures.get(index)?);
         for pixel in picture.pixels() {
             for channel in 0..3 {

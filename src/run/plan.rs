@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::data::OpenData;
+use super::data::{OpenData, data_of_run};
 use super::devices::{Devices, precision};
 use super::dir::RunDir;
 use super::error::RunError;
 use super::start;
 use super::teacher::PlannedTeacher;
-use crate::data::{Dataset, DecodeLimits, Preprocess, Skipped, Splits, decode};
+use crate::data::{Dataset, DecodeLimits, Preprocess, Skipped, SplitLists, Splits, decode};
 use crate::device::Selected;
 use crate::model::ModelConfig;
 use crate::ops::Precision;
@@ -72,9 +72,13 @@ impl Plan {
     /// [`RunError`], also if the data lacks a picture of the run's split lists.
     pub fn resumed(recipe: Recipe, dir: &RunDir) -> Result<Self, RunError> {
         let path = recipe.data.path.as_deref();
-        let dataset = OpenData::default().open(path, recipe.data.strict)?;
+        let opened = OpenData::default().open(path, recipe.data.strict);
+        let dataset = opened.map_err(|error| data_of_run(dir, error))?;
         let splits = Splits::read(&dir.splits(), &dataset)?;
-        Self::settle(recipe, dataset, splits)
+        let left_out = SplitLists::read(&dir.splits())?.left_out(&dataset);
+        let mut plan = Self::settle(recipe, dataset, splits)?;
+        plan.skipped.extend(left_out);
+        Ok(plan)
     }
 
     fn settle(mut recipe: Recipe, dataset: Arc<Dataset>, splits: Splits) -> Result<Self, RunError> {
@@ -88,12 +92,12 @@ impl Plan {
             mean: recipe.preprocess.mean.unwrap_or([0.0; 3]),
             std: recipe.preprocess.std.unwrap_or([1.0; 3]),
         };
-        let model = recipe.model_config(image_size, dataset.classes.len())?;
+        let model = recipe.model_config(image_size, splits.classes.len())?;
         let curriculum = recipe
             .curriculum
             .resolve(&model)
             .map_err(RecipeError::from)?;
-        let teacher = PlannedTeacher::find(&recipe, &dataset)?;
+        let teacher = PlannedTeacher::find(&recipe, &dataset.origin, &splits.classes)?;
         // A resume must find the same teacher.
         recipe.distillation.sha256 = teacher.as_ref().map(|teacher| teacher.sha256.clone());
         let skipped = dataset.skipped.clone();
@@ -119,7 +123,7 @@ impl Plan {
     pub fn check(&self, device: &Selected) -> Result<(), RunError> {
         if let Some(start) = &self.start {
             let finetune = &self.recipe.init.finetune;
-            let classes = &self.dataset.classes;
+            let classes = &self.splits.classes;
             start::check(start, finetune, &self.model, classes, &device.device)?;
         }
         precision(&self.recipe, device).map(drop)

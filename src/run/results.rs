@@ -46,7 +46,7 @@ pub(super) fn write_train_batch(
     let Some(batch) = loader.epoch_with(0, 0, first_view).next().transpose()? else {
         return Ok(());
     };
-    let classes = plot::class_names(&plan.dataset.classes, "png");
+    let classes = plot::class_names(&plan.splits.classes, "png");
     let side = batch.image_size;
     let cells: Vec<Cell> = batch
         .images
@@ -128,6 +128,20 @@ pub(crate) fn write_evaluation(
         SplitName::Test => metrics.test = Some(report.clone()),
     }
     write_metrics(&folder.join("metrics.json"), &metrics)?;
+    write_plots(folder, report, answers, extension)
+}
+
+/// Writes the tables and plots of one split into `folder`.
+///
+/// # Errors
+///
+/// [`RunError`], which names the file.
+pub(super) fn write_plots(
+    folder: &Path,
+    report: &EvalReport,
+    answers: &Answers,
+    extension: &str,
+) -> Result<(), RunError> {
     csv::write_confusion(&folder.join("confusion_matrix.csv"), report)?;
     draw_report(folder, report, extension)?;
     draw_predictions(folder, report, answers, extension)

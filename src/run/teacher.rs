@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::dir::open_weights;
 use super::error::RunError;
 use crate::checkpoint::{self, WeightsMeta};
-use crate::data::{Dataset, Preprocess};
+use crate::data::Preprocess;
 use crate::device::Selected;
 use crate::names;
 use crate::ops::{Precision, PrecisionChoice};
@@ -37,13 +37,17 @@ pub(crate) struct TeacherInfo {
 }
 
 impl PlannedTeacher {
-    /// The teacher of a recipe, if it has one.
+    /// The teacher of a recipe, if it has one; the data at `origin` has these classes.
     ///
     /// # Errors
     ///
     /// [`RunError`]: there are no whole weights at its path, their hash is not the recipe's, or
     /// their classes are not those of the data.
-    pub(super) fn find(recipe: &Recipe, dataset: &Dataset) -> Result<Option<Self>, RunError> {
+    pub(super) fn find(
+        recipe: &Recipe,
+        origin: &str,
+        classes: &[String],
+    ) -> Result<Option<Self>, RunError> {
         let Some(path) = &recipe.distillation.teacher else {
             return Ok(None);
         };
@@ -60,13 +64,13 @@ impl PlannedTeacher {
                 expected: expected.clone(),
             });
         }
-        if !names::all_same(&meta.classes, &dataset.classes) {
+        if !names::all_same(&meta.classes, classes) {
             return Err(RunError::TeacherClasses {
-                difference: difference(&meta.classes, &dataset.classes),
+                difference: difference(&meta.classes, classes),
                 path: weights,
-                origin: dataset.origin.clone(),
+                origin: origin.to_owned(),
                 teacher: meta.classes,
-                data: dataset.classes.clone(),
+                data: classes.to_vec(),
             });
         }
         Ok(Some(Self {

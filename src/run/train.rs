@@ -1,6 +1,5 @@
 //! A plan carried out: pictures, training, final evaluation.
 
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::devices::{Devices, precision};
@@ -11,13 +10,16 @@ use super::files::{make_folder, write};
 use super::finish::{self, Finished};
 use super::info::{self, RunInfo};
 use super::plan::Plan;
-use super::{pictures, results};
+use super::{pictures, results, start};
 use crate::checkpoint::WeightsMeta;
 use crate::data::{EvalLoader, TrainLoader};
 use crate::ops::Precision;
 use crate::recipe::Recipe;
+use crate::stop::Stop;
 use crate::train::task::Task;
-use crate::train::{Classification, Outcome, Saved, TrainEvent, Trainer, UpdateCost, Workload};
+use crate::train::{
+    Classification, Ending, Outcome, Progress, Saved, TrainEvent, Trainer, UpdateCost, Workload,
+};
 
 /// Trains a plan into `dir`, a new run directory, and writes all results.
 ///
@@ -28,7 +30,7 @@ pub fn train<'a>(
     mut plan: Plan,
     dir: &RunDir,
     devices: impl Into<Devices<'a>>,
-    stop: &AtomicBool,
+    stop: &Stop,
     observe: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<Finished, RunError> {
     let devices = devices.into();
@@ -42,8 +44,8 @@ pub fn train<'a>(
     carry_out(plan, None, info, dir, devices, stop, observe)
 }
 
-/// Continues the run in `dir` from its saved state. `recipe` is the run's own, perhaps with a larger
-/// budget or other paths.
+/// Continues the run in `dir` from its saved state, or from the beginning where it was stopped before
+/// its first update. `recipe` is the run's own, perhaps with a larger budget or other paths.
 ///
 /// # Errors
 ///
@@ -52,61 +54,129 @@ pub fn resume<'a>(
     mut recipe: Recipe,
     dir: &RunDir,
     devices: impl Into<Devices<'a>>,
-    stop: &AtomicBool,
+    stop: &Stop,
     observe: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<Finished, RunError> {
     let devices = devices.into();
     recipe.train.precision = precision(&recipe, devices.student)?.into();
-    if !dir.state_folder().join("state.safetensors").is_file() {
+    if !dir.has_state() && !dir.has_only_begun() {
         return Err(RunError::NoState {
             path: dir.root().to_owned(),
         });
     }
     // Held before the state is read: another process may be about to write a newer one.
     let _held = dir.lock()?;
-    let saved = Saved::open(&dir.state_folder())?;
-    let plan = Plan::resumed(recipe, dir)?;
+    let (saved, plan) = if dir.has_state() {
+        let saved = Saved::open(&dir.state_folder())?;
+        let budget = recipe.budget()?;
+        if budget != Recipe::load(&dir.recipe())?.budget()? && saved.progress.exceeds(budget) {
+            return Err(RunError::LessThanDone {
+                path: dir.root().to_owned(),
+                epochs: saved.progress.epoch,
+                updates: saved.progress.update,
+                seconds: saved.progress.elapsed_s,
+            });
+        }
+        (Some(saved), Plan::resumed(recipe, dir)?)
+    } else {
+        let mut plan = Plan::resumed(recipe, dir)?;
+        plan.start = start::open(&mut plan.recipe)?;
+        plan.check(devices.student)?;
+        (None, plan)
+    };
     dir.sweep();
     write(&dir.recipe(), plan.recipe.to_toml().as_bytes())?;
     let mut info = RunInfo::begin(&plan, devices, dir);
     if let Some(before) = info::read(dir) {
         info = info.resume(&before);
     }
-    carry_out(plan, Some(saved), info, dir, devices, stop, observe)
+    carry_out(plan, saved, info, dir, devices, stop, observe)
 }
 
-/// Trains until the budget is spent or `stop` is set, in a run directory that this process has locked.
+/// Trains until the budget is spent or `stop` is requested, in a run directory that this process has
+/// locked.
 fn carry_out(
     mut plan: Plan,
     saved: Option<Saved>,
     mut info: RunInfo,
     dir: &RunDir,
     devices: Devices<'_>,
-    stop: &AtomicBool,
+    stop: &Stop,
     observe: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<Finished, RunError> {
     write(&dir.info(), info.to_json().as_bytes())?;
-    let train = pictures::training(&mut plan, observe)?;
-    let val = pictures::validation(&mut plan, observe)?;
-    results::write_train_batch(dir, &train, &plan)?;
+    let mut outcome = Outcome {
+        ending: Ending::Interrupted,
+        progress: saved
+            .as_ref()
+            .map_or_else(Progress::default, |saved| saved.progress.clone()),
+    };
+    let finished = match fit(&mut plan, saved, dir, devices, stop, observe) {
+        Ok((trained, unwritten)) if trained.progress.finished => {
+            outcome = trained;
+            observe(RunEvent::Testing);
+            finish::finish(
+                &plan,
+                dir,
+                devices.student,
+                outcome.clone(),
+                unwritten,
+                stop,
+            )
+        }
+        Ok((trained, None)) => Ok(Finished::interrupted(&plan, trained)),
+        Ok((_, Some(unwritten))) => Err(unwritten),
+        Err(error) => Err(error),
+    };
+    match finished {
+        Ok(finished) if finished.outcome.ending != Ending::Interrupted => {
+            info.end(&finished.outcome.progress);
+            write(&dir.info(), info.to_json().as_bytes())?;
+            Ok(finished)
+        }
+        Ok(finished) => {
+            info.pause();
+            write(&dir.info(), info.to_json().as_bytes())?;
+            Ok(finished)
+        }
+        // Nothing is lost: what was trained is saved, and the rest can be done again.
+        Err(error) if error.is_stop() => {
+            outcome.ending = Ending::Interrupted;
+            Ok(Finished::interrupted(&plan, outcome))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Decodes the pictures and trains. With the outcome it returns the first file that could not be
+/// written on the way.
+fn fit(
+    plan: &mut Plan,
+    saved: Option<Saved>,
+    dir: &RunDir,
+    devices: Devices<'_>,
+    stop: &Stop,
+    observe: &mut dyn FnMut(RunEvent<'_>),
+) -> Result<(Outcome, Option<RunError>), RunError> {
+    let train = pictures::training(plan, stop, observe)?;
+    let val = pictures::validation(plan, stop, observe)?;
+    results::write_train_batch(dir, &train, plan)?;
     if plan.recipe.data.strict {
-        pictures::check_test(&plan, observe)?;
+        pictures::check_test(plan, stop, observe)?;
     }
-    observe(RunEvent::Begin(&plan));
+    observe(RunEvent::Begin(plan));
+    if let Some(saved) = &saved {
+        let train = &plan.recipe.train;
+        let progress = &saved.progress;
+        let is_stale = train.patience > 0 && progress.stale >= train.patience;
+        if progress.batch == 0 && (is_stale || progress.has_spent(plan.recipe.budget()?)) {
+            observe(RunEvent::NothingLeft(progress));
+        }
+    }
     let precision = precision(&plan.recipe, devices.student)?;
-    let task = task(&plan, val, precision, devices)?;
-    let trainer = trainer(&mut plan, train, dir, devices, precision, stop)?;
-    let outcome = fit(trainer, task, saved, dir, observe)?;
-    if !outcome.progress.finished {
-        info.pause();
-        write(&dir.info(), info.to_json().as_bytes())?;
-        return Ok(Finished::interrupted(&plan, outcome));
-    }
-    observe(RunEvent::Testing);
-    let finished = finish::finish(&plan, dir, devices.student, outcome)?;
-    info.end(&finished.outcome.progress);
-    write(&dir.info(), info.to_json().as_bytes())?;
-    Ok(finished)
+    let task = task(plan, val, precision, devices)?;
+    let trainer = trainer(plan, train, dir, devices, precision, stop)?;
+    train_on(trainer, task, saved, dir, observe)
 }
 
 /// The task of the run: classification, with distillation if the plan has a teacher.
@@ -122,20 +192,20 @@ fn task(
         task = task.with_teacher(distillation, plan.model.width());
     }
     if let Some(pictures) = val {
-        task = task.with_validation(pictures, &plan.dataset.classes, precision);
+        task = task.with_validation(pictures, &plan.splits.classes, precision);
     }
     Ok(Box::new(task))
 }
 
 /// Assembles the trainer; the plan gives up its weights to start from.
-fn trainer<'a>(
+fn trainer(
     plan: &mut Plan,
     train: TrainLoader,
     dir: &RunDir,
     devices: Devices<'_>,
     precision: Precision,
-    stop: &'a AtomicBool,
-) -> Result<Trainer<'a>, RunError> {
+    stop: &Stop,
+) -> Result<Trainer, RunError> {
     Ok(Trainer {
         config: plan.recipe.train_config(precision)?,
         train,
@@ -143,7 +213,7 @@ fn trainer<'a>(
         meta: WeightsMeta {
             name: plan.recipe.model.name.clone(),
             model: plan.model.clone(),
-            classes: plan.dataset.classes.clone(),
+            classes: plan.splits.classes.clone(),
             preprocess: plan.preprocess.clone(),
             temperature: 1.0,
             epoch: 0,
@@ -153,18 +223,19 @@ fn trainer<'a>(
         init: plan.start.take(),
         weights: dir.weights_folder(),
         state: dir.state_folder(),
-        stop,
+        stop: stop.clone(),
     })
 }
 
-/// Trains; after each epoch, `results.csv` and its plot are written.
-fn fit(
-    trainer: Trainer<'_>,
+/// Trains; after each epoch, `results.csv` and its plot are written. With the outcome it returns the
+/// first of them that could not be: that ends no training.
+fn train_on(
+    trainer: Trainer,
     task: Box<dyn Task + '_>,
     saved: Option<Saved>,
     dir: &RunDir,
     observe: &mut dyn FnMut(RunEvent<'_>),
-) -> Result<Outcome, RunError> {
+) -> Result<(Outcome, Option<RunError>), RunError> {
     let mut history = saved
         .as_ref()
         .map(|s| s.progress.history.clone())
@@ -180,10 +251,7 @@ fn fit(
         }
         observe(RunEvent::Train(event));
     })?;
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(outcome),
-    }
+    Ok((outcome, failed))
 }
 
 /// Measures what one optimizer update of this plan costs, in about `limit`.

@@ -1,11 +1,11 @@
 //! One update: forward, backward, clip, step, average. Whoever trains, measures or times a training
 //! takes it from here.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
 use super::average::Average;
 use super::finetune::FinetuneConfig;
@@ -16,8 +16,11 @@ use super::state::{self, Saved};
 use super::task::Task;
 use crate::checkpoint::{self, CheckpointError};
 use crate::data::Batch;
+use crate::model::parameters::{self, declared};
+use crate::model::role::{Declared, Role};
 use crate::model::{Model, Noise, Pass};
 use crate::ops::{Precision, profile};
+use crate::stop::{self, Stop};
 
 /// Name of the span of a batch's backward pass, for [`profile`].
 pub(super) const BACKWARD: &str = "backward";
@@ -34,6 +37,7 @@ pub struct Learner<'t> {
     average: Option<Average>,
     finetune: FinetuneConfig,
     precision: Precision,
+    has_statistics: bool,
 }
 
 /// What one update goes by.
@@ -47,13 +51,18 @@ pub struct Step {
     pub batches: usize,
     /// The update's randomness.
     pub noise: Noise,
+    /// On request the update is given up, at the next operation.
+    pub stop: Stop,
 }
 
-/// Why an update was not taken. No weight has changed then; running statistics of batch norms may have.
+/// Why an update was not taken. No weight has changed then; running statistics of batch norms may have where the
+/// loss or the gradient is not a number.
 #[derive(Debug)]
 pub enum NotTaken<E> {
     /// There was no batch.
     Batch(E),
+    /// Someone asked to stop.
+    Stopped,
     /// The loss or the gradient is not a number.
     NotFinite {
         /// `loss` or `gradient norm`.
@@ -82,7 +91,9 @@ impl<'t> Learner<'t> {
             .with_factors(factors)
             .with_precision(precision);
         let average = (decay > 0.0).then(|| Average::new(decay, &parts));
+        let is_statistic = |tensor: &Declared| tensor.role == Role::Statistic;
         Self {
+            has_statistics: declared(&model).iter().any(is_statistic),
             model,
             task,
             optimizer,
@@ -109,9 +120,23 @@ impl<'t> Learner<'t> {
     ) -> Result<f64, NotTaken<E>> {
         let mut gradients = GradientSum::default();
         let mut loss_sum = 0.0;
+        let statistics = self.statistics();
+        let stop = step.stop.clone();
         for _ in 0..step.batches {
-            let batch = next().map_err(NotTaken::Batch)?;
-            loss_sum += self.backward(batch, &mut step, &mut gradients);
+            let loss = match next() {
+                Ok(batch) => {
+                    let backward = || self.backward(batch, &mut step, &mut gradients);
+                    stop::until(&stop, backward).ok_or(NotTaken::Stopped)
+                }
+                Err(error) => Err(NotTaken::Batch(error)),
+            };
+            match loss {
+                Ok(loss) => loss_sum += loss,
+                Err(not_taken) => {
+                    self.put_back(statistics);
+                    return Err(not_taken);
+                }
+            }
         }
         let loss = loss_sum / step.batches as f64;
         // Both are checked before the weights change, so that what is saved is always good.
@@ -147,6 +172,29 @@ impl<'t> Learner<'t> {
                 .collect(),
         );
         f64::from(loss.into_scalar::<f32>())
+    }
+
+    /// The running statistics of the model's batch norms, which a forward pass moves.
+    fn statistics(&self) -> HashMap<String, Tensor<1>> {
+        if !self.has_statistics {
+            return HashMap::new();
+        }
+        let declared = declared(&self.model).into_iter();
+        let statistics: HashSet<String> = declared
+            .filter(|tensor| tensor.role == Role::Statistic)
+            .map(|tensor| tensor.path)
+            .collect();
+        let values = parameters::values(&self.model.valid()).into_iter();
+        values
+            .filter(|(path, _)| statistics.contains(path))
+            .collect()
+    }
+
+    /// Takes back the statistics of before an update that was not taken.
+    fn put_back(&mut self, mut statistics: HashMap<String, Tensor<1>>) {
+        if self.has_statistics {
+            self.model = parameters::replace(self.model.clone(), |path, _| statistics.remove(path));
+        }
     }
 
     /// The weights that are evaluated and shipped.

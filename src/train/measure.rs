@@ -14,6 +14,7 @@ use crate::data::{Batch, Targets};
 use crate::device::peak_memory_bytes;
 use crate::model::{Model, ModelConfig, Noise, parameters};
 use crate::ops::{Precision, precision::product_limit};
+use crate::stop::Stop;
 
 /// Small enough for the second update to be like the first.
 const LEARNING_RATE: f64 = 1e-6;
@@ -165,6 +166,7 @@ impl Workload<'_> {
                 spent: 0.0,
                 batches,
                 noise: Noise::new(0, updates),
+                stop: Stop::default(),
             };
             // Reading the norm waits for the device.
             let taken = learner.update(step, || Ok::<_, Infallible>(batch.clone()));

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::schedule::Budget;
 use super::task::Figure;
 
 /// One epoch's figures.
@@ -103,5 +104,63 @@ impl Progress {
     /// What a time budget must have left for one more update.
     pub(super) fn reserve_s(&self) -> f64 {
         self.closing_s + self.update_s
+    }
+
+    /// Whether nothing of a budget is left.
+    pub fn has_spent(&self, budget: Budget) -> bool {
+        self.batch == 0
+            && match budget {
+                Budget::Epochs(epochs) => self.epoch >= epochs,
+                Budget::Steps(steps) => self.update >= steps,
+                // A time budget keeps room to close its last epoch.
+                Budget::Time(time) => self.elapsed_s >= time.as_secs_f64() - self.reserve_s(),
+            }
+    }
+
+    /// Whether more has been trained than a budget allows.
+    pub fn exceeds(&self, budget: Budget) -> bool {
+        match budget {
+            Budget::Epochs(epochs) => self.epoch + usize::from(self.batch > 0) > epochs,
+            Budget::Steps(steps) => self.update > steps,
+            Budget::Time(time) => self.elapsed_s > time.as_secs_f64(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_budget_is_left_spent_or_exceeded() {
+        let at = |epoch, batch, update, elapsed_s| Progress {
+            epoch,
+            batch,
+            update,
+            elapsed_s,
+            closing_s: 1.0,
+            ..Progress::default()
+        };
+        let between = at(3, 0, 30, 60.0);
+        let within = at(3, 4, 34, 60.0);
+        let time = |seconds| Budget::Time(Duration::from_secs(seconds));
+        for (progress, budget, spent, exceeded) in [
+            (&between, Budget::Epochs(4), false, false),
+            (&between, Budget::Epochs(3), true, false),
+            (&between, Budget::Epochs(2), true, true),
+            (&within, Budget::Epochs(4), false, false),
+            (&within, Budget::Epochs(3), false, true),
+            (&between, Budget::Steps(31), false, false),
+            (&between, Budget::Steps(30), true, false),
+            (&between, Budget::Steps(29), true, true),
+            (&between, time(62), false, false),
+            (&between, time(61), true, false),
+            (&between, time(59), true, true),
+        ] {
+            let found = (progress.has_spent(budget), progress.exceeds(budget));
+            assert_eq!(found, (spent, exceeded), "{progress:?} {budget:?}");
+        }
     }
 }

@@ -4,7 +4,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use burn::module::Module;
@@ -21,6 +20,7 @@ use crate::data::{
 use crate::eval;
 use crate::model::{Declarations, Declare, Model, ModelConfig, Pass, Role, undrawn_linear};
 use crate::ops::Precision;
+use crate::stop::Stop;
 
 /// Draws a picture's mean colour from its features.
 #[derive(Module, Debug)]
@@ -125,7 +125,15 @@ fn train(folder: &Path, saved: Option<Saved>, until: u64) -> Outcome {
     let samples = dataset.given(SplitName::Train);
     let pictures = |samples| {
         let options = PicturesOptions::default();
-        Pictures::load(&dataset, samples, &preprocess, &options, &|_| {}).unwrap()
+        Pictures::load(
+            &dataset,
+            samples,
+            &preprocess,
+            &options,
+            &Stop::default(),
+            &|_| {},
+        )
+        .unwrap()
     };
     let device = device();
     let config = ModelConfig::preset("vit-micro", 8, None, 10).unwrap();
@@ -140,7 +148,7 @@ fn train(folder: &Path, saved: Option<Saved>, until: u64) -> Outcome {
             1,
         ),
     };
-    let stop = AtomicBool::new(false);
+    let stop = Stop::default();
     let trainer = Trainer {
         config: TrainConfig {
             budget: Budget::Epochs(4),
@@ -183,14 +191,16 @@ fn train(folder: &Path, saved: Option<Saved>, until: u64) -> Outcome {
         init: None,
         weights: folder.to_owned(),
         state: folder.to_owned(),
-        stop: &stop,
+        stop: stop.clone(),
     };
     let mut updates = 0;
     trainer
         .train(Box::new(task), saved, &mut |event| {
             if matches!(event, TrainEvent::Update { .. }) {
                 updates += 1;
-                stop.store(updates == until, Ordering::Relaxed);
+                if updates == until {
+                    stop.request();
+                }
             }
         })
         .unwrap()

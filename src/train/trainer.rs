@@ -1,7 +1,6 @@
 //! The training loop.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
@@ -22,6 +21,7 @@ use crate::data::{Batches, DataError, TrainLoader, View, patch_covariance};
 use crate::model::Noise;
 use crate::ops::{Precision, profile};
 use crate::setting::Invalid;
+use crate::stop::{self, Stop};
 
 /// Names of the spans that a step consists of, for `profile`.
 pub const STEP: [&str; 5] = [DATA, TEACHER, FORWARD, BACKWARD, OPTIMIZER];
@@ -132,6 +132,13 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
 }
 
+impl TrainError {
+    /// Whether nothing failed: someone asked to stop.
+    pub(crate) fn is_stop(&self) -> bool {
+        matches!(self, Self::Data(DataError::Stopped))
+    }
+}
+
 /// How a training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -144,7 +151,7 @@ pub enum Ending {
 }
 
 /// What a training leaves behind.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Outcome {
     /// How it ended.
     pub ending: Ending,
@@ -154,7 +161,7 @@ pub struct Outcome {
 
 /// All that a training works with.
 #[derive(Debug)]
-pub struct Trainer<'a> {
+pub struct Trainer {
     /// Settings.
     pub config: TrainConfig,
     /// Makes the batches.
@@ -169,8 +176,8 @@ pub struct Trainer<'a> {
     pub weights: PathBuf,
     /// Folder of the saved state.
     pub state: PathBuf,
-    /// Set by whoever wants it to stop.
-    pub stop: &'a AtomicBool,
+    /// Requested by whoever wants it to stop.
+    pub stop: Stop,
 }
 
 /// What changes from update to update.
@@ -212,7 +219,7 @@ impl Run<'_> {
     }
 }
 
-impl Trainer<'_> {
+impl Trainer {
     /// Trains a task from `saved`, or from the seed, to the end of the budget. Without a validation
     /// the last epoch counts as the best.
     ///
@@ -266,12 +273,17 @@ impl Trainer<'_> {
                 }
                 let lr = schedule.learning_rate(run.progress.update, spent);
                 let token_drop = curriculum.at(spent).token_drop;
-                let mut event = self.update(&mut run, &mut batches, spent, lr, token_drop)?;
+                let update = self.update(&mut run, &mut batches, spent, lr, token_drop);
+                let mut event = match update {
+                    // What was begun of the update is lost, and taken again on resume.
+                    Err(error) if error.is_stop() => return self.interrupted(run, observe),
+                    taken => taken?,
+                };
                 if let TrainEvent::Update { spent, .. } = &mut event {
                     *spent = self.spent(&run.progress, total).min(1.0);
                 }
                 observe(event);
-                let interrupted = self.stop.load(Ordering::Relaxed);
+                let interrupted = self.stop.is_requested();
                 let timed = matches!(self.config.budget, Budget::Time(_));
                 // The first state of a time budget is saved early, to know how long that takes.
                 let first = timed && run.progress.update == 1;
@@ -294,12 +306,16 @@ impl Trainer<'_> {
             let closing = Instant::now();
             drop(batches);
             self.drop_validation_that_does_not_fit(&mut run, observe);
-            self.finish_epoch(&mut run, total, observe)?;
+            match self.finish_epoch(&mut run, total, observe) {
+                // A resume validates this epoch and closes it.
+                Err(error) if error.is_stop() => return self.interrupted(run, observe),
+                closed => closed?,
+            }
             self.save(&mut run, observe)?;
             saved_at = Instant::now();
             run.progress.closing_s = closing.elapsed().as_secs_f64();
             run.tick();
-            if self.stop.load(Ordering::Relaxed) {
+            if self.stop.is_requested() {
                 break Ending::Interrupted;
             }
         };
@@ -307,6 +323,19 @@ impl Trainer<'_> {
         self.save(&mut run, observe)?;
         Ok(Outcome {
             ending,
+            progress: run.progress,
+        })
+    }
+
+    /// Saves what there is when someone asked to stop in the middle of an update or of a validation.
+    fn interrupted(
+        &self,
+        mut run: Run<'_>,
+        observe: &mut dyn FnMut(TrainEvent),
+    ) -> Result<Outcome, TrainError> {
+        self.save(&mut run, observe)?;
+        Ok(Outcome {
+            ending: Ending::Interrupted,
             progress: run.progress,
         })
     }
@@ -473,10 +502,12 @@ impl Trainer<'_> {
             spent,
             batches: group,
             noise,
+            stop: self.stop.clone(),
         };
         let loss_sum = match run.learner.update(step, next) {
             Ok(loss_sum) => loss_sum,
             Err(NotTaken::Batch(error)) => return Err(error),
+            Err(NotTaken::Stopped) => return Err(DataError::Stopped.into()),
             Err(NotTaken::NotFinite { what, value }) => {
                 return Err(run.not_finite(what, value, lr));
             }
@@ -520,7 +551,10 @@ impl Trainer<'_> {
         let shipped = run.learner.shipped();
         let task = run.learner.task();
         let validation = match run.validates {
-            true => task.validate(&shipped, run.learner.average())?,
+            true => {
+                let validate = || task.validate(&shipped, run.learner.average());
+                stop::until(&self.stop, validate).ok_or(DataError::Stopped)??
+            }
             false => None,
         };
         let direction = task.direction();

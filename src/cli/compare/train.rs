@@ -39,7 +39,11 @@ pub(super) fn train_all(
     for (seed, training, out) in &runs {
         make_room(args, training, *seed, out)?;
     }
-    let stop = on_interrupt("stopping: the run in progress saves its state")?;
+    let go_on = format!(
+        "continue with the same command and --out {}",
+        quoted(folder)
+    );
+    let stop = on_interrupt()?;
     // The precision that `auto` resolved to in the first training holds for all, on whatever device.
     let mut precision: Option<String> = None;
     let mut entries = Vec::new();
@@ -64,12 +68,9 @@ pub(super) fn train_all(
         ));
         let began = Instant::now();
         let mut child = training.command(args, *seed, out, threads, precision.as_deref())?;
-        let status = interrupt::wait(&mut child, stop)?;
-        if stop.load(std::sync::atomic::Ordering::Relaxed) || status.code() == Some(130) {
-            note(&format!(
-                "continue with the same command and --out {}",
-                quoted(folder)
-            ));
+        let status = interrupt::wait(&mut child, &stop)?;
+        if stop.is_requested() || status.code() == Some(130) {
+            note(&go_on);
             return Ok(None);
         }
         if !status.success() {
@@ -86,6 +87,8 @@ pub(super) fn train_all(
             dir,
         });
     }
+    // The trainings are saved; what is left can be done again.
+    interrupt::nothing_to_save(&go_on);
     Ok(Some(entries))
 }
 

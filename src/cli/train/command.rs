@@ -7,7 +7,7 @@ use super::dry_run::{dry_run, smaller_size};
 use super::profile::Profiler;
 use super::summary;
 use crate::cli::done::Done;
-use crate::cli::interrupt::on_interrupt;
+use crate::cli::interrupt::{self, on_interrupt};
 use crate::cli::output::{note, say};
 use crate::cli::progress::Progress;
 use crate::cli::shell::{program, quoted};
@@ -16,7 +16,7 @@ use crate::device::Selected;
 use crate::names::shown;
 use crate::report::text;
 use crate::run::{self, Devices, Plan, RunDir, RunEvent};
-use crate::train::Ending;
+use crate::train::{Ending, Outcome, TrainEvent};
 
 /// Runs the command.
 pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
@@ -44,8 +44,8 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
         student: &device,
         teacher: &teacher_device,
     };
-    let (dir, plan) = match resumed {
-        Some(dir) => (dir, None),
+    let (dir, plan, stop) = match resumed {
+        Some(dir) => (dir, None, on_interrupt()?),
         None => {
             // Errors of the data or the model come before a folder is made.
             let plan = Plan::new(recipe.clone())?;
@@ -58,32 +58,51 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
                 ));
             }
             let (data, model) = (&plan.dataset.name, &recipe.model.name);
+            let stop = on_interrupt()?;
             let dir = RunDir::create(args.out.as_deref(), data, model)?;
-            (dir, Some(plan))
+            (dir, Some(plan), stop)
         }
     };
     note(&format!("run: {}", shown(dir.root())));
-    let stop = on_interrupt("stopping: saving the state (press Ctrl-C again to exit at once)")?;
+    interrupt::nothing_to_save(&match dir.has_state() {
+        true => stopped("stopped; the state saved before is as it was", &dir),
+        false => stopped(BEFORE_THE_FIRST, &dir),
+    });
     let mut progress = Progress::new("", &recipe.train);
     let mut profiler = Profiler::new(args.profile);
     let mut observe = |event: RunEvent<'_>| {
         profiler.watch(&event);
+        match &event {
+            RunEvent::Train(TrainEvent::Update { .. }) => interrupt::something_to_save(),
+            // Once it is told to stop, it ends by itself after it has saved.
+            RunEvent::Train(TrainEvent::Saved) if !stop.is_requested() => {
+                interrupt::nothing_to_save(&stopped("stopped; the state is saved", &dir));
+            }
+            RunEvent::Testing => interrupt::nothing_to_save(&stopped(WHILE_EVALUATED, &dir)),
+            _ => {}
+        }
         progress.show(event);
     };
     let finished = match plan {
-        Some(plan) => run::train(plan, &dir, devices, stop, &mut observe),
-        None => run::resume(recipe.clone(), &dir, devices, stop, &mut observe),
+        Some(plan) => run::train(plan, &dir, devices, &stop, &mut observe),
+        None => run::resume(recipe.clone(), &dir, devices, &stop, &mut observe),
     };
+    interrupt::something_to_save();
     progress.clear();
     let finished = finished.with_context(|| format!("run {}", shown(dir.root())))?;
     progress.warn(&finished.skipped);
-    if finished.outcome.ending == Ending::Interrupted {
-        note(&format!(
-            "stopped after {} updates; continue with: {} train --resume {}",
-            text::count(finished.outcome.progress.update),
-            program(),
-            quoted(dir.root())
-        ));
+    let Outcome {
+        ending,
+        progress: at,
+    } = &finished.outcome;
+    if *ending == Ending::Interrupted {
+        let updates = format!("stopped after {} updates", text::count(at.update));
+        let what = match at.update {
+            0 => BEFORE_THE_FIRST,
+            _ if at.finished => WHILE_EVALUATED,
+            _ => &updates,
+        };
+        note(&stopped(what, &dir));
         return Ok(Done::Interrupted);
     }
     if let Some(table) = profiler.table(&recipe, &device)? {
@@ -94,5 +113,20 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     } else {
         say(&summary::plain(&dir, &recipe, &finished))?;
     }
-    Ok(Done::Success)
+    match finished.unwritten {
+        Some(error) => Err(error).with_context(|| format!("run {}", dir.root().display())),
+        None => Ok(Done::Success),
+    }
+}
+
+const BEFORE_THE_FIRST: &str = "stopped before the first update";
+const WHILE_EVALUATED: &str = "stopped while the trained weights, which are saved, were evaluated";
+
+/// What was stopped, and how it goes on.
+fn stopped(what: &str, dir: &RunDir) -> String {
+    format!(
+        "{what}; continue with: {} train --resume {}",
+        program(),
+        quoted(dir.root())
+    )
 }

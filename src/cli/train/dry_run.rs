@@ -74,7 +74,7 @@ fn about(plan: &Plan, estimate: &Estimate, device: &Selected) -> String {
     let mut out = format!(
         "# data: {}, {} classes, {} train, {} val, {} test pictures\n",
         visible(&plan.dataset.origin),
-        plan.dataset.classes.len(),
+        plan.splits.classes.len(),
         text::count(plan.splits.train.len() as u64),
         text::count(plan.splits.val.len() as u64),
         text::count(plan.splits.test.len() as u64),

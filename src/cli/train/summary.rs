@@ -45,18 +45,25 @@ pub(super) fn plain(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> Strin
             started: recipe.init.weights.is_some(),
         },
     );
-    let plots = shown(dir.file("results.png"));
-    let weights = shown(dir.best());
-    out += &format!("plots:    {plots}, confusion_matrix.png, predictions.png\n");
-    out += &format!("weights:  {weights}\n");
-    let example = finished.example.as_deref();
-    let example = example.unwrap_or(Path::new("PICTURE"));
-    out + &format!(
-        "classify: {} classify {} {}\n",
-        program(),
-        quoted(dir.root()),
-        quoted(example)
-    )
+    // Without held-out pictures there is nothing to draw a confusion matrix of.
+    let plots = ["results.png", "confusion_matrix.png", "predictions.png"];
+    let drawn: Vec<&str> = plots
+        .into_iter()
+        .filter(|plot| dir.file(plot).is_file())
+        .collect();
+    if !drawn.is_empty() {
+        out += &format!("plots:    {}\n", shown(dir.file(&drawn.join(", "))));
+    }
+    out += &format!("weights:  {}\n", shown(dir.best()));
+    if let Some(example) = &finished.example {
+        out += &format!(
+            "classify: {} classify {} {}\n",
+            program(),
+            quoted(dir.root()),
+            quoted(example)
+        );
+    }
+    out
 }
 
 /// How much was trained: `1 epoch`, `12 epochs`, `12.4 epochs`, `0.28 epochs (2,500 of 9,000 pictures)`.

@@ -2,27 +2,33 @@
 
 use std::any::Any;
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use crate::data::error::DataError;
+use crate::stop::Stop;
+
+/// How often a wait for a batch looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// An iterator over batches that are made in advance on a thread of their own: while one is used, the next two are made.
 ///
-/// It ends after the last batch or after an error. When it is dropped early, its thread stops by itself; dropping does
+/// It ends after the last batch or after an error, of which [`DataError::Stopped`] is one. When it is dropped early, its thread stops by itself; dropping does
 /// not wait for it.
 #[derive(Debug)]
 pub struct Batches {
     made: Receiver<Result<Batch, DataError>>,
     thread: Option<JoinHandle<()>>,
     waited: Duration,
+    stop: Stop,
 }
 
 impl Batches {
     pub(super) fn ahead(
         steps: Range<usize>,
+        stop: &Stop,
         mut make: impl FnMut(usize) -> Result<Batch, DataError> + Send + 'static,
     ) -> Batches {
         // One batch waits in the channel, and the thread holds the next one.
@@ -50,6 +56,7 @@ impl Batches {
             made,
             thread: thread.ok(),
             waited: Duration::ZERO,
+            stop: stop.clone(),
         }
     }
 
@@ -64,7 +71,16 @@ impl Iterator for Batches {
 
     fn next(&mut self) -> Option<Self::Item> {
         let begin = Instant::now();
-        let made = self.made.recv();
+        let made = loop {
+            // A batch of large photographs takes longer to make than anyone waits for a stop.
+            if self.stop.is_requested() {
+                return self.thread.take().map(|_| Err(DataError::Stopped));
+            }
+            match self.made.recv_timeout(LOOK) {
+                Err(RecvTimeoutError::Timeout) => {}
+                made => break made,
+            }
+        };
         self.waited += begin.elapsed();
         if let Ok(batch) = made {
             return Some(batch);
@@ -95,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_an_error() {
-        let mut batches = Batches::ahead(0..3, |step| {
+        let mut batches = Batches::ahead(0..3, &Stop::default(), |step| {
             assert!(step < 1, "no step {step}");
             Ok(Batch {
                 images: Vec::new(),
@@ -112,8 +128,29 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_ends_when_it_is_told_to_stop() {
+        let stop = Stop::default();
+        let mut batches = Batches::ahead(0..9, &stop, |_| {
+            thread::sleep(Duration::from_secs(5));
+            Err(DataError::Worker {
+                reason: String::new(),
+            })
+        });
+        let begin = Instant::now();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(50));
+                stop.request();
+            });
+            assert!(matches!(batches.next(), Some(Err(DataError::Stopped))));
+        });
+        assert!(begin.elapsed() < Duration::from_secs(3));
+        assert!(batches.next().is_none());
+    }
+
+    #[test]
     fn waiting_is_measured() {
-        let mut batches = Batches::ahead(0..1, |_| {
+        let mut batches = Batches::ahead(0..1, &Stop::default(), |_| {
             thread::sleep(Duration::from_millis(30));
             Err(DataError::Worker {
                 reason: String::new(),

@@ -50,7 +50,7 @@ impl EvalLoader {
     /// One pass: every picture once, in order.
     pub fn pass(&self) -> Batches {
         let loader = self.clone();
-        Batches::ahead(0..self.steps(), move |step| {
+        Batches::ahead(0..self.steps(), self.pictures.stop(), move |step| {
             loader.workers.install(|| loader.batch(step))
         })
     }

@@ -120,7 +120,8 @@ impl TrainLoader {
         let loader = self.clone();
         let mut order: Vec<usize> = (0..self.pictures.len()).collect();
         order.shuffle(&mut generator(self.seed, Purpose::Order, epoch, 0));
-        Batches::ahead(first_step..self.steps_per_epoch(), move |step| {
+        let steps = first_step..self.steps_per_epoch();
+        Batches::ahead(steps, self.pictures.stop(), move |step| {
             let view = view(step);
             loader
                 .workers

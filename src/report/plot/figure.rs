@@ -7,8 +7,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::style;
-use crate::checkpoint::write_atomically;
 use crate::names::{printable, shown, visible};
+use crate::whole_file;
 
 /// A plot that cannot be drawn or written.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,7 @@ pub(super) fn save(figure: &impl Figure, path: &Path) -> Result<(), PlotError> {
             return Err(PlotError::new(path, reason));
         }
     };
-    write_atomically(path, &bytes).map_err(|e| PlotError::new(path, e))
+    whole_file::write(path, &bytes).map_err(|e| PlotError::new(path, e))
 }
 
 fn paint<B: DrawingBackend>(figure: &impl Figure, root: &DrawingArea<B, Shift>) -> Drawn
