@@ -23,9 +23,10 @@ const GRACE: Duration = Duration::from_millis(500);
 static LAST_WORDS: Mutex<Option<String>> = Mutex::new(None);
 
 /// From the first Ctrl-C (or SIGTERM, or SIGHUP) on, a stop is requested; the second one exits at once. The
-/// command may also be ended while it works, as long as it has [nothing to save](nothing_to_save). Signals
+/// command may also be ended while it works, as long as it has [nothing to save](nothing_to_save); while it has
+/// something, `saving` is said. Signals
 /// that were ignored when the program started, as `nohup` does with SIGHUP, stay ignored.
-pub(super) fn on_interrupt() -> anyhow::Result<Stop> {
+pub(super) fn on_interrupt(saving: &'static str) -> anyhow::Result<Stop> {
     let stop = Stop::default();
     let (asked, is_again) = (stop.clone(), AtomicBool::new(false));
     handle(move || {
@@ -34,7 +35,7 @@ pub(super) fn on_interrupt() -> anyhow::Result<Stop> {
         }
         let has_to_save = last_words().is_none();
         note(match has_to_save {
-            true => "stopping: saving the state (press Ctrl-C again to exit at once)",
+            true => saving,
             false => "stopping (press Ctrl-C again to exit at once)",
         });
         asked.request();

@@ -1,7 +1,6 @@
 //! Classifies the pictures and prints each answer as it comes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::bail;
@@ -22,6 +21,7 @@ use crate::cli::weights::unambiguous;
 use crate::device;
 use crate::names;
 use crate::run;
+use crate::stop::Stop;
 
 /// Pictures classified at once: enough to keep a device busy, small enough for any memory.
 const BATCH: usize = 64;
@@ -81,9 +81,9 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         count: 0,
         failed: 0,
     };
-    let printed = output.print_all(answers, stop);
+    let printed = output.print_all(answers, &stop);
     output.progress.clear();
-    let stopped = stop.load(Ordering::SeqCst);
+    let stopped = stop.is_requested();
     // Whatever happened, what was begun becomes a whole document.
     if printed.is_ok() || output.printer.has_begun() {
         match output.printer.end() {
@@ -119,8 +119,8 @@ struct Output<'a> {
 
 impl Output<'_> {
     /// Prints every answer, until there are no more or `stop` is set.
-    fn print_all(&mut self, mut answers: Answers, stop: &AtomicBool) -> anyhow::Result<()> {
-        while !stop.load(Ordering::SeqCst) {
+    fn print_all(&mut self, mut answers: Answers, stop: &Stop) -> anyhow::Result<()> {
+        while !stop.is_requested() {
             match answers.wait(LOOK).map_err(cause)? {
                 Next::Answers(answers) => self.print(&answers)?,
                 Next::NotYet => self.progress.advance(0),

@@ -43,7 +43,7 @@ pub(super) fn train_all(
         "continue with the same command and --out {}",
         quoted(folder)
     );
-    let stop = on_interrupt()?;
+    let stop = on_interrupt("stopping: the run in progress saves its state")?;
     // The precision that `auto` resolved to in the first training holds for all, on whatever device.
     let mut precision: Option<String> = None;
     let mut entries = Vec::new();

@@ -45,7 +45,7 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
         teacher: &teacher_device,
     };
     let (dir, plan, stop) = match resumed {
-        Some(dir) => (dir, None, on_interrupt()?),
+        Some(dir) => (dir, None, on_interrupt(SAVING)?),
         None => {
             // Errors of the data or the model come before a folder is made.
             let plan = Plan::new(recipe.clone())?;
@@ -58,7 +58,7 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
                 ));
             }
             let (data, model) = (&plan.dataset.name, &recipe.model.name);
-            let stop = on_interrupt()?;
+            let stop = on_interrupt(SAVING)?;
             let dir = RunDir::create(args.out.as_deref(), data, model)?;
             (dir, Some(plan), stop)
         }
@@ -119,6 +119,7 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     }
 }
 
+const SAVING: &str = "stopping: saving the state (press Ctrl-C again to exit at once)";
 const BEFORE_THE_FIRST: &str = "stopped before the first update";
 const WHILE_EVALUATED: &str = "stopped while the trained weights, which are saved, were evaluated";
 
