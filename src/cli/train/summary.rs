@@ -1,6 +1,5 @@
 //! What a finished training prints.
 
-
 use crate::cli::findings::{Tried, lines};
 use crate::cli::shell::{program, quoted};
 use crate::metrics::EvalReport;
