@@ -31,22 +31,7 @@ pub(super) fn open_folder(path: &Path) -> Result<Vec<Listing>, DataError> {
     let files = without_outputs(Box::new(FolderFiles::open(path)?));
     let archives = archives_in(&*files);
     let Some((first, _)) = archives.first() else {
-        let packed: Vec<String> = archive_names(&*files)
-            .iter()
-            .map(|(_, name)| name.to_string())
-            .collect();
-        return match recognise(files, SourceKind::Folder, None) {
-            Err(DataError::NoPictures { path, .. }) if !packed.is_empty() => {
-                Err(DataError::Layout {
-                    path,
-                    reason: format!(
-                        "found no pictures, and the archives {}; name one of them, or call them train, val and test",
-                        packed.join(", ")
-                    ),
-                })
-            }
-            listing => Ok(vec![listing?]),
-        };
+        return Ok(vec![recognise(files, SourceKind::Folder, None)?]);
     };
     if let Some(index) =
         (0..files.names().len()).find(|&index| folder::is_candidate(&*files, index))
