@@ -140,9 +140,6 @@ pub(super) fn name(format: ImageFormat) -> &'static str {
 
 /// What bytes of no known format look like: text, or the first of them in hexadecimal.
 pub(super) fn describe(bytes: &[u8]) -> String {
-    if let Some(foreign) = foreign::by_bytes(bytes).or_else(|| foreign::collection(bytes)) {
-        return format!("{} ({})", foreign.found, foreign.next);
-    }
     let head = &bytes[..bytes.len().min(256)];
     // The last character of the head may be incomplete.
     let text = match std::str::from_utf8(head) {
@@ -158,6 +155,9 @@ pub(super) fn describe(bytes: &[u8]) -> String {
     });
     if is_web_page {
         return "a web page (HTML)".to_owned();
+    }
+    if let Some(foreign) = foreign::by_bytes(bytes).or_else(|| foreign::collection(bytes)) {
+        return format!("{} ({})", foreign.found, foreign.next);
     }
     if text.is_some_and(|text| {
         !text.is_empty() && !text.chars().any(|c| c.is_control() && !c.is_whitespace())
