@@ -78,7 +78,7 @@ impl ZipFiles {
             )
         };
         if is_split(&bytes) {
-            let reason = "one part of a split archive; join the parts (zip -s 0 PARTS.zip --out WHOLE.zip), or unpack them into a folder and name that";
+            let reason = "one part of a split archive; join the parts (zip -s 0 PARTS.zip -O WHOLE.zip), or unpack them into a folder and name that";
             return Err(DataError::corrupt(path, reason));
         }
         let mut archive =
