@@ -63,11 +63,11 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
             (dir, Some(plan), stop)
         }
     };
-    note(&format!("run: {}", shown(dir.root())));
     interrupt::nothing_to_save(&match dir.has_state() {
         true => stopped("stopped; the state saved before is as it was", &dir),
         false => stopped(BEFORE_THE_FIRST, &dir),
     });
+    note(&format!("run: {}", shown(dir.root())));
     let mut progress = Progress::new("", &recipe.train);
     let mut profiler = Profiler::new(args.profile);
     let mut observe = |event: RunEvent<'_>| {
