@@ -135,7 +135,7 @@ fn a_missing_path_is_named_as_it_can_be_typed_again() {
         said.err.lines().next().unwrap(),
         r"error: f\xEAte.png: no such file or folder"
     );
-    write(&place, b"-r\xe9/notes", "");
+    write(&place, b"-r\xe9/recipe.toml", "");
     let said = run(
         &place,
         &format!("train --data pets --out={{}} {TINY}"),
