@@ -193,6 +193,8 @@ impl<'t> Learner<'t> {
     /// Takes back the statistics of before an update that was not taken.
     fn put_back(&mut self, mut statistics: HashMap<String, Tensor<1>>) {
         if self.has_statistics {
+            // Burn keeps the newest statistics apart until they are asked for, and would take them then.
+            let _newest = self.model.valid();
             self.model = parameters::replace(self.model.clone(), |path, _| statistics.remove(path));
         }
     }
