@@ -83,16 +83,18 @@ fn help_is_one_screen_and_more_on_request() {
     Usage: vitrine [OPTIONS] <COMMAND>
 
     Commands:
-      train      Train a model on a data set into a run directory
-      eval       Measure a model on a split: accuracy, confusion, calibration
-      calibrate  Fit a model's confidence to the validation split, and keep it with the weights
-      classify   Name what pictures show [alias: predict]
-      export     Write weights as one file, optionally half the size, and check that it answers the same
-      compare    Train models under one budget and compare them, or compare finished runs
-      devices    List the devices of this machine and test each
-      data       List, inspect, check or download data sets
-      plot       Redraw the plots of runs
-      help       Print this message or the help of the given subcommand(s)
+      train        Train a model on a data set into a run directory
+      eval         Measure a model on a split: accuracy, confusion, calibration
+      calibrate    Fit a model's confidence to the validation split, and keep it with the weights
+      classify     Name what pictures show [alias: predict]
+      export       Write weights as one file to hand on, and check that it answers the same
+      compare      Train models under one budget and compare them, or compare finished runs
+      devices      List the devices of this machine and test each
+      data         List, inspect, check or download data sets
+      plot         Redraw the plots of runs
+      completions  Print completions of commands and flags for a shell
+      man          Print the manual page, or write the pages of all commands
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
           --threads <N>  Threads to compute and decode on; default: one per core
@@ -155,7 +157,11 @@ fn data_that_cannot_be_trained_on_is_refused_before_a_folder_is_made() {
         ("idx", "idx/train-images-idx3-ubyte: truncated IDX file: 1180 bytes after its header, expected 20×8×8; fetch it again".to_owned()),
         ("short", "short/train-labels-idx1-ubyte: truncated IDX file: 15 bytes after its header, expected 20; fetch it again".to_owned()),
     ] {
-        fails(&place.run(&format!("train --data {data} --out run {TINY}")), &message);
+        let told = match data {
+            "nowhere" => "--data nowhere: no such file or folder; expected a data set's path; `vitrine data download` fetches one",
+            _ => &message,
+        };
+        fails(&place.run(&format!("train --data {data} --out run {TINY}")), told);
         assert!(!place.path("run").exists(), "{data}");
         // Whatever looks at the data says the same.
         fails(&place.run(&format!("data info {data}")), &message);
@@ -1500,7 +1506,7 @@ fn a_comparison_that_cannot_be_made_leaves_nothing() {
         ("--models vit-w1,resnet9 --budget lots", format!("--budget \"lots\": {budget}")),
         ("--models vit-w1,resnet9 --budget flops=x", format!("--budget \"flops=x\": {budget}")),
         ("--models vit-w1,resnet9 --budget time=x", "--budget time is \"x\": expected a duration such as 90s, 30m or 1h30m".to_owned()),
-        ("--models vit-w1,resnet9 --data nowhere", "nowhere: no such file or folder; give a data set's path, or fetch one with `vitrine data download`".to_owned()),
+        ("--models vit-w1,resnet9 --data nowhere", "--data nowhere: no such file or folder; expected a data set's path; `vitrine data download` fetches one".to_owned()),
         ("vit", "one run only: expected two or more runs, or --models with two or more names".to_owned()),
     ] {
         fails(&place.run(&format!("compare {line} --device cpu")), &message);

@@ -1,27 +1,26 @@
 //! The program: parses the command line, runs the command, and returns its exit code.
 
 use std::ffi::OsString;
-use std::path::Path;
 
-use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use super::advice;
 use super::calibrate::{self, CalibrateArgs};
 use super::classify::{self, ClassifyArgs};
 use super::compare::{self, CompareArgs};
+use super::completions::{self, CompletionsArgs};
 use super::data::{self, DataArgs};
-use super::devices::{self, DevicesArgs, ProbeArgs};
+use super::devices::{self, DevicesArgs};
 use super::done::Done;
 use super::eval::{self, EvalArgs};
 use super::export::{self, ExportArgs};
 use super::flags::Settings;
+use super::man::{self, ManArgs};
 use super::output::{is_broken_pipe, note};
 use super::plot::{self, PlotArgs};
-use super::shell::quoted;
 use super::train::{self, TrainArgs};
-use crate::device;
-use crate::names::{printable, shown};
+use super::usage;
+use crate::device::{self, PROBE_COMMAND};
 
 /// Vision Transformer image classifier: train on your own pictures, classify, compare with a CNN.
 #[derive(Debug, Parser)]
@@ -50,55 +49,27 @@ enum Command {
     Devices(DevicesArgs),
     Data(DataArgs),
     Plot(PlotArgs),
-    #[command(name = "__probe", hide = true)]
-    Probe(ProbeArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 fn version() -> &'static str {
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("VITRINE_COMMIT"), ")")
 }
 
-/// Prints what is wrong with the command line, or the help or version that was asked for.
-fn misused(error: &clap::Error) -> u8 {
-    let arguments = || std::env::args_os().skip(1);
-    let mut tips = Vec::new();
-    if error.kind() == ErrorKind::InvalidUtf8 {
-        let odd = arguments().filter(|argument| argument.to_str().is_none());
-        let odd: Vec<String> = odd.map(shown).collect();
-        tips.push(format!(
-            "only paths may hold bytes that are not UTF-8; found {}",
-            odd.join(", ")
-        ));
-    }
-    let is_taken_for_flag = |argument: &OsString| {
-        argument.as_encoded_bytes().starts_with(b"-") && Path::new(argument).exists()
-    };
-    if error.kind() == ErrorKind::UnknownArgument
-        && let Some(path) = arguments().find(is_taken_for_flag)
-    {
-        let path = quoted(Path::new(&path));
-        tips.push(format!("for the file or folder of that name write {path}"));
-    }
-    let text = error.to_string();
-    if tips.is_empty() && printable(&text) == text {
-        // With colours, and help on stdout.
-        let _ = error.print();
-    } else {
-        note(text.trim_end());
-        for tip in tips {
-            note(&format!("  tip: {tip}"));
-        }
-    }
-    // Of clap: 0 for help, 2 for wrong usage.
-    error.exit_code() as u8
-}
-
 /// Parses the command line, runs the command, and turns what comes of it into an exit code:
 /// 0 success, 1 failure, 2 usage, 130 interrupted.
 pub fn main() -> u8 {
-    let cli = match Cli::try_parse() {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    // Not a command of clap's: completions and manual pages would show it.
+    if let [_, command, device] = words.as_slice()
+        && command == PROBE_COMMAND
+    {
+        return devices::probe(device);
+    }
+    let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
-        Err(error) => return misused(&error),
+        Err(error) => return usage::refuse(error, &Cli::command(), &words),
     };
     if matches!(&cli.command, Command::Classify(args) if args.are_few()) {
         device::disable_huge_pages();
@@ -114,7 +85,9 @@ pub fn main() -> u8 {
     }
     let settings = match &cli.command {
         Command::Train(args) => args.settings.clone(),
-        Command::Eval(args) if args.strict => Settings::of([("data.strict", true.into())]),
+        Command::Eval(args) => Settings::of_data(args.data.as_deref(), args.strict),
+        Command::Calibrate(args) => Settings::of_data(args.data.as_deref(), false),
+        Command::Compare(args) => Settings::of_data(args.data.as_deref(), false),
         _ => Settings::default(),
     };
     let result = match cli.command {
@@ -127,7 +100,8 @@ pub fn main() -> u8 {
         Command::Devices(args) => devices::run(&args).map(|()| Done::Success),
         Command::Data(args) => data::run(args),
         Command::Plot(args) => plot::run(args),
-        Command::Probe(args) => return devices::probe(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => man::run(&args, Cli::command()),
     };
     match result {
         Ok(done) => done.code(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::done::Done;
-use super::output::{note, say};
+use super::output::{columns, note, say, tell};
 use super::{interrupt, lists};
 use crate::device::{self, DeviceChoice};
 use crate::metrics::{Calibration, Figures};
@@ -25,7 +25,7 @@ pub(super) struct CalibrateArgs {
     weights: PathBuf,
     /// Data set with a validation split; default: that of the run.
     #[arg(long, value_name = "PATH")]
-    data: Option<PathBuf>,
+    pub data: Option<PathBuf>,
     /// Batch size.
     #[arg(short, long, default_value_t = 128, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch_size: u32,
@@ -57,7 +57,7 @@ pub(super) fn run(args: CalibrateArgs) -> anyhow::Result<Done> {
         say(&json(&calibrated).to_string())?;
     } else {
         let texts: Vec<String> = calibrated.iter().map(plain).collect();
-        say(&texts.join("\n"))?;
+        tell(&texts.join("\n"))?;
     }
     Ok(Done::Success)
 }
@@ -108,7 +108,7 @@ fn plain(calibrated: &Calibrated) -> String {
     };
     figures.row(figure("NLL", |figures| figures.nll));
     figures.row(figure("ECE", |figures| figures.ece));
-    out += &figures.text();
+    out += &figures.text(columns());
     let mut abstain = Table::new(&["--abstain", "threshold", "validation pictures answered"]);
     let (mut too_few, mut too_wrong) = (Vec::new(), Vec::new());
     for rate in RATES {
@@ -129,7 +129,7 @@ fn plain(calibrated: &Calibrated) -> String {
         };
         abstain.row([vec![name], cells.to_vec()].concat());
     }
-    out += &abstain.text();
+    out += &abstain.text(columns());
     if !too_few.is_empty() {
         out += &format!(
             "–: {pictures} pictures cannot support it; without a single wrong answer it would take {}\n",

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::done::Done;
 use super::lists;
-use super::output::{interactive, note, say};
+use super::output::{columns, interactive, note, say, tell};
 use super::shell::{program, quoted};
 use crate::data::verify::VerifyReport;
 use crate::data::{Dataset, DecodeLimits, download, info, verify};
@@ -82,7 +82,7 @@ fn list() -> anyhow::Result<Done> {
             format!("{} MB", known.bytes() / 1_000_000),
         ]);
     }
-    say(&table.text())?;
+    say(&table.text(columns()))?;
     Ok(Done::Success)
 }
 
@@ -115,7 +115,7 @@ fn show_info(source: &Source) -> anyhow::Result<Done> {
         say(&serde_json::to_string(&report)?)?;
         return Ok(Done::Success);
     }
-    say(&format!(
+    tell(&format!(
         "{}: {}, {} classes",
         visible(&report.origin),
         report.kind,
@@ -143,9 +143,9 @@ fn show_info(source: &Source) -> anyhow::Result<Done> {
             .map(|c| text::count(c.per_class.iter().sum::<usize>() as u64)),
     );
     table.row(total);
-    say(&table.text())?;
+    say(&table.text(columns()))?;
     let (w, h) = (&report.widths, &report.heights);
-    say(&format!(
+    tell(&format!(
         "width {} to {}, median {}; height {} to {}, median {} pixels",
         w.min, w.max, w.median, h.min, h.max, h.median
     ))?;
@@ -154,24 +154,24 @@ fn show_info(source: &Source) -> anyhow::Result<Done> {
         .iter()
         .map(|(f, n)| format!("{f} {}", text::count(*n as u64)))
         .collect();
-    say(&format!("formats: {}", formats.join(", ")))?;
+    tell(&format!("formats: {}", formats.join(", ")))?;
     let triple = |v: [f64; 3]| format!("{:.4} {:.4} {:.4}", v[0], v[1], v[2]);
-    say(&format!(
+    tell(&format!(
         "channel means {}, deviations {} (of 1)",
         triple(report.channel_means),
         triple(report.channel_stds)
     ))?;
     if report.unreadable > 0 {
-        say(&format!(
+        tell(&format!(
             "{} unreadable; `vitrine data verify` names them",
             report.unreadable
         ))?;
     }
     for left in &report.skipped {
-        say(&format!("left out: {left}"))?;
+        tell(&format!("left out: {left}"))?;
     }
     for text in &report.notes {
-        say(&format!("note: {}", visible(text)))?;
+        tell(&format!("note: {}", visible(text)))?;
     }
     Ok(Done::Success)
 }
@@ -186,10 +186,10 @@ fn show_verify(source: &Source) -> anyhow::Result<Done> {
     } else {
         let findings = findings(&report);
         if !findings.is_empty() {
-            say(&findings.text())?;
+            say(&findings.text(columns()))?;
         }
         let pictures: usize = report.counts.iter().flat_map(|c| &c.per_class).sum();
-        say(&format!(
+        tell(&format!(
             "{}: {} pictures, {} classes; {} unreadable, {} leaks, {} conflicting labels, {} duplicates; largest class {:.1} times the smallest",
             visible(&report.origin),
             text::count(pictures as u64),
@@ -262,7 +262,7 @@ fn findings(report: &VerifyReport) -> Table {
 fn fetch(name: &str, out: &std::path::Path, mirror: Option<&str>) -> anyhow::Result<Done> {
     let bar = bar(
         0,
-        "[{bar:30}] {bytes}/{total_bytes}, {bytes_per_sec}, ETA {eta}",
+        "[{wide_bar}] {bytes}/{total_bytes}, {bytes_per_sec}, ETA {eta}",
     );
     let path = download::download(name, mirror, out, &mut |done, total| {
         bar.set_length(total.unwrap_or(done));

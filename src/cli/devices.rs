@@ -1,8 +1,10 @@
 //! `vitrine devices`.
 
+use std::ffi::OsStr;
+
 use clap::Args;
 
-use super::output::say;
+use super::output::{columns, say, tell};
 use crate::device::{self, AdapterReport, Backend, DeviceChoice};
 use crate::report::text::Table;
 
@@ -14,12 +16,6 @@ pub(super) struct DevicesArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// Tries one device here.
-#[derive(Debug, Args)]
-pub(super) struct ProbeArgs {
-    device: DeviceChoice,
 }
 
 /// Runs the command.
@@ -57,12 +53,12 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<()> {
             },
         ]);
     }
-    say(&table.text())?;
+    say(&table.text(columns()))?;
     if let Some(report) = auto {
-        say(&format!("--device auto uses {}", report.device))?;
+        tell(&format!("--device auto uses {}", report.device))?;
     }
     if !missing.is_empty() {
-        say(&format!("not in this build: {}", missing.join(", ")))?;
+        tell(&format!("not in this build: {}", missing.join(", ")))?;
     }
     Ok(())
 }
@@ -92,8 +88,9 @@ fn json(report: &AdapterReport) -> serde_json::Value {
 }
 
 /// The child's side of a check: one line of JSON, whatever happens.
-pub(super) fn probe(args: &ProbeArgs) -> u8 {
-    let result = device::try_here(args.device);
+pub(super) fn probe(device: &OsStr) -> u8 {
+    let choice = device.to_string_lossy().parse::<DeviceChoice>();
+    let result = choice.map_err(|e| e.to_string()).and_then(device::try_here);
     let failed = result.is_err();
     match serde_json::to_string(&result) {
         Ok(json) if say(&json).is_ok() && !failed => 0,

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::done::Done;
 use super::findings::{Tried, lines};
-use super::output::{note, say};
+use super::output::{columns, note, say, tell};
 use super::weights::unambiguous;
 use super::{interrupt, lists};
 use crate::data::SplitName;
@@ -31,7 +31,7 @@ pub(super) struct EvalArgs {
     /// Data set; default: that of the run, split as in its training, or the bundled sample for a bare
     /// weights file.
     #[arg(long, value_name = "PATH")]
-    data: Option<PathBuf>,
+    pub data: Option<PathBuf>,
     /// train, val or test; default: test, else the validation split of the run, or the only split of
     /// other data. Training pictures are evaluated only with --split train.
     #[arg(long, value_name = "SPLIT")]
@@ -136,14 +136,14 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
         json["skipped"] = serde_json::to_value(&skipped)?;
         say(&json.to_string())?;
     } else {
-        say(&format!(
+        tell(&format!(
             "{} pictures of the {split} split of {}\n{}",
             text::count(report.n as u64),
             visible(&data),
-            text::evaluation(&report)
+            text::evaluation(&report, columns())
         ))?;
         if let Some(tta) = &tta {
-            say(&format!(
+            tell(&format!(
                 "with test-time augmentation ({}): top-1 {}, loss {:.4}",
                 tta.augmentation,
                 text::percent_interval(tta.top1, tta.top1_interval),
@@ -158,7 +158,7 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
                 started: true,
             },
         );
-        say(&format!("{hints}{images_per_s:.0} images/s"))?;
+        tell(&format!("{hints}{images_per_s:.0} images/s"))?;
     }
     if let Some(error) = unwritten {
         return Err(error.into());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::done::Done;
-use super::output::{note, say};
+use super::output::{note, say, tell};
 use super::weights::unambiguous;
 use super::{interrupt, lists};
 use crate::device::{self, DeviceChoice};
@@ -13,7 +13,7 @@ use crate::names::{self, shown};
 use crate::report::text;
 use crate::run::{self, Exported};
 
-/// Write weights as one file, optionally half the size, and check that it answers the same.
+/// Write weights as one file to hand on, and check that it answers the same.
 ///
 /// Writes a run's best weights, with all that `classify` needs, reads the file back, and compares
 /// both on 64 pictures: no probability may differ by more than 0.01.
@@ -24,8 +24,8 @@ pub(super) struct ExportArgs {
         help = lists::fill("Run directory, .safetensors file, or the name of weights that ship with vitrine: {weights}")
     )]
     weights: PathBuf,
-    /// The file to write; one that exists is refused.
-    #[arg(value_name = "OUT.safetensors")]
+    /// The .safetensors file to write; one that exists is refused.
+    #[arg(value_name = "FILE")]
     out: PathBuf,
     /// Halve the file: matrices in f16, biases and norms in f32.
     #[arg(long)]
@@ -65,7 +65,7 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Done> {
         say(&told.to_string())?;
         return Ok(Done::Success);
     }
-    say(&format!(
+    tell(&format!(
         "{}: {} bytes, {} of {}",
         shown(&args.out),
         text::count(after),

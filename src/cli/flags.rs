@@ -85,8 +85,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("init", "init.weights", Weights, "RUN|WEIGHTS", "Start from the best weights of a run, a weights file, or weights that ship with vitrine ({weights}); other classes get a new head").in_short_help(),
     flag("freeze", "init.freeze", Freeze, "WHAT", "Freeze: none, backbone, or a number N: the embedding and the first N blocks; needs --init"),
     flag("epochs", "train.epochs", Integer, "N", "Passes over the training split").in_short_help().on_resume().in_compare(),
-    flag("time", "train.time", Text, "DURATION", "Train for this long instead, such as 90s, 30m or 1h30m; the schedule ends with it").in_short_help().on_resume().in_compare(),
-    flag("steps", "train.steps", Integer, "N", "Train for this many optimizer updates instead").on_resume().in_compare(),
+    flag("time", "train.time", Text, "DURATION", "Train for this long instead of --epochs, such as 90s, 30m or 1h30m; a number without a unit counts seconds").in_short_help().on_resume().in_compare(),
+    flag("steps", "train.steps", Integer, "N", "Train for this many optimizer updates instead of --epochs").on_resume().in_compare(),
     flag("batch-size", "train.batch_size", Integer, "N", "Batch size").short('b').in_short_help(),
     flag("accumulate", "train.accumulate", Integer, "N", "Batches per optimizer update"),
     flag("image-size", "preprocess.image_size", Integer, "PIXELS", "Side of the model's input in pixels").in_short_help(),
@@ -219,6 +219,15 @@ impl Settings {
                 .into_iter()
                 .map(|(key, value)| (flag(key), value))
                 .collect(),
+        )
+    }
+
+    /// The flags about data that other commands have too.
+    pub(super) fn of_data(path: Option<&Path>, strict: bool) -> Self {
+        let path = path.map(|path| ("data.path", Value::String(names::text(path))));
+        Self::of(
+            path.into_iter()
+                .chain(strict.then_some(("data.strict", true.into()))),
         )
     }
 

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use unicode_width::UnicodeWidthStr;
 
-use super::output::{interactive, note};
+use super::output::{error_columns, interactive, note};
 use crate::names::visible;
 use crate::recipe::TrainRecipe;
 use crate::report::text;
@@ -111,19 +112,19 @@ impl Progress {
                 self.waiting = smooth(Some(self.waiting), waited_s / seconds.max(1e-9));
                 self.spent = spent;
                 if interactive() {
-                    let line = format!(
-                        "{}epoch {}, step {}/{}, loss {:.3}, lr {:.2e}, {:.0} images/s, {:.0} % waiting, {}",
-                        self.prefix,
-                        self.epoch(epoch),
-                        batches.0,
-                        batches.1,
-                        self.loss.unwrap_or(loss),
-                        lr,
-                        self.rate.unwrap_or_default(),
-                        100.0 * self.waiting,
-                        self.eta(),
+                    let line = fit(
+                        &[
+                            (0, format!("{}epoch {}", self.prefix, self.epoch(epoch))),
+                            (1, format!("step {}/{}", batches.0, batches.1)),
+                            (2, format!("loss {:.3}", self.loss.unwrap_or(loss))),
+                            (6, format!("lr {lr:.2e}")),
+                            (4, format!("{:.0} images/s", self.rate.unwrap_or_default())),
+                            (5, format!("{:.0} % waiting", 100.0 * self.waiting)),
+                            (3, self.eta()),
+                        ],
+                        error_columns().saturating_sub(1),
                     );
-                    let bar = self.bar(1000, "[{bar:20}] {msg}");
+                    let bar = self.bar(1000, "{msg} [{wide_bar}]");
                     bar.set_position((1000.0 * spent) as u64);
                     bar.set_message(line);
                 }
@@ -239,5 +240,52 @@ impl Progress {
             100.0 * record.waiting,
             self.eta()
         )
+    }
+}
+
+/// The parts of a progress line that fit into `columns`, beside a short bar if there is room for one;
+/// those of the largest number are left out first.
+fn fit(parts: &[(u8, String)], columns: usize) -> String {
+    /// Brackets, a space, and a few columns.
+    const BAR: usize = 8;
+    let line = |least: u8| -> String {
+        let kept = parts.iter().filter(|(number, _)| *number < least);
+        kept.map(|(_, part)| part.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let most = parts
+        .iter()
+        .map(|(number, _)| number + 1)
+        .max()
+        .unwrap_or(0);
+    let mut lines = (1..=most).rev().map(line);
+    let fits = lines.clone().find(|line| line.width() + BAR <= columns);
+    fits.or_else(|| lines.next_back()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_narrow_terminal_gets_the_parts_that_matter_most() {
+        let parts = [
+            (0, "epoch 3/20"),
+            (1, "step 7/70"),
+            (3, "lr 1.0e-3"),
+            (2, "ETA 12 s"),
+        ];
+        let parts = parts.map(|(number, part)| (number, part.to_owned()));
+        for (columns, line) in [
+            (usize::MAX, "epoch 3/20, step 7/70, lr 1.0e-3, ETA 12 s"),
+            (50, "epoch 3/20, step 7/70, lr 1.0e-3, ETA 12 s"),
+            (49, "epoch 3/20, step 7/70, ETA 12 s"),
+            (30, "epoch 3/20, step 7/70"),
+            (20, "epoch 3/20"),
+            (5, "epoch 3/20"),
+        ] {
+            assert_eq!(fit(&parts, columns), line, "{columns}");
+        }
     }
 }

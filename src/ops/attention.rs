@@ -104,16 +104,61 @@ pub(super) fn composed(
     let mask = mask.as_ref();
     // Burn's own operation is one kernel where a GPU has it, and has no gradient.
     let mixed = if x.is_autodiff() || mask.is_some() || precision != Precision::F32 {
-        product(scores(query, key, mask, precision), value, precision)
+        attention(query, key, value, mask, precision)
     } else {
-        let scaled = AttentionModuleOptions {
+        let as_it_is = AttentionModuleOptions {
             scale: Some(1.0),
             ..AttentionModuleOptions::default()
         };
-        burn::tensor::module::attention(query, key, value, None, None, scaled)
+        let query = over_root_d(query);
+        burn::tensor::module::attention(query, key, value, None, None, as_it_is)
     };
     let mixed = mixed.swap_dims(1, 2).reshape(x.dims());
     branch.add_to(x, mixed)
+}
+
+/// Scaled dot-product attention (Vaswani et al. 2017), softmax(QKᵀ/√d)·V: for each query the mean of
+/// the values, weighted by how well the query matches their keys.
+///
+/// This is the formula that everything else here computes too, faster or as part of a whole branch.
+///
+/// # Shapes
+///
+/// `query` `[B, h, Q, d]`, `key` and `value` `[B, h, N, d]`, `mask` any of `[B or 1, h or 1, Q, N]` →
+/// `[B, h, Q, d]`.
+fn attention(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    mask: Option<&Tensor<4, Bool>>,
+    precision: Precision,
+) -> Tensor<4> {
+    product(weights(query, key, mask, precision), value, precision)
+}
+
+/// softmax(QKᵀ/√d), without the keys that `mask` forbids; rows sum to one.
+///
+/// # Shapes
+///
+/// As for [`attention`] → `[B, h, Q, N]`.
+fn weights(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    mask: Option<&Tensor<4, Bool>>,
+    precision: Precision,
+) -> Tensor<4> {
+    let mut scores = product(over_root_d(query), key.swap_dims(2, 3), precision);
+    if let Some(mask) = mask {
+        let forbidden = mask.clone().bool_not().expand(scores.dims());
+        scores = scores.mask_fill(forbidden, FORBIDDEN);
+    }
+    softmax(scores, 3)
+}
+
+/// Q/√d.
+fn over_root_d(query: Tensor<4>) -> Tensor<4> {
+    let [.., head_dim] = query.dims();
+    query * (head_dim as f64).powf(-0.5)
 }
 
 /// How much each token looks at each: rows sum to one. Composed on every backend.
@@ -130,10 +175,10 @@ pub fn attention_weights(
     mask: Option<&Tensor<4, Bool>>,
 ) -> Tensor<4> {
     let [query, key, _] = queries_keys_values(x, heads, scale, qkv, query_key, Precision::F32);
-    scores(query, key, mask, Precision::F32)
+    weights(query, key, mask, Precision::F32)
 }
 
-/// Queries (already divided by √d), keys and values, each `[B, h, N, d]`.
+/// Queries, keys and values, each `[B, h, N, d]`.
 fn queries_keys_values(
     x: Tensor<2>,
     heads: Heads,
@@ -160,7 +205,7 @@ fn queries_keys_values(
             None => x,
         }
     });
-    [query * (head_dim as f64).powf(-0.5), key, part(2)]
+    [query, key, part(2)]
 }
 
 /// Turns the pairs of channels i and i + d/2 as [`QueryKey::rotation`] has it.
@@ -179,21 +224,6 @@ fn rotate(x: Tensor<4>, rotation: &Tensor<2>) -> Tensor<4> {
         second * cosine + first * sine,
     ];
     Tensor::cat(turned.to_vec(), 3)
-}
-
-/// softmax(QKᵀ), Q divided by √d before.
-fn scores(
-    query: Tensor<4>,
-    key: Tensor<4>,
-    mask: Option<&Tensor<4, Bool>>,
-    precision: Precision,
-) -> Tensor<4> {
-    let mut scores = product(query, key.swap_dims(2, 3), precision);
-    if let Some(mask) = mask {
-        let forbidden = mask.clone().bool_not().expand(scores.dims());
-        scores = scores.mask_fill(forbidden, FORBIDDEN);
-    }
-    softmax(scores, 3)
 }
 
 #[cfg(feature = "cpu")]

@@ -19,13 +19,11 @@ pub use distillation::DistillationRecipe;
 pub(crate) use duration::parse_duration;
 pub use embedded::{EMBEDDED, Embedded};
 pub use error::{Origin, RecipeError};
+pub(crate) use keys::known_keys;
 pub use resolved::Recipe;
 pub use sections::{DataRecipe, ModelRecipe, PreprocessRecipe, TrainRecipe};
 pub use sources::Sources;
 pub use start::InitRecipe;
-
-#[cfg(test)]
-pub(crate) use keys::known_keys;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Results as text: numbers, aligned tables, Markdown.
 
+use unicode_width::UnicodeWidthStr;
+
 use crate::metrics::EvalReport;
 use crate::names::visible;
 
@@ -92,6 +94,29 @@ pub(crate) fn flops(flops: u64) -> String {
     format!("{value:.1} EFLOP")
 }
 
+/// Between two columns.
+const GAP: &str = "  ";
+
+/// `text` in lines of at most `width` columns, broken between words; a longer word stays whole.
+fn broken(text: &str, width: usize) -> Vec<String> {
+    if text.width() <= width {
+        return vec![text.to_owned()];
+    }
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is a line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.width() + 1 + word.width() <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
 /// A table, printed as aligned text or as Markdown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
@@ -120,39 +145,102 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// Columns aligned with spaces, numbers to the right and words to the left; empty without rows.
-    pub(crate) fn text(&self) -> String {
+    /// The table as text in lines of at most `limit` columns where its longest words allow it; empty
+    /// without rows.
+    ///
+    /// Columns are aligned with spaces, numbers to the right and words to the left. Where they do not
+    /// fit, headings and words are broken into several lines; where that is not enough, each row
+    /// becomes a list.
+    pub(crate) fn text(&self, limit: usize) -> String {
         if self.rows.is_empty() {
             return String::new();
         }
-        let columns = self.headings.len();
-        let right: Vec<bool> = (0..columns).map(|c| self.is_numeric(c)).collect();
-        let width: Vec<usize> = (0..columns)
-            .map(|c| {
-                self.cells(c)
-                    .map(|cell| cell.chars().count())
-                    .max()
-                    .unwrap_or(0)
-            })
-            .collect();
-        let line = |cells: &[String]| {
-            let mut out = String::new();
-            for (c, cell) in cells.iter().enumerate() {
-                let gap = " ".repeat(width[c] - cell.chars().count());
-                out += if c > 0 { "  " } else { "" };
-                out += &if right[c] {
-                    gap + cell
-                } else {
-                    cell.clone() + &gap
-                };
-            }
-            out.trim_end().to_owned() + "\n"
+        match self.widths(limit) {
+            Some(widths) => self.aligned(&widths),
+            None => self.listed(limit),
+        }
+    }
+
+    /// Widths of the columns that fit into `limit`, if any do.
+    fn widths(&self, limit: usize) -> Option<Vec<usize>> {
+        let columns = 0..self.headings.len();
+        let gaps = GAP.len() * (self.headings.len() - 1);
+        let widest = |c: usize| self.cells(c).map(|cell| cell.width()).max().unwrap_or(0);
+        let mut widths: Vec<usize> = columns.clone().map(widest).collect();
+        let total = |widths: &[usize]| widths.iter().sum::<usize>() + gaps;
+        if total(&widths) <= limit {
+            return Some(widths);
+        }
+        let word = |text: &String| text.split(' ').map(UnicodeWidthStr::width).max();
+        let least = |c: usize| {
+            let heading = word(&self.headings[c]).unwrap_or(0);
+            let of_cell = |row: &Vec<String>| match self.is_numeric(c) {
+                true => row[c].width(),
+                false => word(&row[c]).unwrap_or(0),
+            };
+            self.rows.iter().map(of_cell).fold(heading, usize::max)
         };
-        let mut out = line(&self.headings);
-        for row in &self.rows {
-            out += &line(row);
+        let least: Vec<usize> = columns.map(least).collect();
+        while total(&widths) > limit {
+            let shrinks = |&c: &usize| widths[c] > least[c];
+            let widest = (0..widths.len())
+                .filter(shrinks)
+                .max_by_key(|&c| widths[c])?;
+            widths[widest] -= 1;
+        }
+        Some(widths)
+    }
+
+    fn aligned(&self, widths: &[usize]) -> String {
+        let right: Vec<bool> = (0..widths.len()).map(|c| self.is_numeric(c)).collect();
+        let mut out = String::new();
+        for row in std::iter::once(&self.headings).chain(&self.rows) {
+            let cells: Vec<Vec<String>> = row
+                .iter()
+                .zip(widths)
+                .map(|(cell, width)| broken(cell, *width))
+                .collect();
+            let height = cells.iter().map(Vec::len).max().unwrap_or(0);
+            for n in 0..height {
+                let mut line = String::new();
+                for (c, cell) in cells.iter().enumerate() {
+                    let cell = cell.get(n).map_or("", String::as_str);
+                    let gap = " ".repeat(widths[c].saturating_sub(cell.width()));
+                    line += if c > 0 { GAP } else { "" };
+                    line += &match right[c] {
+                        true => gap + cell,
+                        false => cell.to_owned() + &gap,
+                    };
+                }
+                out += line.trim_end();
+                out.push('\n');
+            }
         }
         out
+    }
+
+    /// Each row as a list of its cells, a heading before each.
+    fn listed(&self, limit: usize) -> String {
+        let heading = self.headings.iter().map(|h| h.width()).max().unwrap_or(0);
+        let mut rows = Vec::new();
+        for row in &self.rows {
+            let mut out = String::new();
+            for (name, cell) in self.headings.iter().zip(row) {
+                if cell.is_empty() {
+                    continue;
+                }
+                let room = limit.saturating_sub(heading + GAP.len());
+                let gap = " ".repeat(heading - name.width());
+                for (n, line) in broken(cell, room).iter().enumerate() {
+                    out += &match n {
+                        0 => format!("{name}{gap}{GAP}{line}\n"),
+                        _ => format!("{}{GAP}{line}\n", " ".repeat(heading)),
+                    };
+                }
+            }
+            rows.push(out);
+        }
+        rows.join("\n")
     }
 
     /// A Markdown table.
@@ -200,8 +288,9 @@ pub(crate) fn accuracy_line(split: &str, report: &EvalReport) -> String {
     )
 }
 
-/// The results of an evaluation: metrics, classes, confusions and mistakes.
-pub(crate) fn evaluation(report: &EvalReport) -> String {
+/// The results of an evaluation, in lines of at most `limit` columns: metrics, classes, confusions and
+/// mistakes.
+pub(crate) fn evaluation(report: &EvalReport, limit: usize) -> String {
     let mut out = format!(
         "top-1     {}\n",
         percent_interval(report.top1, report.top1_interval)
@@ -235,7 +324,7 @@ pub(crate) fn evaluation(report: &EvalReport) -> String {
             defined(has_pictures || is_answered, format!("{:.3}", c.f1)),
         ]);
     }
-    out += &classes.text();
+    out += &classes.text(limit);
     if has_undefined {
         out += "–: undefined, as no picture here is of the class (recall) or none was taken for it (precision)\n";
     }
@@ -244,7 +333,7 @@ pub(crate) fn evaluation(report: &EvalReport) -> String {
         for p in &report.most_confused {
             pairs.row(vec![p.label.clone(), p.predicted.clone(), count(p.count)]);
         }
-        out += &format!("\n{}", pairs.text());
+        out += &format!("\n{}", pairs.text(limit));
     }
     if !report.mistakes.is_empty() {
         let mut worst = Table::new(&["worst mistakes", "is", "taken for", "with"]);
@@ -256,7 +345,7 @@ pub(crate) fn evaluation(report: &EvalReport) -> String {
                 percent(m.prob),
             ]);
         }
-        out += &format!("\n{}", worst.text());
+        out += &format!("\n{}", worst.text(limit));
     }
     out
 }
@@ -290,7 +379,7 @@ mod tests {
         let names = ["0", "1"].map(str::to_owned);
         // Two dogs, one taken for a cat; no emu anywhere.
         let logits = [0.0, 2.0, 0.0, 2.0, 0.0, 0.0];
-        let text = evaluation(&evaluate(&logits, &[1, 1], &names, &classes));
+        let text = evaluation(&evaluate(&logits, &[1, 1], &names, &classes), usize::MAX);
         let of = |class: &str| {
             let line = text
                 .lines()
@@ -302,14 +391,15 @@ mod tests {
         assert_eq!(of("dog"), "dog 2 100.0 % 50.0 % 0.667");
         assert_eq!(of("emu"), "emu 0 – – –");
         assert!(text.contains("–: undefined"), "{text}");
-        let all = evaluation(&evaluate(&logits[..3], &[1], &names[..1], &classes[..]));
+        let all = evaluation(
+            &evaluate(&logits[..3], &[1], &names[..1], &classes[..]),
+            usize::MAX,
+        );
         assert!(all.contains("–: undefined"));
-        let two = evaluation(&evaluate(
-            &[1.0, 0.0, 0.0, 1.0],
-            &[0, 1],
-            &names,
-            &classes[..2],
-        ));
+        let two = evaluation(
+            &evaluate(&[1.0, 0.0, 0.0, 1.0], &[0, 1], &names, &classes[..2]),
+            usize::MAX,
+        );
         assert!(!two.contains('–'), "{two}");
     }
 
@@ -319,12 +409,63 @@ mod tests {
         table.row(vec!["vit".into(), "1,000".into()]);
         table.row(vec!["resnet9".into(), "90".into()]);
         assert_eq!(
-            table.text(),
+            table.text(usize::MAX),
             "model    images/s\nvit         1,000\nresnet9        90\n"
         );
         assert_eq!(
             table.markdown(),
             "| model | images/s |\n| --- | ---: |\n| vit | 1,000 |\n| resnet9 | 90 |\n"
+        );
+    }
+
+    #[test]
+    fn a_table_that_is_too_wide_breaks_words_apart_or_becomes_a_list() {
+        let mut table = Table::new(&["class", "pictures", "top-1, mean ± std"]);
+        let row =
+            |class: &str, pictures: &str, top1: &str| [class, pictures, top1].map(str::to_owned);
+        table.row(row("Ankle boot of leather", "1,200", "84.3 %").to_vec());
+        table.row(row("猫", "90", "7.0 %").to_vec());
+        assert_eq!(
+            table.text(usize::MAX),
+            "class                  pictures  top-1, mean ± std\n\
+             Ankle boot of leather     1,200             84.3 %\n\
+             猫                           90              7.0 %\n"
+        );
+        assert_eq!(
+            table.text(33),
+            "class        pictures      top-1,\n\
+             \x20                      mean ± std\n\
+             Ankle boot      1,200      84.3 %\n\
+             of leather\n\
+             猫                 90       7.0 %\n"
+        );
+        assert_eq!(
+            table.text(20),
+            "class              Ankle\n\
+             \x20                  boot\n\
+             \x20                  of\n\
+             \x20                  leather\n\
+             pictures           1,200\n\
+             top-1, mean ± std  84.3 %\n\
+             \n\
+             class              猫\n\
+             pictures           90\n\
+             top-1, mean ± std  7.0 %\n"
+        );
+        for limit in 28..60 {
+            for line in table.text(limit).lines() {
+                assert!(line.width() <= limit, "{limit}: {line}");
+            }
+        }
+        // What is one word has to stay one.
+        let mut files = Table::new(&["file", "is"]);
+        files.row(vec![
+            "a/long/name/of/a/file.png".to_owned(),
+            "cat".to_owned(),
+        ]);
+        assert_eq!(
+            files.text(20),
+            "file  a/long/name/of/a/file.png\nis    cat\n"
         );
     }
 }

@@ -11,7 +11,7 @@ use super::plan::plan_all;
 use super::train::train_all;
 use super::training::Training;
 use crate::cli::done::Done;
-use crate::cli::output::{note, say};
+use crate::cli::output::{columns, note, say, tell};
 use crate::compare::{self, Entry};
 use crate::device;
 use crate::names::shown;
@@ -77,21 +77,21 @@ pub(in crate::cli) fn run(args: &CompareArgs, threads: Option<u32>) -> anyhow::R
     if args.json {
         say(&serde_json::to_string(&comparison)?)?;
     } else {
-        say(&format!(
+        tell(&format!(
             "{} pictures of the {} split\n{}",
             comparison.pictures,
             comparison.split,
-            comparison.table().text()
+            comparison.table().text(columns())
         ))?;
         let differences = comparison.differences();
         if !differences.is_empty() {
-            say(&format!("\n{}", differences.text()))?;
+            tell(&format!("\n{}", differences.text(columns())))?;
         }
         for sentence in comparison.sentences() {
-            say(&sentence)?;
+            tell(&sentence)?;
         }
         for said in comparison.notes() {
-            say(&format!("note: {said}"))?;
+            tell(&format!("note: {said}"))?;
         }
     }
     for path in written {

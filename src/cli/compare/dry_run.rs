@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::args::CompareArgs;
 use super::training::Training;
 use crate::cli::done::Done;
-use crate::cli::output::{note, say};
+use crate::cli::output::{columns, note, say, tell};
 use crate::device;
 use crate::report::text::{self, Table};
 use crate::run::{self, Estimate, OpenData, Plan};
@@ -84,9 +84,9 @@ pub(super) fn dry_run(args: &CompareArgs, trainings: &[Training]) -> anyhow::Res
             text::seconds(estimate.training_s),
         ]);
     }
-    say(&format!(
+    tell(&format!(
         "{}{runs} trainings ({} models, {}), about {} in all; validation and evaluation not counted",
-        table.text(),
+        table.text(columns()),
         trainings.len(),
         match args.seeds {
             1 => "1 seed".to_owned(),

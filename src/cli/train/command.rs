@@ -8,7 +8,7 @@ use super::profile::Profiler;
 use super::summary;
 use crate::cli::done::Done;
 use crate::cli::interrupt::{self, on_interrupt};
-use crate::cli::output::{note, say};
+use crate::cli::output::{note, say, tell};
 use crate::cli::progress::Progress;
 use crate::cli::shell::{program, quoted};
 use crate::cli::weights::unambiguous;
@@ -31,6 +31,11 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
         Some(dir) => args.resumed(dir)?,
         None => args.recipe()?,
     };
+    if let Some(time) = &recipe.train.time
+        && let Some(unit) = unit_meant(time)
+    {
+        note(&unit);
+    }
     if args.dry_run {
         return dry_run(args, &recipe, resumed.as_ref());
     }
@@ -111,7 +116,7 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     if args.json {
         say(&summary::json(&dir, &recipe, &finished).to_string())?;
     } else {
-        say(&summary::plain(&dir, &recipe, &finished))?;
+        tell(&summary::plain(&dir, &recipe, &finished))?;
     }
     match finished.unwritten {
         Some(error) => Err(error).with_context(|| format!("run {}", dir.root().display())),
@@ -130,4 +135,35 @@ fn stopped(what: &str, dir: &RunDir) -> String {
         program(),
         quoted(dir.root())
     )
+}
+
+/// What is said of a time that ends without a unit.
+fn unit_meant(time: &str) -> Option<String> {
+    let time = time.trim();
+    time.ends_with(|last: char| last.is_ascii_digit() || last == '.')
+        .then(|| {
+            format!(
+                "time {time}: a number without a unit counts seconds; for minutes write {time}m"
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_without_a_unit_says_what_it_counts() {
+        let told = |time: &str| {
+            format!(
+                "time {time}: a number without a unit counts seconds; for minutes write {time}m"
+            )
+        };
+        for time in ["3", "1h30", "2.5"] {
+            assert_eq!(unit_meant(time), Some(told(time)));
+        }
+        for time in ["3s", "3m", "1h30m", "1h "] {
+            assert_eq!(unit_meant(time), None);
+        }
+    }
 }

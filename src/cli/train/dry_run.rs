@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::args::TrainArgs;
 use crate::cli::done::Done;
-use crate::cli::output::{note, say};
+use crate::cli::output::{note, say, tell};
 use crate::device::Selected;
 use crate::names::visible;
 use crate::recipe::Recipe;
@@ -61,7 +61,7 @@ pub(super) fn dry_run(
         return Ok(Done::Success);
     }
     let text = recipe.to_toml() + "\n" + &about(&plan, &estimate, &device) + &cost(&estimate);
-    say(&(text + &hint(&plan, &estimate)?))?;
+    tell(&(text + &hint(&plan, &estimate)?))?;
     note(&format!(
         "nothing was written; measured for {}",
         text::seconds(start.elapsed().as_secs_f64())

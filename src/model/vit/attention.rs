@@ -1,4 +1,5 @@
-//! The weights of multi-head self-attention; [`crate::ops::attention`] is what is done with them.
+//! The weights of multi-head self-attention. What is done with them, softmax(QKᵀ/√d)·V, is in
+//! [`crate::ops::attention`].
 
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear};

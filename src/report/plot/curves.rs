@@ -70,7 +70,6 @@ impl Figure for Results<'_> {
                     Line::new("validation", over(&|r| r.figure(VAL_LOSS))),
                 ],
                 unit: Unit::Plain,
-                legend: SeriesLabelPosition::UpperRight,
             },
             Panel {
                 title: "Accuracy on validation",
@@ -78,7 +77,6 @@ impl Figure for Results<'_> {
                 whole: true,
                 lines: accuracy,
                 unit: Unit::Percent,
-                legend: SeriesLabelPosition::LowerRight,
             },
             Panel {
                 title: "Learning rate at the end of the epoch",
@@ -86,7 +84,6 @@ impl Figure for Results<'_> {
                 whole: true,
                 lines: vec![Line::new("learning rate", over(&|r| Some(r.lr)))],
                 unit: Unit::Scientific,
-                legend: SeriesLabelPosition::UpperRight,
             },
             Panel {
                 title: "Training images per second",
@@ -94,7 +91,6 @@ impl Figure for Results<'_> {
                 whole: true,
                 lines: vec![Line::new("images/s", over(&|r| Some(r.images_per_s)))],
                 unit: Unit::Plain,
-                legend: SeriesLabelPosition::LowerRight,
             },
         ];
         for (area, one) in root.split_evenly((2, 2)).iter().zip(&panels) {
@@ -169,7 +165,6 @@ impl Figure for Compare<'_> {
                 whole: true,
                 lines: self.lines(|p| p.0 as f64),
                 unit: Unit::Percent,
-                legend: SeriesLabelPosition::LowerRight,
             },
             Panel {
                 title: "Validation accuracy over time",
@@ -177,7 +172,6 @@ impl Figure for Compare<'_> {
                 whole: false,
                 lines: self.lines(|p| p.1 / unit),
                 unit: Unit::Percent,
-                legend: SeriesLabelPosition::LowerRight,
             },
         ];
         for (area, one) in root.split_evenly((1, 2)).iter().zip(&panels) {

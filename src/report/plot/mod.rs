@@ -7,6 +7,7 @@ mod classes;
 mod curves;
 mod figure;
 mod grid;
+mod legend;
 mod matrix;
 mod panel;
 mod reliability;

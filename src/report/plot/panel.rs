@@ -6,6 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::figure::Drawn;
+use super::legend::{self, Key};
 use super::style::{GRID, INK, LABEL, PALETTE, TICK, TITLE, bold, text};
 use crate::names::visible;
 
@@ -35,7 +36,6 @@ pub(super) struct Panel<'a> {
     pub(super) whole: bool,
     pub(super) lines: Vec<Line>,
     pub(super) unit: Unit,
-    pub(super) legend: SeriesLabelPosition,
 }
 
 /// How the values of a panel are written.
@@ -45,6 +45,10 @@ pub(super) enum Unit {
     Percent,
     Scientific,
 }
+
+/// Around a panel, and from its upper edge to its legend.
+const MARGIN: i32 = 18;
+const HEAD: i32 = 72;
 
 /// A line carries about this many marks: more would only blot it.
 const MARKS: usize = 12;
@@ -67,9 +71,28 @@ where
         (x0, x1) = (x0.round() - 0.5, x1.round() + 0.5);
     }
     let (y0, y1) = span(points().map(|p| p.1).chain(bands.flat_map(|b| [b.1, b.2])));
-    let mut chart = ChartBuilder::on(area)
-        .caption(panel.title, bold(TITLE))
-        .margin(18)
+    let names: Vec<&str> = match lines().count() {
+        0 | 1 => Vec::new(),
+        _ => lines().map(|(_, line)| line.name.as_str()).collect(),
+    };
+    let (room, _) = area.dim_in_pixel();
+    let room = room as i32 - 2 * MARGIN;
+    let head = HEAD + legend::height(&names, room);
+    let (above, below) = area.split_vertically(head);
+    let style = bold(TITLE).pos(Pos::new(HPos::Center, VPos::Center));
+    let at = (MARGIN + room / 2, HEAD / 2 + 4);
+    above.draw(&Text::new(panel.title.to_owned(), at, style))?;
+    if !names.is_empty() {
+        let entry = |(i, line): (usize, _)| {
+            let line: &Line = line;
+            let colour = PALETTE[i % PALETTE.len()];
+            let key = Key::Line(colour.stroke_width(4), mark(i, (0, 0), colour));
+            (key, line.name.as_str())
+        };
+        legend::draw(&above, lines().map(entry).collect(), (MARGIN, HEAD), room)?;
+    }
+    let mut chart = ChartBuilder::on(&below)
+        .margin(MARGIN)
         .x_label_area_size(84)
         .y_label_area_size(118)
         .build_cartesian_2d(x0..x1, y0..y1)?;
@@ -103,24 +126,13 @@ where
     for (i, line) in lines() {
         draw_line(&mut chart, i, line)?;
     }
-    if lines().count() > 1 {
-        chart
-            .configure_series_labels()
-            .position(panel.legend.clone())
-            .margin(16)
-            .legend_area_size(58)
-            .background_style(WHITE.mix(0.85))
-            .border_style(GRID)
-            .label_font(text(LABEL))
-            .draw()?;
-    }
     Ok(())
 }
 
 /// A panel's axes.
 type Plane = Cartesian2d<RangedCoordf64, RangedCoordf64>;
 
-/// Draws line `i` of a panel: its band, itself, its marks, and its entry in the legend.
+/// Draws line `i` of a panel: its band, itself and its marks.
 fn draw_line<'a, B: DrawingBackend + 'a>(
     chart: &mut ChartContext<'a, B, Plane>,
     i: usize,
@@ -136,14 +148,7 @@ where
         chart.draw_series(std::iter::once(Polygon::new(outline, colour.mix(0.22))))?;
     }
     let style = colour.stroke_width(4);
-    chart
-        .draw_series(LineSeries::new(line.points.iter().copied(), style))?
-        .label(&line.name)
-        .legend(move |(x, y)| {
-            EmptyElement::at((x, y))
-                + PathElement::new([(0, 0), (48, 0)], style)
-                + mark(i, (24, 0), colour)
-        });
+    chart.draw_series(LineSeries::new(line.points.iter().copied(), style))?;
     // The marks of two lines do not fall on the same epochs.
     let every = line.points.len().div_ceil(MARKS).max(1);
     let marked = line

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::figure::{Drawn, Figure, PlotError, save};
+use super::legend::{self, Key};
 use super::style::{GRID, INK, LABEL, PALETTE, TICK, TITLE, bold, text};
 use crate::metrics::{EvalReport, ReliabilityBin};
 use crate::report::text as words;
@@ -22,11 +24,21 @@ pub(crate) fn reliability(report: &EvalReport, path: &Path) -> Result<(), PlotEr
 /// Bins with fewer pictures say little and are drawn pale.
 const FEW: u64 = 10;
 
+/// Width of the sheet, around each plot, and from the upper edge to the legend.
+const WIDTH: i32 = 1100;
+const MARGIN: i32 = 18;
+const HEAD: i32 = 84;
+
+/// How a bin of few or of more pictures is filled.
+fn bar(few: bool) -> ShapeStyle {
+    PALETTE[0].mix(if few { 0.2 } else { 0.75 }).filled()
+}
+
 struct Reliability<'a>(&'a EvalReport);
 
 impl Figure for Reliability<'_> {
     fn size(&self) -> (u32, u32) {
-        (1100, 1200)
+        (WIDTH as u32, 1200)
     }
 
     fn draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Drawn
@@ -51,10 +63,22 @@ impl Reliability<'_> {
         B::ErrorType: 'static,
     {
         let title = format!("Calibration: expected error {:.3}", self.0.ece);
-        let mut chart = ChartBuilder::on(area)
-            .caption(title, bold(TITLE))
-            .margin(18)
-            .margin_top(30)
+        let few = format!("the same, of fewer than {FEW} pictures");
+        let mut entries = vec![
+            (Key::Bar(bar(false)), "how often it is right"),
+            (Key::Stroke(PALETTE[1].stroke_width(5)), "how sure it is"),
+        ];
+        if self.filled().any(|bin| bin.count < FEW) {
+            entries.push((Key::Bar(bar(true)), &few));
+        }
+        let names: Vec<&str> = entries.iter().map(|(_, name)| *name).collect();
+        let room = WIDTH - 2 * MARGIN;
+        let (above, below) = area.split_vertically(HEAD + legend::height(&names, room));
+        let style = bold(TITLE).pos(Pos::new(HPos::Center, VPos::Center));
+        above.draw(&Text::new(title, (WIDTH / 2, HEAD / 2 + 4), style))?;
+        legend::draw(&above, entries, (MARGIN, HEAD), room)?;
+        let mut chart = ChartBuilder::on(&below)
+            .margin(MARGIN)
             .margin_right(40)
             .x_label_area_size(44)
             .y_label_area_size(130)
@@ -71,47 +95,22 @@ impl Reliability<'_> {
             .x_label_formatter(&percent)
             .y_label_formatter(&percent)
             .draw()?;
-        for (few, strength, label) in [
-            (false, 0.75, "how often it is right".to_owned()),
-            (true, 0.2, format!("the same, of fewer than {FEW} pictures")),
-        ] {
-            let fill = PALETTE[0].mix(strength).filled();
-            let bins: Vec<_> = self.filled().filter(|b| (b.count < FEW) == few).collect();
-            if bins.is_empty() {
-                continue;
-            }
-            chart
-                .draw_series(
-                    bins.iter()
-                        .map(|b| Rectangle::new([(b.lo, 0.0), (b.hi, b.accuracy)], fill)),
-                )?
-                .label(label)
-                .legend(move |(x, y)| Rectangle::new([(x, y - 10), (x + 40, y + 10)], fill));
-        }
-        chart
-            .draw_series(self.filled().map(|b| {
-                PathElement::new(
-                    [(b.lo, b.confidence), (b.hi, b.confidence)],
-                    PALETTE[1].stroke_width(5),
-                )
-            }))?
-            .label("how sure it is")
-            .legend(|(x, y)| PathElement::new([(x, y), (x + 40, y)], PALETTE[1].stroke_width(5)));
+        chart.draw_series(
+            self.filled()
+                .map(|b| Rectangle::new([(b.lo, 0.0), (b.hi, b.accuracy)], bar(b.count < FEW))),
+        )?;
+        chart.draw_series(self.filled().map(|b| {
+            PathElement::new(
+                [(b.lo, b.confidence), (b.hi, b.confidence)],
+                PALETTE[1].stroke_width(5),
+            )
+        }))?;
         chart.draw_series(DashedLineSeries::new(
             [(0.0, 0.0), (1.0, 1.0)],
             12,
             10,
             INK.stroke_width(2),
         ))?;
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .margin(16)
-            .legend_area_size(52)
-            .background_style(WHITE.mix(0.85))
-            .border_style(GRID)
-            .label_font(text(LABEL))
-            .draw()?;
         Ok(())
     }
 
