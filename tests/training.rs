@@ -933,10 +933,12 @@ fn a_killed_training_loses_nothing_and_leaves_no_half_file() {
         child.kill().unwrap();
         child.wait().unwrap();
         all_whole(&run);
-        if run.join("checkpoint/state.safetensors").is_file() {
+        // What had begun is continued, or begun again; else it is said what to do.
+        let has_begun = run.join("splits/test.txt").is_file();
+        let has_state = run.join("checkpoint/state.safetensors").is_file();
+        if has_state || (has_begun && !run.join("weights/last.safetensors").is_file()) {
             succeeds(&mut resume(&run, &[]));
         } else {
-            // Nothing was saved yet: it says so, and what to do.
             let message = fails(&mut resume(&run, &[]));
             assert!(
                 message.contains("holds no saved state to continue from: start again with `vitrine train --recipe ")
