@@ -172,11 +172,8 @@ mod tests {
         );
         let command = format!("{} train --resume 'runs/my pets'", program());
         assert_eq!(
-            wrap(
-                &format!("stopped after 12 updates; continue with: {command}"),
-                44
-            ),
-            format!("stopped after 12 updates; continue with:\n  {command}")
+            wrap(&format!("continue with: {command}"), command.width() + 2),
+            format!("continue with:\n  {command}")
         );
         // One that is longer than a line can be copied too.
         assert_eq!(

@@ -225,11 +225,15 @@ impl Table {
         let mut rows = Vec::new();
         for row in &self.rows {
             let mut out = String::new();
-            for (name, cell) in self.headings.iter().zip(row) {
+            for (c, (name, cell)) in self.headings.iter().zip(row).enumerate() {
                 if cell.is_empty() {
                     continue;
                 }
-                let room = limit.saturating_sub(heading + GAP.len());
+                // A number stays beside its unit.
+                let room = match self.is_numeric(c) {
+                    true => cell.width(),
+                    false => limit.saturating_sub(heading + GAP.len()),
+                };
                 let gap = " ".repeat(heading - name.width());
                 for (n, line) in broken(cell, room).iter().enumerate() {
                     out += &match n {
