@@ -229,8 +229,8 @@ impl Table {
                 if cell.is_empty() {
                     continue;
                 }
-                // A number stays beside its unit.
-                let room = match self.is_numeric(c) {
+                let room = match self.is_numeric(c) && cell.split(' ').count() == 2 {
+                    // A number stays beside its unit.
                     true => cell.width(),
                     false => limit.saturating_sub(heading + GAP.len()),
                 };
