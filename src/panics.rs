@@ -1,5 +1,6 @@
 //! Panics of drivers and decoders: caught, and kept off the terminal.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::panic::{self, UnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -36,4 +37,13 @@ pub(crate) fn silence_device_threads() {
             }
         }));
     });
+}
+
+/// The message of a panic.
+pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "a panic without words".to_owned(),
+    }
 }

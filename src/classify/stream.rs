@@ -7,7 +7,6 @@
 //! Each stage is a thread, and between two of them waits at most one batch, so memory does not grow with
 //! the number of pictures. Answers come in the order of the inputs.
 
-use std::any::Any;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -23,6 +22,7 @@ use super::classifier::{Classifier, Prediction};
 use super::error::ClassifyError;
 use super::read::read_picture;
 use crate::checkpoint::CheckpointError;
+use crate::panics::message;
 
 /// What [`stream`] is given.
 pub enum Input {
@@ -261,15 +261,6 @@ fn answer(
         if send.send(answers).is_err() || ends {
             return;
         }
-    }
-}
-
-/// The message of a panic.
-fn message(panic: &(dyn Any + Send)) -> String {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "a panic without words".to_owned(),
     }
 }
 

@@ -1,6 +1,5 @@
 //! Makes batches in advance, on a thread of their own.
 
-use std::any::Any;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use crate::data::error::DataError;
+use crate::panics::message;
 use crate::stop::Stop;
 
 /// How often a wait for a batch looks whether it is to stop.
@@ -91,15 +91,6 @@ impl Iterator for Batches {
                 reason: message(&*panic),
             })
         })
-    }
-}
-
-/// The message of a panic.
-fn message(panic: &(dyn Any + Send)) -> String {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (_, Some(text)) => text.clone(),
-        _ => "a panic without words".to_owned(),
     }
 }
 
