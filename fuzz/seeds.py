@@ -10,6 +10,7 @@ stay as they are.
 
 import gzip
 import io
+import json
 import struct
 import subprocess
 import sys
@@ -24,6 +25,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 SEEDS = Path(__file__).parent / "seeds"
+# Between the files of a seed that holds several.
+BETWEEN = b"\n=====\n"
 PIXELS = np.arange(6 * 5 * 3, dtype=np.uint8).reshape(6, 5, 3) * 2
 
 
@@ -115,10 +118,14 @@ def containers(files):
 def plain_arrays():
     pictures = struct.pack(">IIII", 0x803, 4, 3, 3) + bytes(range(36))
     labels = struct.pack(">II", 0x801, 4) + bytes([0, 1, 0, 1])
-    # Two byte strings, as the `arbitrary` crate reads them: what they hold, then the length of the first.
-    save("idx", "mnist", pictures + labels + bytes([len(pictures)]))
+    save("idx", "mnist", pictures + BETWEEN + labels)
     save("cifar", "ten", b"".join(bytes([label]) + bytes(3072) for label in [0, 3, 9, 9]))
     save("cifar", "hundred", b"".join(bytes([1, label]) + bytes(3072) for label in [0, 30, 99, 99]))
+
+
+def split_lists():
+    lists = ["cat\tcat/a.ppm\ndog\tdog/\u00e9.ppm\n", "cat\tcat/b.ppm\n", "dog\tdog/a.ppm\nowl\towl/a\\nb.ppm\n"]
+    save("lists", "three", BETWEEN.join(text.encode() for text in lists))
 
 
 def recipes():
@@ -135,12 +142,20 @@ def trained(program):
         subprocess.run(command + [part for key in small for part in ("--set", key)], check=True)
         save("weights", "vit.safetensors", (run / "weights/last.safetensors").read_bytes())
         save("state", "vit.safetensors", (run / "checkpoint/state.safetensors").read_bytes())
-        save("results", "results.csv", (run / "results.csv").read_bytes())
+        table = (run / "results.csv").read_bytes()
+        save("results", "results.csv", table)
+        figures = json.loads((run / "metrics.json").read_bytes())["val"]
+        # Two classes of the ten: a short seed is mutated sooner.
+        for key in ["per_class", "most_confused", "mistakes"]:
+            figures[key] = figures[key][:2]
+        figures["confusion"] = [row[:2] for row in figures["confusion"][:2]]
+        save("plot", "run", table + BETWEEN + json.dumps({"val": figures}).encode())
 
 
 if __name__ == "__main__":
     containers(pictures())
     plain_arrays()
+    split_lists()
     recipes()
     if len(sys.argv) > 1:
         trained(sys.argv[1])

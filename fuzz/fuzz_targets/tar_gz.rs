@@ -1,6 +1,3 @@
-//! A compressed tar archive of class folders.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| vitrine_fuzz::dataset("pets.tar.gz", bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| vitrine_fuzz::run(vitrine_fuzz::tar_gz, bytes));
