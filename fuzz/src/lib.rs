@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use vitrine::checkpoint::TensorFile;
 use vitrine::classify::Classifier;
 use vitrine::data::{Dataset, DecodeLimits, RawPicture, Splits, decode};
-use vitrine::device::{DeviceChoice, Selected, select};
+use vitrine::device::{Backend, DeviceChoice, Selected, select};
 use vitrine::recipe::Sources;
 use vitrine::report::csv::read_results;
 use vitrine::run::{RunDir, redraw};
@@ -218,7 +218,7 @@ fn parent(path: &Path) -> &Path {
 
 fn cpu() -> &'static Selected {
     static CPU: OnceLock<Selected> = OnceLock::new();
-    CPU.get_or_init(|| select(DeviceChoice::Cpu).expect("the CPU"))
+    CPU.get_or_init(|| select(DeviceChoice::Named(Backend::Cpu, None)).expect("the CPU"))
 }
 
 /// When the call under way began, in milliseconds since [`now`] was first asked.
