@@ -4,7 +4,8 @@
 //! breaks, the escape codes of terminals. Three questions are answered here and nowhere else:
 //!
 //! - How is it written down so that the same file is found again? [`text`] and [`path`].
-//! - How is it shown to a person, on a terminal or in a plot? [`shown`], [`visible`] and [`printable`].
+//! - How is it shown to a person, on a terminal or in a plot? [`shown`], [`visible`] and [`printable`];
+//!   in Markdown [`marked_up`], in a table that a spreadsheet opens [`cell`].
 //! - Is it the same name as another? [`same`]: Unicode writes `é` in two ways.
 
 use std::borrow::Cow;
@@ -140,6 +141,32 @@ pub(crate) fn listed<S: AsRef<str>>(names: &[S]) -> String {
 /// JSON stays what it is.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     escape_where(text, |c| is_control(c) && c != '\n' && c != '\t')
+}
+
+/// A name in a cell of a CSV table. A spreadsheet computes what begins as a formula, and so may send the
+/// table elsewhere: such a name follows an apostrophe, which makes it text, and so does one that begins with
+/// apostrophes before such a beginning: two names never become one.
+pub(crate) fn cell(name: &str) -> Cow<'_, str> {
+    // The wide forms too: a Japanese spreadsheet takes them for the others.
+    const FORMULA: [char; 11] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r', '\n'];
+    match name.trim_start_matches('\'').starts_with(FORMULA) {
+        true => format!("'{name}").into(),
+        false => name.into(),
+    }
+}
+
+/// A name within Markdown, on one line: what it holds is text there, and no table, link, picture or HTML.
+pub(crate) fn marked_up(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in visible(name).chars() {
+        match c {
+            '<' => out += "&lt;",
+            '&' => out += "&amp;",
+            '\\' | '|' | '`' | '[' | ']' | '*' => out.extend(['\\', c]),
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 /// A name on one line of a file, to be read back with [`from_line`]: without tabs, line breaks and
@@ -282,6 +309,30 @@ mod tests {
         assert_eq!(listed(&["a\nb", "c"]), r"a\nb, c");
         #[cfg(unix)]
         assert_eq!(shown(of(b"\xe9\x1b")), r"\xE9\u001B");
+    }
+
+    #[test]
+    fn a_cell_is_no_formula_and_no_two_names_are_one_cell() {
+        for name in [
+            "=1+1", "+1", "-1", "@a", "＝1", "\t=1", "\r", "\n", "'=1", "''-1",
+        ] {
+            assert_eq!(cell(name), format!("'{name}"));
+        }
+        for name in ["cat", "a=b", "'tis", "", "''", "1-2"] {
+            assert_eq!(cell(name), name);
+        }
+    }
+
+    #[test]
+    fn markdown_shows_a_name_and_obeys_nothing_in_it() {
+        assert_eq!(
+            marked_up("a|b <img src=x>\n[c](d)`*"),
+            r"a\|b &lt;img src=x>\\n\[c\](d)\`\*"
+        );
+        assert_eq!(
+            marked_up("vit-w1 (3 runs), 84.3 % ± 0.1"),
+            "vit-w1 (3 runs), 84.3 % ± 0.1"
+        );
     }
 
     #[test]

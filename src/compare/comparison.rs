@@ -12,7 +12,7 @@ use crate::data::{RawPicture, SplitName};
 use crate::device::Selected;
 use crate::eval::{self, Predictions};
 use crate::metrics::{self, McNemar, MeanInterval};
-use crate::names::all_same;
+use crate::names::{all_same, marked_up};
 use crate::recipe::Recipe;
 use crate::report::plot::{self, Curve};
 use crate::report::text::{self, Table};
@@ -497,7 +497,7 @@ impl Comparison {
             out += &format!("{}\n", self.differences().markdown());
         }
         for sentence in self.sentences().into_iter().chain(self.notes()) {
-            out += &format!("- {sentence}\n");
+            out += &format!("- {}\n", marked_up(&sentence));
         }
         out + &format!("\n![Validation accuracy over epochs and over time]({picture})\n")
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::confusion::Confusion;
 use super::logits::{argmax, softmax};
 use super::statistics::wilson;
 
@@ -34,8 +35,9 @@ pub struct EvalReport {
     pub ece: f64,
     /// Figures of each class, in the order of the classes.
     pub per_class: Vec<ClassReport>,
-    /// Row: true class; column: predicted class.
-    pub confusion: Vec<Vec<u64>>,
+    /// Pictures by true and predicted class.
+    #[serde(flatten)]
+    pub confusion: Confusion,
     /// The reliability diagram's bins.
     pub reliability: Vec<ReliabilityBin>,
     /// The most frequent confusions, most frequent first.
@@ -45,6 +47,60 @@ pub struct EvalReport {
 }
 
 impl EvalReport {
+    /// Checks a report that was read from a file: shares are shares, and all of it is of the same classes and
+    /// pictures.
+    ///
+    /// # Errors
+    ///
+    /// What was found and what was expected, by key.
+    pub fn validate(&self) -> Result<(), String> {
+        let shares = [
+            ("top1", self.top1),
+            ("macro_f1", self.macro_f1),
+            ("ece", self.ece),
+            ("top5", self.top5.unwrap_or(0.0)),
+        ];
+        let per_class = self.per_class.iter().flat_map(|class| {
+            [
+                ("per_class.precision", class.precision),
+                ("per_class.recall", class.recall),
+                ("per_class.f1", class.f1),
+            ]
+        });
+        let bins = self.reliability.iter().flat_map(|bin| {
+            [
+                ("reliability.lo", bin.lo),
+                ("reliability.hi", bin.hi),
+                ("reliability.confidence", bin.confidence),
+                ("reliability.accuracy", bin.accuracy),
+            ]
+        });
+        // What is summed may be rounded up.
+        let is_share = |share: f64| (0.0..=1.0 + 1e-9).contains(&share);
+        let mut all = shares.into_iter().chain(per_class).chain(bins);
+        if let Some((key, found)) = all.find(|(_, share)| !is_share(*share)) {
+            return Err(format!("{key} is {found}, expected a share from 0 to 1"));
+        }
+        let (classes, named) = (self.confusion.classes(), self.per_class.len());
+        if classes != named {
+            return Err(format!(
+                "confusion is of {classes} classes, expected the {named} of per_class"
+            ));
+        }
+        let n = self.n as u64;
+        if self.confusion.total() != Some(n) {
+            return Err(format!("confusion does not count {n} pictures, as n does"));
+        }
+        let counts = self.reliability.iter().map(|bin| bin.count);
+        let counts = counts.chain(self.per_class.iter().map(|class| class.support));
+        if let Some(found) = counts.max().filter(|count| *count > n) {
+            return Err(format!(
+                "a count is {found}, expected at most the {n} pictures"
+            ));
+        }
+        Ok(())
+    }
+
     /// The class with most pictures, the first of equals, and its share of them: the accuracy of always answering it.
     /// `None` without pictures.
     pub fn majority(&self) -> Option<(&str, f64)> {
@@ -216,8 +272,7 @@ pub fn evaluate(
 
 /// The counts and sums of one pass, picture by picture.
 struct Tally {
-    /// Row: true class; column: predicted class.
-    confusion: Vec<Vec<u64>>,
+    confusion: Confusion,
     bins: [Bin; BINS],
     top1: u64,
     top5: u64,
@@ -238,7 +293,7 @@ struct Bin {
 impl Tally {
     fn new(num_classes: usize) -> Tally {
         Tally {
-            confusion: vec![vec![0; num_classes]; num_classes],
+            confusion: Confusion::new(num_classes),
             bins: [Bin::default(); BINS],
             top1: 0,
             top5: 0,
@@ -252,8 +307,9 @@ impl Tally {
         let Some(predicted) = argmax(row) else {
             self.loss = f64::NAN;
             // Not finite: wrong, and counted as an answer of the first class that it is not.
-            let k = self.confusion.len();
-            self.confusion[label][usize::from(label == 0).min(k - 1)] += 1;
+            let k = self.confusion.classes();
+            let other = usize::from(label == 0).min(k - 1);
+            self.confusion.add(label, other);
             return;
         };
         // −ln p from the logits themselves: exact where p would round to zero.
@@ -262,7 +318,7 @@ impl Tally {
         self.loss += sum.ln() + max - f64::from(row[label]);
         let confidence = softmax(row)[predicted];
         let hit = predicted == label;
-        self.confusion[label][predicted] += 1;
+        self.confusion.add(label, predicted);
         self.top1 += u64::from(hit);
         // Of equals the first counts as the better one, as in `argmax`.
         let better = row
@@ -282,23 +338,22 @@ impl Tally {
 }
 
 /// Mean F1 of the classes that occur as a label or as an answer; nothing was measured of the others.
-fn macro_f1(per_class: &[ClassReport], confusion: &[Vec<u64>]) -> f64 {
+fn macro_f1(per_class: &[ClassReport], confusion: &Confusion) -> f64 {
     let occurring: Vec<f64> = per_class
         .iter()
-        .enumerate()
-        .filter(|(c, class)| class.support > 0 || confusion.iter().any(|row| row[*c] > 0))
-        .map(|(_, class)| class.f1)
+        .zip(confusion.answered())
+        .filter(|(class, answered)| class.support > 0 || *answered > 0)
+        .map(|(class, _)| class.f1)
         .collect();
     occurring.iter().sum::<f64>() / occurring.len().max(1) as f64
 }
 
-fn per_class(confusion: &[Vec<u64>], classes: &[String]) -> Vec<ClassReport> {
+fn per_class(confusion: &Confusion, classes: &[String]) -> Vec<ClassReport> {
     let ratio = |a: u64, b: u64| if b == 0 { 0.0 } else { a as f64 / b as f64 };
-    (0..classes.len())
-        .map(|c| {
-            let hits = confusion[c][c];
-            let support: u64 = confusion[c].iter().sum();
-            let answered: u64 = confusion.iter().map(|row| row[c]).sum();
+    let sums = confusion.support().into_iter().zip(confusion.answered());
+    sums.enumerate()
+        .map(|(c, (support, answered))| {
+            let hits = confusion.get(c, c);
             ClassReport {
                 label: classes[c].clone(),
                 support,
@@ -310,20 +365,14 @@ fn per_class(confusion: &[Vec<u64>], classes: &[String]) -> Vec<ClassReport> {
         .collect()
 }
 
-fn most_confused(confusion: &[Vec<u64>], classes: &[String]) -> Vec<ConfusedPair> {
-    let mut pairs: Vec<(u64, usize, usize)> = Vec::new();
-    for (label, row) in confusion.iter().enumerate() {
-        for (predicted, &count) in row.iter().enumerate() {
-            if label != predicted && count > 0 {
-                pairs.push((count, label, predicted));
-            }
-        }
-    }
-    pairs.sort_by_key(|&(count, label, predicted)| (std::cmp::Reverse(count), label, predicted));
+fn most_confused(confusion: &Confusion, classes: &[String]) -> Vec<ConfusedPair> {
+    let wrong = |(label, predicted, _): &(usize, usize, u64)| label != predicted;
+    let mut pairs: Vec<_> = confusion.cells().filter(wrong).collect();
+    pairs.sort_by_key(|&(label, predicted, count)| (std::cmp::Reverse(count), label, predicted));
     pairs
         .into_iter()
         .take(CONFUSED)
-        .map(|(count, label, predicted)| ConfusedPair {
+        .map(|(label, predicted, count)| ConfusedPair {
             label: classes[label].clone(),
             predicted: classes[predicted].clone(),
             count,
@@ -372,7 +421,8 @@ mod tests {
         );
         assert_eq!(r.top1, 0.6);
         assert_eq!(r.top5, None);
-        assert_eq!(r.confusion, [[1, 1, 0], [0, 1, 0], [1, 0, 1]]);
+        let rows = [0, 1, 2].map(|label| r.confusion.row(label));
+        assert_eq!(rows, [[1, 1, 0], [0, 1, 0], [1, 0, 1]]);
         assert_eq!(
             (r.per_class[0].precision, r.per_class[0].recall),
             (0.5, 0.5)
@@ -388,6 +438,52 @@ mod tests {
         assert_eq!(r.mistakes[0].name, "p4");
         assert_eq!(r.mistakes.len(), 2);
         assert_eq!(r.most_confused.len(), 2);
+    }
+
+    #[test]
+    fn a_report_that_was_edited_is_refused_by_key() {
+        let logits = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0];
+        let classes = ["a".to_owned(), "b".to_owned()];
+        let good = evaluate(&logits, &[0, 1, 1], &names(3), &classes);
+        assert_eq!(good.validate(), Ok(()));
+        let none = evaluate(&[], &[], &[], &classes);
+        assert_eq!(none.validate(), Ok(()));
+        type Edit = fn(&mut EvalReport);
+        let edits: [(Edit, &str); 8] = [
+            (|r| r.top1 = 1e308, "top1 is 1"),
+            (|r| r.ece = f64::NAN, "ece is NaN"),
+            (|r| r.top5 = Some(-0.1), "top5 is -0.1"),
+            (|r| r.per_class[1].recall = 2.0, "per_class.recall is 2"),
+            (|r| r.reliability[3].hi = -1e300, "reliability.hi is -1"),
+            (
+                |r| drop(r.per_class.pop()),
+                "confusion is of 2 classes, expected the 1 of per_class",
+            ),
+            (|r| r.n = 4, "confusion does not count 4 pictures"),
+            (|r| r.per_class[0].support = u64::MAX, "at most the 3"),
+        ];
+        for (edit, reason) in edits {
+            let mut report = good.clone();
+            edit(&mut report);
+            let error = report.validate().unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn memory_follows_the_pictures_and_not_the_square_of_the_classes() {
+        // A whole matrix of these would take 80 GB.
+        let k = 100_000;
+        let classes: Vec<String> = (0..k).map(|i| format!("c{i}")).collect();
+        let mut logits = vec![0.0; 2 * k];
+        logits[3] = 1.0;
+        logits[k + 9] = 1.0;
+        let report = evaluate(&logits, &[3, k - 1], &names(2), &classes);
+        assert_eq!(report.confusion.cells().count(), 2);
+        assert_eq!((report.top1, report.most_confused[0].count), (0.5, 1));
+        let json = serde_json::to_string(&report).unwrap();
+        let back: EvalReport = serde_json::from_str(&json).unwrap();
+        assert!(back == report && back.validate().is_ok());
     }
 
     #[test]
@@ -417,7 +513,7 @@ mod tests {
     fn not_a_number_is_wrong_and_no_panic() {
         let r = evaluate(&[f32::NAN, 1.0, 2.0, 1.0], &[0, 0], &names(2), &names(2));
         assert_eq!(r.top1, 0.5);
-        assert_eq!(r.confusion, [[1, 1], [0, 0]]);
+        assert_eq!([r.confusion.row(0), r.confusion.row(1)], [[1, 1], [0, 0]]);
         assert_eq!(correct(&[f32::NAN, 1.0, 2.0, 1.0], &[0, 0]), [false, true]);
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let r = evaluate(&[bad, bad], &[0], &names(1), &names(2));

@@ -1,11 +1,12 @@
 //! `results.csv` and `confusion_matrix.csv`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
 use crate::metrics::EvalReport;
-use crate::names::{shown, visible};
+use crate::names::{cell, shown, visible};
 use crate::train::EpochRecord;
 use crate::train::task::Figure;
 use crate::whole_file;
@@ -35,6 +36,9 @@ const AFTER: [&str; 3] = ["lr/pg0", "train/images_per_s", "train/waiting"];
 /// The last columns, which files of earlier versions lack: the share of the epoch's batches that were taken,
 /// and the share of the budget that was spent at its end.
 const SHARES: [&str; 2] = ["train/share", "budget/spent"];
+
+/// The most epochs, and seconds, that a training can have had.
+const MOST: f64 = 1e12;
 
 /// A number as Rust displays it: `csv` would write 2 as `2.0` and a millionth as `1e-6`.
 struct Decimal(f64);
@@ -102,15 +106,29 @@ pub fn read_results(path: &Path) -> Result<Vec<EpochRecord>, CsvError> {
         let reason = format!("found the columns {found}, expected {before}, figures, {after}");
         return Err(CsvError::new(path, reason));
     };
+    let places: HashMap<&str, usize> = found
+        .iter()
+        .enumerate()
+        .rev()
+        .map(|(at, column)| (column.as_str(), at))
+        .collect();
     let record = |(index, row): (usize, Result<Vec<Option<f64>>, csv::Error>)| {
         let row = row.map_err(wrong)?;
+        let bad = |reason: String| CsvError::new(path, format!("row {} {reason}", index + 1));
         let value = |column: &str| {
-            let at = found.iter().position(|known| known == column);
-            at.and_then(|at| row.get(at).copied().flatten())
+            let at = places.get(column);
+            at.and_then(|at| row.get(*at).copied().flatten())
         };
-        let needed = |column: &str| {
-            let reason = || format!("row {} has no {column}", index + 1);
-            value(column).ok_or_else(|| CsvError::new(path, reason()))
+        let needed = |column: &str| value(column).ok_or_else(|| bad(format!("has no {column}")));
+        // What a loss may be is the training's matter; none of these is ever below zero or without end.
+        let within = |column: &str, most: f64| {
+            let found = needed(column)?;
+            match (0.0..=most).contains(&found) {
+                true => Ok(found),
+                false => Err(bad(format!(
+                    "has {column} {found}, expected a number from 0 to {most:e}"
+                ))),
+            }
         };
         let figures = columns.iter().filter_map(|column| {
             let value = value(column)?;
@@ -121,14 +139,17 @@ pub fn read_results(path: &Path) -> Result<Vec<EpochRecord>, CsvError> {
         let [lr, images_per_s, waiting] = AFTER;
         let [share, spent] = SHARES;
         Ok(EpochRecord {
-            epoch: needed(epoch)? as usize,
-            elapsed_s: needed(time)?,
+            epoch: within(epoch, MOST)? as usize,
+            elapsed_s: within(time, MOST)?,
             train_loss: needed(loss)?,
             figures: figures.collect(),
             lr: needed(lr)?,
             images_per_s: needed(images_per_s)?,
             waiting: needed(waiting)?,
-            share: value(share).unwrap_or(1.0),
+            share: match value(share) {
+                Some(_) => within(share, 1.0)?,
+                None => 1.0,
+            },
             spent: value(spent),
         })
     };
@@ -136,18 +157,30 @@ pub fn read_results(path: &Path) -> Result<Vec<EpochRecord>, CsvError> {
     rows.enumerate().map(record).collect()
 }
 
-/// Writes counts, rows by true class, columns by predicted class.
+/// Writes counts, rows by true class, columns by predicted class; where classes are too many for that
+/// ([`Confusion::is_whole`]), one row for each cell that is not empty.
 ///
 /// # Errors
 ///
 /// [`CsvError`], which names the file.
+///
+/// [`Confusion::is_whole`]: crate::metrics::Confusion::is_whole
 pub fn write_confusion(path: &Path, report: &EvalReport) -> Result<(), CsvError> {
-    let labels = report.per_class.iter().map(|class| class.label.as_str());
+    let labels: Vec<_> = report.per_class.iter().map(|c| cell(&c.label)).collect();
+    let confusion = &report.confusion;
     write(path, |writer| {
-        writer.write_record(std::iter::once("true\\predicted").chain(labels.clone()))?;
-        for (label, counts) in labels.zip(&report.confusion) {
-            writer.write_field(label)?;
-            writer.write_record(counts.iter().map(u64::to_string))?;
+        if !confusion.is_whole() {
+            writer.write_record(["true", "predicted", "pictures"])?;
+            return confusion.cells().try_for_each(|(label, predicted, count)| {
+                let count = count.to_string();
+                writer.write_record([&*labels[label], &*labels[predicted], &*count])
+            });
+        }
+        let head = std::iter::once("true\\predicted");
+        writer.write_record(head.chain(labels.iter().map(|label| &**label)))?;
+        for (class, label) in labels.iter().enumerate() {
+            writer.write_field(&**label)?;
+            writer.write_record(confusion.row(class).iter().map(u64::to_string))?;
         }
         Ok(())
     })
@@ -218,11 +251,50 @@ mod tests {
         std::fs::write(&path, text.replace("2,1.25,2,", "2,1.25,,")).unwrap();
         let error = read_results(&path).unwrap_err().to_string();
         assert!(error.ends_with("row 2 has no train/loss"), "{error}");
+        for (good, bad, column) in [
+            ("2,1.25,2,", "1e308,1.25,2,", "epoch 1000"),
+            ("2,1.25,2,", "-1,1.25,2,", "epoch -1"),
+            ("2,1.25,2,", "2,NaN,2,", "time NaN"),
+            ("2,1.25,2,", "2,-inf,2,", "time -inf"),
+            ("0.28,0.99", "1e308,0.99", "train/share 1000"),
+        ] {
+            std::fs::write(&path, text.replace(good, bad)).unwrap();
+            let error = read_results(&path).unwrap_err().to_string();
+            assert!(error.contains(&format!("row 2 has {column}")), "{error}");
+        }
+        // A loss may have been anything.
+        for loss in ["1e308", "-1e308", "NaN", "inf", "5e-324"] {
+            std::fs::write(&path, text.replace("2,1.25,2,", &format!("2,1.25,{loss},"))).unwrap();
+            assert_eq!(read_results(&path).unwrap().len(), 2);
+        }
         std::fs::write(&path, "a,b\n1,2\n").unwrap();
         let error = read_results(&path).unwrap_err().to_string();
         assert!(
             error.contains("found the columns a,b, expected epoch,time"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_class_name_is_no_formula_and_many_classes_are_a_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("confusion.csv");
+        let named = |count: usize| -> Vec<String> {
+            let first = ["=1+1".to_owned(), "b".to_owned()];
+            first
+                .into_iter()
+                .chain((2..count).map(|i| format!("c{i}")))
+                .collect()
+        };
+        let mut write = |count: usize| {
+            let mut logits = vec![0.0; count];
+            logits[1] = 1.0;
+            let report = crate::metrics::evaluate(&logits, &[0], &[], &named(count));
+            write_confusion(&path, &report).unwrap();
+            std::fs::read_to_string(&path).unwrap()
+        };
+        assert_eq!(write(2), "true\\predicted,'=1+1,b\n'=1+1,0,1\nb,0,0\n");
+        let many = crate::metrics::WHOLE + 1;
+        assert_eq!(write(many), "true,predicted,pictures\n'=1+1,b,1\n");
     }
 }

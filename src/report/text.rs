@@ -3,7 +3,7 @@
 use unicode_width::UnicodeWidthStr;
 
 use crate::metrics::EvalReport;
-use crate::names::visible;
+use crate::names::{marked_up, visible};
 
 /// A fraction as a percentage with one decimal: `84.3 %`.
 pub(crate) fn percent(share: f64) -> String {
@@ -253,7 +253,7 @@ impl Table {
             let cells: Vec<String> = cells.collect();
             format!("| {} |\n", cells.join(" | "))
         };
-        let escape = |cell: &String| cell.replace('|', "\\|");
+        let escape = |cell: &String| marked_up(cell);
         let mut out = line(&mut self.headings.iter().map(escape));
         out += &line(
             &mut (0..self.headings.len())
@@ -317,9 +317,8 @@ pub(crate) fn evaluation(report: &EvalReport, limit: usize) -> String {
             "–".to_owned()
         }
     };
-    for (i, c) in report.per_class.iter().enumerate() {
-        let has_pictures = c.support > 0;
-        let is_answered = report.confusion.iter().any(|row| row[i] > 0);
+    for (c, answers) in report.per_class.iter().zip(report.confusion.answered()) {
+        let (has_pictures, is_answered) = (c.support > 0, answers > 0);
         classes.row(vec![
             c.label.clone(),
             count(c.support),

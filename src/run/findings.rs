@@ -139,7 +139,8 @@ pub(crate) fn at_chance(report: &EvalReport, history: &[EpochRecord]) -> Option<
 }
 
 fn never_predicted(report: &EvalReport) -> Option<Finding> {
-    let answered = |class: usize| report.confusion.iter().any(|row| row[class] > 0);
+    let answers = report.confusion.answered();
+    let answered = |class: usize| answers[class] > 0;
     let mut occurring = report
         .per_class
         .iter()

@@ -51,6 +51,9 @@ pub fn redraw(dir: &RunDir, extension: &str, device: &Selected) -> Result<Redraw
         (None, Some(val)) => (SplitName::Val, val),
         (None, None) => return Ok(whole(written)),
     };
+    report
+        .validate()
+        .map_err(|reason| broken(format!("{split}: {reason}")))?;
     draw_report(dir.root(), &report, extension)?;
     written.extend(["confusion_matrix", "reliability", "per_class"].map(at));
     let options = EvaluateOptions {

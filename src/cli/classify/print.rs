@@ -6,7 +6,7 @@ use super::abstain::not_sure;
 use crate::classify::{Answer, Prediction};
 use crate::cli::output::{say_csv, say_part};
 use crate::metrics::Threshold;
-use crate::names::{self, shown, visible};
+use crate::names::{self, cell, shown, visible};
 use crate::report::text;
 
 /// The answer below the threshold of `--abstain`.
@@ -147,18 +147,19 @@ fn csv(answers: &[Answer], threshold: Option<Threshold>, head: bool) -> anyhow::
     let prob = |p: &Prediction| format!("{:.6}", p.prob);
     for answer in answers {
         let file = names::text(&answer.filename);
+        let file = cell(&file);
         match &answer.outcome {
             Err(error) => {
-                writer.write_record([file.as_str(), "", "", "", &error.reason()])?;
+                writer.write_record([&*file, "", "", "", &cell(&error.reason())])?;
             }
             Ok(predictions) if not_sure(threshold, predictions) => {
                 let prob = predictions.first().map(prob).unwrap_or_default();
-                writer.write_record([file.as_str(), "", NOT_SURE, &prob, ""])?;
+                writer.write_record([&*file, "", NOT_SURE, &prob, ""])?;
             }
             Ok(predictions) => {
                 for p in predictions {
                     let index = p.index.to_string();
-                    writer.write_record([file.as_str(), &index, &p.label, &prob(p), ""])?;
+                    writer.write_record([&*file, &index, &cell(&p.label), &prob(p), ""])?;
                 }
             }
         }
@@ -244,6 +245,19 @@ mod tests {
         assert_eq!(
             document(Format::Plain, &[&all]),
             "good.png\n    75.0 %  a, \"b\"\n"
+        );
+    }
+
+    #[test]
+    fn no_name_is_a_formula_to_a_spreadsheet() {
+        let [mut good, mut broken] = answers();
+        (good.filename, broken.filename) = ("-x.png".into(), "+y.png".into());
+        good.outcome.as_mut().unwrap()[0].label = "=cmd|'/C calc'!A0".into();
+        assert_eq!(
+            document(Format::Csv, &[&[good, broken]]),
+            "filename,index,label,prob,error\n\
+             '-x.png,3,'=cmd|'/C calc'!A0,0.750000,\n\
+             '+y.png,,,,truncated PNG\n"
         );
     }
 }

@@ -7,17 +7,20 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::figure::{Drawn, Figure, PlotError, save};
-use super::style::{GRID, INK, LABEL, PALETTE, TICK, TITLE, bold, shorten, text};
-use crate::metrics::EvalReport;
+use super::style::{GRID, INK, LABEL, PALETTE, TICK, TITLE, WORST, bold, shorten, text};
+use crate::metrics::{ClassReport, EvalReport};
 use crate::report::text as words;
 
-/// Draws recall and precision of each class, highest recall first.
+/// Draws recall and precision of each class, highest recall first. Of too many classes
+/// ([`Confusion::is_whole`]) those with pictures and the lowest recall are drawn.
+///
+/// [`Confusion::is_whole`]: crate::metrics::Confusion::is_whole
 ///
 /// # Errors
 ///
 /// [`PlotError`], which names the file.
 pub(crate) fn per_class(report: &EvalReport, path: &Path) -> Result<(), PlotError> {
-    save(&PerClass(report), path)
+    save(&PerClass::new(report), path)
 }
 
 /// Pixels for one class, the names, the numbers beside the bars, the title and the axis; total width.
@@ -32,11 +35,40 @@ const WIDTH: i32 = 1400;
 const RECALL: i32 = WIDTH - 170;
 const PRECISION: i32 = WIDTH - 24;
 
-struct PerClass<'a>(&'a EvalReport);
+struct PerClass<'a> {
+    report: &'a EvalReport,
+    /// What is drawn, in order.
+    classes: Vec<&'a ClassReport>,
+}
+
+impl<'a> PerClass<'a> {
+    fn new(report: &'a EvalReport) -> Self {
+        let mut classes: Vec<_> = report.per_class.iter().collect();
+        let is_whole = report.confusion.is_whole();
+        classes.retain(|class| is_whole || class.support > 0);
+        classes.sort_by(|a, b| b.recall.total_cmp(&a.recall).then(a.label.cmp(&b.label)));
+        if !is_whole {
+            classes.drain(..classes.len().saturating_sub(WORST));
+        }
+        Self { report, classes }
+    }
+
+    fn title(&self) -> String {
+        let f1 = self.report.macro_f1;
+        match self.report.confusion.is_whole() {
+            true => format!("Recall and precision by class, macro F1 {f1:.3}"),
+            false => format!(
+                "Recall and precision: the {} worst of {} classes, macro F1 {f1:.3}",
+                self.classes.len(),
+                words::count(self.report.per_class.len() as u64)
+            ),
+        }
+    }
+}
 
 impl Figure for PerClass<'_> {
     fn size(&self) -> (u32, u32) {
-        let rows = self.0.per_class.len() as i32;
+        let rows = self.classes.len() as i32;
         (WIDTH as u32, (TOP + rows * ROW + BOTTOM) as u32)
     }
 
@@ -44,16 +76,15 @@ impl Figure for PerClass<'_> {
     where
         B::ErrorType: 'static,
     {
-        let mut classes: Vec<_> = self.0.per_class.iter().collect();
-        classes.sort_by(|a, b| b.recall.total_cmp(&a.recall).then(a.label.cmp(&b.label)));
+        let classes = &self.classes;
         let bottom = TOP + classes.len() as i32 * ROW;
         let across = |share: f64| NAMES + (share * f64::from(WIDTH - NAMES - FIGURES)) as i32;
         let centred = Pos::new(HPos::Center, VPos::Center);
-        let title = format!(
-            "Recall and precision by class, macro F1 {:.3}",
-            self.0.macro_f1
-        );
-        root.draw(&Text::new(title, (WIDTH / 2, 36), bold(TITLE).pos(centred)))?;
+        root.draw(&Text::new(
+            self.title(),
+            (WIDTH / 2, 36),
+            bold(TITLE).pos(centred),
+        ))?;
         let legend = text(LABEL).pos(Pos::new(HPos::Left, VPos::Center));
         root.draw(&Rectangle::new(
             [(NAMES, 82), (NAMES + 40, 106)],
@@ -121,5 +152,13 @@ mod tests {
         let some = evaluate(&logits, &[0, 1, 1], &[], &classes(2));
         draws(|path| per_class(&some, path));
         draws(|path| per_class(&evaluate(&[], &[], &[], &classes(130)), path));
+        let many = evaluate(&[0.0; 60_000], &[7], &[], &classes(60_000));
+        draws(|path| per_class(&many, path));
+        let many = PerClass::new(&many);
+        assert_eq!(
+            many.title(),
+            "Recall and precision: the 1 worst of 60,000 classes, macro F1 0.000"
+        );
+        assert_eq!(many.size().1 as i32, TOP + ROW + BOTTOM);
     }
 }

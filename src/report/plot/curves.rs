@@ -119,20 +119,22 @@ impl Compare<'_> {
                     n => format!("{model} ({n} runs)"),
                 };
                 let shortest = runs.iter().map(|r| r.points.len()).min().unwrap_or(0);
-                let mut line = Line::new(&name, Vec::new());
-                let mut band = Vec::new();
+                let (mut means, mut band) = (Vec::new(), Vec::new());
                 for i in 0..shortest {
                     let here: Vec<_> = runs.iter().map(|r| &r.points[i]).collect();
                     let n = here.len() as f64;
                     let at = here.iter().map(|p| x(p)).sum::<f64>() / n;
                     let values = || here.iter().map(|p| p.2);
-                    line.points.push((at, values().sum::<f64>() / n));
+                    means.push((at, values().sum::<f64>() / n));
                     let low = values().fold(f64::INFINITY, f64::min);
                     let high = values().fold(f64::NEG_INFINITY, f64::max);
                     band.push((at, low, high));
                 }
-                line.band = (runs.len() > 1).then_some(band);
-                line
+                let line = Line::new(&name, means);
+                match runs.len() {
+                    1 => line,
+                    _ => line.with_band(band),
+                }
             })
             .collect()
     }
@@ -211,6 +213,15 @@ mod tests {
             record(3, f64::INFINITY, Some(f64::NAN)),
         ];
         draws(|path| results(&broken, path));
+        for odd in [
+            [1e308, -1e308],
+            [f64::MAX, f64::MIN],
+            [5e-324, 0.0],
+            [1.0, 1.0 + f64::EPSILON],
+        ] {
+            let odd = odd.map(|value| record(1_000_000_000_000, value, Some(value)));
+            draws(|path| results(&odd, path));
+        }
     }
 
     #[test]
@@ -222,5 +233,14 @@ mod tests {
         draws(|path| compare_curves(&[], path));
         draws(|path| compare_curves(&[run("a", 0)], path));
         draws(|path| compare_curves(&[run("a", 1), run("b", 5), run("a", 3)], path));
+        let odd = |value| Curve {
+            model: "a".to_owned(),
+            points: vec![(1, value, value), (usize::MAX, -value, 1.0)],
+        };
+        for value in [f64::MAX, f64::NAN, f64::INFINITY, 5e-324] {
+            draws(|path| compare_curves(&[odd(value), odd(value), odd(0.5)], path));
+        }
+        let many: Vec<Curve> = (0..300).map(|i| run(&"name ".repeat(i), 2)).collect();
+        draws(|path| compare_curves(&many, path));
     }
 }

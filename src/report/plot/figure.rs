@@ -60,7 +60,15 @@ pub(super) fn save(figure: &impl Figure, path: &Path) -> Result<(), PlotError> {
             printable(&svg).into_owned().into_bytes()
         }
         Some("png") => {
-            let mut pixels = vec![0; (width * height * 3) as usize];
+            let count = (width as usize).checked_mul(height as usize);
+            let count = count.and_then(|count| count.checked_mul(3));
+            let mut pixels = Vec::new();
+            let size = count.filter(|count| pixels.try_reserve_exact(*count).is_ok());
+            let Some(size) = size else {
+                let reason = format!("there is no memory for {width} × {height} pixels");
+                return Err(PlotError::new(path, reason));
+            };
+            pixels.resize(size, 0);
             {
                 let root =
                     BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();

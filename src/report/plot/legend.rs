@@ -23,6 +23,8 @@ const NEAR: i32 = 12;
 const FAR: i32 = 36;
 /// Height of a row.
 pub(super) const ROW: i32 = 40;
+/// Most rows: where the names need more, the last says how many are left out.
+const ROWS: usize = 8;
 
 /// Where each entry begins, by row and pixel, so that none leaves `room` pixels; rows are centred.
 fn places(widths: &[i32], room: i32) -> Vec<(usize, i32)> {
@@ -45,23 +47,36 @@ fn places(widths: &[i32], room: i32) -> Vec<(usize, i32)> {
     places
 }
 
+/// The names that a legend shows.
+struct LaidOut {
+    /// Each as it fits, its row and where it begins.
+    entries: Vec<(String, usize, i32)>,
+    /// Number of names for which there is no room.
+    more: usize,
+}
+
 /// Names that fit into `room` pixels, and the place of each entry.
-fn laid_out(names: &[&str], room: i32) -> Vec<(String, usize, i32)> {
+fn laid_out(names: &[&str], room: i32) -> LaidOut {
     let style = text(LABEL);
     let named = |name: &&str| shorten(name, room - KEY - NEAR, &style);
     let names: Vec<String> = names.iter().map(named).collect();
     let entry = |name: &String| KEY + NEAR + width(name, &style);
     let widths: Vec<i32> = names.iter().map(entry).collect();
     let placed = names.into_iter().zip(places(&widths, room));
-    placed.map(|(name, (row, x))| (name, row, x)).collect()
+    let mut entries: Vec<_> = placed.map(|(name, (row, x))| (name, row, x)).collect();
+    let all = entries.len();
+    if entries.last().is_some_and(|(_, row, _)| *row >= ROWS) {
+        entries.retain(|(_, row, _)| row + 1 < ROWS);
+    }
+    let more = all - entries.len();
+    LaidOut { entries, more }
 }
 
 /// Pixels that a legend of these names takes in a plot of this width.
 pub(super) fn height(names: &[&str], room: i32) -> i32 {
-    let rows = laid_out(names, room)
-        .last()
-        .map_or(0, |(_, row, _)| row + 1);
-    rows as i32 * ROW
+    let laid = laid_out(names, room);
+    let rows = laid.entries.last().map_or(0, |(_, row, _)| row + 1);
+    (rows + usize::from(laid.more > 0)) as i32 * ROW
 }
 
 /// Draws a legend from `top` down, between `left` and `left + room`.
@@ -76,7 +91,13 @@ where
 {
     let names: Vec<&str> = entries.iter().map(|(_, name)| *name).collect();
     let style = text(LABEL).pos(Pos::new(HPos::Left, VPos::Center));
-    for ((key, _), (name, row, x)) in entries.into_iter().zip(laid_out(&names, room)) {
+    let laid = laid_out(&names, room);
+    if laid.more > 0 {
+        let style = style.pos(Pos::new(HPos::Center, VPos::Center));
+        let at = (left + room / 2, top + ROWS as i32 * ROW - ROW / 2);
+        area.draw(&Text::new(format!("and {} more", laid.more), at, style))?;
+    }
+    for ((key, _), (name, row, x)) in entries.into_iter().zip(laid.entries) {
         let (x, y) = (left + x, top + row as i32 * ROW + ROW / 2);
         // The middle of small letters lies above the middle of their box.
         let middle = y - 4;
@@ -132,9 +153,21 @@ mod tests {
     fn a_long_name_is_shortened_and_nothing_takes_no_room() {
         crate::report::plot::style::register().expect("the font is whole");
         let long = "runs/".repeat(60);
-        let laid = laid_out(&[&long, "b"], 800);
+        let laid = laid_out(&[&long, "b"], 800).entries;
         assert!(laid[0].0.len() < long.len() && laid[0].0.contains('…'));
         assert_eq!(height(&[&long, "b"], 800), 2 * ROW);
         assert_eq!(height(&[], 800), 0);
+    }
+
+    #[test]
+    fn what_has_no_room_is_counted() {
+        crate::report::plot::style::register().expect("the font is whole");
+        for count in [1, 7, 8, 9, 4000] {
+            let names = vec!["a name that takes a row of its own"; count];
+            let laid = laid_out(&names, 700);
+            assert_eq!(laid.entries.len() + laid.more, count);
+            assert_eq!(laid.more == 0, count <= ROWS, "{count}");
+            assert_eq!(height(&names, 700), count.min(ROWS) as i32 * ROW);
+        }
     }
 }

@@ -20,14 +20,37 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(name: &str, points: Vec<(f64, f64)>) -> Self {
-        let points = points.into_iter().filter(|p| p.1.is_finite()).collect();
+        let points = points
+            .into_iter()
+            .filter_map(|(x, y)| Some((drawn(x)?, drawn(y)?)));
         Self {
             name: visible(name).into(),
-            points,
+            points: points.collect(),
             band: None,
         }
     }
+
+    /// The same with a band around it: x, lower and upper edge.
+    pub(super) fn with_band(self, band: Vec<(f64, f64, f64)>) -> Self {
+        let edges = |(x, low, high)| Some((drawn(x)?, drawn(low)?, drawn(high)?));
+        Self {
+            band: Some(band.into_iter().filter_map(edges).collect()),
+            ..self
+        }
+    }
 }
+
+/// A coordinate as it is drawn: one that is no finite number has no place, and one that is too large for
+/// differences to be computed lies at the edge.
+fn drawn(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value.clamp(-LARGEST, LARGEST))
+}
+
+/// The largest number that an axis shows, and the shortest axis, as a length and as a share of its numbers:
+/// plotters' search for ticks would end in rounding errors, or not at all.
+const LARGEST: f64 = 1e300;
+const SHORTEST: f64 = 1e-14;
+const SHORTEST_SHARE: f64 = 1e-9;
 
 pub(super) struct Panel<'a> {
     pub(super) title: &'a str,
@@ -195,7 +218,8 @@ fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
         let air = (high.abs() * 0.2).max(1e-9);
         return (low - air, high + air);
     }
-    let air = (high - low) * 0.06;
+    let shortest = SHORTEST.max(SHORTEST_SHARE * low.abs().max(high.abs()));
+    let air = ((high - low) * 0.06).max(shortest);
     (low - air, high + air)
 }
 
@@ -221,7 +245,39 @@ fn scientific(value: f64, range: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use plotters::coord::ranged1d::{BoldPoints, LightPoints, Ranged};
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn ticks_of_any_numbers_are_few(
+            values in proptest::collection::vec(
+                prop_oneof![
+                    any::<f64>(),
+                    any::<u64>().prop_map(f64::from_bits),
+                    (any::<f64>(), 0..3_u64).prop_map(|(v, ulps)| f64::from_bits(v.to_bits() + ulps)),
+                    Just(f64::MAX),
+                    Just(f64::MIN),
+                    Just(5e-324),
+                    Just(1.0),
+                    Just(1.0 + f64::EPSILON),
+                    Just(1e15),
+                    Just(1e15 + 0.125),
+                ],
+                0..5,
+            ),
+        ) {
+            let line = Line::new("line", values.iter().map(|&v| (v, v)).collect());
+            let (low, high) = span(line.points.iter().map(|p| p.1));
+            prop_assert!(low < high && (high - low).is_finite(), "{} {}", low, high);
+            let axis: RangedCoordf64 = (low..high).into();
+            let bold = axis.key_points(BoldPoints(7));
+            let light = axis.key_points(LightPoints::new(7, 70));
+            prop_assert!(bold.len() <= 8 && light.len() <= 80, "{} {}", bold.len(), light.len());
+        }
+    }
 
     #[test]
     fn ticks_have_the_digits_they_need() {
