@@ -25,6 +25,7 @@ fn main() -> anyhow::Result<()> {
         .collect();
     let answers = classifier.classify(&prepared?)?;
     for (picture, predictions) in pictures.iter().zip(answers) {
+        let predictions = predictions.context("the weights' answer is not a number")?;
         let best = &predictions[0];
         println!(
             "{}: {} ({:.1} %)",

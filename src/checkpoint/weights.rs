@@ -118,6 +118,16 @@ fn check(file: &TensorFile, meta: &WeightsMeta) -> Result<(), CheckpointError> {
             meta.temperature
         )));
     }
+    if let Some(share) = meta.val_top1.filter(|share| !(0.0..=1.0).contains(share)) {
+        return Err(file.mismatch(format!(
+            "a val_top1 of {share:?}, expected a share from 0 to 1"
+        )));
+    }
+    if let Some(calibration) = &meta.calibration {
+        calibration
+            .validate()
+            .map_err(|reason| file.mismatch(reason))?;
+    }
     Ok(())
 }
 

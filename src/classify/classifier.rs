@@ -117,12 +117,21 @@ impl Classifier {
         Ok(values)
     }
 
-    /// For each prepared picture, every class with its probability, most probable first.
+    /// Side of the model's input, in pixels.
+    pub fn image_size(&self) -> usize {
+        self.checkpoint.meta.preprocess.image_size
+    }
+
+    /// For each prepared picture, every class with its probability, most probable first; `None` for a picture to
+    /// which the model has no answer, because a logit is infinite or not a number.
     ///
     /// # Errors
     ///
     /// As [`verify`](Self::verify): changed weights give no answer.
-    pub fn classify(&self, pictures: &[Vec<f32>]) -> Result<Vec<Vec<Prediction>>, CheckpointError> {
+    pub fn classify(
+        &self,
+        pictures: &[Vec<f32>],
+    ) -> Result<Vec<Option<Vec<Prediction>>>, CheckpointError> {
         self.answers(pictures.concat(), self.classes().len())
     }
 
@@ -132,7 +141,7 @@ impl Classifier {
         &self,
         values: Vec<f32>,
         top_k: usize,
-    ) -> Result<Vec<Vec<Prediction>>, CheckpointError> {
+    ) -> Result<Vec<Option<Vec<Prediction>>>, CheckpointError> {
         if values.is_empty() {
             self.verify()?;
             return Ok(Vec::new());
@@ -150,6 +159,9 @@ impl Classifier {
         self.verify()?;
         let classes = self.classes();
         let best = |row: &[f32]| {
+            if row.iter().any(|logit| !logit.is_finite()) {
+                return None;
+            }
             let probabilities = metrics::softmax(row).into_iter().map(|p| p as f32);
             let mut ranked: Vec<(usize, f32)> = probabilities.enumerate().collect();
             ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -159,7 +171,7 @@ impl Classifier {
                 label: classes[index].clone(),
                 prob,
             });
-            named.collect()
+            Some(named.collect())
         };
         Ok(logits.chunks(classes.len()).map(best).collect())
     }

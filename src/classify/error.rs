@@ -7,6 +7,9 @@ use thiserror::Error;
 
 use crate::names::{shown, visible};
 
+const NOT_FINITE: &str = "the weights answer it with logits that are not numbers: train them again with a smaller \
+                          learning rate, or take others";
+
 /// Why a picture cannot be classified.
 #[derive(Debug, Error)]
 pub enum ClassifyError {
@@ -26,6 +29,12 @@ pub enum ClassifyError {
         /// The decoder's reason.
         reason: String,
     },
+    /// The model's answer is no number.
+    #[error("{path}: {reason}", path = shown(path), reason = NOT_FINITE)]
+    NotFinite {
+        /// The picture.
+        path: PathBuf,
+    },
     /// There is no picture to read under this name.
     #[error("{path}: {reason}", path = shown(path), reason = visible(reason))]
     NoPicture {
@@ -41,6 +50,7 @@ impl ClassifyError {
     pub fn reason(&self) -> String {
         match self {
             Self::Read { source, .. } => format!("cannot read it: {source}"),
+            Self::NotFinite { .. } => NOT_FINITE.to_owned(),
             Self::Decode { reason, .. } | Self::NoPicture { reason, .. } => reason.clone(),
         }
     }

@@ -251,9 +251,14 @@ fn answer(
         // only error there is.
         let answers = classifier.answers(values, top_k).map(|predictions| {
             let mut predictions = predictions.into_iter();
-            let paired = batch.into_iter().map(|(filename, picture)| Answer {
-                filename,
-                outcome: picture.map(|_| predictions.next().expect("one answer per picture")),
+            let paired = batch.into_iter().map(|(filename, picture)| {
+                let outcome = picture.and_then(|_| {
+                    let answer = predictions.next().expect("one answer per picture");
+                    answer.ok_or_else(|| ClassifyError::NotFinite {
+                        path: filename.clone(),
+                    })
+                });
+                Answer { filename, outcome }
             });
             paired.collect()
         });

@@ -285,22 +285,18 @@ fn row(model: &str, of: &[usize], entries: &[Entry], answers: &[Measured]) -> Ro
         _ => (accuracy.interval.0.max(0.0), accuracy.interval.1.min(1.0)),
     };
     let config = &answers[of[0]].meta.model;
-    let infos: Vec<_> = of
-        .iter()
-        .map(|&i| run::read_info(&entries[i].dir).unwrap_or_default())
-        .collect();
     // Earlier versions have recorded less.
-    let used_s: Vec<f64> = infos
+    let used_s: Vec<f64> = of
         .iter()
         .zip(&histories)
-        .map(|(info, history)| {
+        .map(|(&i, history)| {
             let last = history.last().map_or(0.0, |record| record.elapsed_s);
-            info["training_s"].as_f64().unwrap_or(last)
+            run::recorded(&entries[i].dir, "training_s").unwrap_or(last)
         })
         .collect();
-    let epochs_seen = infos.iter().zip(&histories).map(|(info, history)| {
+    let epochs_seen = of.iter().zip(&histories).map(|(&i, history)| {
         let shares = history.iter().map(|record| record.share).sum();
-        info["epochs_seen"].as_f64().unwrap_or(shares)
+        run::recorded(&entries[i].dir, "epochs_seen").unwrap_or(shares)
     });
     let budget = Recipe::load(&entries[of[0]].dir.recipe()).and_then(|recipe| recipe.budget());
     Row {

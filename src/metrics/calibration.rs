@@ -11,6 +11,10 @@ const TEMPERATURES: (f64, f64) = (0.05, 20.0);
 /// Number of rows of the risk-coverage table, about.
 const ROWS: usize = 128;
 
+/// More pictures than any validation split has: what a file may claim, and so what a threshold may cost, ends
+/// here.
+const MOST_PICTURES: u64 = 1_000_000_000;
+
 /// Probability that a chosen threshold exceeds its error rate (δ in Geifman & El-Yaniv 2017).
 const DELTA: f64 = 0.05;
 
@@ -103,6 +107,58 @@ impl Calibration {
             coverage: coverage(&scaled, labels),
         };
         (temperature, calibration)
+    }
+
+    /// Checks a calibration that was read from a file: figures are numbers, and the rows of the risk-coverage
+    /// curve can come of so many pictures.
+    ///
+    /// # Errors
+    ///
+    /// What was found and what was expected, by key.
+    pub fn validate(&self) -> Result<(), String> {
+        let pictures = self.pictures as u64;
+        if pictures > MOST_PICTURES {
+            return Err(format!(
+                "calibration.pictures is {pictures}, expected at most {MOST_PICTURES}"
+            ));
+        }
+        let figures = [Some(self.before), Some(self.after), self.on_folds];
+        for found in figures.into_iter().flatten() {
+            if !found.nll.is_finite() || !(0.0..=1.0 + 1e-9).contains(&found.ece) {
+                return Err(format!(
+                    "a calibration of nll {} and ece {}, expected a number and a share from 0 to 1",
+                    found.nll, found.ece
+                ));
+            }
+        }
+        let mut before = Threshold {
+            confidence: f32::INFINITY,
+            answered: 0,
+            wrong: 0,
+        };
+        for (index, &row) in self.coverage.iter().enumerate() {
+            let reason = if !(0.0..=1.0).contains(&row.confidence) {
+                "expected a confidence from 0 to 1"
+            } else if row.answered > pictures {
+                "more answers than pictures"
+            } else if row.wrong > row.answered {
+                "more wrong answers than answers"
+            } else if row.confidence >= before.confidence
+                || row.answered <= before.answered
+                || row.wrong < before.wrong
+            {
+                "expected a lower confidence than in the row before, and further answers"
+            } else {
+                before = row;
+                continue;
+            };
+            return Err(format!(
+                "row {} of calibration.coverage is {:?}: {reason}",
+                index + 1,
+                <(f32, u64, u64)>::from(row)
+            ));
+        }
+        Ok(())
     }
 
     /// Whether the fitted temperature was kept.
@@ -302,6 +358,9 @@ fn coverage(logits: &[f32], labels: &[usize]) -> Vec<Threshold> {
 }
 
 /// Probability of at most `wrong` errors in `n` answers, each wrong with probability `rate`.
+///
+/// Summed from the term next to `wrong` outwards, on the side of it where terms fall, until they no longer count:
+/// about √n of them at most.
 fn binomial_cdf(wrong: u64, n: u64, rate: f64) -> f64 {
     if wrong >= n || rate <= 0.0 {
         return 1.0;
@@ -309,18 +368,40 @@ fn binomial_cdf(wrong: u64, n: u64, rate: f64) -> f64 {
     if rate >= 1.0 {
         return 0.0;
     }
-    // In logarithms, since (1 − rate)ⁿ underflows for large n.
-    let odds = (rate / (1.0 - rate)).ln();
-    let mut term = n as f64 * (-rate).ln_1p();
-    let mut largest = term;
-    let mut terms = vec![term];
-    for i in 0..wrong {
-        term += ((n - i) as f64 / (i + 1) as f64).ln() + odds;
-        largest = largest.max(term);
-        terms.push(term);
+    let odds = rate / (1.0 - rate);
+    // The sum of the terms from k on, where `next` gives each divided by the one before; in logarithms, since
+    // (1 − rate)ⁿ underflows for large n.
+    let tail = |k: u64, next: &mut dyn FnMut() -> f64| {
+        let choose = ln_factorial(n) - ln_factorial(k) - ln_factorial(n - k);
+        let first = choose + k as f64 * rate.ln() + (n - k) as f64 * (-rate).ln_1p();
+        let (mut sum, mut term) = (1.0, 1.0);
+        while term > f64::EPSILON * sum {
+            term *= next();
+            sum += term;
+        }
+        (first + f64::ln(sum)).exp().min(1.0)
+    };
+    if (wrong as f64) < n as f64 * rate {
+        let mut k = wrong;
+        tail(wrong, &mut || {
+            // The last term is that of k = 0: its successor is 0.
+            let factor = k as f64 / ((n - k + 1) as f64 * odds);
+            k = k.saturating_sub(1);
+            factor
+        })
+    } else {
+        let mut k = wrong + 1;
+        1.0 - tail(wrong + 1, &mut || {
+            let factor = (n - k) as f64 * odds / (k + 1) as f64;
+            k = (k + 1).min(n);
+            factor
+        })
     }
-    let sum: f64 = terms.iter().map(|term| (term - largest).exp()).sum();
-    (largest.exp() * sum).min(1.0)
+}
+
+/// ln n!
+fn ln_factorial(n: u64) -> f64 {
+    libm::lgamma(n as f64 + 1.0)
 }
 
 #[cfg(test)]
@@ -341,6 +422,101 @@ mod tests {
             }
         }
         (logits, labels)
+    }
+
+    /// Every term, one after the other.
+    fn cdf_by_the_book(wrong: u64, n: u64, rate: f64) -> f64 {
+        let mut term = n as f64 * (1.0 - rate).ln();
+        let mut sum = 0.0;
+        for i in 0..=wrong {
+            sum += term.exp();
+            term += ((n - i) as f64 / (i + 1) as f64).ln() + (rate / (1.0 - rate)).ln();
+        }
+        sum
+    }
+
+    #[test]
+    fn the_binomial_sum_is_that_of_all_its_terms() {
+        for n in [1, 2, 10, 59, 1000, 10_000] {
+            for rate in [0.001, 0.01, 0.05, 0.3, 0.5] {
+                let likely = (n as f64 * rate) as u64;
+                let around = [0, 1, likely / 2, likely, likely + 1, likely * 3 / 2, n - 1];
+                for wrong in around.into_iter().filter(|wrong| *wrong < n) {
+                    let (got, want) = (
+                        binomial_cdf(wrong, n, rate),
+                        cdf_by_the_book(wrong, n, rate).min(1.0),
+                    );
+                    if want > 1e-290 {
+                        assert!(
+                            (got / want - 1.0).abs() < 1e-8,
+                            "{wrong} of {n} at {rate}: {got}, {want}"
+                        );
+                    }
+                }
+            }
+        }
+        let start = std::time::Instant::now();
+        let n = MOST_PICTURES;
+        for wrong in [0, n / 4, n / 2 - 20_000, n / 2, n / 2 + 20_000, n - 1] {
+            let p = binomial_cdf(wrong, n, 0.5);
+            assert!((0.0..=1.0).contains(&p), "{wrong}: {p}");
+        }
+        assert!((binomial_cdf(n / 2, n, 0.5) - 0.5).abs() < 1e-3);
+        assert!(start.elapsed().as_secs_f64() < 10.0);
+    }
+
+    #[test]
+    fn a_calibration_that_cannot_be_is_refused_by_row() {
+        let row = |confidence, answered, wrong| Threshold {
+            confidence,
+            answered,
+            wrong,
+        };
+        let of = |pictures, coverage: &[Threshold]| {
+            let figures = Figures { nll: 0.5, ece: 0.1 };
+            let calibration = Calibration {
+                data: "set".into(),
+                pictures,
+                before: figures,
+                after: figures,
+                on_folds: None,
+                coverage: coverage.to_vec(),
+            };
+            calibration.validate()
+        };
+        assert_eq!(of(9, &[row(1.0, 4, 0), row(0.5, 9, 3)]), Ok(()));
+        assert_eq!(of(0, &[]), Ok(()));
+        for (pictures, rows, reason) in [
+            (
+                10,
+                vec![row(0.9, 1 << 62, 1 << 60)],
+                "row 1 of calibration.coverage is (0.9, 4611686018427387904, 1152921504606846976): more answers than pictures",
+            ),
+            (
+                1 << 62,
+                vec![],
+                "calibration.pictures is 4611686018427387904, expected at most 1000000000",
+            ),
+            (9, vec![row(0.9, 3, 4)], "more wrong answers than answers"),
+            (9, vec![row(1.5, 3, 1)], "expected a confidence from 0 to 1"),
+            (
+                9,
+                vec![row(f32::NAN, 3, 1)],
+                "expected a confidence from 0 to 1",
+            ),
+            (9, vec![row(0.1, 3, 1), row(0.9, 4, 1)], "row 2 of"),
+            (9, vec![row(0.9, 3, 1), row(0.1, 3, 1)], "row 2 of"),
+            (9, vec![row(0.9, 3, 1), row(0.1, 4, 0)], "row 2 of"),
+        ] {
+            let error = of(pictures, &rows).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+        let (logits, labels) = honest();
+        let classes = ["a", "b", "c"].map(str::to_owned);
+        let (_, mut made) = Calibration::fit(&logits, &labels, &classes, "set");
+        assert_eq!(made.validate(), Ok(()));
+        made.after.nll = f64::INFINITY;
+        assert!(made.validate().unwrap_err().contains("nll inf"));
     }
 
     #[test]

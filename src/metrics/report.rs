@@ -79,7 +79,7 @@ impl EvalReport {
         let is_share = |share: f64| (0.0..=1.0 + 1e-9).contains(&share);
         let mut all = shares.into_iter().chain(per_class).chain(bins);
         if let Some((key, found)) = all.find(|(_, share)| !is_share(*share)) {
-            return Err(format!("{key} is {found}, expected a share from 0 to 1"));
+            return Err(format!("{key} is {found:?}, expected a share from 0 to 1"));
         }
         let (classes, named) = (self.confusion.classes(), self.per_class.len());
         if classes != named {
@@ -450,11 +450,11 @@ mod tests {
         assert_eq!(none.validate(), Ok(()));
         type Edit = fn(&mut EvalReport);
         let edits: [(Edit, &str); 8] = [
-            (|r| r.top1 = 1e308, "top1 is 1"),
+            (|r| r.top1 = 1e308, "top1 is 1e308"),
             (|r| r.ece = f64::NAN, "ece is NaN"),
             (|r| r.top5 = Some(-0.1), "top5 is -0.1"),
             (|r| r.per_class[1].recall = 2.0, "per_class.recall is 2"),
-            (|r| r.reliability[3].hi = -1e300, "reliability.hi is -1"),
+            (|r| r.reliability[3].hi = -1e300, "reliability.hi is -1e300"),
             (
                 |r| drop(r.per_class.pop()),
                 "confusion is of 2 classes, expected the 1 of per_class",

@@ -126,7 +126,7 @@ pub fn read_results(path: &Path) -> Result<Vec<EpochRecord>, CsvError> {
             match (0.0..=most).contains(&found) {
                 true => Ok(found),
                 false => Err(bad(format!(
-                    "has {column} {found}, expected a number from 0 to {most:e}"
+                    "has {column} {found:?}, expected a number from 0 to {most:?}"
                 ))),
             }
         };
@@ -252,11 +252,11 @@ mod tests {
         let error = read_results(&path).unwrap_err().to_string();
         assert!(error.ends_with("row 2 has no train/loss"), "{error}");
         for (good, bad, column) in [
-            ("2,1.25,2,", "1e308,1.25,2,", "epoch 1000"),
+            ("2,1.25,2,", "1e308,1.25,2,", "epoch 1e308"),
             ("2,1.25,2,", "-1,1.25,2,", "epoch -1"),
             ("2,1.25,2,", "2,NaN,2,", "time NaN"),
             ("2,1.25,2,", "2,-inf,2,", "time -inf"),
-            ("0.28,0.99", "1e308,0.99", "train/share 1000"),
+            ("0.28,0.99", "1e308,0.99", "train/share 1e308"),
         ] {
             std::fs::write(&path, text.replace(good, bad)).unwrap();
             let error = read_results(&path).unwrap_err().to_string();
@@ -286,7 +286,7 @@ mod tests {
                 .chain((2..count).map(|i| format!("c{i}")))
                 .collect()
         };
-        let mut write = |count: usize| {
+        let write = |count: usize| {
             let mut logits = vec![0.0; count];
             logits[1] = 1.0;
             let report = crate::metrics::evaluate(&logits, &[0], &[], &named(count));

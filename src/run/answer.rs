@@ -1,5 +1,6 @@
 //! Predictions of saved weights on one split of a data set.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::data::{
 };
 use crate::device::Selected;
 use crate::eval::{self, Predictions, Tta};
-use crate::names::same;
+use crate::names::composed;
 use crate::ops::PrecisionChoice;
 use crate::recipe::Recipe;
 use crate::stop::Stop;
@@ -124,15 +125,24 @@ impl Answers {
         })
     }
 
-    /// Divides the logits by the temperature of the weights.
-    pub(super) fn tempered(mut self) -> Self {
+    /// Divides the logits by the temperature of the weights, which are those at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::NotFinite`]: no figure can come of such logits.
+    pub(super) fn tempered(mut self, path: &Path) -> Result<Self, RunError> {
         let augmented = self.augmented.iter_mut().map(|(_, augmented)| augmented);
         for predictions in augmented.chain([&mut self.predictions]) {
             for logit in &mut predictions.logits {
                 *logit /= self.meta.temperature;
             }
+            if predictions.logits.iter().any(|logit| !logit.is_finite()) {
+                return Err(RunError::NotFinite {
+                    path: path.to_owned(),
+                });
+            }
         }
-        self
+        Ok(self)
     }
 }
 
@@ -141,7 +151,7 @@ impl Answers {
 ///
 /// # Errors
 ///
-/// [`RunError`]: there are no whole weights, the data has no such split or other classes, or the
+/// [`RunError`]: there are no whole weights, their answers are not numbers, the data has no such split or other classes, or the
 /// device cannot compute in the precision.
 pub(crate) fn answer(
     weights: &Path,
@@ -157,7 +167,7 @@ pub(crate) fn answer(
         ),
         false => (open_weights(weights)?, None),
     };
-    Ok(answer_raw(&file, run.as_ref(), options, data, device)?.tempered())
+    answer_raw(&file, run.as_ref(), options, data, device)?.tempered(file.path())
 }
 
 /// [`answer`] for a weights file, which may belong to a run; the logits are not divided.
@@ -344,7 +354,11 @@ fn relabel(
     classes: &[String],
     chosen: &Chosen,
 ) -> Result<Vec<Sample>, RunError> {
-    let of_weights = |name: &String| classes.iter().position(|class| same(class, name));
+    let mut indices = HashMap::new();
+    for (index, class) in classes.iter().enumerate() {
+        indices.entry(composed(class)).or_insert(index);
+    }
+    let of_weights = |name: &String| indices.get(&composed(name)).copied();
     let order: Vec<Option<usize>> = chosen.classes.iter().map(of_weights).collect();
     let relabelled = chosen.samples.iter().cloned().map(|mut sample| {
         sample.label = order[sample.label]?;

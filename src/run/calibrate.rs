@@ -91,6 +91,10 @@ pub fn calibrate(
             &answers.meta.classes,
             &answers.dataset.name,
         );
+        // Finite logits too may be so large that no figure of them is a number.
+        if calibration.validate().is_err() {
+            return Err(RunError::NotFinite { path });
+        }
         let meta = WeightsMeta {
             temperature,
             calibration: Some(calibration.clone()),

@@ -178,7 +178,7 @@ pub enum RunError {
         name: &'static str,
     },
     /// The weights' answers are not numbers.
-    #[error("{path} answers with logits that are not numbers", path = shown(path))]
+    #[error("{path} answers pictures with logits that are not numbers", path = shown(path))]
     NotFinite {
         /// The weights.
         path: PathBuf,

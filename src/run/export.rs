@@ -1,5 +1,6 @@
 //! Weights exported to one file, optionally in f16, and checked against the original.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
@@ -73,6 +74,11 @@ pub fn export(
     save(part.path(), &original.model, &original.meta)?;
     let copy = checkpoint::load_weights(part.path(), &device.device)?;
     let [before, after] = [original, copy].map(|weights| answers(&weights, device));
+    if before.logits.iter().any(|logit| !logit.is_finite()) {
+        return Err(RunError::NotFinite {
+            path: from.path().to_owned(),
+        });
+    }
     let logit = difference(before.logits.iter().zip(&after.logits));
     let probability = difference(before.probabilities.iter().zip(&after.probabilities));
     // Not a number is no agreement either.
@@ -99,13 +105,24 @@ struct Answers {
 fn answers(weights: &Checkpoint, device: &Selected) -> Answers {
     let Checkpoint { meta, model } = weights;
     let size = meta.preprocess.image_size;
-    let images = TensorData::new(squares(&meta.preprocess), [PICTURES, 3, size, size]);
-    let images = Tensor::from_data(images, &device.device);
-    let logits = model
-        .infer(images, Precision::F32, &Prepared::default())
-        .div_scalar(meta.temperature)
-        .try_into_vec_as::<f32>()
-        .expect("logits read back as f32");
+    let prepared = Prepared::default();
+    // As many at once as stay small in memory, whatever their size.
+    let step = ((1 << 24) / size.pow(2)).clamp(1, PICTURES);
+    let mut logits = Vec::new();
+    for first in (0..PICTURES).step_by(step) {
+        let pictures = first..(first + step).min(PICTURES);
+        let shape = [pictures.len(), 3, size, size];
+        let images = TensorData::new(squares(&meta.preprocess, pictures), shape);
+        let answers = model
+            .infer(
+                Tensor::from_data(images, &device.device),
+                Precision::F32,
+                &prepared,
+            )
+            .div_scalar(meta.temperature)
+            .try_into_vec_as::<f32>();
+        logits.extend(answers.expect("logits read back as f32"));
+    }
     let rows = logits.chunks(meta.classes.len());
     Answers {
         probabilities: rows.flat_map(softmax).collect(),
@@ -125,10 +142,10 @@ fn difference<'a>(pairs: impl Iterator<Item = (&'a f64, &'a f64)>) -> f64 {
 }
 
 /// Pictures of random colours in squares of 1, 2, 4 and 8 pixels, normalised: details and areas.
-fn squares(preprocess: &Preprocess) -> Vec<f32> {
+fn squares(preprocess: &Preprocess, pictures: Range<usize>) -> Vec<f32> {
     let size = preprocess.image_size;
-    let mut values = Vec::with_capacity(PICTURES * 3 * size * size);
-    for picture in 0..PICTURES {
+    let mut values = Vec::with_capacity(pictures.len() * 3 * size * size);
+    for picture in pictures {
         let side = 1 << (picture % 4);
         for channel in 0..3 {
             for y in 0..size {

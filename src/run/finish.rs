@@ -66,8 +66,8 @@ pub(super) fn finish(
     mut unwritten: Option<RunError>,
     stop: &Stop,
 ) -> Result<Finished, RunError> {
-    let best = TensorFile::open(&find_weights(dir.root())?)?;
-    let best = checkpoint::load(&best, &device.device)?;
+    let file = TensorFile::open(&find_weights(dir.root())?)?;
+    let best = checkpoint::load(&file, &device.device)?;
     let options = EvaluateOptions {
         batch_size: plan.recipe.train.batch_size,
         workers: plan.recipe.data.workers,
@@ -87,16 +87,20 @@ pub(super) fn finish(
         }
         // The pictures of one split at a time.
         drop(last.take());
-        let answers = match predict(&best, &plan.dataset, split, samples, &options, device) {
-            // Training and validation are done; an unreadable test split must not lose them.
-            Err(unreadable @ RunError::Unreadable { .. }) if split == SplitName::Test => {
+        let answers = predict(&best, &plan.dataset, split, samples, &options, device)
+            .and_then(|answers| answers.tempered(file.path()));
+        let answers = match answers {
+            // Training and validation are done; a test split without an answer must not lose them.
+            Err(without @ (RunError::Unreadable { .. } | RunError::NotFinite { .. }))
+                if split == SplitName::Test =>
+            {
                 skipped.push(Skipped {
                     name: "test".into(),
-                    reason: unreadable.to_string(),
+                    reason: without.to_string(),
                 });
                 continue;
             }
-            other => other?.tempered(),
+            other => other?,
         };
         let report = eval::report(&answers.predictions, &answers.meta.classes);
         found.get_or_insert_with(|| {

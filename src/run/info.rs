@@ -162,9 +162,10 @@ pub(crate) fn read(dir: &RunDir) -> Option<Value> {
     serde_json::from_str(&json).ok()
 }
 
-/// The number at `key` in a run's `run.json`, if there is one.
+/// The number at `key` in a run's `run.json`, if there is one that a training can have recorded.
 pub(crate) fn recorded(dir: &RunDir, key: &str) -> Option<f64> {
-    read(dir)?.get(key)?.as_f64()
+    let number = read(dir)?.get(key)?.as_f64()?;
+    (0.0..=1e18).contains(&number).then_some(number)
 }
 
 /// Seconds since 1970, UTC.

@@ -23,8 +23,11 @@ use crate::names;
 use crate::run;
 use crate::stop::Stop;
 
-/// Pictures classified at once: enough to keep a device busy, small enough for any memory.
+/// Most pictures classified at once: enough to keep a device busy.
 const BATCH: usize = 64;
+
+/// Most pixels of model input at once, 64 pictures of 512²: small enough for any memory.
+const PIXELS: usize = 1 << 24;
 
 /// How often a wait for answers looks whether it should end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -69,7 +72,7 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     let sources = Sources::new(inputs, list);
     let progress = Progress::new(sources.known(), has_list);
     let options = StreamOptions {
-        batch_size: BATCH,
+        batch_size: (PIXELS / classifier.image_size().pow(2)).clamp(1, BATCH),
         top_k: args.topk as usize,
     };
     let answers = stream(&classifier, sources, options)?;
