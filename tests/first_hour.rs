@@ -8,7 +8,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::Place;
+use support::{Place, Said, png};
 
 /// A model of a few hundred weights.
 const TINY: &str = "--image-size 16 -b 8 --device cpu --set model.depth=1 --set model.embed_dim=16 \
@@ -69,47 +69,108 @@ fn part_of_an_epoch_is_called_that() {
     assert!(said.out.starts_with("trained 1 epoch in "), "{said:#?}");
 }
 
+/// So many pictures of one colour for each class.
+fn colours(place: &Place, folder: &str, classes: &[(&str, [u8; 3], u32)]) {
+    for (class, colour, copies) in classes {
+        let picture = image::RgbImage::from_pixel(16, 16, image::Rgb(*colour));
+        for i in 0..*copies {
+            place.write(&format!("{folder}/{class}/{i:02}.png"), png(&picture));
+        }
+    }
+}
+
+/// The hints that a training or an evaluation ends with.
+fn hints(said: &Said) -> Vec<&str> {
+    let lines = said.out.lines();
+    lines
+        .filter_map(|line| line.strip_prefix("hint:     "))
+        .collect()
+}
+
+fn kinds(said: &Said) -> Vec<String> {
+    let json = said.json();
+    let all = json["findings"].as_array().unwrap().iter();
+    all.map(|one| one["kind"].as_str().unwrap().to_owned())
+        .collect()
+}
+
 #[test]
 fn a_low_accuracy_has_its_reasons_beside_it() {
     let place = Place::new();
-    place.pictures("many", &["shirt"], 60);
-    place.pictures("few", &["hat", "shoe"], 20);
-    for class in ["hat", "shoe"] {
-        std::fs::rename(
-            place.path(&format!("few/{class}")),
-            place.path(&format!("many/{class}")),
-        )
-        .unwrap();
-    }
-    // A rate at which nothing is learned: the bias of the head may answer one class alone.
-    let train = format!("train --data many --out run --epochs 4 --lr 1e-9 {TINY}");
-    let said = place.run(&train).ok();
-    let baseline = "(always \"shirt\": 60.0 %)";
-    assert!(said.out.contains(baseline), "{said:#?}");
-    assert!(said.out.contains("hint: "), "{said:#?}");
-    for words in [
-        "every answer is ",
-        "never predicted: ",
-        "answering \"shirt\" every time",
-    ] {
-        if said.out.contains(words) {
-            let eval = place.run("eval run --device cpu").ok();
-            assert!(
-                eval.out.contains("baseline  60.0 %, always \"shirt\"\n"),
-                "{eval:#?}"
-            );
-            let json = place.run("eval run --device cpu --json").ok().json();
-            assert_eq!(json["majority"]["label"], "shirt");
-            assert!(
-                json["findings"]
-                    .as_array()
-                    .is_some_and(|all| !all.is_empty()),
-                "{json}"
-            );
-            return;
-        }
-    }
-    panic!("{said:#?}");
+    const RED: [u8; 3] = [200, 30, 30];
+    // All look the same: nothing can be learned but which class is the most frequent.
+    colours(
+        &place,
+        "same",
+        &[("shirt", RED, 60), ("hat", RED, 20), ("shoe", RED, 20)],
+    );
+    let said = place
+        .run(&format!(
+            "train --data same --out same-run --epochs 4 {TINY}"
+        ))
+        .ok();
+    assert!(said.out.contains("(always \"shirt\": 60.0 %)"), "{said:#?}");
+    let [chance, never] = hints(&said)[..] else {
+        panic!("{said:#?}")
+    };
+    assert!(
+        chance.starts_with("no better than answering \"shirt\" every time (60.0 %); validation stood at exactly that for the last ")
+            && chance.ends_with(" epochs: try a lower --lr, or start from weights that have learned (--init cifar10-vit)"),
+        "{chance}"
+    );
+    let only = "every answer is \"shirt\": none of the other classes is ever predicted";
+    assert_eq!(never, only);
+    let eval = place.run("eval same-run --device cpu").ok();
+    assert!(
+        eval.out.contains("baseline  60.0 %, always \"shirt\"\n"),
+        "{eval:#?}"
+    );
+    assert_eq!(hints(&eval).len(), 2, "{eval:#?}");
+    let json = place.run("eval same-run --device cpu --json").ok();
+    assert_eq!(json.json()["majority"]["label"], "shirt");
+    assert_eq!(kinds(&json), ["at_chance", "never_predicted"]);
+
+    // After one pass, time is what is missing, and nothing else is named.
+    let said = place
+        .run(&format!(
+            "train --data same --out short-run --epochs 1 {TINY}"
+        ))
+        .ok();
+    let short = "it saw each training picture once on average, which is little: try more time (--time, --epochs), or start from weights that have learned (--init cifar10-vit)";
+    assert_eq!(
+        hints(&said),
+        [
+            "no better than answering \"shirt\" every time (60.0 %)",
+            only,
+            short
+        ],
+        "{said:#?}"
+    );
+
+    // Two that can be told apart, and a rare one that looks like one of them.
+    colours(
+        &place,
+        "rare",
+        &[
+            ("shirt", RED, 60),
+            ("hat", [30, 30, 200], 60),
+            ("shoe", RED, 10),
+        ],
+    );
+    let said = place
+        .run(&format!(
+            "train --data rare --out rare-run --epochs 6 {TINY}"
+        ))
+        .ok();
+    let never =
+        "never predicted: \"shoe\" (1 of 3 classes); more epochs or more pictures of them may help";
+    assert!(hints(&said).contains(&never), "{said:#?}");
+    let eval = place.run("eval rare-run --split train --device cpu").ok();
+    let told: Vec<&str> = hints(&eval);
+    assert!(
+        told.first() == Some(&never) && !eval.out.contains("no better than"),
+        "{eval:#?}"
+    );
 }
 
 #[test]

@@ -317,8 +317,14 @@ mod interrupts {
     }
 
     fn press(child: &Child) {
+        tell(child, "INT");
+    }
+
+    fn tell(child: &Child, signal: &str) {
         let id = child.id().to_string();
-        let kill = Command::new("kill").args(["-INT", &id]).status();
+        let kill = Command::new("kill")
+            .args([&format!("-{signal}"), &id])
+            .status();
         assert!(kill.unwrap().success());
     }
 
@@ -394,27 +400,180 @@ mod interrupts {
         place.run("train --resume run --device cpu").ok();
     }
 
-    #[test]
-    fn an_evaluation_dies_of_the_signal_and_leaves_nothing() {
+    /// What a command leaves that is told to stop by `signal`, some time after it has said `word`: it is over soon, by
+    /// that signal or, where it can be continued, with its exit code, and its last line begins with these words.
+    fn stops(place: &Place, signal: Signal, line: &str, word: &str, last: &str) {
         use std::os::unix::process::ExitStatusExt;
+        let (name, number) = signal;
+        let mut child = start(place, line, word);
+        std::thread::sleep(Duration::from_millis(200));
+        tell(&child, name);
+        let status = ends_soon(&mut child);
+        let is_continued = line.starts_with("train --data") || line.starts_with("compare --models");
+        let ended = match is_continued && !line.contains("--dry-run") {
+            true => (Some(128 + number), None),
+            false => (None, Some(number)),
+        };
+        assert_eq!((status.code(), status.signal()), ended, "{name}: {line}");
+        let log = place.read("log");
+        let said = log.lines().last().unwrap_or_default();
+        assert!(said.starts_with(last), "{name}: {line}: {log}");
+        let unfinished = |name: &String| name.contains(".vitrine-");
+        assert!(!place.listing("").iter().any(unfinished), "{name}: {line}");
+    }
+
+    type Signal = (&'static str, i32);
+    const SIGNALS: [Signal; 2] = [("INT", 2), ("TERM", 15)];
+
+    #[test]
+    fn what_holds_nothing_dies_of_either_signal_with_one_line() {
         let place = trained();
+        place
+            .run(&format!("train --data pets --out second --seed 1 {TINY}"))
+            .ok();
         photographs(&place, "photos");
+        photographs(&place, "split/val");
         let before = place.listing("run");
-        for command in [
-            "eval run --data photos --split train --device cpu",
-            "calibrate run --data photos --device cpu",
-        ] {
-            // A validation split, for the second.
-            if command.starts_with("calibrate") {
-                fs::create_dir(place.path("split")).unwrap();
-                fs::rename(place.path("photos"), place.path("split/val")).unwrap();
-                fs::rename(place.path("split"), place.path("photos")).unwrap();
+        let again = "stopped; the weights are as they were; the same command measures again";
+        let each =
+            "stopped; each weights file is calibrated or as it was; the same command begins again";
+        let nothing = "stopped; nothing was written";
+        for signal in SIGNALS {
+            for (line, word, last) in [
+                (
+                    "eval run --data photos --split train --device cpu",
+                    "device: ",
+                    again,
+                ),
+                ("calibrate run --data split --device cpu", "device: ", each),
+                (
+                    "compare run second --data photos --split train --device cpu",
+                    "evaluating",
+                    nothing,
+                ),
+                ("data verify photos", "", nothing),
+                ("data info photos", "", nothing),
+                ("classify run photos --json", "", "stopped after "),
+                (
+                    "train --data pets --dry-run --device cpu --image-size 224 --patch-size 16 --set model.embed_dim=768 --set model.depth=12 --set model.num_heads=12",
+                    "measuring for at most",
+                    nothing,
+                ),
+                (
+                    "compare --models vit-w1,resnet18 --data pets --dry-run --device cpu",
+                    "measuring each model",
+                    nothing,
+                ),
+            ] {
+                stops(&place, signal, line, word, last);
             }
-            let mut child = start(&place, command, "device: ");
-            std::thread::sleep(Duration::from_millis(200));
-            press(&child);
-            assert_eq!(ends_soon(&mut child).signal(), Some(2), "{command}");
-            assert_eq!(place.listing("run"), before, "{command}");
+        }
+        assert_eq!(place.listing("run"), before);
+        assert!(!place.path("runs").exists(), "no empty folder");
+    }
+
+    #[test]
+    fn what_can_be_continued_ends_with_the_code_of_either_signal() {
+        let place = Place::new();
+        photographs(&place, "photos");
+        let large = "--image-size 224 --patch-size 16 --device cpu -b 64 --set model.embed_dim=768 --set model.depth=12 --set model.num_heads=12";
+        place.pictures("pets", &["cat", "dog"], 40);
+        for signal in SIGNALS {
+            let (name, _) = signal;
+            let go_on = |run: &str| {
+                format!(
+                    "stopped before the first update; continue with: vitrine train --resume {run}"
+                )
+            };
+            let run = format!("decoding-{name}");
+            let train = format!("train --data photos --out {run} {TINY}");
+            stops(&place, signal, &train, "run: ", &go_on(&run));
+            // Its first weights, drawn so that queries and keys agree, take seconds; so does an update.
+            let run = format!("large-{name}");
+            let train = format!("train --data pets --out {run} {large}");
+            stops(&place, signal, &train, "parameters", &go_on(&run));
+            let out = format!("compared-{name}");
+            let compare = format!(
+                "compare --models vit-micro,resnet9 --data photos --device cpu --out {out}"
+            );
+            let again = format!("continue with the same command and --out {out}");
+            stops(&place, signal, &compare, "run: ", &again);
+        }
+    }
+
+    #[test]
+    fn an_archive_is_unpacked_until_it_is_told_to_stop() {
+        let place = Place::new();
+        let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(
+            fs::File::create(place.path("pets.tar.gz")).unwrap(),
+            flate2::Compression::fast(),
+        ));
+        // Gigabytes for whoever unpacks them, a few megabytes here.
+        let picture = vec![0; 1 << 22];
+        for i in 0..400 {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(picture.len() as u64);
+            let name = format!("{}/{i:03}.png", ["cat", "dog"][i % 2]);
+            builder
+                .append_data(&mut header, name, &picture[..])
+                .unwrap();
+        }
+        builder.into_inner().unwrap().finish().unwrap();
+        let before = place.listing("");
+        for signal in SIGNALS {
+            let nothing = "stopped; nothing was written";
+            let train = format!("train --data pets.tar.gz --out run {TINY}");
+            stops(
+                &place,
+                signal,
+                &train,
+                "",
+                &format!("{nothing}: the same command begins again"),
+            );
+            stops(&place, signal, "data info pets.tar.gz", "", nothing);
+        }
+        fs::remove_file(place.path("log")).unwrap();
+        assert_eq!(place.listing(""), before);
+    }
+
+    #[test]
+    fn a_download_keeps_what_has_arrived() {
+        use std::io::{Read, Write};
+        let place = Place::new();
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in server.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 1024]);
+                let head = "HTTP/1.1 200 OK\r\ncontent-length: 170052171\r\n\r\n";
+                let _ = stream.write_all(head.as_bytes());
+                // As slow as a connection may be.
+                while stream.write_all(&[7; 1000]).is_ok() {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+        });
+        for signal in SIGNALS {
+            let line = format!("data download cifar10 --mirror http://{address} --out sets");
+            let part = place.path("sets/cifar10/cifar-10-binary.tar.gz.part");
+            let _ = fs::remove_file(&part);
+            let mut child = start(&place, &line, "");
+            while fs::metadata(&part).map_or(0, |part| part.len()) == 0 {
+                assert_eq!(child.try_wait().unwrap(), None, "{}", place.read("log"));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            tell(&child, signal.0);
+            ends_soon(&mut child);
+            let log = place.read("log");
+            assert!(
+                log.starts_with("stopped; what has arrived (")
+                    && log.ends_with(
+                        " MB) stays in sets/cifar10: the same command continues from there\n"
+                    ),
+                "{log}"
+            );
+            assert!(part.is_file());
         }
     }
 }

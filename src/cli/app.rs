@@ -15,6 +15,7 @@ use super::done::Done;
 use super::eval::{self, EvalArgs};
 use super::export::{self, ExportArgs};
 use super::flags::Settings;
+use super::interrupt;
 use super::man::{self, ManArgs};
 use super::output::{is_broken_pipe, note};
 use super::plot::{self, PlotArgs};
@@ -58,7 +59,7 @@ fn version() -> &'static str {
 }
 
 /// Parses the command line, runs the command, and turns what comes of it into an exit code:
-/// 0 success, 1 failure, 2 usage, 130 interrupted.
+/// 0 success, 1 failure, 2 usage, 130 interrupted by Ctrl-C, 143 by SIGTERM.
 pub fn main() -> u8 {
     let words: Vec<OsString> = std::env::args_os().collect();
     // Not a command of clap's: completions and manual pages would show it.
@@ -71,6 +72,10 @@ pub fn main() -> u8 {
         Ok(cli) => cli,
         Err(error) => return usage::refuse(error, &Cli::command(), &words),
     };
+    if let Err(error) = interrupt::listen("stopped; nothing was written") {
+        note(&format!("error: cannot wait for Ctrl-C: {error}"));
+        return 1;
+    }
     if matches!(&cli.command, Command::Classify(args) if args.are_few()) {
         device::disable_huge_pages();
     }
@@ -104,7 +109,9 @@ pub fn main() -> u8 {
         Command::Man(args) => man::run(&args, Cli::command()),
     };
     match result {
-        Ok(done) => done.code(),
+        Ok(Done::Success) => 0,
+        Ok(Done::Partly) => 1,
+        Ok(Done::Interrupted) => interrupt::code(),
         Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
             note(&format!("error: {}", advice::message(&error, &settings)));

@@ -46,7 +46,9 @@ const RATES: [f64; 4] = [0.01, 0.02, 0.05, 0.1];
 
 /// Runs the command.
 pub(super) fn run(args: CalibrateArgs) -> anyhow::Result<Done> {
-    interrupt::leave_nothing_unfinished()?;
+    interrupt::nothing_to_save(
+        "stopped; each weights file is calibrated or as it was; the same command begins again",
+    );
     let device = device::select(args.device)?;
     note(&format!("device: {} ({})", device.name, device.reason));
     let calibrated = run::calibrate(&args.weights, args.data, args.batch_size as usize, &device)?;

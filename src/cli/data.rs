@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::done::Done;
-use super::lists;
 use super::output::{columns, interactive, note, say, tell};
 use super::shell::{program, quoted};
+use super::{interrupt, lists};
 use crate::data::verify::VerifyReport;
 use crate::data::{Dataset, DecodeLimits, download, info, verify};
 use crate::names::{shown, visible};
@@ -265,6 +265,11 @@ fn fetch(name: &str, out: &std::path::Path, mirror: Option<&str>) -> anyhow::Res
         "[{wide_bar}] {bytes}/{total_bytes}, {bytes_per_sec}, ETA {eta}",
     );
     let path = download::download(name, mirror, out, &mut |done, total| {
+        interrupt::nothing_to_save(&format!(
+            "stopped; what has arrived ({:.1} MB) stays in {}: the same command continues from there",
+            done as f64 / 1e6,
+            shown(out.join(name))
+        ));
         bar.set_length(total.unwrap_or(done));
         bar.set_position(done);
     })?;

@@ -7,17 +7,6 @@ pub(super) enum Done {
     Success,
     /// It did all it could and named what it could not.
     Partly,
-    /// Someone pressed Ctrl-C; the state is saved.
+    /// It was told to stop, and said what it leaves.
     Interrupted,
-}
-
-impl Done {
-    /// The exit code.
-    pub(super) fn code(self) -> u8 {
-        match self {
-            Self::Success => 0,
-            Self::Partly => 1,
-            Self::Interrupted => 130,
-        }
-    }
 }

@@ -77,7 +77,9 @@ pub(super) struct EvalArgs {
 /// Runs the command.
 pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
     unambiguous(&args.weights)?;
-    interrupt::leave_nothing_unfinished()?;
+    interrupt::nothing_to_save(
+        "stopped; the weights are as they were; the same command measures again",
+    );
     let device = device::select(args.device)?;
     note(&format!("device: {} ({})", device.name, device.reason));
     let options = EvaluateOptions {

@@ -44,7 +44,10 @@ pub(super) struct ExportArgs {
 
 /// Runs the command.
 pub(super) fn run(args: ExportArgs) -> anyhow::Result<Done> {
-    interrupt::leave_nothing_unfinished()?;
+    interrupt::nothing_to_save(&format!(
+        "stopped; {} was not written; the same command begins again",
+        shown(&args.out)
+    ));
     unambiguous(&args.weights)?;
     let device = device::select(args.device)?;
     let Exported {

@@ -88,11 +88,20 @@ fn words(finding: &Finding, tried: Tried<'_>, short: bool) -> String {
             "it saw each training picture {} on average, which is little: try more time (--time, --epochs){start}",
             times(*epochs_seen)
         ),
-        Finding::StillFalling { epochs, from, to } => format!(
-            "the loss was still falling at the end ({from:.3} to {to:.3} over the last {}): try a larger budget \
-             (--time, --epochs)",
+        Finding::StillFalling {
+            epochs,
+            from,
+            to,
+            until,
+        } => format!(
+            "validation loss was still falling {} ({from:.3} to {to:.3} within {}): try a larger budget (--time, \
+             --epochs)",
+            match until {
+                None => "at the end".to_owned(),
+                Some(epoch) => format!("when the learning rate had come to half, at epoch {epoch}"),
+            },
             match epochs {
-                1 => "epoch".to_owned(),
+                1 => "an epoch".to_owned(),
                 n => format!("{n} epochs"),
             }
         ),
@@ -160,6 +169,7 @@ mod tests {
                 epochs: 2,
                 from: 1.9,
                 to: 1.6,
+                until: Some(8),
             },
             Finding::Miscalibrated {
                 ece: 0.227,
@@ -184,7 +194,9 @@ mod tests {
             said[1]
         );
         assert!(
-            said[2].contains("1.900 to 1.600 over the last 2 epochs"),
+            said[2].contains(
+                "had come to half, at epoch 8 (1.900 to 1.600 within 2 epochs): try a larger budget"
+            ),
             "{}",
             said[2]
         );

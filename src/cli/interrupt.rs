@@ -2,8 +2,8 @@
 
 use std::io;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -12,84 +12,144 @@ use crate::device;
 use crate::stop::Stop;
 use crate::whole_file;
 
-/// The exit code of a command that was told to stop.
-const INTERRUPTED: u8 = 130;
+/// What a shell adds to the number of the signal that ended a command.
+const ENDED_BY: i32 = 128;
 
-/// How long a command that has nothing to save is given to end by itself. A picture takes this long, a
-/// whole archive or one update of a large model longer.
-const GRACE: Duration = Duration::from_millis(500);
+/// How long a command that is asked to stop, and has nothing to save, is given to end by itself. A picture
+/// takes this long, a whole archive or one update of a large model longer.
+const GRACE: Duration = Duration::from_millis(700);
 
-/// What is said last by a command that has nothing to save; `None` while it has.
-static LAST_WORDS: Mutex<Option<String>> = Mutex::new(None);
+/// The first signal that came; 0 before.
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
-/// From the first Ctrl-C (or SIGTERM, or SIGHUP) on, a stop is requested; the second one exits at once. The
-/// command may also be ended while it works, as long as it has [nothing to save](nothing_to_save); while it has
-/// something, `saving` is said. Signals
-/// that were ignored when the program started, as `nohup` does with SIGHUP, stay ignored.
-pub(super) fn on_interrupt(saving: &'static str) -> anyhow::Result<Stop> {
-    let stop = Stop::default();
-    let (asked, is_again) = (stop.clone(), AtomicBool::new(false));
-    handle(move || {
-        if is_again.swap(true, Ordering::SeqCst) {
-            exit();
-        }
-        let has_to_save = last_words().is_none();
-        note(match has_to_save {
-            true => saving,
-            false => "stopping (press Ctrl-C again to exit at once)",
-        });
-        asked.request();
-        thread::spawn(exit_when_nothing_is_lost);
-    })?;
-    Ok(stop)
+/// What the command does about one.
+struct Manners {
+    /// Said where the process is ended as it stands; `None` while it has something to save.
+    last_words: Option<String>,
+    /// Asked first where the command ends by itself, with what is said while it saves.
+    asked: Option<(Stop, &'static str)>,
+    /// What is left can be continued: it ends with an exit code of its own, and does not die of the signal.
+    is_continued: bool,
 }
 
-/// A command that only writes what it has finished dies of the signal, and leaves no unfinished file.
-pub(super) fn leave_nothing_unfinished() -> anyhow::Result<()> {
-    handle(|| {
-        whole_file::remove_unfinished();
-        signals::die();
-        exit();
-    })
+static MANNERS: Mutex<Manners> = Mutex::new(Manners {
+    last_words: None,
+    asked: None,
+    is_continued: false,
+});
+
+fn manners() -> MutexGuard<'static, Manners> {
+    MANNERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on Ctrl-C, SIGTERM and SIGHUP are answered as the command says; `words` until it says something
+/// else. Signals that were ignored when the program started, as `nohup` does with SIGHUP, stay ignored.
+///
+/// # Errors
+///
+/// The system's. To be called before there are other threads.
+pub(super) fn listen(words: &str) -> io::Result<()> {
+    nothing_to_save(words);
+    signals::listen(on_signal)
+}
+
+fn on_signal(signal: i32) {
+    let is_first = SIGNAL
+        .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst)
+        .is_ok();
+    // Held where the process ends, so that the command does not say its own last words too.
+    let manners = manners();
+    match (&manners.asked, &manners.last_words) {
+        (Some((stop, saving)), words) if is_first => {
+            note(match words {
+                None => saving,
+                Some(_) => "stopping (press Ctrl-C again to exit at once)",
+            });
+            stop.request();
+            thread::spawn(exit_when_nothing_is_lost);
+        }
+        (_, Some(words)) => {
+            note(words);
+            exit(&manners);
+        }
+        (_, None) => {
+            note("ended at once: what was saved before stays");
+            exit(&manners);
+        }
+    }
+}
+
+/// From now on the first signal only requests this stop, and `saving` is said while the command has something to
+/// save; the second one ends the process. A command that has [nothing to save](nothing_to_save) may also be
+/// ended a little after the first.
+pub(super) fn on_interrupt(saving: &'static str) -> Stop {
+    let stop = Stop::default();
+    manners().asked = Some((stop.clone(), saving));
+    stop
+}
+
+/// The command leaves what can be continued: however it is stopped, it ends with an exit code.
+pub(super) fn can_be_continued() {
+    manners().is_continued = true;
 }
 
 /// From now on, until [`something_to_save`], a request to stop may end the process at any moment, with
 /// these last words.
 pub(super) fn nothing_to_save(words: &str) {
-    *last_words() = Some(words.to_owned());
+    manners().last_words = Some(words.to_owned());
 }
 
 /// From now on the process ends by itself.
 pub(super) fn something_to_save() {
-    *last_words() = None;
-}
-
-fn last_words() -> std::sync::MutexGuard<'static, Option<String>> {
-    LAST_WORDS.lock().unwrap_or_else(PoisonError::into_inner)
+    manners().last_words = None;
 }
 
 fn exit_when_nothing_is_lost() {
     loop {
         thread::sleep(GRACE);
-        // Held to the end, so that the command does not say its own last words too.
-        let words = last_words();
-        if let Some(words) = &*words {
+        let manners = manners();
+        if let Some(words) = &manners.last_words {
             note(words);
-            exit();
+            exit(&manners);
         }
     }
 }
 
-fn exit() -> ! {
-    whole_file::remove_unfinished();
-    device::exit_now(INTERRUPTED)
+/// The exit code of a command that was told to stop, and has ended by itself; where nothing of it can be continued it
+/// dies of the signal here, so that a shell's loop ends too.
+pub(super) fn code() -> u8 {
+    let signal = signal();
+    if !manners().is_continued {
+        signals::die(signal);
+    }
+    code_of(signal)
 }
 
-fn handle(act: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
-    let ignored = signals::ignored();
-    ctrlc::set_handler(act)?;
-    signals::ignore(&ignored);
-    Ok(())
+/// The first signal; that of Ctrl-C where it reached only a command that this one started.
+fn signal() -> i32 {
+    match SIGNAL.load(Ordering::SeqCst) {
+        0 => signals::HANDLED[0],
+        signal => signal,
+    }
+}
+
+fn code_of(signal: i32) -> u8 {
+    u8::try_from(ENDED_BY + signal).unwrap_or(u8::MAX)
+}
+
+/// Whether a command of this program ended because it was told to.
+pub(super) fn was_told_to_stop(status: ExitStatus) -> bool {
+    let codes = signals::HANDLED.map(|signal| i32::from(code_of(signal)));
+    status.code().is_some_and(|code| codes.contains(&code))
+}
+
+fn exit(manners: &Manners) -> ! {
+    whole_file::remove_unfinished();
+    let signal = signal();
+    if !manners.is_continued {
+        signals::die(signal);
+    }
+    device::exit_now(code_of(signal))
 }
 
 /// Runs a training as a process of its own, and passes a request to stop on to it, once.
@@ -113,41 +173,67 @@ pub(super) fn wait(command: &mut Command, stop: &Stop) -> io::Result<ExitStatus>
 
 #[cfg(unix)]
 mod signals {
+    use std::io;
+    use std::mem::zeroed;
     use std::process::Child;
+    use std::thread;
 
-    /// The handled signals that are ignored now.
-    pub(super) fn ignored() -> Vec<libc::c_int> {
-        [libc::SIGINT, libc::SIGTERM, libc::SIGHUP]
-            .into_iter()
-            .filter(|&signal| {
-                // SAFETY: reads the setting and changes nothing; an all-zero `sigaction` is a valid one.
+    /// The signals that are answered.
+    pub(super) const HANDLED: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
+    /// Calls `act` with each signal, on a thread of its own.
+    ///
+    /// The signals are blocked in this thread and in those that it starts, and are waited for by one. Programs that
+    /// are started do not inherit that: the standard library unblocks all signals in them.
+    pub(super) fn listen(act: impl Fn(i32) + Send + 'static) -> io::Result<()> {
+        // SAFETY: an all-zero set is one for `sigemptyset` to fill; the calls read and write it alone.
+        #[allow(unsafe_code)]
+        let set = unsafe {
+            let mut set: libc::sigset_t = zeroed();
+            libc::sigemptyset(&mut set);
+            for signal in HANDLED.into_iter().filter(|&signal| !is_ignored(signal)) {
+                libc::sigaddset(&mut set, signal);
+            }
+            match libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) {
+                0 => set,
+                error => return Err(io::Error::from_raw_os_error(error)),
+            }
+        };
+        let wait = move || {
+            loop {
+                let mut signal = 0;
+                // SAFETY: both are valid for the time of the call.
                 #[allow(unsafe_code)]
-                unsafe {
-                    let mut now: libc::sigaction = std::mem::zeroed();
-                    libc::sigaction(signal, std::ptr::null(), &mut now) == 0
-                        && now.sa_sigaction == libc::SIG_IGN
+                let error = unsafe { libc::sigwait(&set, &mut signal) };
+                if error == 0 {
+                    act(signal);
                 }
-            })
-            .collect()
+            }
+        };
+        thread::Builder::new().spawn(wait).map(|_| ())
     }
 
-    pub(super) fn ignore(signals: &[libc::c_int]) {
-        for &signal in signals {
-            // SAFETY: ignoring a signal runs no code of ours.
-            #[allow(unsafe_code)]
-            unsafe {
-                libc::signal(signal, libc::SIG_IGN);
-            }
+    fn is_ignored(signal: i32) -> bool {
+        // SAFETY: reads the setting and changes nothing; an all-zero `sigaction` is a valid one.
+        #[allow(unsafe_code)]
+        unsafe {
+            let mut now: libc::sigaction = zeroed();
+            libc::sigaction(signal, std::ptr::null(), &mut now) == 0
+                && now.sa_sigaction == libc::SIG_IGN
         }
     }
 
-    /// Ends this process as Ctrl-C ends one that does not handle it.
-    pub(super) fn die() {
+    /// Ends this process as `signal` ends one that does not handle it.
+    pub(super) fn die(signal: i32) {
         // SAFETY: the default action runs no code of ours; raising a signal has no preconditions.
         #[allow(unsafe_code)]
         unsafe {
-            libc::signal(libc::SIGINT, libc::SIG_DFL);
-            libc::kill(libc::getpid(), libc::SIGINT);
+            let mut set: libc::sigset_t = zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, signal);
+            libc::signal(signal, libc::SIG_DFL);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+            libc::raise(signal);
         }
     }
 
@@ -163,16 +249,22 @@ mod signals {
     }
 }
 
-/// Elsewhere, Ctrl-C reaches every process of the terminal by itself.
+/// Elsewhere there is Ctrl-C alone, and it reaches every process of the terminal by itself.
 #[cfg(not(unix))]
 mod signals {
+    use std::io;
     use std::process::Child;
 
-    pub(super) fn ignored() {}
+    /// The number that Ctrl-C has elsewhere.
+    const CTRL_C: i32 = 2;
 
-    pub(super) fn ignore(_ignored: &()) {}
+    pub(super) const HANDLED: [i32; 1] = [CTRL_C];
 
-    pub(super) fn die() {}
+    pub(super) fn listen(act: impl Fn(i32) + Send + 'static) -> io::Result<()> {
+        ctrlc::set_handler(move || act(CTRL_C)).map_err(io::Error::other)
+    }
+
+    pub(super) fn die(_signal: i32) {}
 
     pub(super) fn terminate(_child: &Child) {}
 }

@@ -37,7 +37,9 @@ enum Format {
 
 /// Runs the command.
 pub(super) fn run(args: PlotArgs) -> anyhow::Result<Done> {
-    interrupt::leave_nothing_unfinished()?;
+    interrupt::nothing_to_save(
+        "stopped; each plot is drawn anew or as it was; the same command draws all",
+    );
     let extension = match args.format {
         Format::Png => "png",
         Format::Svg => "svg",

@@ -7,6 +7,8 @@ use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
+use crate::setting::{self, Invalid};
+
 /// The colour with which [`Resize::Pad`] fills: the mean of ImageNet's photographs. It is a constant, and not the data
 /// set's own mean, because pictures are resized before that is measured.
 pub(super) const PAD_COLOUR: [u8; 3] = [124, 116, 104];
@@ -41,48 +43,33 @@ pub struct Preprocess {
     pub std: [f32; 3],
 }
 
-/// A setting out of its range.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum PreprocessError {
-    /// `image_size`.
-    #[error("preprocess.image_size: found {found}, expected 1 to {MAX_IMAGE_SIZE}")]
-    ImageSize {
-        /// The value.
-        found: usize,
-    },
-    /// `mean`.
-    #[error("preprocess.mean: found {found:?}, expected three numbers from 0 to 1")]
-    Mean {
-        /// The value.
-        found: [f32; 3],
-    },
-    /// `std`.
-    #[error("preprocess.std: found {found:?}, expected three numbers above 0, at most 1")]
-    Std {
-        /// The value.
-        found: [f32; 3],
-    },
-}
-
 impl Preprocess {
     /// Checks the range of every field.
     ///
     /// # Errors
     ///
-    /// `PreprocessError`, which names the field.
-    pub fn validate(&self) -> Result<(), PreprocessError> {
-        if !(1..=MAX_IMAGE_SIZE).contains(&self.image_size) {
-            return Err(PreprocessError::ImageSize {
-                found: self.image_size,
-            });
-        }
-        if !self.mean.iter().all(|m| (0.0..=1.0).contains(m)) {
-            return Err(PreprocessError::Mean { found: self.mean });
-        }
-        if !self.std.iter().all(|s| *s > 0.0 && *s <= 1.0) {
-            return Err(PreprocessError::Std { found: self.std });
-        }
-        Ok(())
+    /// [`Invalid`], which names the field.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        setting::within("preprocess.image_size", self.image_size, 1..=MAX_IMAGE_SIZE)?;
+        let three = |key, found: [f32; 3], allowed: fn(f32) -> bool, expected: &str| match found
+            .into_iter()
+            .all(allowed)
+        {
+            true => Ok(()),
+            false => Err(Invalid::new(key, format!("{found:?}"), expected)),
+        };
+        three(
+            "preprocess.mean",
+            self.mean,
+            |mean| (0.0..=1.0).contains(&mean),
+            "three numbers from 0 to 1",
+        )?;
+        three(
+            "preprocess.std",
+            self.std,
+            |std| std > 0.0 && std <= 1.0,
+            "three numbers above 0, at most 1",
+        )
     }
 
     /// Resizes a picture to `image_size`² pixels with a triangle filter: bilinear interpolation, antialiased when the
@@ -336,11 +323,12 @@ mod tests {
         };
         assert_eq!(
             bad(|p| p.image_size = 0),
-            "preprocess.image_size: found 0, expected 1 to 4096"
+            "preprocess.image_size is 0: expected 1 to 4096"
         );
         assert!(
-            bad(|p| p.mean[1] = f32::NAN).starts_with("preprocess.mean: found [0.25, NaN, 0.75]")
+            bad(|p| p.mean[1] = f32::NAN)
+                .starts_with("preprocess.mean is [0.25, NaN, 0.75]: expected ")
         );
-        assert!(bad(|p| p.std[2] = 0.0).starts_with("preprocess.std"));
+        assert!(bad(|p| p.std[2] = 0.0).starts_with("preprocess.std is "));
     }
 }

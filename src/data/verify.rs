@@ -34,8 +34,6 @@ pub(crate) struct Copy {
     pub split: SplitName,
     /// The class it is labelled with.
     pub label: String,
-    /// What `label` was called before.
-    pub class: String,
 }
 
 /// The faults of a data set.
@@ -112,7 +110,6 @@ pub(crate) fn verify(
             Copy {
                 name: sample.name.clone(),
                 split,
-                class: label.clone(),
                 label,
             }
         };

@@ -157,7 +157,7 @@ pub struct ConfusedPair {
 
 /// A wrong answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "MistakeFields", into = "MistakeFields")]
+#[serde(from = "MistakeFields")]
 pub struct Mistake {
     /// Name of the picture.
     pub name: String,
@@ -169,26 +169,14 @@ pub struct Mistake {
     pub prob: f64,
 }
 
-/// A mistake as it is written: `confidence` is what `prob` was called before.
-#[derive(Serialize, Deserialize)]
+/// A mistake as it is read: `confidence` is what `prob` was called before, and some files have both.
+#[derive(Deserialize)]
 struct MistakeFields {
     name: String,
     label: String,
     predicted: String,
     prob: Option<f64>,
     confidence: Option<f64>,
-}
-
-impl From<Mistake> for MistakeFields {
-    fn from(mistake: Mistake) -> Self {
-        Self {
-            name: mistake.name,
-            label: mistake.label,
-            predicted: mistake.predicted,
-            prob: Some(mistake.prob),
-            confidence: Some(mistake.prob),
-        }
-    }
 }
 
 impl From<MistakeFields> for Mistake {
@@ -391,16 +379,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_reads_under_the_former_name_and_is_written_under_both() {
-        let old = r#"{"name":"a.png","label":"cat","predicted":"dog","confidence":0.75}"#;
-        let mistake: Mistake = serde_json::from_str(old).unwrap();
-        assert_eq!(mistake.prob, 0.75);
-        let new = serde_json::to_value(&mistake).unwrap();
-        assert_eq!(
-            (&new["prob"], &new["confidence"]),
-            (&0.75.into(), &0.75.into())
-        );
-        assert_eq!(serde_json::from_value::<Mistake>(new).unwrap(), mistake);
+    fn a_mistake_reads_under_former_names_and_is_written_under_one() {
+        let new = r#"{"name":"a.png","label":"cat","predicted":"dog","prob":0.75}"#;
+        let former = new.replace("prob", "confidence");
+        let both = former.replace('}', r#","prob":0.75}"#);
+        for text in [new, &former, &both] {
+            let mistake: Mistake = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&mistake).unwrap(), new);
+        }
     }
 
     #[test]

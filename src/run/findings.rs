@@ -38,14 +38,16 @@ pub enum Finding {
         /// Passes over the training split.
         epochs_seen: f64,
     },
-    /// The loss was still falling when the budget ended.
+    /// Validation loss was still falling while the learning rate was high, so that more time would help.
     StillFalling {
-        /// Over how many of the last epochs.
+        /// Over how many epochs it fell, on average from as many before them.
         epochs: usize,
-        /// Training loss before them.
+        /// Mean validation loss before.
         from: f64,
-        /// Training loss of the last.
+        /// Mean validation loss of these epochs.
         to: f64,
+        /// The last of them, where the learning rate fell below half its peak afterwards.
+        until: Option<usize>,
     },
     /// Validation loss has risen since its best epoch, while the training went on.
     Overfitting {
@@ -84,11 +86,17 @@ const HIGH: f64 = 0.95;
 /// recipes that ship take 20 and more.
 const FEW_PASSES: f64 = 3.0;
 
-/// The mean loss of an epoch over some thousand pictures moves by one or two percent by chance; a fall by this share
-/// is more than that.
+/// A fall of validation loss by a smaller share within a quarter of a training is not worth a longer one.
 const FALL: f64 = 0.05;
 
-/// Validation loss moves more: it is measured on fewer pictures.
+/// So many standard errors are no chance.
+const BEYOND_NOISE: f64 = 2.0;
+
+/// Where training loss is below this share of validation loss, a model knows its pictures by heart: more of them
+/// help, more time does not.
+const BY_HEART: f64 = 0.5;
+
+/// Validation loss moves by a few percent from epoch to epoch; a rise by this share is more than that.
 const RISE: f64 = 0.1;
 
 /// A calibration error of a few hundred pictures moves by about this much by chance, and a difference below it is
@@ -183,7 +191,7 @@ fn of_training(history: &[EpochRecord]) -> Vec<Finding> {
         .iter()
         .filter_map(|record| Some((record.epoch, val_loss(record)?)))
         .min_by(|a, b| a.1.total_cmp(&b.1));
-    let (Some(last), since) = (whole.last(), (whole.len() / 4).max(1)) else {
+    let Some(last) = whole.last() else {
         return Vec::new();
     };
     if let (Some((epoch, lowest)), Some(last)) = (lowest, val_loss(last))
@@ -195,20 +203,41 @@ fn of_training(history: &[EpochRecord]) -> Vec<Finding> {
             last,
         }];
     }
-    let before = whole.len().checked_sub(1 + since).map(|at| &whole[at]);
-    let fell = |before: &&EpochRecord| {
-        let is_lowest = lowest.is_none_or(|(epoch, _)| epoch > before.epoch);
-        is_lowest && last.train_loss < (1.0 - FALL) * before.train_loss
-    };
-    before
-        .filter(fell)
-        .map(|before| Finding::StillFalling {
-            epochs: since,
-            from: before.train_loss,
-            to: last.train_loss,
-        })
-        .into_iter()
-        .collect()
+    still_falling(whole).into_iter().collect()
+}
+
+/// Whether validation loss was still falling, beyond its noise, while the training could learn.
+fn still_falling(whole: &[EpochRecord]) -> Option<Finding> {
+    // A learning rate that falls lowers the loss at the end of any training, however long: the epochs before that say
+    // whether there was more to learn.
+    let peak = whole.iter().map(|record| record.lr).fold(0.0, f64::max);
+    let end = whole.iter().rposition(|record| record.lr >= 0.5 * peak)? + 1;
+    let losses: Vec<f64> = whole[..end]
+        .iter()
+        .map(|record| record.figure(VAL_LOSS))
+        .collect::<Option<_>>()?;
+    let epochs = losses.len() / 4;
+    if epochs == 0 {
+        return None;
+    }
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let (before, after) = losses[end - 2 * epochs..].split_at(epochs);
+    let (from, to) = (mean(before), mean(after));
+    // What a straight course leaves over is noise: of independent values, a second difference has six times the variance.
+    let bends = losses[end / 2 - 1..]
+        .windows(3)
+        .map(|three| (three[0] - 2.0 * three[1] + three[2]).powi(2));
+    let bends: Vec<f64> = bends.collect();
+    let noise = (mean(&bends) / 6.0 * 2.0 / epochs as f64).sqrt();
+    let falls = from - to > BEYOND_NOISE * noise && to < (1.0 - FALL) * from;
+    let last = whole.last()?;
+    let by_heart = last.train_loss < BY_HEART * last.figure(VAL_LOSS)?;
+    (falls && !by_heart).then_some(Finding::StillFalling {
+        epochs,
+        from,
+        to,
+        until: (end < whole.len()).then(|| whole[end - 1].epoch),
+    })
 }
 
 /// Whether `calibrate` would mend the probabilities, judged on folds of these answers; `None` where it has been run.
@@ -350,7 +379,11 @@ mod tests {
         assert!(
             matches!(
                 kinds(&falling)[..],
-                [Finding::StillFalling { epochs: 2, .. }]
+                [Finding::StillFalling {
+                    epochs: 2,
+                    until: None,
+                    ..
+                }]
             ),
             "{:?}",
             kinds(&falling)
@@ -377,6 +410,58 @@ mod tests {
             ..record(9, 0.4, 0.6, 1.6)
         });
         assert_eq!(of_training(&stump), []);
+    }
+
+    /// Epochs with these validation losses under a cosine to zero over all of them.
+    fn annealed(losses: &[f64]) -> Vec<EpochRecord> {
+        let losses: Vec<_> = losses.iter().map(|&loss| (loss, loss)).collect();
+        let mut records = history(&losses);
+        let of = records.len() as f64;
+        for record in &mut records {
+            let along = record.epoch as f64 / of;
+            record.lr = 0.5 * (1.0 + (std::f64::consts::PI * along).cos());
+        }
+        records
+    }
+
+    #[test]
+    fn more_time_is_advised_where_it_would_help_and_not_for_what_the_schedule_does() {
+        // A training that has learned what it can at a high rate: only the falling rate lowers its loss.
+        let saturated = [
+            1.4, 1.05, 0.95, 0.92, 0.9, 0.91, 0.9, 0.89, 0.8, 0.72, 0.66, 0.62, 0.6, 0.59, 0.585,
+            0.584,
+        ];
+        assert_eq!(of_training(&annealed(&saturated)), []);
+        // The default training of the bundled sample.
+        let default = [
+            1.124, 0.852, 0.795, 0.641, 0.612, 0.581, 0.521, 0.527, 0.509, 0.484, 0.469, 0.468,
+        ];
+        assert_eq!(of_training(&annealed(&default)), []);
+        // One that falls from epoch to epoch until the rate does too: a longer one is worth its time.
+        let unfinished: Vec<f64> = (0..16).map(|i| 2.0 - 0.08 * f64::from(i)).collect();
+        assert_eq!(
+            of_training(&annealed(&unfinished)),
+            [Finding::StillFalling {
+                epochs: 2,
+                from: (unfinished[4] + unfinished[5]) / 2.0,
+                to: (unfinished[6] + unfinished[7]) / 2.0,
+                until: Some(8),
+            }]
+        );
+        // As large a fall, and within what the loss moves by from one epoch to the next.
+        let noisy: Vec<_> = [2.0, 1.5, 1.9, 1.3, 1.8, 1.4, 1.5, 1.35]
+            .map(|loss| (loss, loss))
+            .into();
+        assert_eq!(of_training(&history(&noisy)), []);
+        // Training loss is at a third: its pictures are known by heart, and more time would not help.
+        let by_heart: Vec<_> = unfinished.iter().map(|&loss| (loss / 3.0, loss)).collect();
+        assert_eq!(of_training(&history(&by_heart)), []);
+        // Without validation nothing is known.
+        let mut blind = history(&[(2.0, 2.0), (1.5, 1.5), (1.0, 1.0), (0.5, 0.5)]);
+        for record in &mut blind {
+            record.figures.clear();
+        }
+        assert_eq!(of_training(&blind), []);
     }
 
     #[test]

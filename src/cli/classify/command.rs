@@ -15,11 +15,12 @@ use super::sources::Sources;
 use crate::checkpoint::SHIPPED;
 use crate::classify::{Answer, Answers, Classifier, Next, StreamError, StreamOptions, stream};
 use crate::cli::done::Done;
-use crate::cli::interrupt::on_interrupt;
+use crate::cli::interrupt::{nothing_to_save, on_interrupt};
 use crate::cli::output::{is_broken_pipe, note};
 use crate::cli::weights::unambiguous;
 use crate::device;
 use crate::names;
+use crate::report::text;
 use crate::run;
 use crate::stop::Stop;
 
@@ -67,8 +68,8 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         }
         None => None,
     };
-    let stop =
-        on_interrupt("stopping: the answers so far stay (press Ctrl-C again to exit at once)")?;
+    nothing_to_save("stopped; whoever reads the answers had stopped before, and may lack the last");
+    let stop = on_interrupt("stopping");
     let sources = Sources::new(inputs, list);
     let progress = Progress::new(sources.known(), has_list);
     let options = StreamOptions {
@@ -100,6 +101,17 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         note(&format!(
             "{} of {} could not be classified",
             output.failed, output.count
+        ));
+    }
+    if stopped {
+        note(&format!(
+            "stopped after {} {}; the same command begins again",
+            text::count(output.count as u64),
+            if output.count == 1 {
+                "answer"
+            } else {
+                "answers"
+            }
         ));
     }
     Ok(match output.failed {

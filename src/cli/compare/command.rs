@@ -11,6 +11,7 @@ use super::plan::plan_all;
 use super::train::train_all;
 use super::training::Training;
 use crate::cli::done::Done;
+use crate::cli::interrupt;
 use crate::cli::output::{columns, note, say, tell};
 use crate::compare::{self, Entry};
 use crate::device;
@@ -37,24 +38,29 @@ pub(in crate::cli) fn run(args: &CompareArgs, threads: Option<u32>) -> anyhow::R
         if args.dry_run {
             return dry_run(args, &plans);
         }
+        interrupt::can_be_continued();
         Work::Train(plans)
     } else {
         Work::Finished(finished(&args.runs)?)
     };
-    let folder = match &args.out {
-        Some(out) => {
-            std::fs::create_dir_all(out)
-                .with_context(|| format!("cannot make {}, which --out names", shown(out)))?;
-            out.clone()
-        }
-        None => run::next_free(Path::new("runs"), "compare")?,
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out)
+            .with_context(|| format!("cannot make {}, which --out names", shown(out)))?;
+    }
+    let folder = || match &args.out {
+        Some(out) => Ok(out.clone()),
+        None => run::next_free(Path::new("runs"), "compare"),
     };
-    let entries = match work {
-        Work::Finished(entries) => entries,
-        Work::Train(plans) => match train_all(args, &plans, &folder, threads)? {
-            Some(entries) => entries,
-            None => return Ok(Done::Interrupted),
-        },
+    let (entries, trained) = match work {
+        // Measured first: whoever stops that is left no empty folder.
+        Work::Finished(entries) => (entries, None),
+        Work::Train(plans) => {
+            let folder = folder()?;
+            match train_all(args, &plans, &folder, threads)? {
+                Some(entries) => (entries, Some(folder)),
+                None => return Ok(Done::Interrupted),
+            }
+        }
     };
     let device = device::select(args.device)?;
     let options = EvaluateOptions {
@@ -73,6 +79,10 @@ pub(in crate::cli) fn run(args: &CompareArgs, threads: Option<u32>) -> anyhow::R
         ));
     };
     let comparison = compare::compare(&entries, &options, &device, &mut begin)?;
+    let folder = match trained {
+        Some(trained) => trained,
+        None => folder()?,
+    };
     let written = compare::write(&comparison, &entries, &folder)?;
     if args.json {
         say(&serde_json::to_string(&comparison)?)?;

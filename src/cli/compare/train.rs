@@ -43,7 +43,8 @@ pub(super) fn train_all(
         "continue with the same command and --out {}",
         quoted(folder)
     );
-    let stop = on_interrupt("stopping: the run in progress saves its state")?;
+    interrupt::something_to_save();
+    let stop = on_interrupt("stopping: the run in progress saves its state");
     // The precision that `auto` resolved to in the first training holds for all, on whatever device.
     let mut precision: Option<String> = None;
     let mut entries = Vec::new();
@@ -69,7 +70,7 @@ pub(super) fn train_all(
         let began = Instant::now();
         let mut child = training.command(args, *seed, out, threads, precision.as_deref())?;
         let status = interrupt::wait(&mut child, &stop)?;
-        if stop.is_requested() || status.code() == Some(130) {
+        if stop.is_requested() || interrupt::was_told_to_stop(status) {
             note(&go_on);
             return Ok(None);
         }

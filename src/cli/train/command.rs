@@ -39,6 +39,11 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     if args.dry_run {
         return dry_run(args, &recipe, resumed.as_ref());
     }
+    interrupt::can_be_continued();
+    interrupt::nothing_to_save(match &resumed {
+        Some(_) => "stopped; the run is as it was: the same command continues it",
+        None => "stopped; nothing was written: the same command begins again",
+    });
     let [device, teacher_device] = args.devices(&recipe)?;
     note(&format!("device: {} ({})", device.name, device.reason));
     if args.teacher_device.is_some() {
@@ -50,7 +55,7 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
         teacher: &teacher_device,
     };
     let (dir, plan, stop) = match resumed {
-        Some(dir) => (dir, None, on_interrupt(SAVING)?),
+        Some(dir) => (dir, None, on_interrupt(SAVING)),
         None => {
             // Errors of the data or the model come before a folder is made.
             let plan = Plan::new(recipe.clone())?;
@@ -63,7 +68,7 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
                 ));
             }
             let (data, model) = (&plan.dataset.name, &recipe.model.name);
-            let stop = on_interrupt(SAVING)?;
+            let stop = on_interrupt(SAVING);
             let dir = RunDir::create(args.out.as_deref(), data, model)?;
             (dir, Some(plan), stop)
         }

@@ -1,6 +1,6 @@
 //! Labels as a table holds them, numbers or names, and the classes they make.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::columns::Columns;
@@ -122,7 +122,13 @@ pub(super) fn classes(
             return Ok((named, indices.collect()));
         }
         // Names that are written out may have an order of their own.
-        Some(named) if are_among(&names, &named) => named,
+        Some(named)
+            if names
+                .iter()
+                .all(|name| named.iter().any(|known| known == name)) =>
+        {
+            named
+        }
         // A number without a picture is no class.
         _ if names.is_empty() => numbers.iter().map(usize::to_string).collect(),
         _ => folder::in_order(names.iter().map(|name| name.to_string()).collect()),
@@ -138,11 +144,6 @@ pub(super) fn classes(
     });
     let indices = indices.collect();
     Ok((classes, indices))
-}
-
-fn are_among(names: &BTreeSet<&str>, known: &[String]) -> bool {
-    let known: HashSet<&str> = known.iter().map(String::as_str).collect();
-    names.iter().all(|name| known.contains(name))
 }
 
 #[cfg(test)]
