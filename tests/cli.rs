@@ -1420,6 +1420,46 @@ fn compare_trains_each_model_under_one_budget() {
     );
     let info = place.read("both/resnet9-seed1/run.json");
     assert!(info.contains("\"threads\": 1,"), "{info}\n{again:#?}");
+    // It is emptied of what a training wrote, and of nothing else.
+    let begun = "both/resnet9-seed1";
+    fs::remove_dir_all(place.path(&format!("{begun}/checkpoint"))).unwrap();
+    fs::remove_dir_all(place.path(&format!("{begun}/weights"))).unwrap();
+    for mine in [
+        "notes.txt",
+        "splits/notes.txt",
+        "weights/notes.txt",
+        ".vitrine-backup",
+    ] {
+        let listing = place.listing(begun);
+        place.write(&format!("{begun}/{mine}"), "mine");
+        fails(
+            &place.run(&format!("{COMPARE} --budget epochs=1 --seeds 2")),
+            &format!(
+                "{begun}/{mine} was not written by a training, and {begun} is not emptied for a new one: move it away, or name another folder with --out"
+            ),
+        );
+        assert_eq!(place.read(&format!("{begun}/{mine}")), "mine");
+        fs::remove_file(place.path(&format!("{begun}/{mine}"))).unwrap();
+        let _ = fs::remove_dir(place.path(&format!("{begun}/weights")));
+        let _ = fs::remove_dir_all(place.path(&format!("{begun}/checkpoint")));
+        assert_eq!(place.listing(begun), listing);
+    }
+    let recipe = place.read(&format!("{begun}/recipe.toml"));
+    place.write(&format!("{begun}/recipe.toml"), "[train]\nseed = 1\n");
+    fails(
+        &place.run(&format!("{COMPARE} --budget epochs=1 --seeds 2")),
+        &format!(
+            "{begun}/recipe.toml was not written by a training, and {begun} is not emptied for a new one: move it away, or name another folder with --out"
+        ),
+    );
+    assert_eq!(
+        place.read(&format!("{begun}/recipe.toml")),
+        "[train]\nseed = 1\n"
+    );
+    place.write(&format!("{begun}/recipe.toml"), recipe);
+    place
+        .run(&format!("{COMPARE} --budget epochs=1 --seeds 2"))
+        .ok();
     // Weights whose state is gone are not thrown away.
     fs::remove_dir_all(place.path("both/vit-micro-seed1/checkpoint")).unwrap();
     fails(

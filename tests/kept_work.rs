@@ -8,6 +8,7 @@ mod support;
 use std::fs;
 
 use support::{Place, fails, jpeg, picture};
+use vitrine::run::RunDir;
 
 /// A model that trains in milliseconds.
 const TINY: &str = "--image-size 16 --steps 2 -b 8 --device cpu --set model.depth=1 \
@@ -99,6 +100,112 @@ fn calibrate_measures_nothing_that_it_cannot_keep() {
             .iter()
             .all(|name| !name.contains(".vitrine-"))
     );
+}
+
+#[test]
+fn while_a_training_holds_its_run_nothing_older_is_put_there() {
+    let place = trained();
+    let weights =
+        || ["best", "last"].map(|name| place.path(&format!("run/weights/{name}.safetensors")));
+    let bytes = || weights().map(|path| fs::read(path).unwrap());
+    let before = bytes();
+    let plot = fs::read(place.path("run/results.png")).unwrap();
+    let held = RunDir::open(&place.path("run")).unwrap().lock().unwrap();
+    for command in [
+        "calibrate run --device cpu",
+        "calibrate run/weights/last.safetensors --data pets --device cpu",
+        "plot run",
+    ] {
+        let said = place.run(command);
+        let wait = "error: another process trains or changes run: wait for it, or stop it\n";
+        assert!(said.code == 1 && said.err.ends_with(wait), "{said:#?}");
+    }
+    assert!(bytes() == before && fs::read(place.path("run/results.png")).unwrap() == plot);
+    // What only reads is not held up, and neither is a folder that no training writes into.
+    place.run("eval run --device cpu").ok();
+    place.run("classify run pets/cat/00.png").ok();
+    place.run("export run copy.safetensors").ok();
+    let said = place.run("eval run --out run --device cpu");
+    assert!(said.code == 1 && said.out.contains("top-1"), "{said:#?}");
+    assert!(
+        said.err.contains("another process trains or changes run"),
+        "{said:#?}"
+    );
+    drop(held);
+    place.run("calibrate run --device cpu").ok();
+    place.run("plot run").ok();
+}
+
+#[test]
+#[cfg(unix)]
+fn a_link_in_place_of_the_lock_is_named_and_left_alone() {
+    let place = trained();
+    place.write("other", "precious");
+    fs::remove_file(place.path("run/checkpoint/lock")).unwrap();
+    std::os::unix::fs::symlink(place.path("other"), place.path("run/checkpoint/lock")).unwrap();
+    let wrong = "cannot write run/checkpoint/lock: it is a link, which vitrine never makes there; remove it";
+    fails(
+        &place.run("train --resume run --steps 4 --device cpu"),
+        &format!("run run: {wrong}"),
+    );
+    fails(&place.run("calibrate run --device cpu"), wrong);
+    assert_eq!(place.read("other"), "precious");
+}
+
+#[test]
+fn a_recipe_that_was_edited_does_not_continue_a_training() {
+    let place = trained();
+    let recipe = place.read("run/recipe.toml");
+    let state = fs::read(place.path("run/checkpoint/state.safetensors")).unwrap();
+    let more = "train --resume run --steps 4 --device cpu";
+    for (key, was, now) in [
+        ("optimizer.kind", "\"adamw\"", "\"sgd\""),
+        ("optimizer.lr", "0.001", "0.5"),
+        ("train.batch_size", "8", "4"),
+        ("train.seed", "0", "7"),
+        ("train.ema", "0.0", "0.5"),
+        ("augment.flip", "\"random\"", "\"none\""),
+    ] {
+        let name = key.split_once('.').unwrap().1;
+        let edited = recipe.replace(
+            &format!("\n{name} = {was}\n"),
+            &format!("\n{name} = {now}\n"),
+        );
+        assert_ne!(edited, recipe, "{key}");
+        place.write("run/recipe.toml", &edited);
+        fails(
+            &place.run(more),
+            &format!(
+                "run run: run/recipe.toml has {key} = {now}: expected {was}, with which the saved state of run was trained; set it back, or begin a new run with `vitrine train --recipe run/recipe.toml`"
+            ),
+        );
+        assert_eq!(place.read("run/recipe.toml"), edited, "nothing was written");
+    }
+    // A budget may grow, not shrink, by whatever hand.
+    place.write(
+        "run/recipe.toml",
+        recipe.replace("\nsteps = 2\n", "\nsteps = 1\n"),
+    );
+    let said = place.run("train --resume run --device cpu");
+    assert!(
+        said.err.contains("run has already trained for 2 updates"),
+        "{said:#?}"
+    );
+    assert_eq!(
+        fs::read(place.path("run/checkpoint/state.safetensors")).unwrap(),
+        state
+    );
+    // What a flag may change, an edit may too.
+    let free = recipe
+        .replace("\nsteps = 2\n", "\nsteps = 3\n")
+        .replace("\ncache_mb = 4096\n", "\ncache_mb = 1\n")
+        .replace("\nworkers = 0\n", "\nworkers = 1\n");
+    place.write("run/recipe.toml", free);
+    place.run("train --resume run --device cpu").ok();
+    fs::rename(place.path("pets"), place.path("moved")).unwrap();
+    place
+        .run("train --resume run --steps 4 --patience 3 --data moved --device cpu")
+        .ok();
 }
 
 #[test]
@@ -398,6 +505,27 @@ mod interrupts {
         assert_eq!(ends_soon(&mut child).code(), Some(130));
         shrink(&place);
         place.run("train --resume run --device cpu").ok();
+    }
+
+    #[test]
+    fn figures_of_weights_that_were_replaced_meanwhile_are_said_and_not_kept() {
+        let place = trained();
+        photographs(&place, "photos");
+        let newer = place.run("export run newer.safetensors --half");
+        newer.ok();
+        let eval = "eval run --data photos --split train --device cpu";
+        let mut child = start(&place, eval, "device: ");
+        std::thread::sleep(Duration::from_millis(200));
+        let best = place.path("run/weights/best.safetensors");
+        fs::rename(place.path("newer.safetensors"), best).unwrap();
+        shrink(&place);
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        let log = place.read("log");
+        let said = "run/weights/best.safetensors has been written again since it was read: these figures are of the weights before, and no file of them is kept; evaluate again, or name a folder for them with --out\n";
+        assert!(log.ends_with(said), "{log}");
+        assert!(!place.path("run/eval-train").exists());
+        place.run(eval).ok();
+        assert!(place.path("run/eval-train/metrics.json").is_file());
     }
 
     /// What a command leaves that is told to stop by `signal`, some time after it has said `word`: it is over soon, by

@@ -4,7 +4,10 @@
 #![cfg(feature = "cpu")]
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+#[allow(unreachable_pub)]
+#[path = "support/runs.rs"]
+mod runs;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -12,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use image::{Rgb, RgbImage};
+use runs::{all_whole, assert_same, hash, left, progress, temporary_files};
 use safetensors::SafeTensors;
 use vitrine::checkpoint::{HostTensor, TensorFile, WeightsMeta, host_tensors, load_weights};
 use vitrine::data::{
@@ -23,8 +27,7 @@ use vitrine::recipe::{Recipe, Sources};
 use vitrine::report::csv::read_results;
 use vitrine::run::{self, Finished, Plan, RunDir, RunError, RunEvent};
 use vitrine::stop::Stop;
-use vitrine::train::{Classification, Ending, Progress, Saved, TrainEvent, Trainer};
-use vitrine::whole_file::TEMPORARY;
+use vitrine::train::{Classification, Ending, Saved, TrainEvent, Trainer};
 
 /// Settings of a ViT of 6,000 parameters on pictures of 12×12.
 const VIT: &[&str] = &[
@@ -93,16 +96,6 @@ fn pictures(folder: &Path) -> PathBuf {
     root
 }
 
-/// SplitMix64's last steps: any number to a random one.
-fn hash(n: usize) -> u64 {
-    let mut z = (n as u64)
-        .wrapping_add(1)
-        .wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 // ---- in this process ------------------------------------------------------------------------
 
 fn recipe(data: &Path, settings: &[&[&str]]) -> Recipe {
@@ -161,59 +154,6 @@ fn at_epochs_end(n: usize) -> impl FnMut(&TrainEvent) -> bool {
 
 fn never(_: &TrainEvent) -> bool {
     false
-}
-
-fn progress(root: &Path) -> Progress {
-    Saved::open(&root.join("checkpoint")).unwrap().progress
-}
-
-/// All that two equal trainings must have in common, to the bit.
-#[derive(Debug, PartialEq)]
-struct Left {
-    best: Vec<u8>,
-    last: Vec<u8>,
-    state: BTreeMap<String, Vec<u8>>,
-    figures: Vec<String>,
-}
-
-fn left(root: &Path) -> Left {
-    let state = fs::read(root.join("checkpoint/state.safetensors")).unwrap();
-    let tensors = SafeTensors::deserialize(&state).unwrap();
-    let progress = progress(root);
-    let mut figures = vec![format!(
-        "{} {} {} {:?} {}",
-        progress.epoch, progress.batch, progress.update, progress.best, progress.finished
-    )];
-    figures.extend(
-        progress
-            .history
-            .iter()
-            .map(|r| format!("{} {} {:?} {}", r.epoch, r.train_loss, r.figures, r.lr)),
-    );
-    Left {
-        best: fs::read(root.join("weights/best.safetensors")).unwrap(),
-        last: fs::read(root.join("weights/last.safetensors")).unwrap(),
-        state: tensors
-            .tensors()
-            .into_iter()
-            .map(|(name, view)| (name, view.data().to_vec()))
-            .collect(),
-        figures,
-    }
-}
-
-/// Compares without printing megabytes.
-fn assert_same(one: &Left, other: &Left, what: &str) {
-    assert_eq!(one.figures, other.figures, "{what}");
-    for (name, bytes) in &one.state {
-        assert!(
-            other.state.get(name) == Some(bytes),
-            "{what}: {name} differs"
-        );
-    }
-    assert_eq!(one.state.len(), other.state.len(), "{what}");
-    assert!(one.last == other.last, "{what}: last.safetensors differs");
-    assert!(one.best == other.best, "{what}: best.safetensors differs");
 }
 
 fn overfits(model: &[&str], lr: &str) {
@@ -279,6 +219,7 @@ fn overfits(model: &[&str], lr: &str) {
         init: None,
         weights: folder.path().to_owned(),
         state: folder.path().to_owned(),
+        recipe: String::new(),
         stop: Stop::default(),
     };
     let mut losses = Vec::new();
@@ -775,63 +716,6 @@ fn fails(command: &mut Command) -> String {
     stderr(&output).lines().last().unwrap().to_owned()
 }
 
-/// Every file under `root` is whole: what a killed process was writing has another name.
-fn all_whole(root: &Path) {
-    let Ok(entries) = fs::read_dir(root) else {
-        return;
-    };
-    for entry in entries {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() {
-            all_whole(&path);
-            continue;
-        }
-        if name.starts_with(TEMPORARY) || name.starts_with(".tmp") {
-            continue;
-        }
-        let whole = match path.extension().and_then(|e| e.to_str()) {
-            Some("safetensors") => TensorFile::open(&path)
-                .and_then(|file| file.meta::<serde_json::Value>())
-                .map(drop)
-                .map_err(|e| e.to_string()),
-            Some("json") => serde_json::from_slice::<serde_json::Value>(&fs::read(&path).unwrap())
-                .map(drop)
-                .map_err(|e| e.to_string()),
-            Some("png") => image::open(&path).map(drop).map_err(|e| e.to_string()),
-            Some("toml") => Recipe::load(&path).map(drop).map_err(|e| e.to_string()),
-            Some("csv") if name == "results.csv" => {
-                read_results(&path).map(drop).map_err(|e| e.to_string())
-            }
-            Some("csv" | "txt")
-                if !fs::read(&path).unwrap().ends_with(b"\n") && name != "val.txt" =>
-            {
-                Err("its last line has no end".to_owned())
-            }
-            Some("csv" | "txt") => Ok(()),
-            None if name == "lock" => Ok(()),
-            _ => Err("nobody expected this file".to_owned()),
-        };
-        whole.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    }
-}
-
-fn temporary_files(root: &Path) -> usize {
-    let count = |folder: PathBuf| {
-        fs::read_dir(folder)
-            .unwrap()
-            .filter(|entry| {
-                let name = entry.as_ref().unwrap().file_name();
-                name.to_string_lossy().starts_with('.')
-            })
-            .count()
-    };
-    ["", "weights", "checkpoint", "splits"]
-        .map(|f| count(root.join(f)))
-        .iter()
-        .sum()
-}
-
 #[test]
 fn the_same_command_gives_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
@@ -954,6 +838,126 @@ fn a_killed_training_loses_nothing_and_leaves_no_half_file() {
     }
 }
 
+/// What a kill leaves between the state and what follows from it is made up for.
+#[test]
+fn weights_that_a_kill_left_out_follow_from_the_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let at = |name: &str| folder.path().join(name);
+    let flags = everything();
+    succeeds(command(&data, &at("whole"), &flags).args(["--epochs", "3"]));
+    let whole = left(&at("whole"));
+    let run = at("run");
+    succeeds(command(&data, &run, &flags).args(["--epochs", "3"]));
+    let csv = fs::read(run.join("results.csv")).unwrap();
+    // Those of an earlier epoch, none at all, and none of what was drawn.
+    let older = WeightsMeta {
+        epoch: 2,
+        ..load_weights(&run.join("weights/last.safetensors"), &cpu().device)
+            .unwrap()
+            .meta
+    };
+    for lost in ["last", "best"] {
+        let path = run.join(format!("weights/{lost}.safetensors"));
+        let meta = vitrine::checkpoint::meta(&TensorFile::open(&path).unwrap()).unwrap();
+        if meta.epoch < 3 {
+            continue;
+        }
+        vitrine::checkpoint::save_meta(&TensorFile::open(&path).unwrap(), &older).unwrap();
+        succeeds(&mut resume(&run, &[]));
+        assert_same(&left(&run), &whole, lost);
+        fs::remove_file(path).unwrap();
+        fs::remove_file(run.join("results.csv")).unwrap();
+        succeeds(&mut resume(&run, &[]));
+        assert_same(&left(&run), &whole, lost);
+        assert!(fs::read(run.join("results.csv")).unwrap() == csv);
+    }
+    // What was changed by whom it belongs to stays.
+    let mut calibrate = Command::new(env!("CARGO_BIN_EXE_vitrine"));
+    succeeds(calibrate.args(["calibrate", "--device", "cpu"]).arg(&run));
+    let calibrated = left(&run);
+    assert!(calibrated.last != whole.last);
+    succeeds(&mut resume(&run, &[]));
+    assert_same(&left(&run), &calibrated, "calibrated");
+}
+
+/// Under a budget of time an epoch that is trained again comes out otherwise: no weights may be kept of one that no
+/// state knows of.
+#[test]
+fn the_state_of_an_epoch_is_there_before_its_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let run = folder.path().join("run");
+    let best = run.join("weights/best.safetensors");
+    // Nothing can replace a folder that is not empty.
+    let mut child = command(&data, &run, &["--time", "3s"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !run.join("run.json").is_file() {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended early");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    fs::create_dir_all(best.join("inside")).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        stderr(&output).contains("best.safetensors"),
+        "{}",
+        stderr(&output)
+    );
+    let stopped = progress(&run);
+    assert_eq!((stopped.epoch, stopped.batch), (1, 0));
+    assert_eq!(stopped.history.len(), 1);
+    fs::remove_dir_all(&best).unwrap();
+    succeeds(&mut resume(&run, &[]));
+    let done = progress(&run);
+    assert_eq!(done.history[0], stopped.history[0]);
+    let meta = load_weights(&best, &cpu().device).unwrap().meta;
+    let counted = done.best.unwrap();
+    assert_eq!(
+        (meta.epoch, meta.val_top1),
+        (counted.epoch, Some(counted.score))
+    );
+}
+
+/// States of before there was a note of the recipe and of the moments.
+#[test]
+fn a_state_of_an_earlier_version_is_continued() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let at = |name: &str| folder.path().join(name);
+    let flags = everything();
+    for (name, epochs) in [("whole", "3"), ("run", "2")] {
+        let constant = ["--set", "schedule.decay=constant", "--epochs", epochs];
+        succeeds(command(&data, &at(name), &flags).args(constant));
+    }
+    let path = at("run").join("checkpoint/state.safetensors");
+    let file = TensorFile::open(&path).unwrap();
+    let tensors: Vec<HostTensor> = SafeTensors::deserialize(&fs::read(&path).unwrap())
+        .unwrap()
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| {
+            let values = file.values(&name).unwrap().unwrap();
+            (name, view.shape().to_vec(), values)
+        })
+        .collect();
+    vitrine::checkpoint::write_tensors(&path, &tensors, &progress(&at("run"))).unwrap();
+    assert_eq!(
+        Saved::open(&at("run").join("checkpoint")).unwrap().recipe,
+        None
+    );
+    succeeds(&mut resume(&at("run"), &["--epochs", "3"]));
+    assert_same(&left(&at("run")), &left(&at("whole")), "an earlier state");
+    assert!(
+        Saved::open(&at("run").join("checkpoint"))
+            .unwrap()
+            .recipe
+            .is_some()
+    );
+}
+
 /// Starts a training whose stderr goes to a file, and waits until `ready` says so.
 #[cfg(unix)]
 fn start(command: &mut Command, log: &Path, ready: impl Fn(&str) -> bool) -> std::process::Child {
@@ -1065,6 +1069,58 @@ fn a_comparison_that_is_told_to_stop_stops_its_training() {
     let run = out.join("vit-micro-seed0");
     all_whole(&run);
     assert!(progress(&run).epoch >= 2);
+}
+
+#[test]
+fn a_comparison_that_is_killed_ends_its_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let out = folder.path().join("both");
+    let mut compare = Command::new(env!("CARGO_BIN_EXE_vitrine"));
+    compare.args([
+        "compare",
+        "--models",
+        "vit-micro,resnet9",
+        "--device",
+        "cpu",
+    ]);
+    compare
+        .args(["--budget", "epochs=100000", "--data"])
+        .arg(&data);
+    compare.arg("--out").arg(&out);
+    let run = out.join("vit-micro-seed0");
+    let is_held = || {
+        matches!(
+            RunDir::open(&run).map(|run| run.lock()),
+            Ok(Err(RunError::Busy { .. }))
+        )
+    };
+    let wait = |until: &dyn Fn() -> bool| {
+        let begin = Instant::now();
+        while !until() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "in vain");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        begin.elapsed()
+    };
+    // While it trains, and in its first moments.
+    for saved in [true, false] {
+        let mut child = compare
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait(&|| is_held() && (!saved || run.join("checkpoint/state.safetensors").is_file()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let took = wait(&|| !is_held());
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        all_whole(&run);
+        if saved {
+            assert!(progress(&run).update > 0);
+        }
+        fs::remove_dir_all(&run).unwrap();
+    }
 }
 
 #[cfg(unix)]

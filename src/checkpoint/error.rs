@@ -66,7 +66,7 @@ pub enum CheckpointError {
     },
     /// Other weights have taken the place of those that were read.
     #[error(
-        "{path} has been written again meanwhile: wait until the training that writes it is over, then try again", path = shown(path))]
+        "{path} has been written again since it was read: wait until the training that writes it is over, then try again", path = shown(path))]
     Replaced {
         /// The file.
         path: PathBuf,

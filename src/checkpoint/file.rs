@@ -1,7 +1,7 @@
 //! A file of named tensors: safetensors with metadata of ours and a hash, written whole or not at
 //! all, and read whole into memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
@@ -261,7 +261,7 @@ impl TensorFile {
         }
     }
 
-    pub(super) fn mismatch(&self, reason: String) -> CheckpointError {
+    pub(crate) fn mismatch(&self, reason: String) -> CheckpointError {
         CheckpointError::Mismatch {
             path: self.path.clone(),
             reason,
@@ -324,6 +324,20 @@ impl TensorFile {
         Ok((meta, check))
     }
 
+    /// Checks that what was read is still what is there.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Replaced`].
+    pub fn check_current(&self) -> Result<(), CheckpointError> {
+        match Self::open(&self.path) {
+            Ok(now) if now.bytes == self.bytes => Ok(()),
+            _ => Err(CheckpointError::Replaced {
+                path: self.path.clone(),
+            }),
+        }
+    }
+
     /// SHA-256 of the whole file, as `sha256sum` prints it.
     pub fn sha256(&self) -> String {
         digest([&self.bytes[..]])
@@ -354,6 +368,18 @@ impl TensorFile {
         let view = self.view(&tensors, name, shape)?;
         let unread = || self.corrupt(format!("tensor {name} is {:?}", view.dtype()));
         floats(&view).ok_or_else(unread)
+    }
+
+    /// Names of all tensors, each with its number of values.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`.
+    pub fn sizes(&self) -> Result<BTreeMap<String, usize>, CheckpointError> {
+        let tensors = self.tensors()?;
+        let size =
+            |(name, view): (&str, TensorView<'_>)| (name.to_owned(), view.shape().iter().product());
+        Ok(tensors.iter().map(size).collect())
     }
 
     /// Whether every tensor of the file is one of `names`.

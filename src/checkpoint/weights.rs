@@ -131,24 +131,15 @@ fn check(file: &TensorFile, meta: &WeightsMeta) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// Replaces what a weights file says of itself, which must still be `known`; its tensors stay as
-/// they are.
+/// Replaces what a weights file says of itself; its tensors stay as they are.
 ///
 /// # Errors
 ///
-/// What [`TensorFile`] says of a missing or broken file, [`CheckpointError::Replaced`] or
-/// [`CheckpointError::Write`]; the file is then untouched.
-pub fn save_meta(
-    path: &Path,
-    known: &WeightsMeta,
-    meta: &WeightsMeta,
-) -> Result<(), CheckpointError> {
-    let file = TensorFile::open(path)?;
-    if file.meta::<WeightsMeta>()? != *known {
-        return Err(CheckpointError::Replaced {
-            path: path.to_owned(),
-        });
-    }
+/// [`CheckpointError::Replaced`] where another file has taken its place since it was read,
+/// [`CheckpointError::Corrupt`] or [`CheckpointError::Write`]; the file is then untouched.
+pub fn save_meta(file: &TensorFile, meta: &WeightsMeta) -> Result<(), CheckpointError> {
+    let path = file.path();
     let serialized = serialize(path, file.tensors()?.tensors(), meta)?;
+    file.check_current()?;
     write_file(path, &serialized)
 }

@@ -77,6 +77,11 @@ fn then(error: &dyn Display, advice: &str) -> Option<String> {
     Some(format!("{text}{joint} {advice}"))
 }
 
+/// What to do about a file that the system refused to write; another reason says that itself.
+fn cannot_write(error: &dyn Display, reason: &std::io::Error) -> Option<String> {
+    (reason.kind() != std::io::ErrorKind::Other).then(|| then(error, CANNOT_WRITE))?
+}
+
 fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
     let then = |advice: &str| then(error, advice);
     match error {
@@ -123,7 +128,13 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
             then("ask for more --epochs, --steps or --time, or use its weights as they are")
         }
         RunError::DataGone { .. } => then("if it was moved, name its place with --data"),
-        RunError::Write { .. } => then(CANNOT_WRITE),
+        RunError::Write { source, .. } => cannot_write(error, source),
+        RunError::Outdated { .. } => then("evaluate again, or name a folder for them with --out"),
+        RunError::NotOurs { .. } => then("move it away, or name another folder with --out"),
+        RunError::OtherRecipe { recipe, .. } => then(&format!(
+            "set it back, or begin a new run with `vitrine train --recipe {}`",
+            quoted(recipe)
+        )),
         RunError::TeacherClasses { .. } => {
             then("train a teacher on this data, or name another with --teacher")
         }
@@ -313,7 +324,8 @@ fn of_data(error: &DataError, settings: &Settings) -> Option<String> {
 
 fn of_checkpoint(error: &CheckpointError) -> Option<String> {
     match error {
-        CheckpointError::Write { .. } => then(error, CANNOT_WRITE),
+        CheckpointError::Write { source, .. } => cannot_write(error, source),
+        CheckpointError::Mismatch { .. } => then(error, "copy it again, or train it again"),
         CheckpointError::Start { .. } => then(
             error,
             "leave the architecture to the weights, or train without --init",

@@ -354,6 +354,9 @@ mod tests {
                     && !flag.arg().get_help().unwrap().to_string().contains('{')
             );
         }
+        for flag in FLAGS.iter().filter(|flag| flag.on_resume) {
+            assert!(recipe::MAY_CHANGE.contains(&flag.key), "{}", flag.key);
+        }
         for name in BUDGET {
             assert!(FLAGS.iter().any(|flag| flag.name == name), "{name}");
         }

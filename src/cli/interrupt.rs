@@ -1,7 +1,7 @@
 //! How a command is told to stop: by Ctrl-C, or by a signal that ends processes.
 
 use std::io;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -18,6 +18,10 @@ const ENDED_BY: i32 = 128;
 /// How long a command that is asked to stop, and has nothing to save, is given to end by itself. A picture
 /// takes this long, a whole archive or one update of a large model longer.
 const GRACE: Duration = Duration::from_millis(700);
+
+/// The variable by which a command knows that its standard input is a pipe from the one that started it, which
+/// closes when that wants it to stop, or ends however it ends.
+const PARENT: &str = "VITRINE_PARENT_ON_STDIN";
 
 /// The first signal that came; 0 before.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
@@ -51,6 +55,22 @@ fn manners() -> MutexGuard<'static, Manners> {
 pub(super) fn listen(words: &str) -> io::Result<()> {
     nothing_to_save(words);
     signals::listen(on_signal)
+}
+
+/// From now on the command also stops with the one that [started](wait) it, if one did: that may be killed so
+/// that it can tell nobody, and may be gone already.
+pub(super) fn end_with_parent() {
+    if std::env::var_os(PARENT).is_none() {
+        return;
+    }
+    thread::spawn(|| {
+        // Nothing is ever sent: this returns once the other end is closed.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        // After a signal of its own it is stopping already.
+        if SIGNAL.load(Ordering::SeqCst) == 0 {
+            on_signal(signals::TERMINATE);
+        }
+    });
 }
 
 fn on_signal(signal: i32) {
@@ -152,20 +172,19 @@ fn exit(manners: &Manners) -> ! {
     device::exit_now(code_of(signal))
 }
 
-/// Runs a training as a process of its own, and passes a request to stop on to it, once.
+/// Runs a training as a process of its own, which stops when that is requested of this one, or when this one ends.
 pub(super) fn wait(command: &mut Command, stop: &Stop) -> io::Result<ExitStatus> {
     // The terminal's Ctrl-C must not reach it: that would be its second request.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(command, 0);
-    let mut child: Child = command.spawn()?;
-    let mut is_told = false;
+    let mut child = command.env(PARENT, "1").stdin(Stdio::piped()).spawn()?;
+    let mut pipe = child.stdin.take();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        if stop.is_requested() && !is_told {
-            is_told = true;
-            signals::terminate(&child);
+        if stop.is_requested() {
+            drop(pipe.take());
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -175,11 +194,13 @@ pub(super) fn wait(command: &mut Command, stop: &Stop) -> io::Result<ExitStatus>
 mod signals {
     use std::io;
     use std::mem::zeroed;
-    use std::process::Child;
     use std::thread;
 
     /// The signals that are answered.
-    pub(super) const HANDLED: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+    pub(super) const HANDLED: [i32; 3] = [libc::SIGINT, TERMINATE, libc::SIGHUP];
+
+    /// The one that asks a process to end.
+    pub(super) const TERMINATE: i32 = libc::SIGTERM;
 
     /// Calls `act` with each signal, on a thread of its own.
     ///
@@ -236,35 +257,23 @@ mod signals {
             libc::raise(signal);
         }
     }
-
-    pub(super) fn terminate(child: &Child) {
-        let Ok(id) = libc::pid_t::try_from(child.id()) else {
-            return;
-        };
-        // SAFETY: a signal to a child that has not been waited for, so that its number is still its own.
-        #[allow(unsafe_code)]
-        unsafe {
-            libc::kill(id, libc::SIGTERM);
-        }
-    }
 }
 
 /// Elsewhere there is Ctrl-C alone, and it reaches every process of the terminal by itself.
 #[cfg(not(unix))]
 mod signals {
     use std::io;
-    use std::process::Child;
 
     /// The number that Ctrl-C has elsewhere.
     const CTRL_C: i32 = 2;
 
-    pub(super) const HANDLED: [i32; 1] = [CTRL_C];
+    pub(super) const HANDLED: [i32; 1] = [TERMINATE];
+
+    pub(super) const TERMINATE: i32 = CTRL_C;
 
     pub(super) fn listen(act: impl Fn(i32) + Send + 'static) -> io::Result<()> {
         ctrlc::set_handler(move || act(CTRL_C)).map_err(io::Error::other)
     }
 
     pub(super) fn die(_signal: i32) {}
-
-    pub(super) fn terminate(_child: &Child) {}
 }

@@ -3,8 +3,8 @@
 //! A file is written to `NAME.part` and renamed only when its SHA-256 is the published one. Nothing else in the program
 //! downloads data.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +12,10 @@ use sha2::{Digest, Sha256};
 use ureq::http::{StatusCode, header};
 
 use super::error::DataError;
+use crate::whole_file;
+
+/// The file in the folder of a data set by which it is held while it is downloaded.
+const LOCK: &str = ".vitrine-download";
 
 /// A data set that can be downloaded.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +133,8 @@ pub(crate) fn known_datasets() -> &'static [Known] {
 /// # Errors
 ///
 /// [`DataError::UnknownDataset`]; [`DataError::Download`] when the server cannot be reached, refuses, or the transfer
-/// breaks off (what has arrived stays); [`DataError::Io`]; [`DataError::Checksum`] when a file is not the published one.
+/// breaks off (what has arrived stays); [`DataError::Busy`] while another process downloads it to the same place;
+/// [`DataError::Io`]; [`DataError::Checksum`] when a file is not the published one.
 pub(crate) fn download(
     which: &str,
     base_url: Option<&str>,
@@ -145,6 +150,11 @@ pub(crate) fn download(
         })?;
     let folder = dest.join(known.name);
     fs::create_dir_all(&folder).map_err(DataError::io(&folder, "create"))?;
+    let lock = folder.join(LOCK);
+    let held = whole_file::hold(&lock).map_err(DataError::io(&lock, "write"))?;
+    let Some(_held) = held else {
+        return Err(DataError::Busy { path: folder });
+    };
     let base = base_url.unwrap_or(known.base_url).trim_end_matches('/');
     let mut before = 0;
     for file in known.files {
@@ -154,6 +164,8 @@ pub(crate) fn download(
         })?;
         before += file.bytes;
     }
+    // Who takes it from now on, by the old file or by a new one, finds nothing left to download.
+    let _ = fs::remove_file(&lock);
     Ok(folder)
 }
 
@@ -170,7 +182,13 @@ fn fetch(
         progress(file.bytes);
         return Ok(());
     }
-    let there = fs::metadata(&part).map_or(0, |metadata| metadata.len());
+    let there = match part.symlink_metadata() {
+        Ok(_) => {
+            let kept = open_part(&part)?.metadata();
+            kept.map_err(DataError::io(&part, "read"))?.len()
+        }
+        Err(_) => 0,
+    };
     // A part that is already complete needs its checksum verified, not the server.
     if there != file.bytes {
         transfer(url, &part, there, file.bytes, progress)?;
@@ -184,7 +202,22 @@ fn fetch(
             expected: file.sha256.into(),
         });
     }
-    fs::rename(&part, &target).map_err(DataError::io(&target, "write"))
+    whole_file::rename(&part, &target).map_err(DataError::io(&target, "write"))
+}
+
+/// Opens what has arrived of a file, to be written in place.
+fn open_part(part: &Path) -> Result<File, DataError> {
+    let open = || {
+        let file = whole_file::open_in_place(part)?;
+        #[cfg(unix)]
+        if std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) > 1 {
+            return Err(io::Error::other(
+                "it is a hard link, whose other name would be written to as well; remove it",
+            ));
+        }
+        Ok(file)
+    };
+    open().map_err(DataError::io(part, "write"))
 }
 
 /// Downloads the rest of `part`, of which `there` bytes have arrived.
@@ -216,14 +249,11 @@ fn transfer(
             });
         }
     };
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .append(append)
-        .truncate(!append)
-        .open(part)
-        .map_err(DataError::io(part, "write"))?;
     let mut arrived = if append { there } else { 0 };
+    let mut file = open_part(part)?;
+    file.set_len(arrived)
+        .and_then(|()| file.seek(SeekFrom::End(0)))
+        .map_err(DataError::io(part, "write"))?;
     let mut body = response.into_body().into_reader();
     let mut buffer = vec![0; 1 << 16];
     let broke_off = |arrived: u64, why: &str| DataError::Download {
@@ -436,6 +466,54 @@ mod tests {
             )
         );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_a_link_in_place_of_a_part_leads_to_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        type MakeLink = fn(&Path, &Path) -> io::Result<()>;
+        let links: [(MakeLink, &str); 2] = [
+            (
+                |file, link| std::os::unix::fs::symlink(file, link),
+                "it is a link,",
+            ),
+            (|file, link| fs::hard_link(file, link), "it is a hard link,"),
+        ];
+        for (link, said) in links {
+            fs::write(at("other"), "precious").unwrap();
+            link(&at("other"), &at("abc.bin.part")).unwrap();
+            let error = fetch("http://127.0.0.1:1/none", &ABC, folder.path(), &mut |_| ());
+            let error = error.unwrap_err().to_string();
+            assert!(
+                error.contains("abc.bin.part: cannot write: ") && error.contains(said),
+                "{error}"
+            );
+            assert_eq!(fs::read(at("other")).unwrap(), b"precious");
+            fs::remove_file(at("abc.bin.part")).unwrap();
+        }
+    }
+
+    #[test]
+    fn two_downloads_do_not_write_one_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().join("mnist");
+        fs::create_dir(&there).unwrap();
+        let held = whole_file::hold(&there.join(LOCK)).unwrap();
+        let download = || {
+            let base = Some("http://127.0.0.1:1");
+            download("mnist", base, folder.path(), &mut |_, _| ()).unwrap_err()
+        };
+        assert_eq!(
+            download().to_string(),
+            format!(
+                "{}: another process downloads into it: wait for it, or stop it",
+                there.display()
+            )
+        );
+        drop(held);
+        assert!(download().to_string().contains("cannot be reached"));
     }
 
     #[test]

@@ -182,6 +182,15 @@ pub enum DataError {
         /// The names that are known.
         known: Vec<String>,
     },
+    /// Another process writes into the folder of a download.
+    #[error(
+        "{}: another process downloads into it: wait for it, or stop it",
+        shown(path)
+    )]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A download that failed; what has arrived is kept.
     #[error("{url}: {reason}", reason = visible(reason))]
     Download {

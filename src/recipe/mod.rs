@@ -20,6 +20,8 @@ pub(crate) use duration::parse_duration;
 pub use embedded::{EMBEDDED, Embedded};
 pub use error::{Origin, RecipeError};
 pub(crate) use keys::known_keys;
+#[cfg(test)]
+pub(crate) use resolved::MAY_CHANGE;
 pub use resolved::Recipe;
 pub use sections::{DataRecipe, ModelRecipe, PreprocessRecipe, TrainRecipe};
 pub use sources::Sources;

@@ -20,6 +20,22 @@ use crate::ops::Precision;
 use crate::setting::{Invalid, below, positive, within};
 use crate::train::{Budget, CurriculumConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
 
+/// What may change between the sessions of a training: its budget, and where its files are and how they are read.
+pub(crate) const MAY_CHANGE: [&str; 11] = [
+    "data.path",
+    "data.cache_mb",
+    "data.workers",
+    "data.strict",
+    "train.epochs",
+    "train.steps",
+    "train.time",
+    "train.patience",
+    "train.checkpoint_minutes",
+    // Hashes tell whether their files are the same.
+    "distillation.teacher",
+    "init.weights",
+];
+
 /// Everything that determines a training.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -138,9 +154,22 @@ impl Recipe {
 
     /// A dotted key whose value differs in another recipe, with the value here and the value there.
     pub fn difference(&self, other: &Self) -> Option<(String, String, String)> {
+        self.difference_but(&[], other)
+    }
+
+    /// The same for a training by `other` that is continued by this recipe: but for what may change then.
+    pub fn difference_on_resume(&self, other: &Self) -> Option<(String, String, String)> {
+        self.difference_but(&MAY_CHANGE, other)
+    }
+
+    fn difference_but(&self, spared: &[&str], other: &Self) -> Option<(String, String, String)> {
         let [here, there] = [self, other].map(Self::settings);
         let unset = || "unset".to_owned();
-        here.keys().chain(there.keys()).find_map(|key| {
+        let mut keys = here.keys().chain(there.keys());
+        keys.find_map(|key| {
+            if spared.contains(&key.as_str()) {
+                return None;
+            }
             let (a, b) = (here.get(key), there.get(key));
             (a != b).then(|| {
                 let [a, b] = [a, b].map(|value| value.cloned().unwrap_or_else(unset));

@@ -152,8 +152,17 @@ impl Recipe {
             path: path.to_owned(),
             source,
         })?;
-        let origin = Origin::Recipe(names::text(path));
-        let table = parse(&origin, &text)?;
+        Self::parse(&names::text(path), &text)
+    }
+
+    /// Reads a recipe from its text; `name` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// [`RecipeError`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, RecipeError> {
+        let origin = Origin::Recipe(name.to_owned());
+        let table = parse(&origin, text)?;
         check_keys(&origin, &table, "", &known_keys())?;
         Self::from_table(table)
     }

@@ -75,6 +75,23 @@ fn an_override_may_make_a_preset_fit() {
 }
 
 #[test]
+fn a_resume_may_change_where_data_is_and_how_long_it_takes() {
+    let begun = resolve(None, &["data.path=there"]).unwrap();
+    let continued = |set: &[&str]| resolve(None, set).unwrap().difference_on_resume(&begun);
+    assert_eq!(
+        continued(&[
+            "data.path=moved",
+            "train.time=1h",
+            "train.patience=3",
+            "data.workers=2"
+        ]),
+        None
+    );
+    let (key, now, was) = continued(&["data.path=moved", "optimizer.lr=0.5"]).unwrap();
+    assert_eq!([key, now, was], ["optimizer.lr", "0.5", "0.001"]);
+}
+
+#[test]
 fn recipes_are_told_apart_by_a_key() {
     let plain = resolve(None, &[]).unwrap();
     assert_eq!(plain.difference(&plain.clone()), None);

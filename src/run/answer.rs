@@ -159,15 +159,20 @@ pub(crate) fn answer(
     data: &mut OpenData,
     device: &Selected,
 ) -> Result<Answers, RunError> {
+    let (file, run) = open(weights)?;
+    answer_raw(&file, run.as_ref(), options, data, device)?.tempered(file.path())
+}
+
+/// The weights file that `weights` means, and its run where that is given.
+pub(super) fn open(weights: &Path) -> Result<(TensorFile, Option<RunDir>), RunError> {
     // A run's folder is meant where one is given, whatever ships under its name.
-    let (file, run) = match weights.is_dir() {
-        true => (
+    match weights.is_dir() {
+        true => Ok((
             TensorFile::open(&find_weights(weights)?)?,
             Some(RunDir::open(weights)?),
-        ),
-        false => (open_weights(weights)?, None),
-    };
-    answer_raw(&file, run.as_ref(), options, data, device)?.tempered(file.path())
+        )),
+        false => Ok((open_weights(weights)?, None)),
+    }
 }
 
 /// [`answer`] for a weights file, which may belong to a run; the logits are not divided.

@@ -33,7 +33,8 @@ pub struct Calibrated {
 ///
 /// # Errors
 ///
-/// [`RunError`]; nothing is written before every file has been evaluated.
+/// [`RunError`], [`Busy`](RunError::Busy) where a training writes those weights; nothing is written before every
+/// file has been evaluated.
 pub fn calibrate(
     weights: &Path,
     data: Option<PathBuf>,
@@ -50,6 +51,7 @@ pub fn calibrate(
         true => Some(RunDir::open(weights)?),
         false => None,
     };
+    let of_run = run.clone().or_else(|| RunDir::of_weights(&best));
     let mut files = vec![best];
     if let Some(run) = &run {
         files.push(run.last());
@@ -65,7 +67,7 @@ pub fn calibrate(
         ..EvaluateOptions::default()
     };
     let mut opened = OpenData::default();
-    let mut measured: Vec<(Calibrated, [WeightsMeta; 2])> = Vec::new();
+    let mut measured: Vec<(Calibrated, TensorFile, WeightsMeta)> = Vec::new();
     let files: Vec<PathBuf> = files.into_iter().filter(|file| file.is_file()).collect();
     // What cannot be kept need not be measured.
     for path in &files {
@@ -74,6 +76,8 @@ pub fn calibrate(
             source,
         })?;
     }
+    // Held from before the weights are read until they are written: a training would write newer ones meanwhile.
+    let _held = of_run.as_ref().map(RunDir::lock).transpose()?;
     for path in files {
         let file = TensorFile::open(&path)?;
         let answers = answer_raw(&file, run.as_ref(), &options, &mut opened, device);
@@ -107,11 +111,12 @@ pub fn calibrate(
                 calibration,
                 skipped: answers.skipped(),
             },
-            [answers.meta, meta],
+            file,
+            meta,
         ));
     }
-    for (calibrated, [known, meta]) in &measured {
-        checkpoint::save_meta(&calibrated.path, known, meta)?;
+    for (_, file, meta) in &measured {
+        checkpoint::save_meta(file, meta)?;
     }
-    Ok(measured.into_iter().map(|(c, _)| c).collect())
+    Ok(measured.into_iter().map(|(c, ..)| c).collect())
 }

@@ -1,12 +1,58 @@
 //! The layout of a run directory.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::error::RunError;
 use crate::checkpoint::{Shipped, TensorFile};
 use crate::data::SplitName;
+use crate::recipe::Recipe;
 use crate::whole_file;
+
+/// The file in the folder of the state by which a run is held.
+const LOCK: &str = "lock";
+
+/// What a run writes beside weights, state and lock, by folder.
+const WRITTEN: [(&str, &[&str]); 7] = [
+    (
+        "",
+        &[
+            "recipe.toml",
+            "run.json",
+            "train_batch.png",
+            "results.csv",
+            "results.png",
+            "results.svg",
+            "metrics.json",
+            "confusion_matrix.csv",
+            "confusion_matrix.png",
+            "confusion_matrix.svg",
+            "reliability.png",
+            "reliability.svg",
+            "per_class.png",
+            "per_class.svg",
+            "predictions.png",
+            "predictions.svg",
+            "example.png",
+        ],
+    ),
+    ("splits", &["train.txt", "val.txt", "test.txt"]),
+    ("weights", &[]),
+    ("checkpoint", &[]),
+    ("eval-train", EVALUATION),
+    ("eval-val", EVALUATION),
+    ("eval-test", EVALUATION),
+];
+
+/// What an evaluation writes.
+const EVALUATION: &[&str] = &[
+    "metrics.json",
+    "confusion_matrix.csv",
+    "confusion_matrix.png",
+    "reliability.png",
+    "per_class.png",
+    "predictions.png",
+];
 
 /// A run directory: everything one training reads and writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,12 +74,7 @@ impl RunDir {
                         path: out.to_owned(),
                     });
                 }
-                if !is_free(out) {
-                    return Err(RunError::Taken {
-                        path: out.to_owned(),
-                        is_run: out.join("recipe.toml").is_file(),
-                    });
-                }
+                check_free(out)?;
                 make(out)?;
                 out.to_owned()
             }
@@ -44,6 +85,15 @@ impl RunDir {
             make(&folder)?;
         }
         Ok(dir)
+    }
+
+    /// Checks that nothing has been trained here.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Taken`].
+    pub(super) fn check_free(&self) -> Result<(), RunError> {
+        check_free(&self.root)
     }
 
     /// A run directory that exists.
@@ -128,35 +178,77 @@ impl RunDir {
     ///
     /// [`RunError::Busy`] where another process holds it.
     pub fn lock(&self) -> Result<File, RunError> {
-        let path = self.state_folder().join("lock");
+        let path = self.state_folder().join(LOCK);
         make(&self.state_folder())?;
-        // The file is only held, so that what it holds, and what a link in its place leads to, stays.
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::custom_flags(
-            &mut options,
-            libc::O_NOFOLLOW | libc::O_NONBLOCK,
-        );
-        let file = match options.open(&path) {
-            Ok(file) => file,
-            Err(_) if path.is_symlink() => {
-                return Err(RunError::Write {
-                    path,
-                    source: std::io::Error::other(
-                        "it is a link, which vitrine never makes there; remove it",
-                    ),
-                });
-            }
-            Err(source) => return Err(RunError::Write { path, source }),
-        };
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(RunError::Busy {
+        match whole_file::hold(&path) {
+            Ok(Some(file)) => Ok(file),
+            Ok(None) => Err(RunError::Busy {
                 path: self.root.clone(),
             }),
-            // A file system without locks is no reason not to train.
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+            Err(source) => Err(RunError::Write { path, source }),
         }
+    }
+
+    /// The run that a weights file lies in, if it does.
+    pub(super) fn of_weights(weights: &Path) -> Option<Self> {
+        let weights = weights.canonicalize().ok()?;
+        let folder = weights.parent()?;
+        let dir = Self {
+            root: folder.parent()?.to_owned(),
+        };
+        (folder == dir.weights_folder() && dir.recipe().is_file()).then_some(dir)
+    }
+
+    /// Empties the folder of a run that has neither weights nor a state: of what a run writes, and only if
+    /// nothing else is there.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::NotOurs`] with a file that no run writes, [`RunError::Busy`], or what the system says; in the
+    /// first two cases nothing is removed.
+    pub(crate) fn clear(&self) -> Result<(), RunError> {
+        let _held = self.lock()?;
+        let mut files = Vec::new();
+        let mut folders = Vec::new();
+        let refuse = |path: PathBuf| RunError::NotOurs {
+            path,
+            run: self.root.clone(),
+        };
+        // A recipe that a person wrote has not every key.
+        let text = std::fs::read_to_string(self.recipe()).unwrap_or_default();
+        let is_ours = Recipe::load(&self.recipe()).is_ok_and(|recipe| recipe.to_toml() == text);
+        if !is_ours {
+            return Err(refuse(self.recipe()));
+        }
+        for (folder, written) in WRITTEN {
+            let folder = self.root.join(folder);
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let (path, name) = (entry.path(), entry.file_name());
+                let name = name.to_string_lossy();
+                let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+                if is_file && (written.contains(&&*name) || whole_file::is_temporary(&name)) {
+                    files.push(path);
+                } else if entry.file_type().is_ok_and(|kind| kind.is_dir())
+                    && WRITTEN
+                        .iter()
+                        .any(|(known, _)| self.root.join(known) == path)
+                {
+                    folders.push(path);
+                } else if !(is_file && path == self.state_folder().join(LOCK)) {
+                    return Err(refuse(path));
+                }
+            }
+        }
+        // The recipe last: what is killed before begins again here.
+        files.sort_by_key(|path| *path == self.recipe());
+        for path in files {
+            std::fs::remove_file(&path).map_err(|source| RunError::Write { path, source })?;
+        }
+        for folder in folders {
+            // The lock's folder stays.
+            let _ = std::fs::remove_dir(folder);
+        }
+        Ok(())
     }
 
     /// Removes what a killed process left half written.
@@ -172,7 +264,7 @@ impl RunDir {
             };
             for entry in entries.flatten() {
                 let name = entry.file_name();
-                if name.to_string_lossy().starts_with(whole_file::TEMPORARY) {
+                if whole_file::is_temporary(&name.to_string_lossy()) {
                     // A leftover that cannot be removed does no harm.
                     let _ = std::fs::remove_file(entry.path());
                 }
@@ -260,9 +352,19 @@ pub(crate) fn next_free(parent: &Path, stem: &str) -> Result<PathBuf, RunError> 
     unreachable!("an unbounded range ends only by return")
 }
 
+fn check_free(folder: &Path) -> Result<(), RunError> {
+    match is_free(folder) {
+        true => Ok(()),
+        false => Err(RunError::Taken {
+            path: folder.to_owned(),
+            is_run: folder.join("recipe.toml").is_file(),
+        }),
+    }
+}
+
 /// Whether a run may be made in `folder`: it does not exist, or holds nothing but what a training that was
 /// killed in its first moment leaves.
-fn is_free(folder: &Path) -> bool {
+pub(crate) fn is_free(folder: &Path) -> bool {
     let names = |folder: &Path| -> Vec<std::ffi::OsString> {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name()).collect()
@@ -271,7 +373,7 @@ fn is_free(folder: &Path) -> bool {
         let inside = folder.join(name);
         (name == "weights" || name == "checkpoint")
             && inside.is_dir()
-            && names(&inside).iter().all(|file| file == "lock")
+            && names(&inside).iter().all(|file| file == LOCK)
     })
 }
 
@@ -321,7 +423,8 @@ mod tests {
         let held = run.lock().unwrap();
         let error = run.lock().unwrap_err().to_string();
         assert!(
-            error.ends_with("run is being trained by another process: wait for it, or stop it"),
+            error.ends_with("run: wait for it, or stop it")
+                && error.starts_with("another process trains or changes "),
             "{error}"
         );
         drop(held);

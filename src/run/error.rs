@@ -28,11 +28,48 @@ pub enum RunError {
         /// Whether it is a run.
         is_run: bool,
     },
-    /// Someone trains into it.
-    #[error("{path} is being trained by another process: wait for it, or stop it", path = shown(path))]
+    /// Someone writes into it: a training, a calibration.
+    #[error("another process trains or changes {path}: wait for it, or stop it", path = shown(path))]
     Busy {
         /// The path.
         path: PathBuf,
+    },
+    /// The weights that were evaluated are no longer those of the run.
+    #[error(
+        "{path} has been written again since it was read: these figures are of the weights before, and no file of them is kept", path = shown(path))]
+    Outdated {
+        /// The weights.
+        path: PathBuf,
+    },
+    /// A folder that is to be emptied holds what no training writes.
+    #[error(
+        "{} was not written by a training, and {} is not emptied for a new one",
+        shown(path),
+        shown(run)
+    )]
+    NotOurs {
+        /// What is there.
+        path: PathBuf,
+        /// The folder.
+        run: PathBuf,
+    },
+    /// The recipe of a run is not the one that its state was trained by.
+    #[error(
+        "{} has {key} = {found}: expected {expected}, with which the saved state of {} was trained",
+        shown(recipe),
+        shown(run)
+    )]
+    OtherRecipe {
+        /// The recipe.
+        recipe: PathBuf,
+        /// The run.
+        run: PathBuf,
+        /// The first key that differs.
+        key: String,
+        /// Its value in the recipe.
+        found: String,
+        /// Its value in the state.
+        expected: String,
     },
     /// The folder is not a run.
     #[error("{path} is not a run directory ({found})", path = shown(path))]

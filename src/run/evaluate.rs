@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::answer::{EvaluateOptions, TtaReport, answer};
+use super::answer::{EvaluateOptions, TtaReport, answer_raw, open};
 use super::data::OpenData;
 use super::dir::RunDir;
 use super::error::RunError;
@@ -53,23 +53,35 @@ pub fn evaluate(
     options: &EvaluateOptions,
     device: &Selected,
 ) -> Result<Evaluated, RunError> {
-    let answers = answer(weights, options, &mut OpenData::default(), device)?;
+    let (file, run) = open(weights)?;
+    let mut data = OpenData::default();
+    let answers =
+        answer_raw(&file, run.as_ref(), options, &mut data, device)?.tempered(file.path())?;
     let report = eval::report(&answers.predictions, &answers.meta.classes);
     // The course of a training says nothing of other data.
-    let history = match (weights.is_dir(), &options.data) {
-        (true, None) => history(&RunDir::open(weights)?),
+    let history = match (&run, &options.data) {
+        (Some(run), None) => history(run),
         _ => Vec::new(),
     };
     let mut found = findings(&report, &history);
     found.extend(miscalibrated(&report, &answers));
     let folder = match &options.out {
         Some(out) => Some(out.clone()),
-        None => weights
-            .is_dir()
-            .then(|| weights.join(format!("eval-{}", answers.split))),
+        None => run.map(|run| run.file(&format!("eval-{}", answers.split))),
     };
     let unwritten = folder.as_ref().and_then(|folder| {
         let write = || {
+            // An evaluation that began later may have written the figures of newer weights.
+            if options.out.is_none() && file.check_current().is_err() {
+                return Err(RunError::Outdated {
+                    path: file.path().to_owned(),
+                });
+            }
+            // The folder of a run has files of these names of its own.
+            let _held = match RunDir::open(folder) {
+                Ok(run) => Some(run.lock()?),
+                Err(_) => None,
+            };
             make_folder(folder)?;
             write_evaluation(folder, &report, &answers, "png")
         };

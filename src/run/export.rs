@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::dir::open_weights;
 use super::error::RunError;
-use crate::checkpoint::{self, Checkpoint, TensorFile};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, TensorFile};
 use crate::data::Preprocess;
 use crate::device::Selected;
 use crate::metrics::softmax;
@@ -71,7 +71,10 @@ pub fn export(
     };
     // Removed when it is dropped, whatever goes wrong.
     let part = Unfinished::beside(out).map_err(write)?;
-    save(part.path(), &original.model, &original.meta)?;
+    save(part.path(), &original.model, &original.meta).map_err(|error| match error {
+        CheckpointError::Write { source, .. } => write(source),
+        other => other.into(),
+    })?;
     let copy = checkpoint::load_weights(part.path(), &device.device)?;
     let [before, after] = [original, copy].map(|weights| answers(&weights, device));
     if before.logits.iter().any(|logit| !logit.is_finite()) {

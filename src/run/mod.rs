@@ -48,7 +48,7 @@ pub use train::{resume, train};
 pub(crate) use answer::{Answers, answer};
 pub(crate) use data::OpenData;
 pub(crate) use devices::precision;
-pub(crate) use dir::next_free;
+pub(crate) use dir::{is_free, next_free};
 pub(crate) use export::PICTURES as EXPORT_PICTURES;
 pub(crate) use files::write;
 pub(crate) use findings::at_chance;

@@ -24,8 +24,10 @@ pub struct Redrawn {
 ///
 /// # Errors
 ///
-/// [`RunError`], which names the file that cannot be read or written.
+/// [`RunError`], which names the file that cannot be read or written, or says that a training, which draws its
+/// plots itself, is not over.
 pub fn redraw(dir: &RunDir, extension: &str, device: &Selected) -> Result<Redrawn, RunError> {
+    let _held = dir.lock()?;
     let whole = |written| Redrawn {
         written,
         without_predictions: None,

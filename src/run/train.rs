@@ -13,6 +13,7 @@ use super::plan::Plan;
 use super::{pictures, results, start};
 use crate::checkpoint::WeightsMeta;
 use crate::data::{EvalLoader, TrainLoader};
+use crate::names;
 use crate::ops::Precision;
 use crate::recipe::Recipe;
 use crate::stop::Stop;
@@ -36,6 +37,8 @@ pub fn train<'a>(
     let devices = devices.into();
     plan.recipe.train.precision = precision(&plan.recipe, devices.student)?.into();
     let _held = dir.lock()?;
+    // Another process may have trained here since the folder was made.
+    dir.check_free()?;
     dir.sweep();
     write(&dir.recipe(), plan.recipe.to_toml().as_bytes())?;
     make_folder(&dir.splits())?;
@@ -68,8 +71,30 @@ pub fn resume<'a>(
     let _held = dir.lock()?;
     let (saved, plan) = if dir.has_state() {
         let saved = Saved::open(&dir.state_folder())?;
+        let begun = begun(&saved, dir)?;
+        // A hash that the recipe does not give is that of the file that the training knows.
+        for (given, known) in [
+            (&mut recipe.init.sha256, begun.init.sha256.clone()),
+            (
+                &mut recipe.distillation.sha256,
+                begun.distillation.sha256.clone(),
+            ),
+        ] {
+            if given.is_none() {
+                *given = known;
+            }
+        }
+        if let Some((key, found, expected)) = recipe.difference_on_resume(&begun) {
+            return Err(RunError::OtherRecipe {
+                recipe: dir.recipe(),
+                run: dir.root().to_owned(),
+                key,
+                found,
+                expected,
+            });
+        }
         let budget = recipe.budget()?;
-        if budget != Recipe::load(&dir.recipe())?.budget()? && saved.progress.exceeds(budget) {
+        if budget != begun.budget()? && saved.progress.exceeds(budget) {
             return Err(RunError::LessThanDone {
                 path: dir.root().to_owned(),
                 epochs: saved.progress.epoch,
@@ -91,6 +116,14 @@ pub fn resume<'a>(
         info = info.resume(&before);
     }
     carry_out(plan, saved, info, dir, devices, stop, observe)
+}
+
+/// The recipe that a state was trained by: its own, or the run's where an earlier version wrote it.
+fn begun(saved: &Saved, dir: &RunDir) -> Result<Recipe, RunError> {
+    Ok(match &saved.recipe {
+        Some(text) => Recipe::parse(&names::text(dir.root()), text)?,
+        None => Recipe::load(&dir.recipe())?,
+    })
 }
 
 /// Trains until the budget is spent or `stop` is requested, in a run directory that this process has
@@ -223,6 +256,7 @@ fn trainer(
         init: plan.start.take(),
         weights: dir.weights_folder(),
         state: dir.state_folder(),
+        recipe: plan.recipe.to_toml(),
         stop: stop.clone(),
     })
 }
@@ -242,6 +276,10 @@ fn train_on(
         .unwrap_or_default();
     let columns = task.columns();
     let mut failed = None;
+    // A kill may have left them out after the state was written.
+    if !history.is_empty() {
+        failed = results::write_results(dir, columns, &history).err();
+    }
     let outcome = trainer.train(task, saved, &mut |event| {
         if let TrainEvent::Epoch { record, .. } = &event {
             history.push(record.clone());

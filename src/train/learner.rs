@@ -220,11 +220,13 @@ impl<'t> Learner<'t> {
         &mut self,
         folder: &Path,
         progress: &Progress,
+        recipe: &str,
     ) -> Result<(), CheckpointError> {
         let parts = parts(&mut self.model, self.task.as_mut());
         state::save(
             folder,
             progress,
+            recipe,
             &parts,
             &self.optimizer,
             self.average.as_ref(),

@@ -4,10 +4,11 @@
 //! a set of files could be left half old, half new by a power cut.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::average::Average;
 use super::optimizer::Optimizer;
@@ -21,7 +22,20 @@ pub(super) const FILE: &str = "state.safetensors";
 const OPTIMIZER: &str = "optimizer.";
 const AVERAGE: &str = "ema.";
 
-/// Writes the state of a training into `folder`.
+/// What a state says of itself.
+#[derive(Serialize, Deserialize)]
+struct StateMeta {
+    #[serde(flatten)]
+    progress: Progress,
+    /// The recipe of the training.
+    #[serde(default)]
+    recipe: Option<String>,
+    /// Names of what the optimizer has kept so far: a tensor that had no gradient yet has no moments.
+    #[serde(default)]
+    moments: Option<BTreeSet<String>>,
+}
+
+/// Writes the state of a training by `recipe` into `folder`.
 ///
 /// # Errors
 ///
@@ -29,6 +43,7 @@ const AVERAGE: &str = "ema.";
 pub(super) fn save(
     folder: &Path,
     progress: &Progress,
+    recipe: &str,
     parts: &[Part],
     optimizer: &Optimizer,
     average: Option<&Average>,
@@ -44,8 +59,10 @@ pub(super) fn save(
         let values = checkpoint::host(value);
         tensors.push((format!("{prefix}{name}"), vec![values.len()], values));
     };
+    let mut moments = BTreeSet::new();
     for (name, value) in optimizer.state() {
         add(OPTIMIZER, &name, value);
+        moments.insert(name);
     }
     for (name, value) in average.map(Average::state).unwrap_or_default() {
         add(AVERAGE, name, value.clone());
@@ -55,7 +72,12 @@ pub(super) fn save(
         ema_updates: average.map_or(0, Average::updates),
         ..progress.clone()
     };
-    checkpoint::write_tensors(&folder.join(FILE), &tensors, &progress)
+    let meta = StateMeta {
+        progress,
+        recipe: Some(recipe.to_owned()),
+        moments: Some(moments),
+    };
+    checkpoint::write_tensors(&folder.join(FILE), &tensors, &meta)
 }
 
 /// A state read back, before it is put into a model.
@@ -63,6 +85,8 @@ pub(super) fn save(
 pub struct Saved {
     /// Where the training stood.
     pub progress: Progress,
+    /// The recipe that it was trained by; earlier versions did not note it.
+    pub recipe: Option<String>,
     file: TensorFile,
 }
 
@@ -71,12 +95,22 @@ impl Saved {
     ///
     /// # Errors
     ///
-    /// What [`TensorFile`] says of a missing or broken file.
+    /// What [`TensorFile`] says of a missing or broken file; [`CheckpointError::Mismatch`] where something is
+    /// missing of what the optimizer kept, or is not of the size of its tensor.
     pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
         let path: PathBuf = folder.join(FILE);
         let file = TensorFile::open(&path)?;
-        let progress = file.meta()?;
-        Ok(Self { progress, file })
+        let StateMeta {
+            progress,
+            recipe,
+            moments,
+        } = file.meta()?;
+        check_moments(&file, moments.as_ref())?;
+        Ok(Self {
+            progress,
+            recipe,
+            file,
+        })
     }
 
     /// Puts the state into freshly made parts, their optimizer and their average.
@@ -125,6 +159,39 @@ impl Saved {
         }
         self.file.holds_only(&taken.into_inner())
     }
+}
+
+/// Whether the optimizer's tensors are those that it kept, each of the size of the tensor that it moves.
+fn check_moments(
+    file: &TensorFile,
+    kept: Option<&BTreeSet<String>>,
+) -> Result<(), CheckpointError> {
+    let sizes = file.sizes()?;
+    for name in kept.into_iter().flatten() {
+        let name = format!("{OPTIMIZER}{name}");
+        if !sizes.contains_key(&name) {
+            return Err(file.mismatch(format!("tensor {name} is missing")));
+        }
+    }
+    for (name, &found) in &sizes {
+        let Some(moment) = name.strip_prefix(OPTIMIZER) else {
+            continue;
+        };
+        let moved = moment.rsplit_once('.').map_or(moment, |(moved, _)| moved);
+        match sizes.get(moved) {
+            Some(&expected) if found != expected => {
+                return Err(file.mismatch(format!(
+                    "tensor {name} has {found} values, expected the {expected} of {moved}"
+                )));
+            }
+            _ if kept.is_some_and(|kept| !kept.contains(moment)) => {
+                return Err(file.mismatch(format!("tensor {name} is not one of the optimizer's")));
+            }
+            // Of a tensor that is missing a resume says so.
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -199,6 +266,8 @@ mod tests {
         average.update(&parts);
     }
 
+    const RECIPE: &str = "train.seed = 1\n";
+
     fn progress() -> Progress {
         Progress {
             epoch: 2,
@@ -233,7 +302,15 @@ mod tests {
         let (mut pair, mut optimizer, mut average) = fresh(1);
         update(&mut pair, &mut optimizer, &mut average);
         let parts = pair.parts();
-        save(folder, &progress(), &parts, &optimizer, Some(&average)).unwrap();
+        save(
+            folder,
+            &progress(),
+            RECIPE,
+            &parts,
+            &optimizer,
+            Some(&average),
+        )
+        .unwrap();
         (pair, optimizer, average)
     }
 
@@ -291,6 +368,55 @@ mod tests {
     }
 
     #[test]
+    fn moments_that_are_missing_or_of_another_size_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        saved(folder.path());
+        let path = folder.path().join(FILE);
+        let file = TensorFile::open(&path).unwrap();
+        let meta: StateMeta = file.meta().unwrap();
+        assert_eq!(meta.recipe.as_deref(), Some(RECIPE));
+        let tensors = |change: &dyn Fn(&str, Vec<f32>) -> Option<Vec<f32>>| -> Vec<HostTensor> {
+            let names = file.sizes().unwrap().into_keys();
+            names
+                .filter_map(|name| {
+                    let values = change(&name, file.values(&name).unwrap().unwrap())?;
+                    Some((name, vec![values.len()], values))
+                })
+                .collect()
+        };
+        let first = meta.moments.as_ref().unwrap().first().unwrap().clone();
+        let name = format!("{OPTIMIZER}{first}");
+        let missing = tensors(&|tensor, values| (tensor != name).then_some(values));
+        let short = tensors(&|tensor, mut values| {
+            values.truncate(values.len() - usize::from(tensor == name));
+            Some(values)
+        });
+        let unknown = {
+            let mut all = tensors(&|_, values| Some(values));
+            all.push((format!("{OPTIMIZER}model.x.first"), vec![1], vec![0.0]));
+            all
+        };
+        for (tensors, said) in [
+            (&missing, format!("tensor {name} is missing")),
+            (&short, format!("tensor {name} has ")),
+            (
+                &unknown,
+                "tensor optimizer.model.x.first is not one of the optimizer's".to_owned(),
+            ),
+        ] {
+            checkpoint::write_tensors(&path, tensors, &meta).unwrap();
+            let error = Saved::open(folder.path()).unwrap_err();
+            assert!(matches!(error, CheckpointError::Mismatch { .. }), "{error}");
+            assert!(error.to_string().contains(&said), "{error}");
+        }
+        // Earlier versions did not note what they kept; sizes tell all the same.
+        checkpoint::write_tensors(&path, &missing, &meta.progress).unwrap();
+        assert_eq!(Saved::open(folder.path()).unwrap().recipe, None);
+        checkpoint::write_tensors(&path, &short, &meta.progress).unwrap();
+        Saved::open(folder.path()).unwrap_err();
+    }
+
+    #[test]
     fn a_failed_save_leaves_the_old_state() {
         let folder = tempfile::tempdir().unwrap();
         let (mut pair, optimizer, average) = saved(folder.path());
@@ -298,7 +424,15 @@ mod tests {
         let before = std::fs::read(&path).unwrap();
         let gone = folder.path().join("gone");
         let parts = pair.parts();
-        let error = save(&gone, &progress(), &parts, &optimizer, Some(&average)).unwrap_err();
+        let error = save(
+            &gone,
+            &progress(),
+            RECIPE,
+            &parts,
+            &optimizer,
+            Some(&average),
+        )
+        .unwrap_err();
         assert!(matches!(error, CheckpointError::Write { .. }), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
         std::fs::write(&path, &before[..before.len() / 2]).unwrap();

@@ -104,7 +104,7 @@ impl Task for MeanColour {
         &[ERROR]
     }
 
-    fn describe(&self, _validation: Option<&Validation>, _meta: &mut WeightsMeta) {}
+    fn describe(&self, _figures: &[Figure], _meta: &mut WeightsMeta) {}
 }
 
 fn device() -> Device {
@@ -191,6 +191,7 @@ fn train(folder: &Path, saved: Option<Saved>, until: u64) -> Outcome {
         init: None,
         weights: folder.to_owned(),
         state: folder.to_owned(),
+        recipe: String::new(),
         stop: stop.clone(),
     };
     let mut updates = 0;

@@ -1,6 +1,6 @@
 //! The training loop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
@@ -16,9 +16,9 @@ use super::progress::{Best, EpochRecord, Progress};
 use super::schedule::{Budget, Schedule, ScheduleConfig};
 use super::state::Saved;
 use super::task::{Direction, FORWARD, TEACHER, Task, Validation};
-use crate::checkpoint::{self, CheckpointError, WeightsMeta};
+use crate::checkpoint::{self, CheckpointError, TensorFile, WeightsMeta};
 use crate::data::{Batches, DataError, TrainLoader, View, patch_covariance};
-use crate::model::Noise;
+use crate::model::{Model, Noise};
 use crate::ops::{Precision, profile};
 use crate::setting::Invalid;
 use crate::stop::{self, Stop};
@@ -176,6 +176,8 @@ pub struct Trainer {
     pub weights: PathBuf,
     /// Folder of the saved state.
     pub state: PathBuf,
+    /// The recipe of the training, which its state names.
+    pub recipe: String,
     /// Requested by whoever wants it to stop.
     pub stop: Stop,
 }
@@ -250,6 +252,7 @@ impl Trainer {
         );
         let curriculum = self.config.curriculum.resolve(&self.meta.model)?;
         let mut run = self.begin(task, saved, updates_per_epoch)?;
+        self.catch_up(&run)?;
         let mut saved_at = Instant::now();
         self.foresee_closing(&mut run, observe)?;
 
@@ -311,7 +314,7 @@ impl Trainer {
                 Err(error) if error.is_stop() => return self.interrupted(run, observe),
                 closed => closed?,
             }
-            self.save(&mut run, observe)?;
+            observe(TrainEvent::Saved);
             saved_at = Instant::now();
             run.progress.closing_s = closing.elapsed().as_secs_f64();
             run.tick();
@@ -539,7 +542,7 @@ impl Trainer {
         })
     }
 
-    /// Validates, records the epoch, writes the weights.
+    /// Validates, records the epoch, writes the state and the weights.
     fn finish_epoch(
         &mut self,
         run: &mut Run<'_>,
@@ -558,7 +561,6 @@ impl Trainer {
             false => None,
         };
         let direction = task.direction();
-        task.describe(validation.as_ref(), &mut self.meta);
         if let Some(Validation { loss, score, .. }) = validation {
             for (what, value) in [("validation loss", loss), ("validation score", score)] {
                 if !value.is_finite() {
@@ -611,14 +613,50 @@ impl Trainer {
         } else {
             progress.stale += 1;
         }
-        self.meta.epoch = progress.epoch;
-        checkpoint::save_weights(&self.weights.join("last.safetensors"), &shipped, &self.meta)?;
-        if best {
-            checkpoint::save_weights(&self.weights.join("best.safetensors"), &shipped, &self.meta)?;
-        }
         progress.history.push(record.clone());
+        // The state first: what a kill leaves out then follows from it. Weights of an epoch that no state knows
+        // of would stay the best where the epoch goes otherwise the second time, as under a budget of time.
+        run.learner.save(&self.state, &run.progress, &self.recipe)?;
+        self.write_weights(run, &shipped, |_| true)?;
         observe(TrainEvent::Epoch { record, best });
         Ok(())
+    }
+
+    /// Writes the weights of the epoch that was closed last, where `wanted` says so of the file: as the last, and
+    /// as the best if they are.
+    fn write_weights(
+        &mut self,
+        run: &Run<'_>,
+        shipped: &Model,
+        wanted: impl Fn(&Path) -> bool,
+    ) -> Result<(), TrainError> {
+        let progress = &run.progress;
+        let closed = progress.history.last();
+        let figures = closed.map_or(&[][..], |record| &record.figures);
+        run.learner.task().describe(figures, &mut self.meta);
+        self.meta.epoch = progress.epoch;
+        let is_best = progress.best.is_none_or(|b| b.epoch == progress.epoch);
+        let files = [("last.safetensors", true), ("best.safetensors", is_best)];
+        for (name, is_of_this_epoch) in files {
+            let path = self.weights.join(name);
+            if is_of_this_epoch && wanted(&path) {
+                checkpoint::save_weights(&path, shipped, &self.meta)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the weights that a kill left out after the state was written.
+    fn catch_up(&mut self, run: &Run<'_>) -> Result<(), TrainError> {
+        let epoch = run.progress.epoch;
+        if epoch == 0 || run.progress.batch > 0 {
+            return Ok(());
+        }
+        let is_of_another_epoch = |path: &Path| {
+            let meta = TensorFile::open(path).and_then(|file| checkpoint::meta(&file));
+            meta.map_or(true, |meta| meta.epoch != epoch)
+        };
+        self.write_weights(run, &run.learner.shipped(), is_of_another_epoch)
     }
 
     fn save(
@@ -627,7 +665,7 @@ impl Trainer {
         observe: &mut dyn FnMut(TrainEvent),
     ) -> Result<(), TrainError> {
         run.check_weights()?;
-        run.learner.save(&self.state, &run.progress)?;
+        run.learner.save(&self.state, &run.progress, &self.recipe)?;
         observe(TrainEvent::Saved);
         Ok(())
     }

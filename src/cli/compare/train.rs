@@ -123,15 +123,10 @@ fn make_room(args: &CompareArgs, training: &Training, seed: u32, out: &Path) -> 
         && !dir.best().exists()
         && !dir.last().exists()
     {
-        drop(dir.lock()?);
-        // Killed before its first checkpoint: nothing there is worth keeping.
-        std::fs::remove_dir_all(out)?;
+        // Killed before its first state: nothing of it is worth keeping.
+        dir.clear()?;
     }
-    // Killed before it wrote anything: only empty folders are removed.
-    for folder in ["weights", "checkpoint"] {
-        let _ = std::fs::remove_dir(out.join(folder));
-    }
-    if out.exists() && (out.is_file() || std::fs::read_dir(out)?.next().is_some()) {
+    if out.is_file() || !run::is_free(out) {
         bail!(
             "{} holds no run that can be continued: name another folder with --out, or move it away",
             shown(out)

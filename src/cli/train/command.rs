@@ -20,6 +20,7 @@ use crate::train::{Ending, Outcome, TrainEvent};
 
 /// Runs the command.
 pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
+    interrupt::end_with_parent();
     for weights in args.settings.weights() {
         unambiguous(&weights)?;
     }

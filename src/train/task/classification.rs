@@ -171,8 +171,9 @@ impl Task for Classification {
         &[TOP1, TOP5, VAL_LOSS]
     }
 
-    fn describe(&self, validation: Option<&Validation>, meta: &mut WeightsMeta) {
-        meta.val_top1 = validation.map(|validation| validation.score);
+    fn describe(&self, figures: &[Figure], meta: &mut WeightsMeta) {
+        let top1 = figures.iter().find(|figure| figure.column == TOP1);
+        meta.val_top1 = top1.map(|figure| figure.value);
     }
 }
 

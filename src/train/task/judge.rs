@@ -61,8 +61,8 @@ pub trait Task: std::fmt::Debug {
     /// Columns of `results.csv` that hold the figures of a validation, in order.
     fn columns(&self) -> &'static [&'static str];
 
-    /// What the weights' file is to say of the validation.
-    fn describe(&self, validation: Option<&Validation>, meta: &mut WeightsMeta);
+    /// What the weights' file is to say of the validation that found these figures; there are none without one.
+    fn describe(&self, figures: &[Figure], meta: &mut WeightsMeta);
 }
 
 /// Which of two scores is better.
