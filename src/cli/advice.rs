@@ -131,9 +131,9 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
         RunError::Write { source, .. } => cannot_write(error, source),
         RunError::Outdated { .. } => then("evaluate again, or name a folder for them with --out"),
         RunError::NotOurs { .. } => then("move it away, or name another folder with --out"),
-        RunError::OtherRecipe { recipe, .. } => then(&format!(
+        RunError::OtherRecipe { run, .. } => then(&format!(
             "set it back, or begin a new run with `vitrine train --recipe {}`",
-            quoted(recipe)
+            quoted(&run.join("recipe.toml"))
         )),
         RunError::TeacherClasses { .. } => {
             then("train a teacher on this data, or name another with --teacher")

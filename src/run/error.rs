@@ -56,12 +56,10 @@ pub enum RunError {
     /// The recipe of a run is not the one that its state was trained by.
     #[error(
         "{} has {key} = {found}: expected {expected}, with which the saved state of {} was trained",
-        shown(recipe),
+        shown(run.join("recipe.toml")),
         shown(run)
     )]
     OtherRecipe {
-        /// The recipe.
-        recipe: PathBuf,
         /// The run.
         run: PathBuf,
         /// The first key that differs.

@@ -86,7 +86,6 @@ pub fn resume<'a>(
         }
         if let Some((key, found, expected)) = recipe.difference_on_resume(&begun) {
             return Err(RunError::OtherRecipe {
-                recipe: dir.recipe(),
                 run: dir.root().to_owned(),
                 key,
                 found,

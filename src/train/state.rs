@@ -375,7 +375,8 @@ mod tests {
         let file = TensorFile::open(&path).unwrap();
         let meta: StateMeta = file.meta().unwrap();
         assert_eq!(meta.recipe.as_deref(), Some(RECIPE));
-        let tensors = |change: &dyn Fn(&str, Vec<f32>) -> Option<Vec<f32>>| -> Vec<HostTensor> {
+        type Change<'a> = &'a dyn Fn(&str, Vec<f32>) -> Option<Vec<f32>>;
+        let tensors = |change: Change| -> Vec<HostTensor> {
             let names = file.sizes().unwrap().into_keys();
             names
                 .filter_map(|name| {
