@@ -15,7 +15,11 @@ pub(super) fn check_windows(bytes: &[u8], limits: &DecodeLimits) -> Result<(), D
     while rest.first().is_some_and(|&byte| byte != 0) {
         let mut channels = 1;
         let mut pixels = 0;
-        while let Some((name, kind_and_value)) = until_zero(rest) {
+        loop {
+            let Some((name, kind_and_value)) = until_zero(rest) else {
+                // Cut off; the decoder says so.
+                return Ok(());
+            };
             rest = kind_and_value;
             if name.is_empty() {
                 break;

@@ -447,6 +447,13 @@ fn an_openexr_is_refused_by_what_it_stores() {
 }
 
 #[test]
+fn an_openexr_that_is_cut_off_within_a_name_is_refused() {
+    // Once read on and on: no zero ends the name.
+    assert!(read(b"v/1\x01\x02\0\0\0channels").is_err());
+    assert!(read(b"v/1\x01\x02\0\0\0channels\0chlist").is_err());
+}
+
+#[test]
 fn a_targa_is_known_by_its_header() {
     let picture = photo(9, 5);
     let mut bytes = encode(&picture.clone().into(), ImageFormat::Tga);
