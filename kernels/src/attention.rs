@@ -163,6 +163,14 @@ pub fn forward<E: Operand>(
     keep: Keep,
 ) -> (Vec<f32>, Saved<E>) {
     let Shape { queries, width, .. } = shape;
+    if x.is_empty() {
+        let saved = Saved {
+            qkv: Vec::new(),
+            mixed: Vec::new(),
+            normalisers: Vec::new(),
+        };
+        return (Vec::new(), saved);
+    }
     let rows = shape.batch * queries;
     let picture = shape.tokens * width;
     let mut y = output::<f32>(rows * width);
@@ -375,6 +383,22 @@ pub fn backward<E: Operand>(
     dy: &[f32],
 ) -> [Vec<f32>; 9] {
     let Shape { tokens, width, .. } = shape;
+    let norm = shape.query_key.norm.map_or(0, |_| shape.head_dim());
+    if x.is_empty() {
+        let [qkv, projection] = [weights.qkv, weights.projection].map(<[f32]>::len);
+        let lengths = [
+            0,
+            width,
+            width,
+            qkv,
+            3 * width,
+            projection,
+            width,
+            norm,
+            norm,
+        ];
+        return lengths.map(|len| vec![0.0; len]);
+    }
     let folded = Folded::new(weights.gamma, weights.beta, weights.qkv);
     let steps = Backward {
         x,
@@ -387,7 +411,6 @@ pub fn backward<E: Operand>(
         projection: linear::panels_transposed::<E>(weights.projection, width),
     };
     let mut dx = output::<f32>(x.len());
-    let norms = shape.query_key.norm.map_or(0, |_| 2 * shape.head_dim());
     let [
         (dw, db),
         (dprojection, dprojection_bias),
@@ -395,7 +418,7 @@ pub fn backward<E: Operand>(
     ] = gradients(
         shape.batch * tokens,
         tokens,
-        [[width, 3 * width], [width, width], [0, norms]],
+        [[width, 3 * width], [width, width], [0, 2 * norm]],
         &mut dx,
         |range, dx, [map, projection, norms], scratch| {
             let pictures = range.start / tokens..range.end / tokens;

@@ -40,6 +40,12 @@ impl Statistics {
     /// Of rows of `channels` values.
     #[inline(never)]
     pub fn of<E: Operand>(z: &[E], channels: usize) -> Self {
+        if z.is_empty() {
+            return Self {
+                mean: vec![0.0; channels],
+                variance: vec![0.0; channels],
+            };
+        }
         // Sums of squares around some value of the channel lose nothing to the distance between
         // its mean and zero.
         let mut shift = vec![0.0; channels];

@@ -204,6 +204,9 @@ pub fn weight_gradient<E: Operand>(
 ) -> Vec<f32> {
     let (channels, filters) = (input.1.channels, gradient.1.channels);
     assert_eq!(input.1.windows(window, filters), gradient.1, "output");
+    if input.0.is_empty() || gradient.0.is_empty() {
+        return vec![0.0; filters * channels * area(window)];
+    }
     let groups = tap_groups(window, filters * channels);
     Sums::over_pixels(input, gradient, &groups).weight(filters, channels)
 }
@@ -462,6 +465,9 @@ fn correlate<E: Operand>(
 ) -> Vec<E> {
     assert_eq!(source.0.len(), source.1.values(), "source");
     let mut target = output::<E>(map.values());
+    if target.is_empty() {
+        return target;
+    }
     // The unit of work: `stride` lines of an image, fewer at its end.
     let units = map.height.div_ceil(stride);
     let units_per_block = BLOCK.div_ceil(map.width.div_ceil(stride));

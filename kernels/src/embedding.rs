@@ -164,7 +164,7 @@ pub fn backward<E: Operand>(
         });
     let dpositions = sums.split_off(sums.len().min(shape.prefix * width));
     let mut dimages = Vec::new();
-    if with_images {
+    if with_images && !images.is_empty() {
         let panels = linear::panels_transposed::<E>(weight, width);
         dimages = output::<f32>(images.len());
         dimages

@@ -42,11 +42,14 @@ impl<E: Operand> Packed<E> {
     }
 }
 
-/// y = x·W + b.
+/// y = x·W + b; of no rows, and of rows without inputs, whose number nobody can tell, nothing.
 #[inline(never)]
 pub fn forward<E: Operand>(x: &[f32], layer: &Packed<E>) -> Vec<f32> {
     let outputs = layer.bias.len();
     let inputs = layer.panels.depth();
+    if x.is_empty() || outputs == 0 {
+        return Vec::new();
+    }
     let rows = x.len() / inputs;
     let step = block::<E>(rows);
     let mut y = output::<f32>(rows * outputs);
@@ -83,6 +86,14 @@ pub fn backward<E: Operand>(
     outputs: usize,
     with_dx: bool,
 ) -> [Vec<f32>; 3] {
+    if weight.is_empty() || dy.is_empty() {
+        let mut db = vec![0.0; outputs];
+        for dy in dy.chunks_exact(outputs.max(1)) {
+            vector::add_scaled(&mut db, dy, 1.0);
+        }
+        let dx = vec![0.0; if with_dx { x.len() } else { 0 }];
+        return [dx, vec![0.0; weight.len()], db];
+    }
     let inputs = weight.len() / outputs;
     let rows = dy.len() / outputs;
     let panels = with_dx.then(|| panels_transposed::<E>(weight, outputs));
@@ -182,10 +193,15 @@ impl<'a> Folded<'a> {
     }
 }
 
+/// Inputs of a layer of this weight; one without outputs has no weight that could tell.
+fn inputs(weight: &[f32], outputs: usize) -> usize {
+    weight.len().checked_div(outputs).unwrap_or(0)
+}
+
 /// W, row by row.
 pub(crate) fn panels<E: Operand>(weight: &[f32], outputs: usize) -> Panels {
     let mut panels = Panels::default();
-    panels.fill::<E>(weight.len() / outputs, outputs, |i, t| {
+    panels.fill::<E>(inputs(weight, outputs), outputs, |i, t| {
         E::from_f32(&weight[i * outputs..][..outputs], t);
     });
     panels
@@ -194,7 +210,7 @@ pub(crate) fn panels<E: Operand>(weight: &[f32], outputs: usize) -> Panels {
 /// Wᵀ.
 pub(crate) fn panels_transposed<E: Operand>(weight: &[f32], outputs: usize) -> Panels {
     let mut panels = Panels::default();
-    panels.fill_transposed::<E>(outputs, weight.len() / outputs, |i, t| {
+    panels.fill_transposed::<E>(outputs, inputs(weight, outputs), |i, t| {
         E::from_f32(&weight[i * outputs..][..outputs], t);
     });
     panels

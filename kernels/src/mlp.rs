@@ -63,6 +63,9 @@ pub fn forward<E: Operand>(
     save: bool,
 ) -> (Vec<f32>, Vec<E>) {
     let (width, hidden) = (layer2.bias.len(), layer1.bias.len());
+    if x.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
     let rows = x.len() / width;
     let step = block::<E>(rows);
     let mut y = output::<f32>(rows * width);
@@ -123,6 +126,10 @@ pub fn backward<E: Operand>(
     dy: &[f32],
 ) -> [Vec<f32>; 7] {
     let (width, hidden) = (weights.bias2.len(), weights.bias1.len());
+    if x.is_empty() {
+        let [w1, w2] = [weights.weight1, weights.weight2].map(<[f32]>::len);
+        return [0, width, width, w1, hidden, w2, width].map(|len| vec![0.0; len]);
+    }
     let rows = x.len() / width;
     let folded = Folded::new(weights.gamma, weights.beta, weights.weight1);
     let panels1 = folded.panels_transposed::<E>();

@@ -47,6 +47,9 @@ pub fn direction<E: Operand>(
         columns,
         parts,
     } = matrices;
+    if gradient.is_empty() {
+        return Vec::new();
+    }
     vector::scale(momentum, mu as f32);
     vector::add_scaled(momentum, gradient, 1.0);
     let mut ahead = gradient.to_vec();

@@ -66,6 +66,9 @@ pub fn mean_forward(
 ) -> Vec<f32> {
     let width = gamma.len();
     let mut y = vec![0.0; batch * width];
+    if x.is_empty() {
+        return y;
+    }
     y.par_chunks_mut(width)
         .zip(x.par_chunks(x.len() / batch))
         .for_each_init(
@@ -98,6 +101,9 @@ pub fn mean_backward(
     dy: &[f32],
 ) -> [Vec<f32>; 3] {
     let width = gamma.len();
+    if x.is_empty() {
+        return [Vec::new(), vec![0.0; width], vec![0.0; width]];
+    }
     let picture = x.len() / batch;
     let share = 1.0 / (picture / width - prefix) as f32;
     let zeros = vec![0.0; width];

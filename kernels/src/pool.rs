@@ -12,6 +12,9 @@ use crate::scratch::output;
 pub fn forward<E: Operand>(window: Window, (x, input): (&[E], Map)) -> Vec<E> {
     let out = input.windows(window, input.channels);
     let mut y = output::<E>(out.values());
+    if x.is_empty() {
+        return y;
+    }
     let line = out.width * out.channels;
     y.par_chunks_mut(line).enumerate().for_each(|(i, y)| {
         for (column, y) in y.chunks_exact_mut(out.channels).enumerate() {
@@ -52,6 +55,9 @@ fn larger<E: Operand>(y: &mut [E], x: &[E]) {
 /// The gradient of [`forward`]'s input: a window's goes to the first of its largest values.
 #[inline(never)]
 pub fn backward<E: Operand>(window: Window, (x, input): (&[E], Map), y: &[E], dy: &[E]) -> Vec<E> {
+    if x.is_empty() {
+        return Vec::new();
+    }
     if window.padding == 0 && window.stride == window.kernel {
         return backward_apart(window, (x, input), y, dy);
     }

@@ -13,7 +13,7 @@ pub(crate) const BLOCK: usize = 128;
 /// be, so that every thread gets as much where there are few.
 pub(crate) fn block<E: Operand>(rows: usize) -> usize {
     let threads = rayon::current_num_threads();
-    let tasks = rows.div_ceil(BLOCK).next_multiple_of(threads);
+    let tasks = rows.div_ceil(BLOCK).max(1).next_multiple_of(threads);
     rows.div_ceil(tasks).next_multiple_of(E::ROW_STEP).max(1)
 }
 
@@ -66,7 +66,8 @@ impl Drop for Lent {
 
 /// A vector whose every value that is read will be written before; what is padding need not be.
 ///
-/// Clearing it first would cost a pass over memory as long as many of the kernels take.
+/// Clearing it first would cost a pass over memory as long as many of the kernels take. In tests it is full of
+/// what is not a number, so that a value that nobody wrote is found (`tests.rs`).
 pub(crate) fn output<E: Operand>(len: usize) -> Vec<E> {
     let mut values = Vec::with_capacity(len);
     // SAFETY: E is plain old data, for which every bit pattern is a value; the kernels that
@@ -75,5 +76,7 @@ pub(crate) fn output<E: Operand>(len: usize) -> Vec<E> {
     unsafe {
         values.set_len(len);
     }
+    #[cfg(test)]
+    bytemuck::cast_slice_mut(&mut values).fill(u8::MAX);
     values
 }

@@ -33,7 +33,7 @@ pub struct Heads {
 impl Heads {
     /// N and Q, of that many rows.
     fn counts(&self, rows: usize) -> [usize; 2] {
-        let tokens = rows / self.batch;
+        let tokens = rows.checked_div(self.batch).unwrap_or(0);
         [tokens, self.queries.unwrap_or(tokens)]
     }
 }

@@ -41,7 +41,8 @@ fn on_cpu<E: vitrine_kernels::Operand>(x: Tensor<2>, branch: &Branch) -> Tensor<
     use vitrine_kernels::Keep;
     use vitrine_kernels::mlp::{self, Weights};
     let shape = x.dims();
-    let rows_per_picture = shape[0] / branch.keep.as_ref().map_or(1, Vec::len);
+    let pictures = branch.keep.as_ref().map_or(1, Vec::len);
+    let rows_per_picture = shape[0].checked_div(pictures).unwrap_or(0);
     let values = tape::values(&x);
     let weights = branch.values();
     let packed = branch.packed(&weights, |all| Weights::new(all).packed::<E>());
