@@ -97,6 +97,8 @@ impl Tolerance {
 /// Where a test ran, or why it did not.
 type Ran = Result<String, String>;
 
+type Test = fn() -> Ran;
+
 /// Runs `test` on the GPU, if there is one.
 fn on_gpu(test: impl FnOnce(&Selected)) -> Ran {
     let gpu = GPU.lock().unwrap_or_else(PoisonError::into_inner);
@@ -295,7 +297,7 @@ fn main() {
         let filters: Vec<_> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
         filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()))
     };
-    let tests: [(&str, fn() -> Ran); 4] = [
+    let tests: [(&str, Test); 4] = [
         ("logits_equal_the_processors", logits_equal_the_processors),
         (
             "gradients_equal_the_processors",

@@ -646,6 +646,8 @@ fn the_embedding_equals_its_composed_form() {
         (3, [3, 8, 12], [4, 4], 2, 40),
         (130, [3, 8, 8], [2, 2], 1, 33),
         (3, [1, 24, 75], [1, 75], 0, 33),
+        // More patches than one block of rows.
+        (1, [1, 40, 40], [2, 2], 1, 5),
         (2, [2, 6, 200], [3, 100], 1, 70),
     ] {
         let patches = (height / patch[0]) * (across / patch[1]);
