@@ -8,7 +8,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{Place, Said, png};
+use support::{Place, Said, picture, png};
 
 /// A model of a few hundred weights.
 const TINY: &str = "--image-size 16 -b 8 --device cpu --set model.depth=1 --set model.embed_dim=16 \
@@ -306,4 +306,43 @@ fn a_dry_run_is_short_and_knows_the_size_of_the_weights_to_start_from() {
         said.out.contains(", from one update timed here ("),
         "{said:#?}"
     );
+}
+
+/// What a shell's `line` writes to a terminal of 60 columns.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(place: &Place, line: &str) -> String {
+    let output = std::process::Command::new("script")
+        .args([
+            "-qec",
+            &format!("stty cols 60 rows 24; {line}"),
+            "/dev/null",
+        ])
+        .current_dir(place.path(""))
+        .env("VITRINE", env!("CARGO_BIN_EXE_vitrine"))
+        .env_remove("COLUMNS")
+        .stdin(std::process::Stdio::null())
+        .output();
+    let output = output.expect("`script` of util-linux makes a terminal");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn answers_fit_the_terminal_and_their_bar_is_cleared() {
+    let place = Place::new();
+    let long = "a long name of a photograph that was taken on a holiday in the mountains.png";
+    place.write(long, png(&picture(16, 16, 1)));
+    place.write("b.png", png(&picture(16, 16, 2)));
+    // The second name comes when a bar is worth its line.
+    let names = format!("(echo {long:?}; sleep 2; echo b.png)");
+    let line = format!("{names} | $VITRINE classify cifar10-vit --topk 2 --files-from -");
+    let written = on_a_terminal(&place, &line);
+    let wrapped =
+        "a long name of a photograph that was taken on a holiday in\r\n  the mountains.png\r\n";
+    assert!(written.contains(wrapped), "{written:?}");
+    let drawn = written.rfind("1 pictures, ").unwrap();
+    let cleared = written.rfind("\u{1b}[2K").unwrap();
+    let last = written.rfind("b.png\r\n").unwrap();
+    assert!(drawn < cleared && drawn < last, "{written:?}");
+    assert!(!written[cleared..].contains("pictures, "), "{written:?}");
 }

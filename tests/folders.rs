@@ -250,6 +250,39 @@ fn every_folder_is_entered_once() {
     );
 }
 
+/// Neither is waited for: a walk through the machine takes minutes, and ends in files that the system makes up.
+#[test]
+#[cfg(unix)]
+fn nothing_around_the_data_is_read() {
+    use std::os::unix::fs::symlink;
+
+    let place = Place::new();
+    place.pictures("set/pets", &["cat", "dog"], 3);
+    place.pictures("set/other", &["emu"], 3);
+    symlink("/", place.path("root")).unwrap();
+    for data in ["/", "root", "root/"] {
+        let said = place.run(&format!("data info {data}"));
+        let reason = format!(
+            "error: {data}: the root of the file system, with everything on this machine; name the folder of the pictures"
+        );
+        assert_eq!((said.code, said.err.trim()), (1, &*reason));
+    }
+    let said = place.run("classify root --csv");
+    assert!(
+        said.code == 1 && said.out.contains("the root of the file system"),
+        "{said:#?}"
+    );
+    symlink("/", place.path("set/pets/dog/all")).unwrap();
+    symlink("../..", place.path("set/pets/dog/up")).unwrap();
+    assert_eq!(info(&place, "set/pets"), r#"["cat","dog"] train 6"#);
+    let shown = place.run("data info set/pets").ok().out;
+    for link in ["dog/all", "dog/up"] {
+        let left =
+            format!("left out: {link}: a link to a folder around this one, which is not entered");
+        assert!(shown.contains(&left), "{shown}");
+    }
+}
+
 /// `vitrine` without the right of root to read what it may not; what it prints.
 #[cfg(unix)]
 #[allow(unsafe_code)]

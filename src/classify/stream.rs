@@ -11,6 +11,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -108,6 +109,8 @@ pub enum Next {
 /// The answers of [`stream`]. Dropping it does not wait for its threads, which end by themselves.
 #[derive(Debug)]
 pub struct Answers {
+    /// Pictures that were decoded, or could not be.
+    decoded: Arc<AtomicUsize>,
     answered: Receiver<Result<Vec<Answer>, CheckpointError>>,
     threads: Vec<(&'static str, JoinHandle<()>)>,
 }
@@ -137,20 +140,32 @@ pub fn stream(
         threads.push((task, thread));
         Ok::<(), StreamError>(())
     };
+    let decoded = Arc::new(AtomicUsize::new(0));
     let own = Arc::clone(classifier);
+    let count = Arc::clone(&decoded);
     start(
         "reads pictures",
-        Box::new(move || prepare(&own, inputs, options.batch_size, &send_prepared)),
+        Box::new(move || prepare(&own, inputs, options.batch_size, &count, &send_prepared)),
     )?;
     let own = Arc::clone(classifier);
     start(
         "classifies",
         Box::new(move || answer(&own, &prepared, options.top_k, &send_answers)),
     )?;
-    Ok(Answers { answered, threads })
+    Ok(Answers {
+        decoded,
+        answered,
+        threads,
+    })
 }
 
 impl Answers {
+    /// How many pictures are decoded, which takes most of the time, or failed to be: those with an answer, and
+    /// some more.
+    pub fn decoded(&self) -> usize {
+        self.decoded.load(Ordering::Relaxed)
+    }
+
     /// The next answers, if they come within `limit`.
     ///
     /// # Errors
@@ -178,6 +193,7 @@ fn prepare(
     classifier: &Classifier,
     inputs: impl Iterator<Item = Input>,
     batch_size: usize,
+    decoded: &AtomicUsize,
     send: &SyncSender<Vec<Prepared>>,
 ) {
     let mut batch = Vec::new();
@@ -186,7 +202,11 @@ fn prepare(
             return true;
         }
         let inputs = std::mem::take(batch);
-        let one = |input| prepare_one(classifier, input);
+        let one = |input| {
+            let prepared = prepare_one(classifier, input);
+            decoded.fetch_add(usize::from(prepared.is_some()), Ordering::Relaxed);
+            prepared
+        };
         let prepared: Vec<Option<Prepared>> = match inputs.len() {
             1 => inputs.into_iter().map(one).collect(),
             _ => inputs.into_par_iter().map(one).collect(),
@@ -272,8 +292,6 @@ fn answer(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use burn::tensor::Device;
 
     use super::*;
@@ -319,6 +337,11 @@ mod tests {
             }
             let ahead = taken.load(Ordering::SeqCst) - seen;
             assert!(ahead <= 6, "{ahead} after {seen}");
+            let decoded = answers.decoded();
+            assert!(
+                (seen..=seen + ahead).contains(&decoded) && decoded > 0,
+                "{decoded} after {seen}"
+            );
             match answers.wait(Duration::from_secs(60)).unwrap() {
                 Next::Answers(part) => {
                     for answer in part {

@@ -118,7 +118,18 @@ impl FolderFiles {
     ///
     /// [`DataError::Io`] where `root` itself cannot be read; folders in it that cannot are left out, with the reason.
     pub(super) fn open(root: &Path) -> Result<FolderFiles, DataError> {
-        let mut walk = Walk::default();
+        let canonical = fs::canonicalize(root).map_err(DataError::io(root, "read"))?;
+        // On Windows it may be a stick with pictures.
+        if cfg!(unix) && canonical.parent().is_none() {
+            return Err(DataError::Layout {
+                path: root.into(),
+                reason: "the root of the file system, with everything on this machine; name the folder of the pictures".into(),
+            });
+        }
+        let mut walk = Walk {
+            root: canonical,
+            ..Walk::default()
+        };
         walk.folder(root, "").map_err(DataError::io(root, "read"))?;
         // Links come last, so that a folder is listed under its own name, whatever links lead to it.
         while let Some((path, name)) = walk.folders.pop().or_else(|| {
@@ -147,6 +158,8 @@ impl FolderFiles {
 /// A walk through a folder, with what is still to be entered.
 #[derive(Default)]
 struct Walk {
+    /// The folder that was named, by its own path.
+    root: PathBuf,
     folders: Vec<(PathBuf, String)>,
     /// Links to folders, by their names.
     links: BTreeMap<String, PathBuf>,
@@ -207,7 +220,15 @@ impl Walk {
             };
             match kind {
                 Ok(kind) if kind.is_dir() && own.is_symlink() => {
-                    self.links.insert(name, path);
+                    // What lies around the data set is no part of it, and may be all there is on the machine.
+                    let holds_this =
+                        |target: PathBuf| self.root != target && self.root.starts_with(target);
+                    if fs::canonicalize(&path).is_ok_and(holds_this) {
+                        let reason = "a link to a folder around this one, which is not entered";
+                        self.leave_out(name, reason.into());
+                    } else {
+                        self.links.insert(name, path);
+                    }
                 }
                 Ok(kind) if kind.is_dir() => self.folders.push((path, name)),
                 // Reading from a pipe may wait for ever, and a device may never end.
@@ -314,6 +335,49 @@ impl Files for FolderFiles {
 
     fn on_disk(&self, index: usize) -> Option<PathBuf> {
         Some(self.paths[index].clone())
+    }
+
+    fn aside(&self) -> &Aside {
+        &self.aside
+    }
+}
+
+/// Some of the files of a folder or archive, perhaps under other names.
+pub(super) struct Kept {
+    pub files: Box<dyn Files>,
+    /// Indices into `files`.
+    pub kept: Vec<usize>,
+    pub names: Vec<String>,
+    pub aside: Aside,
+}
+
+impl Files for Kept {
+    fn root(&self) -> &Path {
+        self.files.root()
+    }
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn read(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
+        self.files.read(self.kept[index])
+    }
+
+    fn bytes(&self, index: usize) -> Result<Bytes, DataError> {
+        self.files.bytes(self.kept[index])
+    }
+
+    fn head(&self, index: usize) -> Vec<u8> {
+        self.files.head(self.kept[index])
+    }
+
+    fn on_disk(&self, index: usize) -> Option<PathBuf> {
+        self.files.on_disk(self.kept[index])
+    }
+
+    fn path(&self, index: usize) -> PathBuf {
+        self.files.path(self.kept[index])
     }
 
     fn aside(&self) -> &Aside {

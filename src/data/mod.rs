@@ -40,6 +40,7 @@ mod split;
 mod split_lists;
 mod split_names;
 pub(crate) mod verify;
+mod webdataset;
 
 pub use augment::{AugmentConfig, Flip, Policy};
 pub(crate) use decode::is_picture_head;

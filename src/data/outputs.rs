@@ -1,12 +1,9 @@
 //! Folders of results among the pictures, known by the files in them: run directories above all.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::bytes::Bytes;
-use super::error::DataError;
-use super::files::{Aside, Files, folder_of};
+use super::files::{Files, Kept, folder_of};
 
 /// Folders known by the files in them: those that must be there, those of which one must, and what it is.
 const MARKED: [(&[&str], &[&str], &str); 5] = [
@@ -117,49 +114,6 @@ pub(super) fn without_outputs(files: Box<dyn Files>) -> Box<dyn Files> {
         names,
         aside,
     })
-}
-
-/// Some of the files of a folder or archive.
-struct Kept {
-    files: Box<dyn Files>,
-    /// Indices into `files`.
-    kept: Vec<usize>,
-    names: Vec<String>,
-    aside: Aside,
-}
-
-impl Files for Kept {
-    fn root(&self) -> &Path {
-        self.files.root()
-    }
-
-    fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    fn read(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
-        self.files.read(self.kept[index])
-    }
-
-    fn bytes(&self, index: usize) -> Result<Bytes, DataError> {
-        self.files.bytes(self.kept[index])
-    }
-
-    fn head(&self, index: usize) -> Vec<u8> {
-        self.files.head(self.kept[index])
-    }
-
-    fn on_disk(&self, index: usize) -> Option<PathBuf> {
-        self.files.on_disk(self.kept[index])
-    }
-
-    fn path(&self, index: usize) -> PathBuf {
-        self.files.path(self.kept[index])
-    }
-
-    fn aside(&self) -> &Aside {
-        &self.aside
-    }
 }
 
 #[cfg(test)]

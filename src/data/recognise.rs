@@ -4,6 +4,7 @@
 //! class folders (`folder.rs`), CIFAR binary files (`cifar.rs`), IDX files (`idx.rs`) or Parquet files (`parquet.rs`).
 //! A new kind is one new file and one line in [`recognise`].
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use super::listing::{Listing, SourceKind};
 use super::outputs::{is_run, without_outputs};
 use super::packed::Packing;
 use super::sample::SplitName;
-use super::{cifar, folder, foreign, idx, parquet, split_names};
+use super::{cifar, folder, foreign, idx, parquet, split_names, webdataset};
 use crate::names;
 
 /// A data set in a folder: what the folder's files are, or the archives that lie there.
@@ -50,6 +51,19 @@ pub(super) fn open_folder(path: &Path) -> Result<Vec<Listing>, DataError> {
         .iter()
         .map(|(path, part)| open_file(path, *part))
         .collect::<Result<Vec<Listing>, DataError>>()?;
+    let mut seen = BTreeSet::new();
+    for entry in listings.iter().flat_map(|listing| &listing.entries) {
+        if !seen.insert((entry.split, &entry.name)) {
+            let reason = format!(
+                "two of its archives have the picture {}; unpack them into folders and name the one around these",
+                entry.name
+            );
+            return Err(DataError::Layout {
+                path: path.into(),
+                reason,
+            });
+        }
+    }
     listings[0].notes.splice(0..0, files.aside().notes.clone());
     listings[0]
         .skipped
@@ -83,15 +97,52 @@ fn archives_in(files: &dyn Files) -> Vec<(PathBuf, Option<SplitName>)> {
         .iter()
         .map(|(_, name)| archive_stem(name).unwrap_or(name))
         .collect();
+    let sets: Vec<&str> = stems.iter().map(|stem| without_shard(stem)).collect();
     let split_archives: Vec<_> = archives
         .iter()
-        .zip(split_names::assign(&stems, |_, _| false))
+        .zip(split_names::assign(&sets, |_, _| false))
         .filter_map(|(&(index, _), split)| Some((path(index), Some(split?))))
         .collect();
     match archives.as_slice() {
         [(index, _)] if holds_only_archives(files) => vec![(path(*index), None)],
+        _ if split_archives.is_empty() && are_numbered(&stems) && holds_only_archives(files) => {
+            archives
+                .iter()
+                .map(|&(index, _)| (path(index), None))
+                .collect()
+        }
         _ => split_archives,
     }
+}
+
+/// A name without the number of a shard: `train` of `train-000017` and of `train-00017-of-00128`.
+fn without_shard(stem: &str) -> &str {
+    let before_number = |text: &'_ str, fewest: usize| {
+        let rest = text.trim_end_matches(|c: char| c.is_ascii_digit());
+        (text.len() - rest.len() >= fewest).then_some(rest.len())
+    };
+    let cut = |separator: &[char], fewest: usize, text: &str| {
+        let length = before_number(text, fewest)?;
+        text[..length].strip_suffix(separator).map(str::len)
+    };
+    let numbered = cut(&['-', '_', '.'], 1, stem)
+        .and_then(|length| stem[..length].strip_suffix("-of"))
+        .unwrap_or(stem);
+    match cut(&['-', '_', '.'], 3, numbered) {
+        Some(length) => &numbered[..length],
+        None => stem,
+    }
+}
+
+/// Whether archives are parts of one set by their names, which differ in nothing but a number, as shards of a WebDataset
+/// do.
+fn are_numbered(stems: &[&str]) -> bool {
+    let digits = |c: char| c.is_ascii_digit();
+    let word = |stem: &str| stem.trim_end_matches(digits).to_owned();
+    stems.len() > 1
+        && stems
+            .iter()
+            .all(|stem| stem.ends_with(digits) && word(stem) == word(stems[0]))
 }
 
 /// Whether nothing in a folder but its archives may be a data set.
@@ -172,7 +223,8 @@ fn recognise(
             return Ok(listing);
         }
     } else {
-        let hints = foreign::Hints::of(names);
+        let files = webdataset::in_class_folders(files);
+        let hints = foreign::Hints::of(files.names());
         let path = files.root().to_path_buf();
         return match folder::list_class_folders(files, kind, part) {
             Ok(listing) => match hints.other_task(&listing.classes) {
@@ -424,7 +476,7 @@ mod tests {
                 "archives such as a.zip; name the one that is meant, or unpack",
             ),
             (
-                &["000.jpg", "000.cls"],
+                &["000.cls", "001.cls"],
                 "WebDataset shards, which keep classes in files such as 000.cls; expected class folders",
             ),
             (
@@ -482,6 +534,47 @@ mod tests {
         let long = folder.path().join("Ä".repeat(127));
         fs::create_dir(&long).unwrap();
         assert_eq!(short_name(&long), "ä".repeat(100));
+    }
+
+    #[test]
+    fn shards_have_the_name_of_their_set() {
+        for (stem, set) in [
+            ("train-000017", "train"),
+            ("pets-train-00017-of-00128", "pets-train"),
+            ("val_000", "val"),
+            // Of a competition that has no labels, and a year.
+            ("test1", "test1"),
+            ("val2017", "val2017"),
+            ("part-1", "part-1"),
+            ("2017", "2017"),
+            ("ä-001", "ä"),
+        ] {
+            assert_eq!(without_shard(stem), set, "{stem}");
+        }
+        assert!(are_numbered(&["00000", "00001"]) && are_numbered(&["set-1", "set-10"]));
+        assert!(!are_numbered(&["00000"]) && !are_numbered(&["a1", "b1"]));
+    }
+
+    #[test]
+    fn two_numbered_archives_may_not_have_one_picture() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["part-1.tar", "part-2.tar"] {
+            let mut builder =
+                tar::Builder::new(fs::File::create(folder.path().join(name)).unwrap());
+            for name in ["cat/1.jpg", "dog/1.jpg"] {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(3);
+                builder.append_data(&mut header, name, &b"abc"[..]).unwrap();
+            }
+            builder.finish().unwrap();
+        }
+        assert_eq!(
+            message(folder.path()),
+            format!(
+                "{}: two of its archives have the picture cat/1.jpg; unpack them into folders and name the one around these",
+                folder.path().display()
+            )
+        );
     }
 
     #[test]

@@ -137,8 +137,11 @@ impl Output<'_> {
     fn print_all(&mut self, mut answers: Answers, stop: &Stop) -> anyhow::Result<()> {
         while !stop.is_requested() {
             match answers.wait(LOOK).map_err(cause)? {
-                Next::Answers(answers) => self.print(&answers)?,
-                Next::NotYet => self.progress.advance(0),
+                Next::Answers(part) => {
+                    self.print(&part)?;
+                    self.progress.advance(answers.decoded());
+                }
+                Next::NotYet => self.progress.advance(answers.decoded()),
                 Next::End => break,
             }
         }
@@ -165,7 +168,6 @@ impl Output<'_> {
             }
             printer.print(answers)
         })?;
-        progress.advance(answers.len());
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ mod args;
 mod command;
 mod inputs;
 mod list;
+mod pattern;
 mod print;
 mod progress;
 mod sources;

@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::abstain::not_sure;
 use crate::classify::{Answer, Prediction};
-use crate::cli::output::{say_csv, say_part};
+use crate::cli::output::{columns, say_csv, say_part};
+use crate::cli::wrap::wrap;
 use crate::metrics::Threshold;
-use crate::names::{self, cell, shown, visible};
+use crate::names::{self, cell, printable, shown, visible};
 use crate::report::text;
 
 /// The answer below the threshold of `--abstain`.
@@ -65,7 +66,8 @@ impl Printer {
 
     fn write(&self, text: &str) -> anyhow::Result<()> {
         match self.format {
-            Format::Plain | Format::Json => say_part(text)?,
+            Format::Plain => say_part(&wrap(&printable(text), columns()))?,
+            Format::Json => say_part(text)?,
             Format::Csv => say_csv(text)?,
         }
         Ok(())

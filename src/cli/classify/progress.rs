@@ -33,9 +33,9 @@ impl Progress {
         }
     }
 
-    /// Counts further pictures, or none, and redraws.
-    pub(super) fn advance(&mut self, count: usize) {
-        self.done += count;
+    /// Redraws, with so many pictures done.
+    pub(super) fn advance(&mut self, done: usize) {
+        self.done = done;
         if !interactive() || self.begun.elapsed() < PATIENCE {
             return;
         }

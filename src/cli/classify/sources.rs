@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::list::{Listed, NameList};
+use super::pattern::{self, has_wildcard};
 use crate::classify::{ClassifyError, Input};
 use crate::cli::output::note;
 use crate::data::{self, DataError, PictureFiles};
@@ -144,8 +145,7 @@ impl Iterator for Sources {
 
 /// Whether a path means every file that matches it.
 pub(super) fn is_glob(path: &Path) -> bool {
-    let text = path.to_str();
-    text.is_some_and(|text| text.contains(['*', '?', '['])) && !path.exists()
+    has_wildcard(path) && !path.exists()
 }
 
 fn no_picture(path: &Path, reason: impl Into<String>) -> Input {
@@ -191,7 +191,7 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
 
 /// The files that a glob matches, and the pictures in the folders that it matches, sorted.
 fn matches(pattern: &Path) -> Vec<Input> {
-    let found = match glob::glob(&pattern.to_string_lossy()) {
+    let found = match pattern::find(pattern) {
         Ok(found) => found,
         Err(error) => {
             let reason = format!("no such file, and not a glob either: {}", error.msg);
@@ -199,16 +199,12 @@ fn matches(pattern: &Path) -> Vec<Input> {
         }
     };
     let mut files = BTreeSet::new();
-    let mut failed = Vec::new();
-    for path in found {
-        let path = match path {
-            Ok(path) => path,
-            Err(error) => {
-                let reason = format!("cannot read it: {}", error.error());
-                failed.push(no_picture(error.path(), reason));
-                continue;
-            }
-        };
+    let unread = |(path, error): (PathBuf, io::Error)| {
+        let reason = format!("cannot read it: {error}");
+        no_picture(&path, reason)
+    };
+    let mut failed: Vec<Input> = found.failed.into_iter().map(unread).collect();
+    for path in found.paths {
         if path.is_dir() {
             match files_in(&path) {
                 Ok(inside) => files.extend(inside),

@@ -45,6 +45,23 @@ fn of_code_page_437(name: &[u8]) -> String {
     name.iter().map(letter).collect()
 }
 
+/// A letter of ASCII as it is, another byte by its number.
+fn text_of_byte(byte: u8) -> String {
+    match byte {
+        b'\\' => r"\\".to_owned(),
+        0..0x80 => char::from(byte).to_string(),
+        _ => format!(r"\x{byte:02X}"),
+    }
+}
+
+/// Whether a name in code page 437 is one that somebody may have given: letters of Latin alphabets and what stands
+/// beside them. Names in another page, such as those of Chinese or Russian systems, have frames, blocks and signs.
+fn is_given(name: &str) -> bool {
+    let is_likely =
+        |c: char| c < '\u{250}' && (c.is_alphabetic() || "¡¿°²·½¼£¥¢ƒ«»\u{a0}".contains(c));
+    name.chars().all(|c| c.is_ascii() || is_likely(c))
+}
+
 /// How the names in a zip archive are stored.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ZipNames {
@@ -52,6 +69,8 @@ pub(super) struct ZipNames {
     are_flat: bool,
     /// Whether those that are not stated to be UTF-8 are in a code page: one of them is no UTF-8.
     have_code_page: bool,
+    /// Whether that page is another one than 437: one of them would be nonsense.
+    is_another_page: bool,
 }
 
 impl ZipNames {
@@ -63,19 +82,27 @@ impl ZipNames {
         let mut names = ZipNames {
             are_flat: true,
             have_code_page: false,
+            is_another_page: false,
         };
         for index in 0..archive.len() {
             let entry = archive.by_index_raw(index)?;
             let name = entry.name_raw();
             names.are_flat &= !name.contains(&b'/');
-            names.have_code_page |= !is_stated_utf8(bytes, &entry)
-                && !is_of_unix(&entry)
-                && std::str::from_utf8(name).is_err();
+            if !is_stated_utf8(bytes, &entry) && !is_of_unix(&entry) {
+                names.have_code_page |= std::str::from_utf8(name).is_err();
+                names.is_another_page |=
+                    std::str::from_utf8(name).is_err() && !is_given(&of_code_page_437(name));
+            }
         }
         Ok(names)
     }
 
-    /// The name of an entry, and whether its code page is a guess: which one it is in is stored nowhere.
+    /// Whether names that are in a code page are read as if it were 437.
+    pub(super) fn are_page_437(&self) -> bool {
+        !self.is_another_page
+    }
+
+    /// The name of an entry, and whether it is in a code page: which one is stored nowhere.
     pub(super) fn name(&self, bytes: &[u8], entry: &ZipFile<'_, Cursor<&[u8]>>) -> (String, bool) {
         let mut name = entry.name_raw().to_vec();
         // Windows has no `\` in the name of a file, so that one is the separator of folders; so it is where there would
@@ -92,7 +119,9 @@ impl ZipNames {
             && !name.is_ascii()
             && !is_stated_utf8(bytes, entry);
         let text = match in_code_page {
-            true => of_code_page_437(&name),
+            true if self.are_page_437() => of_code_page_437(&name),
+            // What is UTF-8 among them is so by chance.
+            true => name.iter().map(|byte| text_of_byte(*byte)).collect(),
             // On Unix a name is bytes.
             false => text_of_bytes(&name),
         };

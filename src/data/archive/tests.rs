@@ -172,6 +172,36 @@ fn names_in_a_code_page_are_read_as_the_standard_says() {
 }
 
 #[test]
+fn names_in_another_code_page_are_shown_by_their_bytes_and_read() {
+    // Cat and dog in GBK, Big5, Shift-JIS with half-width letters, EUC-KR and code page 866.
+    for (name, text) in [
+        (&b"\xc3\xa8/1.png"[..], r"\xC3\xA8/1.png"),
+        (b"\xd0\xa1\xb9\xb7/1.png", r"\xD0\xA1\xB9\xB7/1.png"),
+        (b"\xa5\\\xa4\xd2/1.png", r"\xA5\\\xA4\xD2/1.png"),
+        (b"\xc8\xba/1.png", r"\xC8\xBA/1.png"),
+        (b"\xb0\xb3/1.png", r"\xB0\xB3/1.png"),
+        (b"\xaa\xae\xe2/1.png", r"\xAA\xAE\xE2/1.png"),
+    ] {
+        // Beside a name that is no UTF-8 by itself.
+        let files = [foreign(name, 0), foreign(b"\xb9\xb7/2.png", 0)];
+        let opened = ZipFiles::open(Path::new("a.zip"), foreign_zip(&files).into()).unwrap();
+        assert!(
+            opened.names().contains(&text.to_owned()),
+            "{:?}",
+            opened.names()
+        );
+        let note = &opened.aside().notes[0];
+        assert!(
+            note.contains("so that their bytes are shown, such as "),
+            "{note}"
+        );
+        for index in 0..2 {
+            opened.read(index).unwrap();
+        }
+    }
+}
+
+#[test]
 fn names_that_lead_out_of_an_archive_stay_in_it_and_no_two_are_one() {
     let out = [
         foreign(b"/data/cat/1.png", 3),

@@ -138,9 +138,14 @@ impl ZipFiles {
         }
         let mut aside = Aside::default();
         if let Some(first) = guessed.first() {
-            aside.notes.push(format!(
-                "names in the archive are not UTF-8 and were read in code page 437, as the zip standard says, such as {first}; if they look wrong, unpack it with the code page of the system that made it and name the folder"
-            ));
+            aside.notes.push(match names.are_page_437() {
+                true => format!(
+                    "names in the archive are not UTF-8 and were read in code page 437, as the zip standard says, such as {first}; if they look wrong, unpack it with the code page of the system that made it and name the folder"
+                ),
+                false => format!(
+                    "names in the archive are not UTF-8 and in a code page that it does not name, so that their bytes are shown, such as {first}; for readable names unpack it with the code page of the system that made it (`unzip -O gbk`, `unzip -O shift-jis`) and name the folder"
+                ),
+            });
         }
         if archive.has_duplicate_names() {
             aside

@@ -401,6 +401,94 @@ fn float_tiff(values: &[f32]) -> Vec<u8> {
     bytes
 }
 
+/// A TIFF of tiles of 16 by 16 of one channel each, of `bits` 8 or 16: channel `c` of tile `t` is all `value(c, t)`.
+fn planar_tiles(size: [u16; 2], channels: u16, bits: u16, value: fn(u16, u16) -> u8) -> Vec<u8> {
+    let [across, down] = size.map(|side| side.div_ceil(16));
+    let (tiles, bytes) = (across * down, 256 * bits / 8);
+    let mut out = b"MM\0*\0\0\0\x08".to_vec();
+    let entries = 12;
+    let lists_at = 8 + 2 + entries * 12 + 4;
+    let mut lists: Vec<u8> = Vec::new();
+    let first = lists_at + 2 * 2 * u32::from(channels) + 2 * 4 * u32::from(tiles * channels);
+    let places = (0..u32::from(tiles * channels)).map(|i| first + i * u32::from(bytes));
+    let sizes = (0..tiles * channels).map(|_| u32::from(bytes));
+    out.extend((entries as u16).to_be_bytes());
+    let mut tag = |number: u16, kind: u16, values: Vec<u32>| {
+        let values: Vec<Vec<u8>> = values
+            .into_iter()
+            .map(|value| match kind {
+                3 => (value as u16).to_be_bytes().to_vec(),
+                _ => value.to_be_bytes().to_vec(),
+            })
+            .collect();
+        let count = values.len() as u32;
+        let mut packed = values.concat();
+        if packed.len() > 4 {
+            let at = lists_at + lists.len() as u32;
+            lists.extend(packed);
+            packed = at.to_be_bytes().to_vec();
+        }
+        packed.resize(4, 0);
+        out.extend(number.to_be_bytes());
+        out.extend(kind.to_be_bytes());
+        out.extend(count.to_be_bytes());
+        out.extend(packed);
+    };
+    let of_channels = |value: u32| vec![value; usize::from(channels)];
+    tag(256, 3, vec![size[0].into()]);
+    tag(257, 3, vec![size[1].into()]);
+    tag(258, 3, of_channels(bits.into()));
+    tag(259, 3, vec![1]);
+    tag(262, 3, vec![2]);
+    tag(277, 3, vec![channels.into()]);
+    tag(284, 3, vec![2]);
+    tag(322, 3, vec![16]);
+    tag(323, 3, vec![16]);
+    tag(324, 4, places.collect());
+    tag(325, 4, sizes.collect());
+    // Alpha, where there is a fourth channel.
+    tag(338, 3, vec![2; usize::from(channels) - 3]);
+    out.extend([0; 4]);
+    lists.resize((first - lists_at) as usize, 0);
+    out.extend(lists);
+    for channel in 0..channels {
+        for tile in 0..tiles {
+            out.extend(vec![value(channel, tile); usize::from(bytes)]);
+        }
+    }
+    out
+}
+
+#[test]
+fn tiles_of_one_channel_each_are_put_together() {
+    let value = |channel, tile| match channel {
+        3 => 255,
+        _ => (100 * channel + 10 * tile) as u8,
+    };
+    for (size, channels, bits) in [
+        ([20, 18], 3, 8),
+        ([20, 18], 4, 8),
+        ([20, 18], 3, 16),
+        // One tile: its place stands in the directory itself.
+        ([9, 7], 3, 8),
+    ] {
+        let picture = read(&planar_tiles(size, channels, bits, value)).unwrap();
+        assert_eq!(picture.dimensions(), (size[0].into(), size[1].into()));
+        for (x, y, pixel) in picture.enumerate_pixels() {
+            let across = u32::from(size[0]).div_ceil(16);
+            let tile = (y / 16 * across + x / 16) as u16;
+            assert_eq!(
+                pixel.0,
+                [0, 1, 2].map(|c| value(c, tile)),
+                "{size:?} {x} {y}"
+            );
+        }
+    }
+    // Cut off, and of two channels that the list of tiles does not divide into.
+    let whole = planar_tiles([20, 18], 3, 8, value);
+    assert!(read(&whole[..whole.len() - 300]).is_err());
+}
+
 #[test]
 fn a_decoders_message_does_not_act_on_a_terminal() {
     use super::error::in_one_line;

@@ -132,14 +132,26 @@ pub(super) fn decode(
     // Neither a part of the picture nor a list in a directory is larger than the file.
     allowed.intermediate_buffer_size = bytes.len();
     allowed.ifd_value_size = bytes.len();
-    let explain = |error| explain(error, limits);
-    let mut decoder = Decoder::new(Cursor::new(tiff.as_samples(directory)))
-        .map_err(explain)?
-        .with_limits(allowed);
-    let mut samples = DecodingResult::U8(Vec::new());
-    decoder
-        .read_image_to_buffer(&mut samples)
-        .map_err(explain)?;
+    let unpack = |bytes: Vec<u8>| {
+        let mut samples = DecodingResult::U8(Vec::new());
+        Decoder::new(Cursor::new(bytes))
+            .map(|decoder| decoder.with_limits(allowed.clone()))
+            .and_then(|mut decoder| decoder.read_image_to_buffer(&mut samples))
+            .map_err(|error| explain(error, limits))?;
+        Ok(samples)
+    };
+    let is_tiled = tiff.value(directory, tag::TILE_WIDTH).is_some();
+    let samples = if layout.is_planar && is_tiled {
+        // The decoder reads tiles of all samples together, or of one.
+        let planes = layout.samples as u64;
+        let mut all = unpack(tiff.as_plane(directory, 0, planes))?;
+        for plane in 1..planes {
+            append(&mut all, unpack(tiff.as_plane(directory, plane, planes))?)?;
+        }
+        all
+    } else {
+        unpack(tiff.as_samples(directory))?
+    };
     let wrong_number = || damaged("its decoder gave another number of pixels");
     let expected = layout.pixels() * layout.samples;
     let rgb = match samples {
@@ -201,6 +213,20 @@ impl Layout {
             _ => sample(self.place(pixel, self.colours.count())),
         }
     }
+}
+
+/// Adds the samples of one plane to those before it.
+fn append(all: &mut DecodingResult, plane: DecodingResult) -> Result<(), DecodeError> {
+    use DecodingResult::{F16, F32, F64, U8, U16};
+    match (all, plane) {
+        (U8(all), U8(plane)) => all.extend(plane),
+        (U16(all), U16(plane)) => all.extend(plane),
+        (F16(all), F16(plane)) => all.extend(plane),
+        (F32(all), F32(plane)) => all.extend(plane),
+        (F64(all), F64(plane)) => all.extend(plane),
+        _ => return Err(damaged("its channels are of different kinds")),
+    }
+    Ok(())
 }
 
 /// All pixels, laid over white.
@@ -307,11 +333,6 @@ fn check_coding(tiff: &Tiff<'_>, directory: &Directory) -> Result<(), DecodeErro
     }
     if tiff.value(directory, tag::FILL_ORDER) == Some(2) {
         return Err(unsupported("bits in reverse order"));
-    }
-    let is_planar = tiff.value(directory, tag::PLANAR) == Some(2)
-        && tiff.value(directory, tag::SAMPLES) > Some(1);
-    if is_planar && tiff.value(directory, tag::TILE_WIDTH).is_some() {
-        return Err(unsupported("tiles of one channel each"));
     }
     Ok(())
 }

@@ -28,6 +28,8 @@ pub(super) struct Directory {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
+    /// Where it begins in the file.
+    at: u64,
     tag: u16,
     /// Of its values: 1 byte, 2 text, 3 two bytes, 4 four bytes, 5 a fraction, 16 eight bytes, …
     kind: u16,
@@ -105,6 +107,7 @@ impl<'a> Tiff<'a> {
                 _ => self.number(inline_at, word)?,
             };
             Some(Entry {
+                at,
                 tag: self.number(at, 2)? as u16,
                 kind,
                 count,
@@ -177,30 +180,84 @@ impl<'a> Tiff<'a> {
     /// bands as there are samples: the decoder then gives them as they are.
     pub(super) fn as_samples(&self, directory: &Directory) -> Vec<u8> {
         let mut bytes = self.bytes.to_vec();
-        let mut put = |at: u64, size: usize, value: u64| {
-            let number = if self.is_little {
-                value.to_le_bytes()[..size].to_vec()
-            } else {
-                value.to_be_bytes()[8 - size..].to_vec()
-            };
-            // A place past the end was not read either.
-            let place = usize::try_from(at)
-                .ok()
-                .and_then(|at| bytes.get_mut(at..at + size));
-            if let Some(place) = place {
-                place.copy_from_slice(&number);
-            }
-        };
         if self.is_big_tiff {
-            put(8, 8, directory.at);
+            self.put(&mut bytes, 8, 8, directory.at);
         } else {
-            put(4, 4, directory.at);
+            self.put(&mut bytes, 4, 4, directory.at);
         }
-        if let Some(entry) = directory.entry(tag::PHOTOMETRIC) {
-            const BLACK_IS_ZERO: u64 = 1;
-            put(entry.values_at, size_of(entry.kind) as usize, BLACK_IS_ZERO);
+        const BLACK_IS_ZERO: u64 = 1;
+        self.set(&mut bytes, directory, tag::PHOTOMETRIC, BLACK_IS_ZERO);
+        bytes
+    }
+
+    /// [`as_samples`](Self::as_samples), of one of `planes` alone: a picture of one sample, whose tiles are its share of
+    /// the tiles.
+    pub(super) fn as_plane(&self, directory: &Directory, plane: u64, planes: u64) -> Vec<u8> {
+        let mut bytes = self.as_samples(directory);
+        for tag in [tag::SAMPLES, tag::PLANAR] {
+            self.set(&mut bytes, directory, tag, 1);
+        }
+        let of_tiles = [tag::TILE_OFFSETS, tag::TILE_SIZES];
+        let of_samples = [tag::BITS, tag::SAMPLE_FORMAT];
+        for tag in of_tiles.into_iter().chain(of_samples) {
+            let Some(entry) = directory.entry(tag) else {
+                continue;
+            };
+            // What is stated once holds for all samples.
+            let count = match of_tiles.contains(&tag) {
+                true => entry.count / planes,
+                false => 1,
+            };
+            let first = (plane * count).min(entry.count.saturating_sub(count));
+            self.keep(&mut bytes, entry, first, count);
+        }
+        // The only sample is no further one.
+        if let Some(entry) = directory.entry(tag::EXTRA_SAMPLES) {
+            self.keep(&mut bytes, entry, 0, 0);
         }
         bytes
+    }
+
+    /// Writes a number; a place past the end was not read either.
+    fn put(&self, bytes: &mut [u8], at: u64, size: usize, value: u64) {
+        let number = if self.is_little {
+            value.to_le_bytes()[..size].to_vec()
+        } else {
+            value.to_be_bytes()[8 - size..].to_vec()
+        };
+        let place = usize::try_from(at)
+            .ok()
+            .and_then(|at| bytes.get_mut(at..at.checked_add(size)?));
+        if let Some(place) = place {
+            place.copy_from_slice(&number);
+        }
+    }
+
+    /// Gives a tag's first value another one.
+    fn set(&self, bytes: &mut [u8], directory: &Directory, tag: u16, value: u64) {
+        if let Some(entry) = directory.entry(tag) {
+            let size = size_of(entry.kind) as usize;
+            self.put(bytes, entry.values_at, size, value);
+        }
+    }
+
+    /// Leaves an entry `count` of its values, from `first` on.
+    fn keep(&self, bytes: &mut [u8], entry: &Entry, first: u64, count: u64) {
+        let word = if self.is_big_tiff { 8 } else { 4 };
+        let size = size_of(entry.kind);
+        let count_at = entry.at + 4;
+        let inline_at = count_at + word;
+        let from = entry.values_at.saturating_add(first.saturating_mul(size));
+        self.put(bytes, count_at, word as usize, count);
+        if count.saturating_mul(size) > word {
+            self.put(bytes, inline_at, word as usize, from);
+            return;
+        }
+        // So few values stand where otherwise their place does.
+        for index in 0..count {
+            let value = self.number(from + index * size, size).unwrap_or(0);
+            self.put(bytes, inline_at + index * size, size as usize, value);
+        }
     }
 
     fn number(&self, at: u64, size: u64) -> Option<u64> {

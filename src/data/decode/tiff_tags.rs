@@ -17,6 +17,7 @@ pub(super) const PALETTE: u16 = 320;
 pub(super) const TILE_WIDTH: u16 = 322;
 pub(super) const TILE_HEIGHT: u16 = 323;
 pub(super) const TILE_OFFSETS: u16 = 324;
+pub(super) const TILE_SIZES: u16 = 325;
 pub(super) const SUB_DIRECTORIES: u16 = 330;
 pub(super) const INK_SET: u16 = 332;
 pub(super) const EXTRA_SAMPLES: u16 = 338;
