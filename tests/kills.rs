@@ -2,7 +2,8 @@
 //! had happened.
 //!
 //! `VITRINE_KILLS=300` kills that often instead of ten times, `VITRINE_SEED=1` at other moments, and
-//! `VITRINE_BINARY=PATH` kills that program instead of the one that was built with the tests.
+//! `VITRINE_BINARY=PATH` kills that program instead of the one that was built with the tests. With `--nocapture` it
+//! says what it killed.
 #![cfg(feature = "cpu")]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use runs::{all_whole, assert_same, hash, left, progress, temporary_files};
 use support::Place;
@@ -98,15 +99,24 @@ impl Campaign {
         begin.elapsed()
     }
 
-    /// Runs a command and kills it at a random moment of the time that it takes undisturbed.
-    fn kill(&mut self, what: &'static str, line: &str, undisturbed: Duration) {
+    /// Runs a command and kills it at a random moment of the time that it takes undisturbed; every other time right
+    /// after the next change of a file below `folder`, as between two files that belong together.
+    fn kill(&mut self, what: &'static str, line: &str, folder: &str, undisturbed: Duration) {
+        let moment = undisturbed.mul_f64(self.draw());
+        let at_a_change = self.draw() < 0.5;
         let mut child = self
             .command(line)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(undisturbed.mul_f64(self.draw()));
+        std::thread::sleep(moment);
+        if at_a_change {
+            let before = changes(&self.path(folder));
+            while changes(&self.path(folder)) == before && child.try_wait().unwrap().is_none() {
+                std::hint::spin_loop();
+            }
+        }
         // One that is over already is not counted.
         let is_over = child.try_wait().unwrap().is_some();
         child.kill().unwrap();
@@ -122,10 +132,10 @@ impl Campaign {
     /// too, at most twice.
     fn go_on(&mut self, run: &str, begin: &str, undisturbed: Duration) {
         let resume = format!("train --resume {run} --device cpu --threads 2");
-        for again in [self.draw() < 0.7, self.draw() < 0.4] {
+        for again in [self.draw() < 0.9, self.draw() < 0.7] {
             all_whole(&self.path(run));
             if again && self.can_go_on(run) {
-                self.kill("resume", &resume, undisturbed);
+                self.kill("resume", &resume, run, undisturbed);
             }
         }
         all_whole(&self.path(run));
@@ -160,7 +170,23 @@ impl Campaign {
     }
 }
 
-/// Kills trainings and resumes until there were `kills`, then says how many.
+/// When each file below a folder that has its name was last written.
+fn changes(folder: &Path) -> BTreeMap<PathBuf, SystemTime> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.metadata() {
+            Ok(about) if about.is_dir() => found.extend(changes(&path)),
+            Ok(about) if !entry.file_name().to_string_lossy().starts_with('.') => {
+                found.insert(path, about.modified().unwrap());
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Kills commands until there were `kills`, then says how many of each.
 fn campaign(kills: usize) {
     let mut c = Campaign::new();
     let begin = Instant::now();
@@ -201,7 +227,7 @@ impl ByEpochs {
 
     fn round(&self, c: &mut Campaign) {
         let begin = format!("{} run {TINY}", Self::TRAIN);
-        c.kill("train", &begin, self.took);
+        c.kill("train", &begin, "run", self.took);
         c.go_on("run", &begin, self.took);
         let [run, whole] = ["run", "whole"].map(|name| c.path(name));
         assert_same(&left(&run), &left(&whole), "killed");
@@ -219,7 +245,7 @@ impl ByEpochs {
 fn by_time(c: &mut Campaign) {
     let begin = format!("train --data pets --time 1s --out run {TINY}");
     let took = Duration::from_millis(1500);
-    c.kill("train by time", &begin, took);
+    c.kill("train by time", &begin, "run", took);
     c.go_on("run", &begin, took);
     let run = c.path("run");
     let progress = progress(&run);
@@ -282,9 +308,9 @@ impl Both {
 
     fn round(&self, c: &mut Campaign) {
         let compare = format!("{COMPARE} both");
-        for again in [true, c.draw() < 0.5] {
+        for again in [true, c.draw() < 0.7] {
             if again {
-                c.kill("compare", &compare, self.took);
+                c.kill("compare", &compare, "both", self.took);
                 self.wait_for_children(c);
             }
         }
@@ -359,7 +385,7 @@ impl Finished {
             c.place.write(&format!("done/{name}"), bytes);
         }
         for (name, line) in Self::COMMANDS {
-            c.kill(name, line, self.took[name]);
+            c.kill(name, line, "done", self.took[name]);
             all_whole(&c.path("done"));
             for (file, bytes) in Self::files(c) {
                 let is_known = [&self.before, &self.after]
