@@ -32,9 +32,8 @@ const TINY: &str = "--device cpu --set preprocess.image_size=16 --set train.batc
     --set model.embed_dim=16 --set model.num_heads=2 --set model.mlp_dim=16 --set train.ema=0.9 \
     --set augment.mixup=0.4 --set train.checkpoint_minutes=0 --threads 2";
 
-/// Two models under one budget.
-const COMPARE: &str = "compare --models resnet9,vit-micro --data pets --device cpu --budget epochs=2 \
-    --set preprocess.image_size=16 --set train.batch_size=8 --set train.checkpoint_minutes=0 --threads 2 --out";
+/// Two such models under one budget.
+const COMPARE: &str = "compare --models vit-micro,vit-w1 --data pets --budget epochs=2 --out";
 
 /// How long the children of a killed process may go on.
 const SOON: Duration = Duration::from_secs(10);
@@ -284,10 +283,10 @@ struct Both {
 }
 
 impl Both {
-    const RUNS: [&str; 2] = ["resnet9-seed0", "vit-micro-seed0"];
+    const RUNS: [&str; 2] = ["vit-micro-seed0", "vit-w1-seed0"];
 
     fn new(c: &mut Campaign) -> Self {
-        let took = c.succeeds(&format!("{COMPARE} both-whole"));
+        let took = c.succeeds(&format!("{COMPARE} both-whole {TINY}"));
         Self {
             took,
             told: Self::told(&c.path("both-whole")),
@@ -307,7 +306,7 @@ impl Both {
     }
 
     fn round(&self, c: &mut Campaign) {
-        let compare = format!("{COMPARE} both");
+        let compare = format!("{COMPARE} both {TINY}");
         for again in [true, c.draw() < 0.7] {
             if again {
                 c.kill("compare", &compare, "both", self.took);
