@@ -31,7 +31,7 @@ struct Manners {
     /// Said where the process is ended as it stands; `None` while it has something to save.
     last_words: Option<String>,
     /// Asked first where the command ends by itself, with what is said while it saves.
-    asked: Option<(Stop, &'static str)>,
+    asked: Option<(Stop, String)>,
     /// What is left can be continued: it ends with an exit code of its own, and does not die of the signal.
     is_continued: bool,
 }
@@ -82,7 +82,7 @@ fn on_signal(signal: i32) {
     match (&manners.asked, &manners.last_words) {
         (Some((stop, saving)), words) if is_first => {
             note(match words {
-                None => saving,
+                None => saving.as_str(),
                 Some(_) => "stopping (press Ctrl-C again to exit at once)",
             });
             stop.request();
@@ -102,10 +102,17 @@ fn on_signal(signal: i32) {
 /// From now on the first signal only requests this stop, and `saving` is said while the command has something to
 /// save; the second one ends the process. A command that has [nothing to save](nothing_to_save) may also be
 /// ended a little after the first.
-pub(super) fn on_interrupt(saving: &'static str) -> Stop {
+pub(super) fn on_interrupt(saving: &str) -> Stop {
     let stop = Stop::default();
-    manners().asked = Some((stop.clone(), saving));
+    manners().asked = Some((stop.clone(), saving.to_owned()));
     stop
+}
+
+/// Says something else while the command saves.
+pub(super) fn say_while_saving(words: &str) {
+    if let Some((_, saving)) = &mut manners().asked {
+        words.clone_into(saving);
+    }
 }
 
 /// The command leaves what can be continued: however it is stopped, it ends with an exit code.

@@ -84,6 +84,9 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
     let mut observe = |event: RunEvent<'_>| {
         profiler.watch(&event);
         match &event {
+            RunEvent::Begin(plan) => {
+                interrupt::say_while_saving(&saving(plan.model.parameters()));
+            }
             RunEvent::Train(TrainEvent::Update { .. }) => interrupt::something_to_save(),
             // Once it is told to stop, it ends by itself after it has saved.
             RunEvent::Train(TrainEvent::Saved) if !stop.is_requested() => {
@@ -134,6 +137,22 @@ const SAVING: &str = "stopping: saving the state (press Ctrl-C again to exit at 
 const BEFORE_THE_FIRST: &str = "stopped before the first update";
 const WHILE_EVALUATED: &str = "stopped while the trained weights, which are saved, were evaluated";
 
+/// What is said while the state of so many parameters is saved, which takes as long as its size.
+fn saving(parameters: u64) -> String {
+    /// Of a parameter: itself and two moments.
+    const BYTES: u64 = 4 * 3;
+    /// A disk takes a state below this size in about a second.
+    const LARGE: u64 = 200_000_000;
+    let bytes = parameters * BYTES;
+    match bytes < LARGE {
+        true => SAVING.to_owned(),
+        false => format!(
+            "stopping: saving the state, about {:.1} GB (press Ctrl-C again to exit at once, without it)",
+            bytes as f64 / 1e9
+        ),
+    }
+}
+
 /// What was stopped, and how it goes on.
 fn stopped(what: &str, dir: &RunDir) -> String {
     format!(
@@ -157,6 +176,15 @@ fn unit_meant(time: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_waits_for_a_large_state_is_told_its_size() {
+        assert_eq!(saving(6_000_000), SAVING);
+        assert_eq!(
+            saving(86_000_000),
+            "stopping: saving the state, about 1.0 GB (press Ctrl-C again to exit at once, without it)"
+        );
+    }
 
     #[test]
     fn a_time_without_a_unit_says_what_it_counts() {
