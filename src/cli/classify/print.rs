@@ -1,5 +1,7 @@
 //! The answers of `classify` as text, JSON and CSV, written as they come.
 
+use std::io::{self, IsTerminal};
+
 use serde_json::{Value, json};
 
 use super::abstain::not_sure;
@@ -81,7 +83,7 @@ impl Printer {
         match self.format {
             Format::Plain => Ok(plain(answers, self.threshold)),
             Format::Json => Ok(json(answers, self.threshold, head, before)),
-            Format::Csv => csv(answers, self.threshold, head),
+            Format::Csv => csv(answers, self.threshold, head, io::stdout().is_terminal()),
         }
     }
 }
@@ -140,8 +142,18 @@ fn element(answer: &Answer, threshold: Option<Threshold>) -> Value {
 }
 
 /// The answers as CSV. "Not sure" is one row without an index; its `prob` is the confidence that was
-/// too low. What failed is one row with nothing but its name and the reason.
-fn csv(answers: &[Answer], threshold: Option<Threshold>, head: bool) -> anyhow::Result<String> {
+/// too low. What failed is one row with nothing but its name and the reason. On a terminal a name stays on its
+/// line.
+fn csv(
+    answers: &[Answer],
+    threshold: Option<Threshold>,
+    head: bool,
+    on_terminal: bool,
+) -> anyhow::Result<String> {
+    let cell = |name: &str| match on_terminal {
+        true => visible(&cell(name)).into_owned(),
+        false => cell(name).into_owned(),
+    };
     let mut writer = csv::Writer::from_writer(Vec::new());
     if head {
         writer.write_record(COLUMNS)?;
@@ -261,5 +273,14 @@ mod tests {
              '-x.png,3,'=cmd|'/C calc'!A0,0.750000,\n\
              '+y.png,,,,truncated PNG\n"
         );
+    }
+
+    #[test]
+    fn a_name_makes_no_line_of_its_own_on_a_terminal() {
+        let [mut good, _] = answers();
+        good.outcome.as_mut().unwrap()[0].label = "a\nb: 99.9 %  cat".into();
+        let of = |on_terminal| csv(std::slice::from_ref(&good), None, false, on_terminal).unwrap();
+        assert_eq!(of(true), "good.png,3,a\\nb: 99.9 %  cat,0.750000,\n");
+        assert_eq!(of(false), "good.png,3,\"a\nb: 99.9 %  cat\",0.750000,\n");
     }
 }
