@@ -5,7 +5,6 @@
 
 mod classifier;
 mod error;
-mod read;
 mod stream;
 
 pub use classifier::{Classifier, Prediction};

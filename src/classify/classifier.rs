@@ -1,15 +1,13 @@
 //! A loaded model and what it answers.
 
-use std::fs::File;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 
 use super::error::ClassifyError;
-use super::read::read_picture;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, HashCheck, TensorFile};
-use crate::data::{DecodeLimits, RawPicture, decode};
+use crate::data::{self, DecodeLimits, RawPicture, decode};
 use crate::metrics::{self, Calibration};
 use crate::ops::{Precision, Prepared};
 
@@ -88,14 +86,13 @@ impl Classifier {
     ///
     /// [`ClassifyError`], which names the file.
     pub fn prepare(&self, path: &Path) -> Result<Vec<f32>, ClassifyError> {
-        let bytes =
-            File::open(path)
-                .and_then(read_picture)
-                .map_err(|source| ClassifyError::Read {
-                    path: path.to_owned(),
-                    source,
-                })?;
-        self.prepare_bytes(path, &bytes)
+        data::one_picture(|| {
+            let bytes = data::read_file(path).map_err(|source| ClassifyError::Read {
+                path: path.to_owned(),
+                source,
+            })?;
+            self.prepare_bytes(path, &bytes)
+        })
     }
 
     /// [`prepare`](Self::prepare) for bytes in memory; `path` is for error messages.
@@ -104,6 +101,10 @@ impl Classifier {
     ///
     /// [`ClassifyError::Decode`].
     pub fn prepare_bytes(&self, path: &Path, bytes: &[u8]) -> Result<Vec<f32>, ClassifyError> {
+        data::one_picture(|| self.prepare_one(path, bytes))
+    }
+
+    fn prepare_one(&self, path: &Path, bytes: &[u8]) -> Result<Vec<f32>, ClassifyError> {
         let raw = RawPicture::Encoded(bytes.into());
         let picture =
             decode(&raw, &DecodeLimits::default()).map_err(|e| ClassifyError::Decode {

@@ -21,8 +21,8 @@ use thiserror::Error;
 
 use super::classifier::{Classifier, Prediction};
 use super::error::ClassifyError;
-use super::read::read_picture;
 use crate::checkpoint::CheckpointError;
+use crate::data;
 use crate::panics::message;
 
 /// What [`stream`] is given.
@@ -241,7 +241,7 @@ fn prepare_one(classifier: &Classifier, input: Input) -> Option<Prepared> {
             path,
             open,
         } => {
-            let bytes = open().and_then(read_picture);
+            let bytes = open().and_then(data::read_picture);
             let values = bytes
                 .map_err(|source| ClassifyError::Read {
                     path: path.clone(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
+use super::budget::Kept;
 use super::error::DataError;
 
 /// A range of a mapped file or of memory; cloning and slicing share the storage.
@@ -19,6 +20,7 @@ pub(super) struct Bytes {
 enum Store {
     Mapped(Mmap),
     Memory(Vec<u8>),
+    Unpacked { bytes: Vec<u8>, _kept: Kept },
 }
 
 impl Bytes {
@@ -30,6 +32,16 @@ impl Bytes {
         let range = 0..map.len();
         let store = Arc::new(Store::Mapped(map));
         Ok(Bytes { store, range })
+    }
+
+    /// What `packed` bytes unpacked to: it counts as long as it is held.
+    pub(super) fn kept(unpacked: Vec<u8>, packed: u64) -> Bytes {
+        let range = 0..unpacked.len();
+        let store = Arc::new(Store::Unpacked {
+            _kept: Kept::new(packed, range.len() as u64),
+            bytes: unpacked,
+        });
+        Bytes { store, range }
     }
 
     /// The part of these bytes at `range`; `None` when it reaches past the end.
@@ -56,7 +68,7 @@ impl Deref for Bytes {
     fn deref(&self) -> &[u8] {
         let all: &[u8] = match &*self.store {
             Store::Mapped(map) => map,
-            Store::Memory(bytes) => bytes,
+            Store::Memory(bytes) | Store::Unpacked { bytes, .. } => bytes,
         };
         &all[self.range.clone()]
     }

@@ -120,14 +120,16 @@ pub enum DataError {
     },
     /// A compressed file that unpacks to more than may be held in memory.
     #[error(
-        "{}: unpacks to more than {limit_gib} GiB, the most that is held in memory; unpack it into a folder and name that",
-        shown(path)
+        "{}: its {packed} bytes unpack to more than {} MiB, the most that is held in memory of so many; unpack it into a folder and name that",
+        shown(path), most >> 20
     )]
-    TooLarge {
+    Inflated {
         /// The compressed file.
         path: PathBuf,
-        /// The limit, in GiB.
-        limit_gib: u64,
+        /// Its size, in bytes.
+        packed: u64,
+        /// The limit, in bytes.
+        most: u64,
     },
     /// A data set without a training split.
     #[error("{origin}: has no training pictures, only {}; name a data set with a train folder, or class folders alone", given.join(" and "), origin = visible(origin))]

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::bytes::Bytes;
+use super::encoded::read_file;
 use super::error::DataError;
 use super::leftovers::{is_hidden, is_left_by_program};
 use super::sample::Skipped;
@@ -33,6 +34,15 @@ pub(super) trait Files: Send + Sync {
 
     /// The contents of a file.
     fn read(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError>;
+
+    /// The contents of a file that is to be a picture; of what is none, perhaps only the beginning. Memory for it is taken
+    /// from the [budget](super::budget).
+    fn picture(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
+        self.read(index)
+    }
+
+    /// The size of a file, in bytes, as it is stated.
+    fn size(&self, index: usize) -> u64;
 
     /// The contents of a file as bytes that can outlive this view; not copied where they are memory-mapped.
     fn bytes(&self, index: usize) -> Result<Bytes, DataError> {
@@ -65,8 +75,16 @@ pub(super) trait Files: Send + Sync {
     }
 }
 
+/// A longer list holds no class names.
+const LONGEST_LIST: u64 = 16 << 20;
+
 /// The lines of a text file, without blanks around them and without empty ones.
 pub(super) fn lines_of(files: &dyn Files, index: usize) -> Result<Vec<String>, DataError> {
+    let size = files.size(index);
+    if size > LONGEST_LIST {
+        let reason = format!("a list of {size} bytes, expected at most {LONGEST_LIST}");
+        return Err(DataError::corrupt(files.path(index), reason));
+    }
     let bytes = files.read(index)?;
     let text = String::from_utf8_lossy(&bytes);
     Ok(text
@@ -318,6 +336,17 @@ impl Files for FolderFiles {
         fs::read(path)
             .map(Cow::Owned)
             .map_err(DataError::io(path, "read"))
+    }
+
+    fn picture(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
+        let path = &self.paths[index];
+        read_file(path)
+            .map(Cow::Owned)
+            .map_err(DataError::io(path, "read"))
+    }
+
+    fn size(&self, index: usize) -> u64 {
+        fs::metadata(&self.paths[index]).map_or(0, |metadata| metadata.len())
     }
 
     fn bytes(&self, index: usize) -> Result<Bytes, DataError> {

@@ -102,7 +102,7 @@ struct ClassFolders(Box<dyn Files>);
 
 impl Container for ClassFolders {
     fn read(&self, entry: usize) -> Result<RawPicture<'_>, DataError> {
-        self.0.read(entry).map(RawPicture::Encoded)
+        self.0.picture(entry).map(RawPicture::Encoded)
     }
 
     fn file(&self, entry: usize) -> Option<PathBuf> {

@@ -207,7 +207,7 @@ pub(super) fn list_images(files: &dyn Files, pairs: &[Pair]) -> Result<Listing, 
     let unpacked = |index: usize| {
         let bytes = files.bytes(index)?;
         match Packing::of(&bytes) {
-            Some(packing) => packing.unpack(&files.path(index), &bytes).map(Bytes::from),
+            Some(packing) => packing.unpack(&files.path(index), &bytes),
             None => Ok(bytes),
         }
     };
@@ -264,11 +264,11 @@ pub(super) fn list_images(files: &dyn Files, pairs: &[Pair]) -> Result<Listing, 
 ///
 /// [`DataError::Corrupt`].
 pub(super) fn fashion_mnist(
-    parts: [(SplitName, &str, Vec<u8>, Vec<u8>); 2],
+    parts: [(SplitName, &str, Bytes, Bytes); 2],
 ) -> Result<Listing, DataError> {
     let mut read = Vec::new();
     for (split, name, images, labels) in parts {
-        let images = Images::parse(Path::new(name), images.into())?;
+        let images = Images::parse(Path::new(name), images)?;
         let ([_count], payload) = header::<1>(Path::new(name), &labels, LABELS, "labels")?;
         read.push((split, name, images, labels[payload].to_vec()));
     }

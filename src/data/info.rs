@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::budget;
 use super::decode::{DecodeLimits, decode, guess_format};
 use super::sample::{RawPicture, Sample, Skipped, SplitName};
 use super::source::Dataset;
@@ -86,7 +87,7 @@ pub(crate) fn info(
     let looks: Vec<Option<Look>> = samples
         .par_iter()
         .map(|(_, sample)| {
-            let look = look_at(dataset, sample, limits);
+            let look = budget::one_picture(|| look_at(dataset, sample, limits));
             progress();
             look
         })

@@ -10,11 +10,13 @@
 
 mod archive;
 mod augment;
+mod budget;
 mod bytes;
 mod cifar;
 mod decode;
 pub(crate) mod download;
 mod embedded;
+mod encoded;
 mod error;
 mod extensions;
 mod files;
@@ -43,8 +45,9 @@ pub(crate) mod verify;
 mod webdataset;
 
 pub use augment::{AugmentConfig, Flip, Policy};
-pub(crate) use decode::is_picture_head;
+pub(crate) use budget::one_picture;
 pub use decode::{DecodeError, DecodeLimits, decode};
+pub(crate) use encoded::{read_file, read_picture};
 pub use error::DataError;
 pub(crate) use extensions::is_picture_name;
 pub(crate) use folder::{PictureFiles, picture_files};

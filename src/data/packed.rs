@@ -6,10 +6,9 @@ use std::path::Path;
 use flate2::bufread::GzDecoder;
 use lzma_rust2::XzReader;
 
+use super::budget::Kept;
+use super::bytes::Bytes;
 use super::error::DataError;
-
-/// The most that a compressed file may unpack to in memory. Above it, an unpacked folder serves better than swapping.
-pub(super) const UNPACKED_LIMIT_GIB: u64 = 8;
 
 /// The most memory that a decoder may take for its window, which the file states: 2 GiB, what `xz` and `zstd --long=31`
 /// use at most.
@@ -72,9 +71,11 @@ impl Packing {
     ///
     /// # Errors
     ///
-    /// [`DataError::Corrupt`] where it is truncated or damaged, [`DataError::TooLarge`] above [`UNPACKED_LIMIT_GIB`].
-    pub(super) fn unpack(self, path: &Path, packed: &[u8]) -> Result<Vec<u8>, DataError> {
-        let limit = UNPACKED_LIMIT_GIB << 30;
+    /// [`DataError::Corrupt`] where it is truncated or damaged, [`DataError::Inflated`] where it unpacks to more than its
+    /// size justifies.
+    pub(super) fn unpack(self, path: &Path, packed: &[u8]) -> Result<Bytes, DataError> {
+        let size = packed.len() as u64;
+        let limit = Kept::most(size);
         let mut rest = packed;
         let mut unpacked = Vec::new();
         while Packing::of(rest) == Some(self) {
@@ -83,13 +84,14 @@ impl Packing {
                 .and_then(|member| member.take(left).read_to_end(&mut unpacked))
                 .map_err(|error| self.error(path, &error, unpacked.len()))?;
             if unpacked.len() as u64 > limit {
-                return Err(DataError::TooLarge {
+                return Err(DataError::Inflated {
                     path: path.into(),
-                    limit_gib: UNPACKED_LIMIT_GIB,
+                    packed: size,
+                    most: limit,
                 });
             }
         }
-        Ok(unpacked)
+        Ok(Bytes::kept(unpacked, size))
     }
 
     fn error(self, path: &Path, error: &io::Error, unpacked: usize) -> DataError {
@@ -159,7 +161,7 @@ mod tests {
         for (name, whole) in packed {
             let packing = Packing::of(&whole).unwrap();
             assert_eq!(packing.name(), name);
-            let unpack = |bytes: &[u8]| packing.unpack(Path::new("a"), bytes).unwrap();
+            let unpack = |bytes: &[u8]| packing.unpack(Path::new("a"), bytes).unwrap().to_vec();
             assert_eq!(unpack(&whole), text, "{name}");
             assert_eq!(unpack(&[&whole[..], &[0; 1024]].concat()), text, "{name}");
             assert_eq!(
@@ -169,6 +171,7 @@ mod tests {
             assert_eq!(packing.head(&whole, 7), b"one two");
             let error = packing
                 .unpack(Path::new("a"), &whole[..whole.len() - 3])
+                .map(|_| ())
                 .unwrap_err();
             let start = format!("a: truncated {name}: it ends after ");
             assert!(error.to_string().starts_with(&start), "{error}");
@@ -179,7 +182,7 @@ mod tests {
     fn frames_to_skip_are_skipped() {
         let frame = [&b"\x53\x2a\x4d\x18\x03\0\0\0abc"[..], &zstandard(b"text")].concat();
         let packing = Packing::of(&frame).unwrap();
-        assert_eq!(packing.unpack(Path::new("a"), &frame).unwrap(), b"text");
+        assert_eq!(&*packing.unpack(Path::new("a"), &frame).unwrap(), b"text");
         assert_eq!(packing.head(&frame, 2), b"te");
     }
 }

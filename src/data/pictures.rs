@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use image::RgbImage;
 use rayon::prelude::*;
 
+use super::budget;
 use super::decode::{DecodeLimits, decode};
 use super::error::DataError;
 use super::preprocess::Preprocess;
@@ -242,6 +243,15 @@ impl Pictures {
 ///
 /// The reason, without the sample's name.
 fn read(
+    dataset: &Dataset,
+    sample: &Sample,
+    preprocess: &Preprocess,
+    keep_larger: bool,
+) -> Result<RgbImage, String> {
+    budget::one_picture(|| read_one(dataset, sample, preprocess, keep_larger))
+}
+
+fn read_one(
     dataset: &Dataset,
     sample: &Sample,
     preprocess: &Preprocess,

@@ -183,7 +183,7 @@ fn open_archive(path: &Path, bytes: &Bytes) -> Result<Option<Box<dyn Files>>, Da
         if !is_archive && archive_stem(&names::text(path)).is_none() {
             return Ok(None);
         }
-        let unpacked = Bytes::from(packing.unpack(path, bytes)?);
+        let unpacked = packing.unpack(path, bytes)?;
         if !is_archive {
             return Ok(None);
         }

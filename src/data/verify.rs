@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::budget;
 use super::decode::DecodeLimits;
 use super::pictures::decode_sample;
 use super::sample::{Sample, Skipped, SplitName};
@@ -83,7 +84,7 @@ pub(crate) fn verify(
     let looked_at: Vec<Result<[u8; 32], String>> = samples
         .par_iter()
         .map(|(_, sample)| {
-            let hash = fingerprint(dataset, sample, limits);
+            let hash = budget::one_picture(|| fingerprint(dataset, sample, limits));
             progress();
             hash
         })

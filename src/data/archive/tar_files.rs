@@ -238,6 +238,10 @@ impl Files for TarFiles {
         Ok(Cow::Borrowed(&self.bytes[self.ranges[index].clone()]))
     }
 
+    fn size(&self, index: usize) -> u64 {
+        self.ranges[index].len() as u64
+    }
+
     fn bytes(&self, index: usize) -> Result<Bytes, DataError> {
         let slice = self.bytes.slice(self.ranges[index].clone());
         Ok(slice.expect("every range was checked when the archive was indexed"))

@@ -5,11 +5,13 @@ use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::data::budget::{self, Part};
 use crate::data::bytes::Bytes;
+use crate::data::decode::is_picture_head;
+use crate::data::encoded::{MAX_UNRECOGNISED, too_large};
 use crate::data::error::DataError;
 use crate::data::files::{Aside, Files};
 use crate::data::leftovers::is_hidden;
-use crate::data::packed::UNPACKED_LIMIT_GIB;
 
 use super::method::Method;
 use super::names::ZipNames;
@@ -163,6 +165,21 @@ impl ZipFiles {
     }
 }
 
+impl ZipFiles {
+    /// The first bytes of a file.
+    fn beginning(&self, index: usize, len: u64) -> Vec<u8> {
+        let entry = &self.entries[index];
+        let packed = &self.bytes[entry.packed.clone()];
+        let mut beginning = Vec::new();
+        // An error only shortens it; reading the whole file reports it.
+        let _ = entry
+            .method
+            .unpack(packed, entry.size)
+            .and_then(|reader| reader.take(len).read_to_end(&mut beginning));
+        beginning
+    }
+}
+
 impl Files for ZipFiles {
     fn root(&self) -> &Path {
         &self.path
@@ -181,15 +198,10 @@ impl Files for ZipFiles {
                 format!("{reason}; fetch the archive again"),
             )
         };
-        if entry.size > UNPACKED_LIMIT_GIB << 30 {
-            return Err(DataError::TooLarge {
-                path: self.path(index),
-                limit_gib: UNPACKED_LIMIT_GIB,
-            });
-        }
         let unpacked = if entry.method == Method::Stored {
             Cow::Borrowed(packed)
         } else {
+            budget::check_unpacked(&self.path(index), packed.len() as u64, entry.size)?;
             let mut unpacked = Vec::new();
             // One byte more than the stated size shows that the size is wrong, without unpacking a zip bomb.
             entry
@@ -222,20 +234,45 @@ impl Files for ZipFiles {
         Ok(unpacked)
     }
 
-    fn head(&self, index: usize) -> Vec<u8> {
+    fn picture(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
         let entry = &self.entries[index];
-        let packed = &self.bytes[entry.packed.clone()];
-        let mut head = Vec::new();
-        // An error only shortens the head; reading the whole file reports it.
-        let _ = entry
-            .method
-            .unpack(packed, entry.size)
-            .and_then(|reader| reader.take(16).read_to_end(&mut head));
-        head
+        if entry.method == Method::Stored {
+            return self.read(index);
+        }
+        if entry.size > MAX_UNRECOGNISED {
+            let beginning = self.beginning(index, 4096);
+            if !is_picture_head(&beginning) {
+                return Ok(Cow::Owned(beginning));
+            }
+        }
+        if entry.size > budget::ENCODED {
+            return Err(DataError::corrupt(self.path(index), too_large()));
+        }
+        budget::take(Part::Encoded, entry.size);
+        self.read(index)
+    }
+
+    fn size(&self, index: usize) -> u64 {
+        self.entries[index].size
+    }
+
+    fn head(&self, index: usize) -> Vec<u8> {
+        self.beginning(index, 16)
     }
 
     fn on_disk(&self, _index: usize) -> Option<PathBuf> {
         None
+    }
+
+    fn bytes(&self, index: usize) -> Result<Bytes, DataError> {
+        let entry = &self.entries[index];
+        match self.read(index)? {
+            Cow::Borrowed(_) => Ok(self
+                .bytes
+                .slice(entry.packed.clone())
+                .expect("every range was checked when the archive was indexed")),
+            Cow::Owned(unpacked) => Ok(Bytes::kept(unpacked, entry.packed.len() as u64)),
+        }
     }
 
     fn aside(&self) -> &Aside {

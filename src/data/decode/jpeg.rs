@@ -236,6 +236,12 @@ enum Colours {
     Ycck,
 }
 
+/// What [`decode`] takes, in bytes: samples and coefficients of two bytes each, twice at sixteen bits, and RGB.
+pub(super) fn memory(header: &Header) -> u64 {
+    let pixels = u64::from(header.width) * u64::from(header.height);
+    pixels * (header.components.len() as u64 * 6 + 3)
+}
+
 /// Decodes with `jpeg-decoder`, which is slower than `image`'s decoder and knows more kinds.
 ///
 /// # Errors

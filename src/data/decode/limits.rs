@@ -1,6 +1,7 @@
 //! What is decoded at most.
 
 use super::error::DecodeError;
+use crate::data::budget::{self, Part};
 
 /// Limits above which a picture is not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,21 @@ impl DecodeLimits {
         if bytes > self.max_bytes {
             return Err(self.too_much_memory());
         }
+        Ok(())
+    }
+
+    /// Takes the memory that a decoder and what follows it need, and waits until there is as much.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::TooMuchMemory`] where it is more than there is for all pictures.
+    pub(super) fn take(&self, bytes: u64) -> Result<(), DecodeError> {
+        if bytes > budget::DECODED {
+            return Err(DecodeError::TooMuchMemory {
+                limit_mib: budget::DECODED >> 20,
+            });
+        }
+        budget::take(Part::Decoded, bytes);
         Ok(())
     }
 

@@ -21,6 +21,7 @@ mod colour;
 mod error;
 mod exr;
 mod format;
+mod gif;
 mod jpeg;
 mod limits;
 mod png;

@@ -5,12 +5,15 @@ use std::panic::AssertUnwindSafe;
 
 use image::error::LimitErrorKind;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{
+    ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+};
 
 use super::colour::over_white;
 use super::error::{DecodeError, in_one_line};
 use super::limits::DecodeLimits;
-use super::{exr, format, jpeg, png, tiff};
+use super::{exr, format, gif, jpeg, png, tiff};
+use crate::data::budget;
 use crate::data::sample::RawPicture;
 use crate::panics::catch_silently;
 
@@ -20,6 +23,10 @@ use crate::panics::catch_silently;
 ///
 /// [`DecodeError`] where the bytes are not a picture, damaged, truncated, or above `limits`.
 pub fn decode(raw: &RawPicture<'_>, limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
+    budget::one_picture(|| decode_one(raw, limits))
+}
+
+fn decode_one(raw: &RawPicture<'_>, limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
     match raw {
         RawPicture::Encoded(bytes) => decode_file(bytes, limits),
         RawPicture::Pixels {
@@ -30,6 +37,7 @@ pub fn decode(raw: &RawPicture<'_>, limits: &DecodeLimits) -> Result<RgbImage, D
         } => {
             limits.check_pixels(*width, *height)?;
             let pixels = *width as usize * *height as usize;
+            limits.take(3 * pixels as u64)?;
             let rgb = match channels {
                 3 if data.len() == pixels * 3 => data.to_vec(),
                 1 if data.len() == pixels => data.iter().flat_map(|&grey| [grey; 3]).collect(),
@@ -96,10 +104,12 @@ fn decode_jpeg(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeEr
         });
     }
     let whole = jpeg::with_huffman_tables(bytes, &header);
+    let copied = bytes.len() as u64;
     if !header.needs_another_decoder() {
         return decode_as(FORMAT, &whole, limits);
     }
     limits.check_pixels(u32::from(header.width), u32::from(header.height))?;
+    limits.take(copied + jpeg::memory(&header))?;
     let picture = jpeg::decode(&whole, &header, limits)?;
     let orientation = jpeg::exif(bytes).and_then(tiff::exif_orientation);
     Ok(upright(picture, orientation))
@@ -130,8 +140,9 @@ fn decode_as(
     let failed = |error| explain(error, format, limits);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut allowed = Limits::no_limits();
-    allowed.max_alloc = Some(limits.max_bytes);
-    reader.limits(allowed);
+    // Before the pixels, nothing that is needed is larger than the file.
+    allowed.max_alloc = Some(bytes.len() as u64 + FOR_A_HEADER);
+    reader.limits(allowed.clone());
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
     limits.check_pixels(width, height)?;
@@ -142,6 +153,11 @@ fn decode_as(
             reason: format!("its size is {width}x{height}"),
         });
     }
+    let own = decoder.total_bytes();
+    let decoding = own + decoders_memory(format, bytes, &decoder);
+    limits.take(decoding.max(converting_memory(format, &decoder)))?;
+    allowed.max_alloc = Some(decoding + FOR_A_HEADER);
+    decoder.set_limits(allowed).map_err(failed)?;
     // A picture whose EXIF is damaged is still a picture.
     let orientation = match format {
         ImageFormat::Jpeg => jpeg::exif(bytes).and_then(tiff::exif_orientation),
@@ -156,6 +172,46 @@ fn decode_as(
     let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
     picture.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
     Ok(to_rgb(picture))
+}
+
+/// What a decoder may take before it knows the size of the picture, beside as much as the file has.
+const FOR_A_HEADER: u64 = 16 << 20;
+
+/// What the decoder of a format takes beside the picture that it gives, in bytes.
+fn decoders_memory(format: ImageFormat, bytes: &[u8], decoder: &impl ImageDecoder) -> u64 {
+    let pixels = pixels_of(decoder);
+    let file = bytes.len() as u64;
+    match format {
+        // A copy of the file and, of a progressive picture, coefficients of two bytes.
+        ImageFormat::Jpeg => file + 8 * pixels,
+        // The first frame, which may be larger than the canvas.
+        ImageFormat::Gif => 4 * gif::frame_pixels(bytes).max(pixels),
+        // Planes of luma, chroma and alpha, and a canvas.
+        ImageFormat::WebP => file + 8 * pixels,
+        ImageFormat::OpenExr => decoder.total_bytes(),
+        // A copy without profiles and texts.
+        ImageFormat::Png | ImageFormat::Ico => file + 4 * pixels,
+        _ => 0,
+    }
+}
+
+/// What a picture takes while it is turned upright and becomes RGB of eight bits, in bytes.
+fn converting_memory(format: ImageFormat, decoder: &impl ImageDecoder) -> u64 {
+    let (own, pixels) = (decoder.total_bytes(), pixels_of(decoder));
+    let turned = match format {
+        ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP => 2 * own,
+        _ => own,
+    };
+    match decoder.color_type() {
+        ColorType::Rgb8 => turned,
+        colour if colour.has_alpha() => turned.max(own + 4 * pixels).max(7 * pixels),
+        _ => turned.max(own + 3 * pixels),
+    }
+}
+
+fn pixels_of(decoder: &impl ImageDecoder) -> u64 {
+    let (width, height) = decoder.dimensions();
+    u64::from(width) * u64::from(height)
 }
 
 fn to_rgb(picture: DynamicImage) -> RgbImage {

@@ -19,6 +19,11 @@ use super::tiff_tags as tag;
 
 const NAME: &str = "TIFF";
 
+/// So many parts of a picture may be JPEGs of their own: tiles of 256 by 256 pixels, or strips of eight rows, are fewer.
+const MOST_JPEGS: usize = 1 << 14;
+/// So far into a part its header is looked for.
+const LONGEST_JPEG_HEADER: usize = 1 << 16;
+
 /// How the samples of a pixel are to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Colours {
@@ -127,6 +132,11 @@ pub(super) fn decode(
     let layout = layout_of(&tiff, directory, limits)?;
     check_parts(&tiff, directory, bytes, &layout, limits)?;
 
+    // A copy of the file; the samples as they are, of eight bits, and as RGB.
+    let samples = layout.pixels() as u64 * layout.samples as u64;
+    let of_a_sample = layout.bits.div_ceil(8);
+    let converting = samples.max(3 * layout.pixels() as u64);
+    limits.take(bytes.len() as u64 + samples * of_a_sample + converting)?;
     let mut allowed = Limits::default();
     allowed.decoding_buffer_size = usize::try_from(limits.max_bytes).unwrap_or(usize::MAX);
     // Neither a part of the picture nor a list in a directory is larger than the file.
@@ -418,10 +428,17 @@ fn check_parts(
     }
     let mut places = tiff.values(directory, tag::STRIP_OFFSETS);
     places.extend(tiff.values(directory, tag::TILE_OFFSETS));
+    if places.len() > MOST_JPEGS {
+        return Err(unsupported(&format!("{} JPEGs in one", places.len())));
+    }
     for place in places {
         let coded = usize::try_from(place).ok().and_then(|at| bytes.get(at..));
-        let Some(header) = coded.and_then(jpeg::Header::read) else {
+        let Some(coded) = coded else {
             continue;
+        };
+        let head = &coded[..coded.len().min(LONGEST_JPEG_HEADER)];
+        let Some(header) = jpeg::Header::read(head) else {
+            return Err(damaged("a part of it has no header of a JPEG"));
         };
         // Whole blocks of sixteen by sixteen at the edges.
         let pixels = u64::from(header.width) * u64::from(header.height);

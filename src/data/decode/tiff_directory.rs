@@ -8,6 +8,8 @@ use super::tiff_tags as tag;
 
 /// Of a chain that is longer, or runs in a circle, no more is read.
 const MOST_DIRECTORIES: usize = 256;
+/// Of all directories together no more entries are read.
+const MOST_ENTRIES: u64 = 1 << 17;
 /// Of a longer list no more values are read.
 const MOST_VALUES: u64 = 1 << 17;
 
@@ -63,6 +65,7 @@ impl<'a> Tiff<'a> {
             self.number(4, 4)
         };
         let mut found: Vec<Directory> = Vec::new();
+        let mut entries_left = MOST_ENTRIES;
         let mut seen = BTreeSet::new();
         // The last is read first.
         let mut waiting = vec![first.unwrap_or(0)];
@@ -70,21 +73,19 @@ impl<'a> Tiff<'a> {
             if at == 0 || found.len() == MOST_DIRECTORIES || !seen.insert(at) {
                 continue;
             }
-            let Some(directory) = self.directory(at) else {
+            let Some(directory) = self.directory(at, &mut entries_left) else {
                 continue;
             };
             waiting.push(directory.next);
-            waiting.extend(
-                self.values(&directory, tag::SUB_DIRECTORIES)
-                    .into_iter()
-                    .rev(),
-            );
+            let mut inside = self.values(&directory, tag::SUB_DIRECTORIES);
+            inside.truncate(MOST_DIRECTORIES);
+            waiting.extend(inside.into_iter().rev());
             found.push(directory);
         }
         found
     }
 
-    fn directory(&self, at: u64) -> Option<Directory> {
+    fn directory(&self, at: u64, entries_left: &mut u64) -> Option<Directory> {
         // Sizes of the number of entries, of an entry, and of an offset or count.
         let (count_size, entry_size, word) = if self.is_big_tiff {
             (8, 20, 8)
@@ -97,6 +98,8 @@ impl<'a> Tiff<'a> {
             .checked_add(count.checked_mul(entry_size)?)?;
         // What behind it is cut off, as in some EXIF data, is not missed here.
         let next = self.number(end, word).unwrap_or(0);
+        let count = count.min(*entries_left);
+        *entries_left -= count;
         let entries = (0..count).map_while(|index| {
             let at = at + count_size + index * entry_size;
             let kind = self.number(at + 2, 2)? as u16;

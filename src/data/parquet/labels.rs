@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::columns::Columns;
 use super::table::{Table, Values};
@@ -15,7 +16,25 @@ const MOST: usize = 100_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Label {
     Number(usize),
-    Name(String),
+    Name(Arc<str>),
+}
+
+/// A longer text is no name of a class, in bytes.
+const LONGEST: usize = 4096;
+
+/// Names that were met: a million rows of one class hold its name once.
+#[derive(Default)]
+struct Known(HashSet<Arc<str>>);
+
+impl Known {
+    fn label(&mut self, name: &str) -> Label {
+        if let Some(known) = self.0.get(name) {
+            return Label::Name(Arc::clone(known));
+        }
+        let new: Arc<str> = name.into();
+        self.0.insert(Arc::clone(&new));
+        Label::Name(new)
+    }
 }
 
 /// The label of each row of a table; `None` where there is none.
@@ -25,6 +44,7 @@ pub(super) enum Label {
 /// [`DataError::Corrupt`] where the column is damaged or holds something else.
 pub(super) fn read(table: &Table, columns: &Columns) -> Result<Vec<Option<Label>>, DataError> {
     let mut labels = Vec::new();
+    let mut known = Known::default();
     for group in 0..table.metadata().num_row_groups() {
         let first = labels.len();
         let refused = |row: usize, found: String| {
@@ -42,8 +62,8 @@ pub(super) fn read(table: &Table, columns: &Columns) -> Result<Vec<Option<Label>
                 labels.extend(values.into_iter().map(|value| value.and_then(number)));
             }
             Values::Flags(values) => {
-                let name = |flag: bool| Label::Name(flag.to_string());
-                labels.extend(values.into_iter().map(|value| value.map(name)));
+                let mut name = |flag: bool| known.label(if flag { "true" } else { "false" });
+                labels.extend(values.into_iter().map(|value| value.map(&mut name)));
             }
             // A column of integers with gaps becomes one of floats in pandas, and the gaps NaN.
             Values::Floats(values) => {
@@ -63,7 +83,10 @@ pub(super) fn read(table: &Table, columns: &Columns) -> Result<Vec<Option<Label>
                     };
                     let text = std::str::from_utf8(value.data())
                         .map_err(|_| refused(row, "bytes that are no text".into()))?;
-                    labels.push(Some(Label::Name(text.to_string())));
+                    if text.len() > LONGEST {
+                        return Err(refused(row, format!("a text of {} bytes", text.len())));
+                    }
+                    labels.push(Some(known.label(text)));
                 }
             }
         }
@@ -83,11 +106,11 @@ pub(super) fn classes(
 ) -> Result<(Vec<String>, Vec<usize>), DataError> {
     let refused = |reason: String| DataError::corrupt(path, reason);
     let mut numbers = BTreeSet::new();
-    let mut names = BTreeSet::new();
+    let mut names: BTreeSet<&str> = BTreeSet::new();
     for label in labels {
         match label {
             Label::Number(number) => numbers.insert(*number),
-            Label::Name(name) => names.insert(name.as_str()),
+            Label::Name(name) => names.insert(name),
         };
     }
     let largest = numbers.last().copied().unwrap_or(0);
@@ -140,7 +163,7 @@ pub(super) fn classes(
         .collect();
     let indices = labels.iter().map(|label| match label {
         Label::Number(number) => index_of[number.to_string().as_str()],
-        Label::Name(name) => index_of[name.as_str()],
+        Label::Name(name) => index_of[&**name],
     });
     let indices = indices.collect();
     Ok((classes, indices))

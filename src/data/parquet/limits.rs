@@ -1,12 +1,19 @@
 //! What a file's size justifies: checked before the parquet crate reads, because it trusts what the file states.
 
+use std::io::{self, Read};
+
+use ::parquet::basic::Compression;
 use ::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
-use super::thrift::{I32, LIST, STRUCT, Thrift};
+use flate2::read::MultiGzDecoder;
 
-/// So many rows may be in any file; more only as many as it has bytes. A row of labels without pictures takes less than a
-/// byte, but a picture takes more.
+use super::thrift::{I32, LIST, STRUCT, Thrift};
+use crate::data::budget;
+
+/// So many rows may be in any file; more only as many as pictures of this size, in bytes, fit into it. A row of labels
+/// without pictures takes less than a byte, but no picture is smaller.
 const ROWS: usize = 1 << 16;
+pub(super) const SMALLEST: usize = 16;
 
 /// So deep may columns lie within each other.
 const DEPTH: usize = 64;
@@ -14,7 +21,7 @@ const DEPTH: usize = 64;
 /// What a column of a row group may unpack to, by the bytes it takes. Pictures are compressed already; rows of the same
 /// picture, or uncompressed drawings, shrink well.
 pub(super) fn unpacked_limit(packed: usize) -> usize {
-    (64 * packed).saturating_add(256 << 20).min(8 << 30)
+    usize::try_from(budget::justified(packed as u64)).unwrap_or(usize::MAX)
 }
 
 /// Checks the footer, where one is in its place. Everything else is left to the parquet crate.
@@ -79,7 +86,7 @@ pub(super) fn check_rows(metadata: &ParquetMetaData, bytes: usize) -> Result<(),
             .map_err(|_| damaged(&format!("a row group states {} rows", group.num_rows())))?;
         rows = rows.saturating_add(stated);
     }
-    if rows > bytes.max(ROWS) {
+    if rows > (bytes / SMALLEST).max(ROWS) {
         let reason = format!("it states {rows} rows in {bytes} bytes");
         return Err(damaged(&reason));
     }
@@ -128,9 +135,11 @@ pub(super) fn check_pages(
         unpacked += page.unpacked;
         check_size(unpacked, pages.len(), &column)?;
         shared |= page.encoding == Some(DELTA_BYTE_ARRAY);
-        // A value of a dictionary takes a byte at least.
+        check_packing(&page, chunk.compression())
+            .map_err(|reason| damaged(&format!("a page of column {column} {reason}")))?;
+        // A value of a dictionary takes a byte at least, and is the value of some row.
         let most = if page.is_dictionary {
-            page.unpacked
+            page.unpacked.min(rows)
         } else {
             values += page.values;
             rows - rows.min(values - page.values)
@@ -149,19 +158,42 @@ pub(super) fn check_pages(
 /// The encoding in which a value states how many bytes it shares with the one before it.
 const DELTA_BYTE_ARRAY: i64 = 7;
 
-/// What is needed of a page's header.
-struct Page {
+/// Checks that a page unpacks to no more than it states, where the crate does not.
+fn check_packing(page: &Page<'_>, compression: Compression) -> Result<(), &'static str> {
+    let packed = page.body.get(page.levels..).ok_or("is too short")?;
+    let unpacked: Box<dyn Read> = match compression {
+        Compression::GZIP(_) => Box::new(MultiGzDecoder::new(packed)),
+        Compression::BROTLI(_) => Box::new(brotli::Decompressor::new(packed, 1 << 16)),
+        // Where it is not of the usual kind, the crate tries this one.
+        Compression::LZ4 => Box::new(lz4_flex::frame::FrameDecoder::new(packed)),
+        _ => return Ok(()),
+    };
+    let most = page.unpacked as u64;
+    match io::copy(&mut unpacked.take(most + 1), &mut io::sink()) {
+        Ok(found) if found > most => Err("unpacks to more than it states"),
+        // What is damaged, or of another kind, the crate says.
+        _ => Ok(()),
+    }
+}
+
+/// What is needed of a page's header, and the bytes behind it.
+struct Page<'a> {
+    body: &'a [u8],
+    /// How many of them are levels, which are not compressed.
+    levels: usize,
     unpacked: usize,
     values: usize,
     encoding: Option<i64>,
     is_dictionary: bool,
 }
 
-impl Page {
+impl<'a> Page<'a> {
     /// Reads a header (struct PageHeader), and steps over the page.
-    fn read(thrift: &mut Thrift<'_>) -> Option<Page> {
+    fn read(thrift: &mut Thrift<'a>) -> Option<Page<'a>> {
         let (mut unpacked, mut packed) = (None, None);
         let mut page = Page {
+            body: &[],
+            levels: 0,
             unpacked: 0,
             values: 0,
             encoding: None,
@@ -177,12 +209,16 @@ impl Page {
                     page.is_dictionary = number == 7;
                     let encoding = if number == 8 { 4 } else { 2 };
                     thrift.fields(&mut |thrift, field, kind| {
-                        if kind != I32 || (field != 1 && field != encoding) {
+                        let are_levels = number == 8 && matches!(field, 5 | 6);
+                        if kind != I32 || (field != 1 && field != encoding && !are_levels) {
                             return Some(false);
                         }
                         let value = thrift.integer()?;
                         if field == 1 {
                             page.values = usize::try_from(value).ok()?;
+                        } else if are_levels {
+                            let length = usize::try_from(value).ok()?;
+                            page.levels = page.levels.checked_add(length)?;
                         } else {
                             page.encoding = Some(value);
                         }
@@ -194,7 +230,7 @@ impl Page {
             Some(true)
         })?;
         page.unpacked = usize::try_from(unpacked?).ok()?;
-        thrift.take(usize::try_from(packed?).ok()?)?;
+        page.body = thrift.take(usize::try_from(packed?).ok()?)?;
         Some(page)
     }
 }

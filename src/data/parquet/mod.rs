@@ -6,6 +6,7 @@
 mod columns;
 mod labels;
 mod limits;
+mod pages;
 mod rows;
 mod shards;
 mod table;

@@ -9,8 +9,11 @@ use ::parquet::data_type::ByteArray;
 
 use super::columns::{self, Columns};
 use super::labels::{self, Label};
+use super::limits::SMALLEST;
 use super::shards::{is_shard, splits_of};
 use super::table::{Table, Values};
+use crate::data::budget::{self, Part};
+use crate::data::encoded::too_large;
 use crate::data::error::DataError;
 use crate::data::files::Files;
 use crate::data::listing::{Container, Entry, Listing, SourceKind};
@@ -19,9 +22,6 @@ use crate::data::sample::{RawPicture, Skipped};
 /// Size of the cache of row groups, in bytes. A smaller data set is read once; so is a larger one, nearly, when it is
 /// read in order.
 const CACHE_BYTES: usize = 1 << 30;
-
-/// The smallest picture is no smaller, in bytes.
-const SMALLEST: i64 = 16;
 
 /// One file, and where its pictures are.
 struct Shard {
@@ -85,6 +85,9 @@ impl Parquet {
         if let Some(found) = cache().find(key) {
             return found;
         }
+        let stated = table.metadata().row_group(group).column(*image);
+        let unpacked = u64::try_from(stated.uncompressed_size()).unwrap_or(0);
+        budget::take(Part::Encoded, unpacked);
         let read = pictures(table, group, *image).map_err(|error| match error {
             DataError::Corrupt { reason, .. } => reason,
             other => other.to_string(),
@@ -104,6 +107,7 @@ impl Container for Parquet {
         let group = first_rows.partition_point(|first| *first <= row) - 1;
         let reason = match &*self.group(shard, group) {
             Ok(pictures) => match pictures.get(row - first_rows[group]) {
+                Some(Some(bytes)) if bytes.len() as u64 > budget::ENCODED => too_large(),
                 Some(Some(bytes)) => {
                     return Ok(RawPicture::Encoded(Cow::Owned(bytes.data().to_vec())));
                 }
@@ -224,7 +228,7 @@ fn check_presence(table: &Table, columns: &Columns, rows: usize) -> Result<(), D
     for (group, metadata) in table.metadata().row_groups().iter().enumerate() {
         let bytes = metadata.column(columns.image).uncompressed_size();
         // Where it cannot be read, its rows say so one by one.
-        let holds_some = bytes >= SMALLEST.saturating_mul(metadata.num_rows())
+        let holds_some = bytes >= (SMALLEST as i64).saturating_mul(metadata.num_rows())
             || pictures(table, group, columns.image)
                 .map_or(true, |pictures| pictures.iter().any(Option::is_some));
         if holds_some && metadata.num_rows() > 0 {

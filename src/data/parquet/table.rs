@@ -3,13 +3,14 @@
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
-use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use ::parquet::data_type::{ByteArray, DataType};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::metadata::ParquetMetaData;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::limits;
+use super::pages::CheckedPages;
 use crate::data::bytes::Bytes;
 use crate::data::error::DataError;
 use crate::data::foreign;
@@ -103,35 +104,33 @@ impl Table {
             most: shared.then(|| limits::unpacked_limit(packed)),
         };
         guarded(&self.path, || {
-            Ok(
-                match self
-                    .reader
-                    .get_row_group(group)?
-                    .get_column_reader(column)?
-                {
-                    ColumnReader::BoolColumnReader(mut column) => {
-                        Values::Flags(reading.values(&mut column, |_| 1)?)
-                    }
-                    ColumnReader::Int32ColumnReader(mut column) => {
-                        let values = reading.values(&mut column, |_| 1)?;
-                        Values::Integers(values.into_iter().map(|v| v.map(i64::from)).collect())
-                    }
-                    ColumnReader::Int64ColumnReader(mut column) => {
-                        Values::Integers(reading.values(&mut column, |_| 1)?)
-                    }
-                    ColumnReader::FloatColumnReader(mut column) => {
-                        let values = reading.values(&mut column, |_| 1)?;
-                        Values::Floats(values.into_iter().map(|v| v.map(f64::from)).collect())
-                    }
-                    ColumnReader::DoubleColumnReader(mut column) => {
-                        Values::Floats(reading.values(&mut column, |_| 1)?)
-                    }
-                    ColumnReader::ByteArrayColumnReader(mut column) => {
-                        Values::Bytes(reading.values(&mut column, ByteArray::len)?)
-                    }
-                    _ => return Err(ParquetError::General("a column changed its type".into())),
-                },
-            )
+            let row_group = self.reader.get_row_group(group)?;
+            let pages = row_group.get_column_page_reader(column)?;
+            let description = chunk.column_descr_ptr();
+            let pages = CheckedPages::new(pages, description.max_def_level());
+            Ok(match get_column_reader(description, Box::new(pages)) {
+                ColumnReader::BoolColumnReader(mut column) => {
+                    Values::Flags(reading.values(&mut column, |_| 1)?)
+                }
+                ColumnReader::Int32ColumnReader(mut column) => {
+                    let values = reading.values(&mut column, |_| 1)?;
+                    Values::Integers(values.into_iter().map(|v| v.map(i64::from)).collect())
+                }
+                ColumnReader::Int64ColumnReader(mut column) => {
+                    Values::Integers(reading.values(&mut column, |_| 1)?)
+                }
+                ColumnReader::FloatColumnReader(mut column) => {
+                    let values = reading.values(&mut column, |_| 1)?;
+                    Values::Floats(values.into_iter().map(|v| v.map(f64::from)).collect())
+                }
+                ColumnReader::DoubleColumnReader(mut column) => {
+                    Values::Floats(reading.values(&mut column, |_| 1)?)
+                }
+                ColumnReader::ByteArrayColumnReader(mut column) => {
+                    Values::Bytes(reading.values(&mut column, ByteArray::len)?)
+                }
+                _ => return Err(ParquetError::General("a column changed its type".into())),
+            })
         })
     }
 }

@@ -36,7 +36,8 @@ impl<'a> Thrift<'a> {
         Some(taken)
     }
 
-    fn unsigned(&mut self) -> Option<u64> {
+    /// An integer without a sign.
+    pub(super) fn unsigned(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;

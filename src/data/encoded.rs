@@ -1,15 +1,14 @@
 //! The bytes of one picture, never more of them than a picture can have.
 
+use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
-use crate::data::is_picture_head;
-
-/// The most bytes that an encoded picture may have: the largest that is decoded takes as many without
-/// any compression (`DecodeLimits`).
-const MAX_BYTES: u64 = 1 << 30;
+use super::budget::{self, ENCODED, Part};
+use super::decode::is_picture_head;
 
 /// The most that is read of what does not begin as a picture.
-const MAX_UNRECOGNISED: u64 = 64 << 20;
+pub(crate) const MAX_UNRECOGNISED: u64 = 64 << 20;
 
 /// Reads one picture to its end. What is no picture may have no end; decoding its beginning tells what
 /// was found.
@@ -17,7 +16,7 @@ const MAX_UNRECOGNISED: u64 = 64 << 20;
 /// # Errors
 ///
 /// The system's, and one for a picture that is too large.
-pub(super) fn read_picture(mut from: impl Read) -> io::Result<Vec<u8>> {
+pub(crate) fn read_picture(mut from: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.by_ref()
         .take(MAX_UNRECOGNISED)
@@ -25,17 +24,32 @@ pub(super) fn read_picture(mut from: impl Read) -> io::Result<Vec<u8>> {
     if (bytes.len() as u64) < MAX_UNRECOGNISED || !is_picture_head(&bytes) {
         return Ok(bytes);
     }
-    from.take(MAX_BYTES + 1 - MAX_UNRECOGNISED)
+    from.take(ENCODED + 1 - MAX_UNRECOGNISED)
         .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        let limit = MAX_BYTES >> 20;
-        return Err(io::Error::other(format!(
-            "it is larger than {limit} MiB, the most that is read of a picture"
-        )));
+    if bytes.len() as u64 > ENCODED {
+        return Err(io::Error::other(too_large()));
     }
     Ok(bytes)
 }
 
+/// [`read_picture`] of a file, which takes its share of the memory.
+///
+/// # Errors
+///
+/// As there.
+pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    budget::take(Part::Encoded, file.metadata()?.len());
+    read_picture(file)
+}
+
+/// What is said of a picture of more than [`ENCODED`] bytes.
+pub(super) fn too_large() -> String {
+    format!(
+        "it is larger than {} MiB, the most that is read of a picture",
+        ENCODED >> 20
+    )
+}
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
