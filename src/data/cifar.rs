@@ -4,6 +4,7 @@
 //! then green, then blue.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::bytes::Bytes;
@@ -66,8 +67,12 @@ pub(super) fn find_batches(names: &[String]) -> Option<Layout> {
         .iter()
         .find(|name| is_batch(name) || base_name(name) == "test_batch.bin");
     // `train.bin` alone is too common a name to be taken for CIFAR-100.
-    let is_beside =
-        |name: &str, other: &str| names.contains(&format!("{}{other}", folder_of(name)));
+    let is_hundred = |name: &str| matches!(base_name(name), "train.bin" | "test.bin");
+    let all: HashSet<&str> = match names.iter().any(|name| is_hundred(name)) {
+        true => names.iter().map(String::as_str).collect(),
+        false => HashSet::new(),
+    };
+    let is_beside = |name: &str, other: &str| all.contains(&*format!("{}{other}", folder_of(name)));
     let hundred = names.iter().find(|name| match base_name(name) {
         "train.bin" => is_beside(name, "test.bin") || is_beside(name, "fine_label_names.txt"),
         "test.bin" => is_beside(name, "fine_label_names.txt"),

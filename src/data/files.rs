@@ -393,6 +393,14 @@ impl Files for Kept {
         self.files.read(self.kept[index])
     }
 
+    fn picture(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
+        self.files.picture(self.kept[index])
+    }
+
+    fn size(&self, index: usize) -> u64 {
+        self.files.size(self.kept[index])
+    }
+
     fn bytes(&self, index: usize) -> Result<Bytes, DataError> {
         self.files.bytes(self.kept[index])
     }

@@ -4,7 +4,7 @@
 //! a file of labels is 0x00000801, one size (count) and a byte for each label.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
@@ -53,6 +53,13 @@ pub(super) fn find_pairs(names: &[String]) -> Option<Vec<Pair>> {
     let is_images =
         |name: &str| base_name(name).contains("images") && base_name(name).contains("idx3");
     let folder = folder_of(names.iter().find(|name| is_images(name))?);
+    // The first of two of one name, packed and not.
+    let mut beside: HashMap<String, usize> = HashMap::new();
+    for (index, name) in names.iter().enumerate() {
+        if folder_of(name) == folder {
+            beside.entry(plain(name)).or_insert(index);
+        }
+    }
     let mut pairs: Vec<Pair> = (0..names.len())
         .filter(|&index| folder_of(&names[index]) == folder && is_images(&names[index]))
         .filter_map(|images| {
@@ -61,7 +68,7 @@ pub(super) fn find_pairs(names: &[String]) -> Option<Vec<Pair>> {
                 .replace("images", "labels")
                 .replace("idx3", "idx1");
             let label_name = format!("{folder}{label_name}");
-            let labels = names.iter().position(|name| plain(name) == label_name)?;
+            let labels = *beside.get(&label_name)?;
             let split = if base.contains("t10k") || base.contains("test") {
                 SplitName::Test
             } else if base.contains("val") {

@@ -97,6 +97,9 @@ struct Folder<'a> {
     parent: usize,
     folders: BTreeMap<&'a str, usize>,
     has_pictures: bool,
+    /// Where one gets by entering the only folder without pictures, again and again; the folder itself where there is
+    /// none.
+    innermost: usize,
 }
 
 /// All folders, in one list: an archive may nest them deeper than calls may nest.
@@ -111,6 +114,7 @@ impl<'a> Tree<'a> {
             parent,
             folders: BTreeMap::new(),
             has_pictures: false,
+            innermost: 0,
         };
         let mut tree = vec![new("", ROOT)];
         for name in names {
@@ -126,7 +130,20 @@ impl<'a> Tree<'a> {
             }
             tree[at].has_pictures = true;
         }
-        Tree(tree)
+        let mut tree = Tree(tree);
+        // What is inside a folder comes behind it.
+        for at in (0..tree.0.len()).rev() {
+            let inner = tree.only_folder(at);
+            tree.0[at].innermost = inner.map_or(at, |inner| tree.0[inner].innermost);
+        }
+        tree
+    }
+
+    /// The only folder in `at`, where it has no pictures itself.
+    fn only_folder(&self, at: usize) -> Option<usize> {
+        let mut folders = self.0[at].folders.values();
+        let only = folders.next().filter(|_| folders.next().is_none())?;
+        (!self.0[*only].has_pictures).then_some(*only)
     }
 
     fn folders(&self, at: usize) -> Vec<usize> {
@@ -164,31 +181,17 @@ impl<'a> Tree<'a> {
     /// The only folder in `at`, where it holds two folders or more and no picture, or another folder that does: then
     /// it is around the classes, and none itself.
     fn inner_wrapper(&self, at: usize) -> Option<usize> {
-        let only = |at: usize| match self.folders(at)[..] {
-            [only] if !self.0[only].has_pictures => Some(only),
-            _ => None,
-        };
-        let inner = only(at)?;
-        let mut deepest = inner;
-        while let Some(deeper) = only(deepest) {
-            deepest = deeper;
-        }
-        let deepest = &self.0[deepest];
-        (!deepest.has_pictures && deepest.folders.len() > 1).then_some(inner)
+        let inner = self.only_folder(at)?;
+        let innermost = &self.0[self.0[at].innermost];
+        (!innermost.has_pictures && innermost.folders.len() > 1).then_some(inner)
     }
 
     /// The folder in or below `at` in which the class folders lie.
-    fn core(&self, mut at: usize) -> usize {
-        while let Some(inner) = self.inner_wrapper(at) {
-            at = inner;
+    fn core(&self, at: usize) -> usize {
+        match self.inner_wrapper(at) {
+            Some(_) => self.0[at].innermost,
+            None => at,
         }
-        at
-    }
-
-    /// Whether two folders hold a class folder of the same name.
-    fn are_alike(&self, a: usize, b: usize) -> bool {
-        let (a, b) = (&self.0[self.core(a)].folders, &self.0[self.core(b)].folders);
-        a.keys().any(|name| b.contains_key(name))
     }
 
     fn has_folders(&self, at: usize) -> bool {
@@ -198,7 +201,8 @@ impl<'a> Tree<'a> {
     fn decide(&self, at: usize) -> Result<Decision, String> {
         let folders = self.folders(at);
         let names: Vec<&str> = folders.iter().map(|&folder| self.0[folder].name).collect();
-        let assigned = split_names::assign(&names, |a, b| self.are_alike(folders[a], folders[b]));
+        let classes = |index: usize| self.0[self.core(folders[index])].folders.keys();
+        let assigned = split_names::assign(&names, |index| classes(index).copied().collect());
         let splits: Vec<(usize, SplitName)> = folders
             .iter()
             .zip(&assigned)
@@ -295,16 +299,15 @@ impl<'a> Tree<'a> {
     }
 
     /// The folder in or below `at` that holds two or more split folders with class folders in them.
-    fn splits_within(&self, mut at: usize) -> Option<usize> {
-        loop {
-            if let Ok(Decision::Splits(splits)) = self.decide(at)
-                && splits.iter().any(|(_, split)| *split != splits[0].1)
-                && splits.iter().any(|(folder, _)| self.has_folders(*folder))
-            {
-                return Some(at);
-            }
-            at = self.inner_wrapper(at)?;
-        }
+    fn splits_within(&self, at: usize) -> Option<usize> {
+        // A folder around it holds one folder only.
+        let at = self.core(at);
+        let Ok(Decision::Splits(splits)) = self.decide(at) else {
+            return None;
+        };
+        let are_two = splits.iter().any(|(_, split)| *split != splits[0].1);
+        let hold_classes = splits.iter().any(|(folder, _)| self.has_folders(*folder));
+        (are_two && hold_classes).then_some(at)
     }
 
     fn with_splits(&self, at: usize, mut splits: Vec<(usize, SplitName)>) -> Layout {

@@ -43,6 +43,9 @@ const MASKS: [&str; 16] = [
     "matte",
 ];
 
+/// So many classes of each kind are compared; every pair of them is.
+const MOST_COMPARED: usize = 100;
+
 fn has_word(name: &str, known: &[&str]) -> bool {
     words(name)
         .iter()
@@ -70,13 +73,19 @@ pub(super) fn pictures_and_masks<'a>(
             stems.entry(class).or_default().insert(stem(name).0);
         }
     }
-    let of = |known: &'static [&str]| stems.iter().filter(|(class, _)| has_word(class, known));
-    of(&MASKS).find_map(|(masks, theirs)| {
-        of(&PICTURES)
+    let of = |known: &[&str]| -> Vec<(&str, &BTreeSet<&str>)> {
+        let called_so = stems.iter().filter(|(class, _)| has_word(class, known));
+        let called_so = called_so.map(|(class, stems)| (*class, stems));
+        called_so.take(MOST_COMPARED).collect()
+    };
+    let pictures = of(&PICTURES);
+    of(&MASKS).into_iter().find_map(|(masks, theirs)| {
+        pictures
+            .iter()
             .find(|(class, own)| {
                 *class != masks && 2 * own.intersection(theirs).count() >= theirs.len()
             })
-            .map(|(class, _)| (*class, *masks))
+            .map(|(class, _)| (*class, masks))
     })
 }
 

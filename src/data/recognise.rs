@@ -4,7 +4,8 @@
 //! class folders (`folder.rs`), CIFAR binary files (`cifar.rs`), IDX files (`idx.rs`) or Parquet files (`parquet.rs`).
 //! A new kind is one new file and one line in [`recognise`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -68,8 +69,13 @@ pub(super) fn open_folder(path: &Path) -> Result<Vec<Listing>, DataError> {
     listings[0]
         .skipped
         .splice(0..0, files.aside().left_out.clone());
-    for (_, name) in archive_names(&*files) {
-        if !archives.iter().any(|(path, _)| path.ends_with(name)) {
+    let read: HashSet<&OsStr> = archives
+        .iter()
+        .filter_map(|(path, _)| path.file_name())
+        .collect();
+    for (index, name) in archive_names(&*files) {
+        let path = files.on_disk(index);
+        if !path.is_some_and(|path| path.file_name().is_some_and(|name| read.contains(name))) {
             let note = format!("{name} is not read: its name is none of a split");
             listings[0].notes.push(note);
         }
@@ -100,7 +106,7 @@ fn archives_in(files: &dyn Files) -> Vec<(PathBuf, Option<SplitName>)> {
     let sets: Vec<&str> = stems.iter().map(|stem| without_shard(stem)).collect();
     let split_archives: Vec<_> = archives
         .iter()
-        .zip(split_names::assign(&sets, |_, _| false))
+        .zip(split_names::assign(&sets, |_| Vec::new()))
         .filter_map(|(&(index, _), split)| Some((path(index), Some(split?))))
         .collect();
     match archives.as_slice() {

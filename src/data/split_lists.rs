@@ -85,9 +85,10 @@ impl SplitLists {
     /// The run's classes: those of `dataset` but for new ones, whose pictures are in no list.
     pub fn classes(&self, dataset: &Dataset) -> Vec<String> {
         let new = self.new_classes(dataset);
+        let new: HashSet<&str> = new.into_iter().map(|(name, _)| name).collect();
         let classes = dataset.classes.iter();
         classes
-            .filter(|class| new.iter().all(|(name, _)| name != class))
+            .filter(|class| !new.contains(class.as_str()))
             .cloned()
             .collect()
     }

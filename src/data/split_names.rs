@@ -1,5 +1,7 @@
 //! The names that people give to the folders and archives of a split: `train`, `training_set`, `val2017`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::sample::SplitName;
 
 /// Words for a split that prove nothing alone, since a class may be called so too.
@@ -82,11 +84,6 @@ impl Spelled {
             is_evaluation,
         })
     }
-
-    /// Whether two names are of one kind and of two splits: `seg_train` and `seg_test`.
-    fn is_counterpart(&self, other: &Spelled) -> bool {
-        self.split != other.split && self.rest == other.rest
-    }
 }
 
 /// The words of a name, in lower case: `seg_train`, `TrainImages` and `train2017` have two.
@@ -111,25 +108,31 @@ pub(super) fn words(name: &str) -> Vec<String> {
 }
 
 /// The split of each name, where the names say so together: a usual name always means its split, any other one only
-/// beside a name of another split that is of its kind, or, by `alike`, holds the same.
-pub(super) fn assign(
+/// beside a name of another split that is of its kind, or holds something of the same name. `inside` says what one holds.
+pub(super) fn assign<'a>(
     names: &[&str],
-    alike: impl Fn(usize, usize) -> bool,
+    inside: impl Fn(usize) -> Vec<&'a str>,
 ) -> Vec<Option<SplitName>> {
     let spelled: Vec<Option<Spelled>> = names.iter().map(|name| Spelled::of(name)).collect();
-    let mut splits: Vec<Option<SplitName>> = spelled
-        .iter()
-        .enumerate()
-        .map(|(index, own)| {
-            let own = own.as_ref()?;
-            let pairs = spelled.iter().enumerate().any(|(at, other)| {
-                other.as_ref().is_some_and(|other| {
-                    own.is_counterpart(other) || (own.split != other.split && alike(index, at))
-                })
-            });
-            (own.is_usual || pairs).then_some(own.split)
-        })
-        .collect();
+    let known = || {
+        let all = spelled.iter().enumerate();
+        all.filter_map(|(index, own)| Some((index, own.as_ref()?)))
+    };
+    // The splits of each kind of name, and those that hold each name.
+    let mut of_kind: BTreeMap<&[String], BTreeSet<SplitName>> = BTreeMap::new();
+    let mut holding: BTreeMap<&str, BTreeSet<SplitName>> = BTreeMap::new();
+    for (index, own) in known() {
+        of_kind.entry(&own.rest).or_default().insert(own.split);
+        for name in inside(index) {
+            holding.entry(name).or_default().insert(own.split);
+        }
+    }
+    let mut splits = vec![None; names.len()];
+    for (index, own) in known() {
+        let has_pair = of_kind[own.rest.as_slice()].len() > 1
+            || inside(index).iter().any(|name| holding[name].len() > 1);
+        splits[index] = (own.is_usual || has_pair).then_some(own.split);
+    }
     let is_evaluation = |index: usize| spelled[index].as_ref().is_some_and(|s| s.is_evaluation);
     let has = |splits: &[Option<SplitName>], wanted: SplitName, evaluation: bool| {
         (0..splits.len()).any(|i| splits[i] == Some(wanted) && (evaluation || !is_evaluation(i)))
@@ -200,7 +203,7 @@ mod tests {
 
     #[test]
     fn an_unusual_name_needs_a_counterpart() {
-        let by_name = |names: &[&str]| assign(names, |_, _| false);
+        let by_name = |names: &[&str]| assign(names, |_| Vec::new());
         assert_eq!(
             by_name(&["test_set", "training_set"]),
             [Some(Test), Some(Train)]
@@ -213,14 +216,14 @@ mod tests {
         );
         assert_eq!(by_name(&["train", "test_images"]), [Some(Train), None]);
         assert_eq!(
-            assign(&["train", "test_images"], |_, _| true),
+            assign(&["train", "test_images"], |_| vec!["cat"]),
             [Some(Train), Some(Test)]
         );
     }
 
     #[test]
     fn eval_is_test_or_else_validation() {
-        let by_name = |names: &[&str]| assign(names, |_, _| false);
+        let by_name = |names: &[&str]| assign(names, |_| Vec::new());
         assert_eq!(by_name(&["train", "eval"]), [Some(Train), Some(Test)]);
         assert_eq!(
             by_name(&["train", "eval", "test"]),

@@ -200,23 +200,29 @@ fn range_in(
 fn resolve_links(
     path: &Path,
     by_name: &mut HashMap<String, Range<usize>>,
-    mut links: Vec<(String, String)>,
+    links: Vec<(String, String)>,
 ) -> Result<(), DataError> {
-    // A link may lead to a later entry, or to another link.
-    let mut waiting = usize::MAX;
-    while links.len() < waiting {
-        waiting = links.len();
-        links.retain(|(name, target)| match by_name.get(target).cloned() {
-            Some(range) => {
-                by_name.insert(name.clone(), range);
-                false
-            }
-            None => true,
-        });
+    // A link may lead to a later entry, or to another link: it waits for the name that it leads to.
+    let mut waiting: HashMap<&str, Vec<usize>> = HashMap::new();
+    let mut ready = Vec::new();
+    for first in 0..links.len() {
+        ready.push(first);
+        while let Some(index) = ready.pop() {
+            let (name, target) = &links[index];
+            let Some(range) = by_name.get(target).cloned() else {
+                waiting.entry(target).or_default().push(index);
+                continue;
+            };
+            by_name.insert(name.clone(), range);
+            ready.extend(waiting.remove(name.as_str()).into_iter().flatten().rev());
+        }
     }
+    let mut dangling: Vec<usize> = waiting.into_values().flatten().collect();
+    dangling.sort_unstable();
     // A link without an extension may lead to a folder of pictures.
     let matters = |name: &str| is_picture_name(Path::new(name)) || !base_name(name).contains('.');
-    if let Some((name, target)) = links.iter().find(|(name, _)| matters(name)) {
+    let mut dangling = dangling.iter().map(|&index| &links[index]);
+    if let Some((name, target)) = dangling.find(|(name, _)| matters(name)) {
         let reason = format!(
             "{name} is a link to {target}, which is no file of the archive; pack what links lead to (tar --dereference)"
         );

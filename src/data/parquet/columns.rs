@@ -1,5 +1,6 @@
 //! Which columns of a table hold the pictures and the labels.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use ::parquet::basic::{ConvertedType, LogicalType, Type};
@@ -50,7 +51,7 @@ pub(super) struct Columns {
 }
 
 /// What a column holds, as far as it matters here.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Bytes,
     Text,
@@ -102,6 +103,29 @@ struct Leaf {
     kind: Kind,
 }
 
+/// The columns in their order, and the first of each name and kind.
+struct Leaves {
+    all: Vec<Leaf>,
+    first: HashMap<(String, Kind), usize>,
+}
+
+impl Leaves {
+    fn of(all: Vec<Leaf>) -> Leaves {
+        let mut first = HashMap::new();
+        for (index, leaf) in all.iter().enumerate() {
+            let key = (leaf.name.clone(), leaf.kind);
+            first.entry(key).or_insert(index);
+        }
+        Leaves { all, first }
+    }
+
+    /// The first column of this name that is of one of these kinds.
+    fn position(&self, name: &str, kinds: &[Kind]) -> Option<usize> {
+        let of = |&kind: &Kind| self.first.get(&(name.to_owned(), kind)).copied();
+        kinds.iter().filter_map(of).min()
+    }
+}
+
 /// Finds the columns of a table.
 ///
 /// # Errors
@@ -109,28 +133,29 @@ struct Leaf {
 /// [`DataError::Corrupt`] where one is missing, or several may be meant.
 pub(super) fn find(path: &Path, metadata: &FileMetaData) -> Result<Columns, DataError> {
     let schema = metadata.schema_descr();
-    let leaves: Vec<Leaf> = (0..schema.num_columns())
+    let leaves = (0..schema.num_columns())
         .map(|index| schema.column(index))
         .map(|column| Leaf {
             name: column.path().string(),
             kind: Kind::of(&column),
         })
         .collect();
+    let leaves = Leaves::of(leaves);
     let features = features(metadata);
     let refused = |reason: String| DataError::corrupt(path, reason);
     let image = image(&leaves, &of_type(&features, "Image")).map_err(refused)?;
     let label = label(&leaves, &of_type(&features, "ClassLabel")).map_err(refused)?;
     let (Some(image), Some(label)) = (image, label) else {
-        return Err(refused(missing(&leaves, image.is_none())));
+        return Err(refused(missing(&leaves.all, image.is_none())));
     };
-    let label_name = leaves[label].name.clone();
+    let label_name = leaves.all[label].name.clone();
     let names = features[&label_name]["names"].as_array();
     let classes = names.map(|names| {
         let names = names.iter().filter_map(Value::as_str);
         names.map(String::from).collect()
     });
-    let beside = leaves[image].name.strip_suffix(".bytes");
-    let path = beside.and_then(|name| position(&leaves, &format!("{name}.path"), &[Kind::Text]));
+    let beside = leaves.all[image].name.strip_suffix(".bytes");
+    let path = beside.and_then(|name| leaves.position(&format!("{name}.path"), &[Kind::Text]));
     Ok(Columns {
         image,
         path,
@@ -158,35 +183,31 @@ fn of_type(features: &Value, kind: &str) -> Vec<String> {
         .collect()
 }
 
-fn position(leaves: &[Leaf], name: &str, kinds: &[Kind]) -> Option<usize> {
-    leaves
-        .iter()
-        .position(|leaf| leaf.name == name && kinds.contains(&leaf.kind))
-}
-
-fn image(leaves: &[Leaf], described: &[String]) -> Result<Option<usize>, String> {
+fn image(leaves: &Leaves, described: &[String]) -> Result<Option<usize>, String> {
     let bytes = |name: &str| {
-        position(leaves, &format!("{name}.bytes"), &[Kind::Bytes])
-            .or_else(|| position(leaves, name, &[Kind::Bytes]))
+        leaves
+            .position(&format!("{name}.bytes"), &[Kind::Bytes])
+            .or_else(|| leaves.position(name, &[Kind::Bytes]))
     };
     if let Some(found) = IMAGE_COLUMNS.iter().find_map(|name| bytes(name)) {
         return Ok(Some(found));
     }
     let described: Vec<usize> = described.iter().filter_map(|name| bytes(name)).collect();
     let usual: Vec<usize> = OTHER_IMAGES.iter().filter_map(|name| bytes(name)).collect();
-    let structs = leaves.iter().filter_map(|leaf| {
+    let structs = leaves.all.iter().filter_map(|leaf| {
         let name = leaf.name.strip_suffix(".bytes")?;
-        position(leaves, &format!("{name}.path"), &[Kind::Text]).and_then(|_| bytes(name))
+        let path = leaves.position(&format!("{name}.path"), &[Kind::Text]);
+        path.and_then(|_| bytes(name))
     });
     only(
         [described, usual, structs.collect()],
-        leaves,
+        &leaves.all,
         "the pictures",
         "image",
     )
 }
 
-fn label(leaves: &[Leaf], described: &[String]) -> Result<Option<usize>, String> {
+fn label(leaves: &Leaves, described: &[String]) -> Result<Option<usize>, String> {
     let usable = [
         Kind::Integers,
         Kind::Text,
@@ -194,7 +215,7 @@ fn label(leaves: &[Leaf], described: &[String]) -> Result<Option<usize>, String>
         Kind::Flags,
         Kind::Floats,
     ];
-    let label = |name: &str| position(leaves, name, &usable);
+    let label = |name: &str| leaves.position(name, &usable);
     if let Some(found) = LABEL_COLUMNS.iter().find_map(|name| label(name)) {
         return Ok(Some(found));
     }
@@ -202,7 +223,7 @@ fn label(leaves: &[Leaf], described: &[String]) -> Result<Option<usize>, String>
     let usual = OTHER_LABELS.iter().filter_map(|name| label(name)).collect();
     only(
         [described, usual, Vec::new()],
-        leaves,
+        &leaves.all,
         "the labels",
         "label",
     )

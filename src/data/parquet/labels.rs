@@ -1,6 +1,6 @@
 //! Labels as a table holds them, numbers or names, and the classes they make.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -145,13 +145,7 @@ pub(super) fn classes(
             return Ok((named, indices.collect()));
         }
         // Names that are written out may have an order of their own.
-        Some(named)
-            if names
-                .iter()
-                .all(|name| named.iter().any(|known| known == name)) =>
-        {
-            named
-        }
+        Some(named) if are_among(&names, &named) => named,
         // A number without a picture is no class.
         _ if names.is_empty() => numbers.iter().map(usize::to_string).collect(),
         _ => folder::in_order(names.iter().map(|name| name.to_string()).collect()),
@@ -167,6 +161,11 @@ pub(super) fn classes(
     });
     let indices = indices.collect();
     Ok((classes, indices))
+}
+
+fn are_among(names: &BTreeSet<&str>, known: &[String]) -> bool {
+    let known: HashSet<&str> = known.iter().map(String::as_str).collect();
+    names.iter().all(|name| known.contains(name))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The rows of a set of Parquet files: listed when it is opened, their pictures read one row group at a time.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,25 +37,27 @@ type Group = Arc<Result<Vec<Option<ByteArray>>, String>>;
 
 #[derive(Default)]
 struct Cache {
-    groups: VecDeque<((usize, usize), Group, usize)>,
+    groups: HashMap<(usize, usize), (Group, usize)>,
+    /// Their keys, the one that was read first in front.
+    order: VecDeque<(usize, usize)>,
     bytes: usize,
 }
 
 impl Cache {
     fn find(&self, key: (usize, usize)) -> Option<Group> {
-        self.groups
-            .iter()
-            .find(|(known, ..)| *known == key)
-            .map(|(_, group, _)| Arc::clone(group))
+        self.groups.get(&key).map(|(group, _)| Arc::clone(group))
     }
 
     fn keep(&mut self, key: (usize, usize), group: &Group) {
         let pictures = group.iter().flatten().flatten();
         let size = pictures.map(ByteArray::len).sum();
         self.bytes += size;
-        self.groups.push_back((key, Arc::clone(group), size));
-        while self.bytes > CACHE_BYTES && self.groups.len() > 1 {
-            self.bytes -= self.groups.pop_front().map_or(0, |(_, _, size)| size);
+        self.groups.insert(key, (Arc::clone(group), size));
+        self.order.push_back(key);
+        while self.bytes > CACHE_BYTES && self.order.len() > 1 {
+            let first = self.order.pop_front();
+            let first = first.and_then(|key| self.groups.remove(&key));
+            self.bytes -= first.map_or(0, |(_, size)| size);
         }
     }
 }
