@@ -15,6 +15,9 @@ use parquet::schema::parser::parse_message_type;
 use tar::{EntryType, Header};
 use vitrine::data::Dataset;
 
+/// The name of one of many files.
+type Name = fn(usize) -> String;
+
 /// One pixel.
 const PICTURE: &[u8] = b"P5 1 1 255\n\x07";
 
@@ -147,7 +150,7 @@ fn folders_within_folders() {
 
 #[test]
 fn folders_side_by_side() {
-    let named: [(&str, fn(usize) -> String); 4] = [
+    let named: [(&str, Name); 4] = [
         ("classes", |index| format!("class {index}/0.pgm")),
         ("folders called like a split", |index| {
             format!("train_{index}/0.pgm")
