@@ -3,17 +3,20 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use tar::{EntryType, Header};
-use vitrine::data::Dataset;
+use vitrine::data::{Dataset, RawPicture};
 
 /// The name of one of many files.
 type Name = fn(usize) -> String;
@@ -231,4 +234,82 @@ fn class_names_of_a_table() {
         group.close().unwrap();
         writer.close().unwrap();
     });
+}
+
+/// A zip archive of two pictures, the second of so many MiB of zeros behind what a picture begins with.
+fn zip(path: &Path, beginning: &[u8], mib: usize) {
+    let mut zip = zip::ZipWriter::new(File::create(path).unwrap());
+    let packed = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Deflated)
+        .large_file(true);
+    zip.start_file("a/0.pgm", packed).unwrap();
+    zip.write_all(PICTURE).unwrap();
+    zip.start_file("b/0.png", packed).unwrap();
+    zip.write_all(beginning).unwrap();
+    for _ in 0..mib {
+        zip.write_all(&[0; 1 << 20]).unwrap();
+    }
+    zip.finish().unwrap();
+}
+
+#[test]
+fn of_what_is_no_picture_only_the_beginning_is_unpacked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.zip");
+    let read = |beginning: &[u8], mib: usize| {
+        zip(&path, beginning, mib);
+        let dataset = Dataset::open(&path).unwrap();
+        let (_, last) = dataset.samples().last().unwrap();
+        match dataset.read(last) {
+            Ok(RawPicture::Encoded(bytes)) => Ok(bytes.len()),
+            Ok(RawPicture::Pixels { .. }) => Err("pixels".into()),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    assert_eq!(read(b"", 70), Ok(4096));
+    assert_eq!(read(b"\x89PNG\r\n\x1a\n", 70), Ok((70 << 20) + 8));
+    let error = read(b"\x89PNG\r\n\x1a\n", 300).unwrap_err();
+    let expected =
+        " MiB, the most that is held in memory of so many; unpack it into a folder and name that";
+    assert!(error.ends_with(expected), "{error}");
+}
+
+#[test]
+fn a_packed_archive_unpacks_to_no_more_than_its_size_justifies() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.tar.gz");
+    let tar = folder.path().join("set.tar");
+    Tar::new(&tar);
+    let mut packed = GzEncoder::new(File::create(&path).unwrap(), Compression::fast());
+    packed.write_all(&fs::read(&tar).unwrap()).unwrap();
+    for _ in 0..700 {
+        packed.write_all(&[0; 1 << 20]).unwrap();
+    }
+    packed.finish().unwrap();
+    let error = Dataset::open(&path).unwrap_err().to_string();
+    assert!(error.contains(" bytes unpack to more than "), "{error}");
+}
+
+#[test]
+fn a_list_of_class_names_is_no_larger_than_lists_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let header = |magic: u32, sizes: &[u32]| -> Vec<u8> {
+        let numbers = [&[magic], sizes].concat();
+        numbers
+            .iter()
+            .flat_map(|number| number.to_be_bytes())
+            .collect()
+    };
+    let file = |name: &str| folder.path().join(name);
+    let images = [header(0x803, &[2, 1, 1]), vec![1, 2]].concat();
+    fs::write(file("train-images-idx3-ubyte"), images).unwrap();
+    let labels = [header(0x801, &[2]), vec![0, 1]].concat();
+    fs::write(file("train-labels-idx1-ubyte"), labels).unwrap();
+    File::create(file("classes.txt"))
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
+    let error = Dataset::open(folder.path()).unwrap_err().to_string();
+    let expected = "classes.txt: a list of 1099511627776 bytes, expected at most 16777216";
+    assert!(error.ends_with(expected), "{error}");
 }

@@ -120,6 +120,39 @@ fn tiff(tags: &[(u16, u32)], strip: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The beginning of a PNG.
+fn png_header(width: u32, height: u32, bits: u8, colour: u8) -> Vec<u8> {
+    let mut png = png(width, height, &[], &zlib(&[0; 100]));
+    png[24..26].copy_from_slice(&[bits, colour]);
+    let mut checksum = flate2::Crc::new();
+    checksum.update(&png[12..29]);
+    png[29..33].copy_from_slice(&checksum.sum().to_be_bytes());
+    png
+}
+
+/// A BigTIFF of 2 MiB whose first directory leads to 256 others that overlap, of nearly 100,000 entries each.
+fn directories_within_each_other() -> Vec<u8> {
+    const ENTRIES: u64 = 100_000;
+    let entry = |tag: u16, count: u64, value: u64| {
+        let mut entry = [tag, 16].map(u16::to_le_bytes).concat();
+        entry.extend(count.to_le_bytes());
+        entry.extend(value.to_le_bytes());
+        entry
+    };
+    let mut bytes = b"II\x2b\0\x08\0\0\0\x10\0\0\0\0\0\0\0".to_vec();
+    bytes.extend((ENTRIES + 1).to_le_bytes());
+    let first = bytes.len() as u64;
+    let list = first + 20 * (ENTRIES + 1) + 8;
+    bytes.extend(entry(330, 256, list));
+    for index in 0..ENTRIES {
+        // The value is the number of entries of the directory that begins with it.
+        bytes.extend(entry(60_000, 1, ENTRIES - index - 1));
+    }
+    bytes.extend([0; 8]);
+    bytes.extend((0..256).flat_map(|index| (first + 20 * (index + 1) + 12).to_le_bytes()));
+    bytes
+}
+
 /// One test, since all threads share the count.
 #[test]
 fn what_a_small_header_says_is_all_that_is_taken() {
@@ -148,6 +181,9 @@ fn what_a_small_header_says_is_all_that_is_taken() {
         .unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0x27, 0x0f, 0x27, 0x0f]);
 
+    let mut gif = b"GIF89a\x01\0\x01\0\0\0\0\x2c\0\0\0\0".to_vec();
+    gif.extend(b"\xff\xff\xff\xff\0\x02\x02\x44\x01\0\x3b");
+
     let small = 16;
     for (name, bytes, is_read) in [
         ("profile", &whole, true),
@@ -163,9 +199,23 @@ fn what_a_small_header_says_is_all_that_is_taken() {
         ),
         ("JPEG in a strip", &tiff(&[(259, 7)], &jpeg), false),
         ("samples", &tiff(&[(277, u32::MAX)], &[0; 64]), false),
+        ("directories", &directories_within_each_other(), false),
+        ("a frame larger than the canvas", &gif, false),
     ] {
         let (answer, peak) = decoded(bytes);
         assert_eq!(answer.is_ok(), is_read, "{name}: {answer:?}");
         assert!(peak < small, "{name}: {peak} MiB ({answer:?})");
     }
+
+    // Together, too, they take no more than there is for all: each of these states 750 MiB.
+    let large = png_header(9900, 9900, 16, 6);
+    let before = NOW.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| decoded(&large).0.unwrap_err());
+        }
+    });
+    let peak = (PEAK.load(Ordering::Relaxed) - before) >> 20;
+    assert!(peak <= 2048 + 16, "sixteen at once: {peak} MiB");
 }

@@ -236,6 +236,11 @@ enum Colours {
     Ycck,
 }
 
+/// Whether a picture comes over several scans, each of all of it.
+pub(super) fn is_progressive(bytes: &[u8]) -> bool {
+    Header::read(bytes).is_none_or(|header| header.process == PROGRESSIVE)
+}
+
 /// What [`decode`] takes, in bytes: samples and coefficients of two bytes each, twice at sixteen bits, and RGB.
 pub(super) fn memory(header: &Header) -> u64 {
     let pixels = u64::from(header.width) * u64::from(header.height);

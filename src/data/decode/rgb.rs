@@ -153,11 +153,6 @@ fn decode_as(
             reason: format!("its size is {width}x{height}"),
         });
     }
-    let own = decoder.total_bytes();
-    let decoding = own + decoders_memory(format, bytes, &decoder);
-    limits.take(decoding.max(converting_memory(format, &decoder)))?;
-    allowed.max_alloc = Some(decoding + FOR_A_HEADER);
-    decoder.set_limits(allowed).map_err(failed)?;
     // A picture whose EXIF is damaged is still a picture.
     let orientation = match format {
         ImageFormat::Jpeg => jpeg::exif(bytes).and_then(tiff::exif_orientation),
@@ -169,8 +164,14 @@ fn decode_as(
             .and_then(|exif| tiff::exif_orientation(&exif)),
         _ => decoder.orientation().ok(),
     };
+    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
+    let own = decoder.total_bytes();
+    let decoding = own + decoders_memory(format, bytes, &decoder);
+    limits.take(decoding.max(converting_memory(orientation, &decoder)))?;
+    allowed.max_alloc = Some(decoding + FOR_A_HEADER);
+    decoder.set_limits(allowed).map_err(failed)?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    picture.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
+    picture.apply_orientation(orientation);
     Ok(to_rgb(picture))
 }
 
@@ -182,8 +183,9 @@ fn decoders_memory(format: ImageFormat, bytes: &[u8], decoder: &impl ImageDecode
     let pixels = pixels_of(decoder);
     let file = bytes.len() as u64;
     match format {
-        // A copy of the file and, of a progressive picture, coefficients of two bytes.
-        ImageFormat::Jpeg => file + 8 * pixels,
+        // A copy of the file and, of a progressive picture, coefficients of two bytes for four channels at most.
+        ImageFormat::Jpeg if jpeg::is_progressive(bytes) => file + 8 * pixels,
+        ImageFormat::Jpeg => file,
         // The first frame, which may be larger than the canvas.
         ImageFormat::Gif => 4 * gif::frame_pixels(bytes).max(pixels),
         // Planes of luma, chroma and alpha, and a canvas.
@@ -196,11 +198,11 @@ fn decoders_memory(format: ImageFormat, bytes: &[u8], decoder: &impl ImageDecode
 }
 
 /// What a picture takes while it is turned upright and becomes RGB of eight bits, in bytes.
-fn converting_memory(format: ImageFormat, decoder: &impl ImageDecoder) -> u64 {
+fn converting_memory(orientation: Orientation, decoder: &impl ImageDecoder) -> u64 {
     let (own, pixels) = (decoder.total_bytes(), pixels_of(decoder));
-    let turned = match format {
-        ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP => 2 * own,
-        _ => own,
+    let turned = match orientation {
+        Orientation::NoTransforms => own,
+        _ => 2 * own,
     };
     match decoder.color_type() {
         ColorType::Rgb8 => turned,

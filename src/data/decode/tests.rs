@@ -687,3 +687,33 @@ proptest! {
         let _ = decode(&RawPicture::Encoded(bytes.into()), &limits);
     }
 }
+
+#[test]
+fn a_tiff_of_too_many_jpegs_is_refused_at_once() {
+    let count: u32 = 100_000;
+    let list: u32 = 8 + 2 + 8 * 12 + 4;
+    let entries = [
+        (256, 1, 8),
+        (257, 1, count),
+        (258, 1, 8),
+        (259, 1, 7),
+        (262, 1, 1),
+        (273, count, list),
+        (277, 1, 1),
+        (278, 1, 1),
+    ];
+    let mut tiff = b"II*\0\x08\0\0\0\x08\0".to_vec();
+    for (tag, count, value) in entries {
+        tiff.extend(u16::to_le_bytes(tag));
+        tiff.extend(4u16.to_le_bytes());
+        tiff.extend(u32::to_le_bytes(count));
+        tiff.extend(u32::to_le_bytes(value));
+    }
+    tiff.extend([0; 4]);
+    // All begin at the same bytes, in which no header of a JPEG ends.
+    tiff.extend((0..count).flat_map(|_| (list + 4 * count).to_le_bytes()));
+    tiff.extend(b"\xff\xd8");
+    tiff.extend(vec![0; 1 << 20]);
+    let error = read(&tiff).unwrap_err().to_string();
+    assert!(error.contains("100000 JPEGs in one"), "{error}");
+}

@@ -272,4 +272,41 @@ mod tests {
             "{error}"
         );
     }
+
+    #[test]
+    fn pages_that_unpack_to_more_than_they_state_are_refused() {
+        let zeros = vec![0; 5000];
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        io::copy(&mut zeros.as_slice(), &mut gzip).unwrap();
+        let mut brotli = Vec::new();
+        brotli::CompressorReader::new(zeros.as_slice(), 4096, 1, 20)
+            .read_to_end(&mut brotli)
+            .unwrap();
+        let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        io::copy(&mut zeros.as_slice(), &mut lz4).unwrap();
+        for (compression, packed) in [
+            (
+                Compression::GZIP(Default::default()),
+                gzip.finish().unwrap(),
+            ),
+            (Compression::BROTLI(Default::default()), brotli),
+            (Compression::LZ4, lz4.finish().unwrap()),
+        ] {
+            let body = [b"levels", &packed[..]].concat();
+            let stated = |unpacked| {
+                let page = Page {
+                    body: &body,
+                    levels: 6,
+                    unpacked,
+                    values: 1,
+                    encoding: None,
+                    is_dictionary: false,
+                };
+                check_packing(&page, compression)
+            };
+            assert_eq!(stated(5000), Ok(()), "{compression}");
+            let error = Err("unpacks to more than it states");
+            assert_eq!(stated(4999), error, "{compression}");
+        }
+    }
 }

@@ -132,3 +132,76 @@ impl PageReader for CheckedPages {
         self.pages.at_record_boundary()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No pages; what is to be checked comes from the tests.
+    struct NoPages;
+
+    impl Iterator for NoPages {
+        type Item = Result<Page>;
+
+        fn next(&mut self) -> Option<Self::Item> {
+            None
+        }
+    }
+
+    impl PageReader for NoPages {
+        fn get_next_page(&mut self) -> Result<Option<Page>> {
+            Ok(None)
+        }
+
+        fn peek_next_page(&mut self) -> Result<Option<PageMetadata>> {
+            Ok(None)
+        }
+
+        fn skip_next_page(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        fn at_record_boundary(&mut self) -> Result<bool> {
+            Ok(true)
+        }
+    }
+
+    fn checked(encoding: Encoding, deepest: i16, values: &[u8]) -> Option<String> {
+        let page = Page::DataPage {
+            buf: ::bytes::Bytes::copy_from_slice(values),
+            num_values: 2,
+            encoding,
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        };
+        let pages = CheckedPages::new(Box::new(NoPages), deepest);
+        pages.check(&page).err().map(|error| error.to_string())
+    }
+
+    /// Blocks of 128 numbers of one part, without bits: two, and 2³³.
+    const TWO: &[u8] = b"\x80\x01\x01\x02\0\0\0";
+    const MANY: &[u8] = b"\x80\x01\x01\x80\x80\x80\x80\x20\0\0\0";
+    /// The same many in one block.
+    const ONE_BLOCK: &[u8] = b"\x80\x80\x80\x80\x80\x01\x01\x80\x80\x80\x80\x20\0\0\0";
+
+    #[test]
+    fn more_values_than_a_page_states_are_refused_before_they_are_read() {
+        use Encoding::{DELTA_BYTE_ARRAY, DELTA_LENGTH_BYTE_ARRAY, PLAIN};
+        let too_many = Some("Parquet error: a page holds more than the 2 values it states".into());
+        let damaged = Some("Parquet error: a page of it cannot be read".into());
+        assert_eq!(checked(PLAIN, 0, ONE_BLOCK), None);
+        assert_eq!(checked(DELTA_LENGTH_BYTE_ARRAY, 0, TWO), None);
+        assert_eq!(checked(DELTA_LENGTH_BYTE_ARRAY, 0, ONE_BLOCK), too_many);
+        assert_eq!(checked(DELTA_LENGTH_BYTE_ARRAY, 0, MANY), damaged);
+        let twice = [TWO, TWO].concat();
+        assert_eq!(checked(DELTA_BYTE_ARRAY, 0, &twice), None);
+        let second = [TWO, ONE_BLOCK].concat();
+        assert_eq!(checked(DELTA_BYTE_ARRAY, 0, &second), too_many);
+        let levels = [b"\x02\0\0\0\x04\x01", ONE_BLOCK].concat();
+        assert_eq!(checked(DELTA_LENGTH_BYTE_ARRAY, 1, &levels), too_many);
+        for length in 0..TWO.len() {
+            assert_eq!(checked(DELTA_LENGTH_BYTE_ARRAY, 0, &TWO[..length]), damaged);
+        }
+    }
+}

@@ -403,3 +403,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_text_is_no_label_however_few_bytes_its_rows_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pets.parquet");
+    let text = "x".repeat(4097);
+    let labels = Column::Text(&[Some("cat"), Some(&text), Some("dog")]);
+    let schema = format!("{IMAGE} optional binary label (UTF8);");
+    write_columns(&path, &schema, "", &[PICTURES, PATHS, labels]);
+    let expected = "DIR/pets.parquet: column label holds a text of 4097 bytes in row 1, expected class numbers or names";
+    assert_eq!(opened(&path), Err(expected.into()));
+}
