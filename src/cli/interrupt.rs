@@ -284,3 +284,15 @@ mod signals {
 
     pub(super) fn die(_signal: i32) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::GRACE;
+
+    #[test]
+    fn the_document_states_how_long_a_command_goes_on() {
+        let document = include_str!("../../docs/security.md");
+        let stated = format!("while it has nothing to save | {} ms |", GRACE.as_millis());
+        assert!(document.contains(&stated), "{stated}");
+    }
+}

@@ -76,7 +76,7 @@ pub(super) trait Files: Send + Sync {
 }
 
 /// A longer list holds no class names.
-const LONGEST_LIST: u64 = 16 << 20;
+pub(super) const LONGEST_LIST: u64 = 16 << 20;
 
 /// The lines of a text file, without blanks around them and without empty ones.
 pub(super) fn lines_of(files: &dyn Files, index: usize) -> Result<Vec<String>, DataError> {

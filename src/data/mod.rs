@@ -14,6 +14,8 @@ mod budget;
 mod bytes;
 mod cifar;
 mod decode;
+#[cfg(test)]
+mod documented;
 pub(crate) mod download;
 mod embedded;
 mod encoded;

@@ -17,6 +17,8 @@ use crate::names;
 
 /// Of a class no more is read: it becomes the name of a folder.
 const LONGEST_CLASS: usize = 255;
+/// A longer file of JSON is no description of one picture, in bytes.
+const LONGEST_JSON: usize = 1 << 20;
 
 /// Keys of a sample's JSON under which its class is looked for.
 const JSON_KEYS: [&str; 4] = ["cls", "label", "class", "class_name"];
@@ -128,9 +130,12 @@ fn is_flat(names: &[String]) -> bool {
 
 /// The class that a file names; `None` where it names none that could be a folder's.
 fn class_in(files: &dyn Files, index: usize, is_json: bool) -> Option<String> {
+    let most = if is_json { LONGEST_JSON } else { LONGEST_CLASS };
+    if files.size(index) > most as u64 {
+        return None;
+    }
     let bytes: Cow<'_, [u8]> = files.read(index).ok()?;
     let text = match is_json {
-        false if bytes.len() > LONGEST_CLASS => return None,
         false => names::text_of_bytes(bytes.trim_ascii()),
         true => {
             let value: Value = serde_json::from_slice(&bytes).ok()?;

@@ -38,3 +38,7 @@ pub(super) use format::guess_format;
 pub(crate) use format::is_picture_head;
 pub use limits::DecodeLimits;
 pub use rgb::decode;
+#[cfg(test)]
+pub(super) use tiff::MOST_JPEGS;
+#[cfg(test)]
+pub(super) use tiff_directory::{MOST_DIRECTORIES, MOST_ENTRIES};

@@ -20,7 +20,7 @@ use super::tiff_tags as tag;
 const NAME: &str = "TIFF";
 
 /// So many parts of a picture may be JPEGs of their own: tiles of 256 by 256 pixels, or strips of eight rows, are fewer.
-const MOST_JPEGS: usize = 1 << 14;
+pub(in crate::data) const MOST_JPEGS: usize = 1 << 14;
 /// So far into a part its header is looked for.
 const LONGEST_JPEG_HEADER: usize = 1 << 16;
 

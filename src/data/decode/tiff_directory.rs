@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use super::tiff_tags as tag;
 
 /// Of a chain that is longer, or runs in a circle, no more is read.
-const MOST_DIRECTORIES: usize = 256;
+pub(in crate::data) const MOST_DIRECTORIES: usize = 256;
 /// Of all directories together no more entries are read.
-const MOST_ENTRIES: u64 = 1 << 17;
+pub(in crate::data) const MOST_ENTRIES: u64 = 1 << 17;
 /// Of a longer list no more values are read.
 const MOST_VALUES: u64 = 1 << 17;
 

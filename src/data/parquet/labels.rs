@@ -10,7 +10,7 @@ use crate::data::error::DataError;
 use crate::data::folder;
 
 /// A column with larger numbers, or with more names, does not hold labels, but row numbers, identifiers or texts.
-const MOST: usize = 100_000;
+pub(in crate::data) const MOST_CLASSES: usize = 100_000;
 
 /// The label of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) enum Label {
 }
 
 /// A longer text is no name of a class, in bytes.
-const LONGEST: usize = 4096;
+pub(in crate::data) const LONGEST_NAME: usize = 4096;
 
 /// Names that were met: a million rows of one class hold its name once.
 #[derive(Default)]
@@ -83,7 +83,7 @@ pub(super) fn read(table: &Table, columns: &Columns) -> Result<Vec<Option<Label>
                     };
                     let text = std::str::from_utf8(value.data())
                         .map_err(|_| refused(row, "bytes that are no text".into()))?;
-                    if text.len() > LONGEST {
+                    if text.len() > LONGEST_NAME {
                         return Err(refused(row, format!("a text of {} bytes", text.len())));
                     }
                     labels.push(Some(known.label(text)));
@@ -119,12 +119,12 @@ pub(super) fn classes(
             "found labels as numbers ({number}) and as names ({name}); expected one of the two in all files"
         )));
     }
-    if names.len() > MOST || largest >= MOST {
-        return Err(refused(if largest >= MOST {
-            format!("label {largest} found, expected class numbers below {MOST}")
+    if names.len() > MOST_CLASSES || largest >= MOST_CLASSES {
+        return Err(refused(if largest >= MOST_CLASSES {
+            format!("label {largest} found, expected class numbers below {MOST_CLASSES}")
         } else {
             format!(
-                "{} different labels found, expected at most {MOST}",
+                "{} different labels found, expected at most {MOST_CLASSES}",
                 names.len()
             )
         }));

@@ -12,8 +12,8 @@ use crate::data::budget;
 
 /// So many rows may be in any file; more only as many as pictures of this size, in bytes, fit into it. A row of labels
 /// without pictures takes less than a byte, but no picture is smaller.
-const ROWS: usize = 1 << 16;
-pub(super) const SMALLEST: usize = 16;
+pub(in crate::data) const ROWS: usize = 1 << 16;
+pub(in crate::data) const SMALLEST: usize = 16;
 
 /// So deep may columns lie within each other.
 const DEPTH: usize = 64;

@@ -15,5 +15,11 @@ mod table;
 mod tests;
 mod thrift;
 
+#[cfg(test)]
+pub(super) use labels::{LONGEST_NAME, MOST_CLASSES};
+#[cfg(test)]
+pub(super) use limits::{ROWS, SMALLEST};
+#[cfg(test)]
+pub(super) use rows::CACHE_BYTES;
 pub(super) use rows::{has_pictures, list_rows};
 pub(super) use shards::{find_shards, is_shard, stem};

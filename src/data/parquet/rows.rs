@@ -21,7 +21,7 @@ use crate::data::sample::{RawPicture, Skipped};
 
 /// Size of the cache of row groups, in bytes. A smaller data set is read once; so is a larger one, nearly, when it is
 /// read in order.
-const CACHE_BYTES: usize = 1 << 30;
+pub(in crate::data) const CACHE_BYTES: usize = 1 << 30;
 
 /// One file, and where its pictures are.
 struct Shard {
