@@ -145,11 +145,14 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 
 /// A name in a cell of a CSV table. A spreadsheet computes what begins as a formula, and so may send the
 /// table elsewhere: such a name follows an apostrophe, which makes it text, and so does one that begins with
-/// apostrophes before such a beginning: two names never become one.
+/// apostrophes before such a beginning: two names never become one. A number computes nothing and stays.
 pub(crate) fn cell(name: &str) -> Cow<'_, str> {
     // The wide forms too: a Japanese spreadsheet takes them for the others.
     const FORMULA: [char; 11] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r', '\n'];
-    match name.trim_start_matches('\'').starts_with(FORMULA) {
+    let is_number = |text: &str| {
+        text.parse::<f64>().is_ok() && !text.contains(|c: char| c.is_alphabetic() && c != 'e')
+    };
+    match name.trim_start_matches('\'').starts_with(FORMULA) && !is_number(name) {
         true => format!("'{name}").into(),
         false => name.into(),
     }

@@ -4,6 +4,8 @@
 
 // Each test file uses its own part of what the support offers.
 #[allow(dead_code, unreachable_pub)]
+#[path = "support/signals.rs"]
+mod signals;
 mod support;
 
 use std::fs;
@@ -46,6 +48,7 @@ fn named(said: &Said) -> Vec<String> {
 }
 
 fn start(place: &Place, inputs: &str) -> Child {
+    signals::answer();
     Command::new(assert_cmd::cargo::cargo_bin!("vitrine"))
         .current_dir(place.path(""))
         .arg("classify")

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 #[allow(unreachable_pub, dead_code)]
+#[path = "support/signals.rs"]
+mod signals;
 mod support;
 
 use std::fs;
@@ -404,6 +406,7 @@ mod interrupts {
 
     /// Starts a command and waits until its standard error, which goes to `log`, holds `word`.
     fn start(place: &Place, line: &str, word: &str) -> Child {
+        signals::answer();
         let log = fs::File::create(place.path("log")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_vitrine"))
             .current_dir(place.path(""))

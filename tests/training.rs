@@ -7,6 +7,8 @@
 #[allow(unreachable_pub)]
 #[path = "support/runs.rs"]
 mod runs;
+#[path = "support/signals.rs"]
+mod signals;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -961,6 +963,7 @@ fn a_state_of_an_earlier_version_is_continued() {
 /// Starts a training whose stderr goes to a file, and waits until `ready` says so.
 #[cfg(unix)]
 fn start(command: &mut Command, log: &Path, ready: impl Fn(&str) -> bool) -> std::process::Child {
+    signals::answer();
     let mut child = command
         .stdout(Stdio::null())
         .stderr(fs::File::create(log).unwrap())
