@@ -317,11 +317,11 @@ mod tests {
     #[test]
     fn a_cell_is_no_formula_and_no_two_names_are_one_cell() {
         for name in [
-            "=1+1", "+1", "-1", "@a", "＝1", "\t=1", "\r", "\n", "'=1", "''-1",
+            "=1+1", "+1-1", "-a", "-inf", "@a", "＝1", "\t=1", "\r", "\n", "'=1", "''-1",
         ] {
             assert_eq!(cell(name), format!("'{name}"));
         }
-        for name in ["cat", "a=b", "'tis", "", "''", "1-2"] {
+        for name in ["cat", "a=b", "'tis", "", "''", "1-2", "-1", "+0.5", "-2e-3"] {
             assert_eq!(cell(name), name);
         }
     }
