@@ -2,7 +2,7 @@
 
 /// The programs that this process starts from now on answer Ctrl-C, SIGTERM and SIGHUP, also where whoever started the
 /// tests ignores them, as a shell does for what it runs in the background.
-pub fn answer() {
+pub(crate) fn answer() {
     #[cfg(unix)]
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         // SAFETY: the default action runs no code of ours.
