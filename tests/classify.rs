@@ -4,9 +4,10 @@
 
 // Each test file uses its own part of what the support offers.
 #[allow(dead_code, unreachable_pub)]
+mod support;
+
 #[path = "support/signals.rs"]
 mod signals;
-mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 #[allow(unreachable_pub, dead_code)]
+mod support;
+
 #[path = "support/signals.rs"]
 mod signals;
-mod support;
 
 use std::fs;
 
