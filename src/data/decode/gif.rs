@@ -1,5 +1,18 @@
 //! The blocks of a GIF (GIF89a).
 
+use super::error::DecodeError;
+use super::limits::DecodeLimits;
+
+/// Checks the pixels of the first frame, which may be many more than are shown.
+///
+/// # Errors
+///
+/// [`DecodeError::TooManyPixels`].
+pub(super) fn check_frame(bytes: &[u8], limits: &DecodeLimits) -> Result<(), DecodeError> {
+    let [width, height] = first_frame(bytes).unwrap_or_default();
+    limits.check_pixels(width.into(), height.into())
+}
+
 /// How many pixels the first frame has; 0 where there is none.
 pub(super) fn frame_pixels(bytes: &[u8]) -> u64 {
     first_frame(bytes).map_or(0, |[width, height]| u64::from(width) * u64::from(height))

@@ -76,6 +76,10 @@ fn decode_file(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeEr
             exr::check_windows(bytes, limits)?;
             decode_as(format, bytes, limits)
         }
+        ImageFormat::Gif => {
+            gif::check_frame(bytes, limits)?;
+            decode_as(format, bytes, limits)
+        }
         _ => decode_as(format, bytes, limits),
     }));
     decoded.unwrap_or_else(|_| {
@@ -186,8 +190,8 @@ fn decoders_memory(format: ImageFormat, bytes: &[u8], decoder: &impl ImageDecode
         // A copy of the file and, of a progressive picture, coefficients of two bytes for four channels at most.
         ImageFormat::Jpeg if jpeg::is_progressive(bytes) => file + 8 * pixels,
         ImageFormat::Jpeg => file,
-        // The first frame, which may be larger than the canvas.
-        ImageFormat::Gif => 4 * gif::frame_pixels(bytes).max(pixels),
+        // Indices and colours of the first frame, which may be larger than the canvas.
+        ImageFormat::Gif => 5 * gif::frame_pixels(bytes).max(pixels),
         // Planes of luma, chroma and alpha, and a canvas.
         ImageFormat::WebP => file + 8 * pixels,
         ImageFormat::OpenExr => decoder.total_bytes(),

@@ -584,7 +584,16 @@ fn a_bomb_is_refused_by_its_header() {
     assert_eq!(read(&bmp).unwrap_err().to_string(), expected);
 
     let mut gif = encode(&photo(1, 1).into(), ImageFormat::Gif);
-    gif[6..10].copy_from_slice(&[0x20, 0x4e, 0x20, 0x4e]);
+    let canvas = 6..10;
+    gif[canvas.clone()].copy_from_slice(&[0x20, 0x4e, 0x20, 0x4e]);
+    assert_eq!(read(&gif).unwrap_err().to_string(), expected);
+    // A frame may be larger than its canvas.
+    gif[canvas].copy_from_slice(&[1, 0, 1, 0]);
+    let frame = gif
+        .windows(9)
+        .position(|block| block == [0x2c, 0, 0, 0, 0, 1, 0, 1, 0])
+        .unwrap();
+    gif[frame + 5..frame + 9].copy_from_slice(&[0x20, 0x4e, 0x20, 0x4e]);
     assert_eq!(read(&gif).unwrap_err().to_string(), expected);
 
     let mut jpeg = encode(&photo(8, 8).into(), ImageFormat::Jpeg);
