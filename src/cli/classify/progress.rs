@@ -1,15 +1,23 @@
 //! How far `classify` is, on a terminal.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::cli::output::interactive;
 
 /// Work that ends before that shows no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Pictures a second since the beginning: the latest alone would say little of pictures that come in groups.
+fn write_rate(state: &ProgressState, out: &mut dyn Write) {
+    let rate = state.pos() as f64 / state.elapsed().as_secs_f64();
+    // A bar has nowhere to say that it cannot be drawn.
+    let _ = write!(out, "{rate:.1} images/s");
+}
 
 /// A bar on stderr, below everything else that is printed.
 pub(super) struct Progress {
@@ -41,12 +49,12 @@ impl Progress {
         }
         let bar = self.bar.get_or_insert_with(|| {
             let template = match self.is_open {
-                true => "{pos} pictures, {per_sec}",
-                false => "[{bar:12}] {pos}/{len} pictures, {per_sec}, ETA {eta}",
+                true => "{pos} pictures, {rate}",
+                false => "[{bar:12}] {pos}/{len} pictures, {rate}, ETA {eta}",
             };
             let bar = ProgressBar::new(0).with_elapsed(self.begun.elapsed());
             if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
+                bar.set_style(style.with_key("rate", write_rate));
             }
             bar
         });
