@@ -172,6 +172,16 @@ pub(crate) fn marked_up(name: &str) -> String {
     out
 }
 
+/// The last part of a name within a data set, whose parts are split by `/` everywhere.
+pub(crate) fn base_name(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+/// The folder part of a name, with a final `/`; empty where there is none.
+pub(crate) fn folder_of(name: &str) -> &str {
+    &name[..name.len() - base_name(name).len()]
+}
+
 /// A name on one line of a file, to be read back with [`from_line`]: without tabs, line breaks and
 /// other control characters.
 pub(crate) fn to_line(name: &str) -> String {
@@ -312,6 +322,15 @@ mod tests {
         assert_eq!(listed(&["a\nb", "c"]), r"a\nb, c");
         #[cfg(unix)]
         assert_eq!(shown(of(b"\xe9\x1b")), r"\xE9\u001B");
+    }
+
+    #[test]
+    fn names_come_apart() {
+        assert_eq!(
+            (folder_of("a/b/c.bin"), base_name("a/b/c.bin")),
+            ("a/b/", "c.bin")
+        );
+        assert_eq!((folder_of("c.bin"), base_name("c.bin")), ("", "c.bin"));
     }
 
     #[test]

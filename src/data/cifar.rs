@@ -9,9 +9,10 @@ use std::path::Path;
 
 use super::bytes::Bytes;
 use super::error::DataError;
-use super::files::{Files, base_name, folder_of, lines_of};
+use super::files::{Files, lines_of};
 use super::listing::{Container, Entry, Listing, SourceKind};
 use super::sample::{RawPicture, SplitName};
+use crate::names::{base_name, folder_of};
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;

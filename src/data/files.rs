@@ -110,16 +110,6 @@ pub(super) fn split_at_backslashes<T>(files: &mut Vec<(String, T)>) {
     files.retain(|(name, _)| !is_hidden(name));
 }
 
-/// The last part of a name.
-pub(super) fn base_name(name: &str) -> &str {
-    name.rsplit('/').next().unwrap_or(name)
-}
-
-/// The folder part of a name, with a final `/`; empty where there is none.
-pub(super) fn folder_of(name: &str) -> &str {
-    &name[..name.len() - base_name(name).len()]
-}
-
 /// The regular files under a folder, sorted by name. Links are followed, and every folder is entered once.
 pub(super) struct FolderFiles {
     root: PathBuf,
@@ -462,14 +452,5 @@ mod tests {
         files[0].0 = r"a\b/1.png".into();
         split_at_backslashes(&mut files);
         assert_eq!(files[0].0, r"a\b/1.png");
-    }
-
-    #[test]
-    fn names_come_apart() {
-        assert_eq!(
-            (folder_of("a/b/c.bin"), base_name("a/b/c.bin")),
-            ("a/b/", "c.bin")
-        );
-        assert_eq!((folder_of("c.bin"), base_name("c.bin")), ("", "c.bin"));
     }
 }

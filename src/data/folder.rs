@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 
 use super::error::DataError;
 use super::extensions::{EXTENSIONS, NOT_PICTURES, UNREAD};
-use super::files::{Files, FolderFiles, base_name, folder_of};
+use super::files::{Files, FolderFiles};
 use super::layout::{Layout, PlaceOf};
 use super::listing::{Container, Entry, Listing, SourceKind};
 use super::masks::{masks_beside, pictures_and_masks};
 use super::outputs::without_outputs;
 use super::sample::{RawPicture, Skipped, SplitName};
+use crate::names::{base_name, folder_of};
 
 /// Whether a file is to be read as a picture: by its extension, or else by its first bytes.
 pub(super) fn is_candidate(files: &dyn Files, index: usize) -> bool {

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::error::DataError;
 use super::extensions::archive_stem;
-use super::files::{base_name, folder_of};
 use super::packed::Packing;
+use crate::names::{base_name, folder_of};
 
 /// Something that is not read here.
 #[derive(Clone, Debug, PartialEq, Eq)]

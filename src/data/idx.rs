@@ -10,11 +10,11 @@ use std::path::Path;
 
 use super::bytes::Bytes;
 use super::error::DataError;
-use super::files::{Files, base_name, folder_of, lines_of};
+use super::files::{Files, lines_of};
 use super::listing::{Container, Entry, Listing, SourceKind};
 use super::packed::Packing;
 use super::sample::{RawPicture, SplitName};
-use crate::names;
+use crate::names::{self, base_name, folder_of};
 
 const IMAGES: u32 = 0x0803;
 const LABELS: u32 = 0x0801;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::files::base_name;
 use super::split_names::words;
+use crate::names::base_name;
 
 /// Words of folders that hold pictures of every kind.
 const PICTURES: [&str; 14] = [

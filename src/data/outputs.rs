@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::files::{Files, Kept, folder_of};
+use super::files::{Files, Kept};
+use crate::names::folder_of;
 
 /// Folders known by the files in them: those that must be there, those of which one must, and what it is.
 const MARKED: [(&[&str], &[&str], &str); 5] = [

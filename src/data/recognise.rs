@@ -13,13 +13,13 @@ use super::archive::{TarFiles, ZipFiles, is_tar, is_zip};
 use super::bytes::Bytes;
 use super::error::DataError;
 use super::extensions::archive_stem;
-use super::files::{Files, FolderFiles, base_name};
+use super::files::{Files, FolderFiles};
 use super::listing::{Listing, SourceKind};
 use super::outputs::{is_run, without_outputs};
 use super::packed::Packing;
 use super::sample::SplitName;
 use super::{cifar, folder, foreign, idx, parquet, split_names, webdataset};
-use crate::names;
+use crate::names::{self, base_name};
 
 /// A data set in a folder: what the folder's files are, or the archives that lie there.
 pub(super) fn open_folder(path: &Path) -> Result<Vec<Listing>, DataError> {

@@ -10,10 +10,10 @@ use std::collections::{BTreeSet, HashMap};
 use serde_json::Value;
 
 use super::extensions::archive_stem;
-use super::files::{Aside, Files, Kept, base_name, folder_of};
+use super::files::{Aside, Files, Kept};
 use super::folder::is_candidate;
 use super::sample::Skipped;
-use crate::names;
+use crate::names::{self, base_name, folder_of};
 
 /// Of a class no more is read: it becomes the name of a folder.
 const LONGEST_CLASS: usize = 255;

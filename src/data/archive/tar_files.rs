@@ -12,9 +12,9 @@ use super::names::{inside, plain};
 use crate::data::bytes::Bytes;
 use crate::data::error::DataError;
 use crate::data::extensions::is_picture_name;
-use crate::data::files::{Files, base_name, folder_of, split_at_backslashes};
+use crate::data::files::{Files, split_at_backslashes};
 use crate::data::leftovers::is_hidden;
-use crate::names;
+use crate::names::{self, base_name, folder_of};
 
 /// Whether these bytes begin with a tar header: a block of 512 bytes with a correct checksum, which pre-POSIX archives
 /// have too.

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::data::error::DataError;
-use crate::data::files::{Files, base_name, folder_of};
+use crate::data::files::Files;
 use crate::data::sample::SplitName;
+use crate::names::{base_name, folder_of};
 
 /// Finds Parquet files: the path of each, and the prefix of its samples' names; `None` where there are none.
 ///
