@@ -150,7 +150,7 @@ fn weights_that_claim_what_cannot_be_are_refused_by_key() {
         ),
         (
             Box::new(|meta| meta.preprocess.image_size = 1 << 40),
-            "preprocess.image_size: found 1099511627776",
+            "preprocess.image_size is 1099511627776: expected 1 to 4096",
         ),
     ];
     for (claim, reason) in claims {

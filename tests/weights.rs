@@ -9,6 +9,7 @@ mod support;
 use std::fs;
 use std::sync::OnceLock;
 
+use sha2::{Digest, Sha256};
 use support::{Place, fails, flag_names_nothing, picture, png};
 use vitrine::checkpoint::SHIPPED;
 
@@ -426,11 +427,29 @@ fn what_ships_goes_by_its_name_wherever_weights_are_read() {
     place.run("calibrate cifar10-vit --device cpu").ok();
     place.run("classify ./cifar10-vit pets/cat/00.png").ok();
 
-    // Another vitrine ships others.
-    let other = place
-        .read("taught/recipe.toml")
-        .replace(&SHIPPED[0].file().sha256(), &"0".repeat(64));
-    place.write("taught/recipe.toml", other);
+    // Another vitrine shipped others when it began a run, whose recipe and state say so.
+    let (ours, theirs) = (SHIPPED[0].file().sha256(), "0".repeat(64));
+    let recipe = place.read("taught/recipe.toml").replace(&ours, &theirs);
+    place.write("taught/recipe.toml", recipe);
+    let path = "taught/checkpoint/state.safetensors";
+    let mut state = fs::read(place.path(path)).unwrap();
+    let find = |state: &[u8], text: &str| {
+        let mut windows = state.windows(text.len());
+        windows.position(|window| window == text.as_bytes())
+    };
+    while let Some(at) = find(&state, &ours) {
+        state[at..at + theirs.len()].copy_from_slice(theirs.as_bytes());
+    }
+    // A file's own hash is that of the file with zeros in its place.
+    let key = r#"\"sha256\":\""#;
+    let at = find(&state, key).unwrap() + key.len();
+    state[at..at + 64].fill(b'0');
+    let hash: String = Sha256::digest(&state)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    state[at..at + 64].copy_from_slice(hash.as_bytes());
+    place.write(path, state);
     let said = place.run("train --resume taught --steps 3 --device cpu");
     let advice = "; another version of vitrine ships these weights; use the version that began the run, or begin a new run";
     assert!(said.code == 1 && said.err.contains(advice), "{said:#?}");
