@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vitrine::checkpoint::TensorFile;
 use vitrine::classify::Classifier;
-use vitrine::data::{Dataset, DecodeLimits, RawPicture, Splits, decode};
+use vitrine::data::{Dataset, DecodeLimits, Preprocess, RawPicture, Resize, Splits, decode};
 use vitrine::device::{Backend, DeviceChoice, Selected, select};
 use vitrine::recipe::Sources;
 use vitrine::report::csv::read_results;
@@ -73,9 +73,22 @@ pub fn run(target: Target, bytes: &[u8]) {
     STARTED.store(IDLE, Ordering::Relaxed);
 }
 
+/// As a whole, and as for sizes so small that only a part of a JPEG is decoded.
 pub fn picture(bytes: &[u8]) {
-    if let Ok(picture) = decode(&RawPicture::Encoded(bytes.into()), &LIMITS) {
+    let raw = RawPicture::Encoded(bytes.into());
+    let whole = decode(&raw, &LIMITS);
+    if let Ok(picture) = &whole {
         assert!(u64::from(picture.width()) * u64::from(picture.height()) <= LIMITS.max_pixels);
+    }
+    for image_size in [1, 2, 5] {
+        let preprocess = Preprocess {
+            image_size,
+            resize: Resize::Crop,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        };
+        let small = preprocess.decode(&raw, &LIMITS);
+        assert_eq!(small.is_ok(), whole.is_ok());
     }
 }
 

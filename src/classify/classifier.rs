@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::error::ClassifyError;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, HashCheck, TensorFile};
-use crate::data::{self, DecodeLimits, RawPicture, decode};
+use crate::data::{self, DecodeLimits, RawPicture};
 use crate::metrics::{self, Calibration};
 use crate::ops::{Precision, Prepared};
 
@@ -106,13 +106,13 @@ impl Classifier {
 
     fn prepare_one(&self, path: &Path, bytes: &[u8]) -> Result<Vec<f32>, ClassifyError> {
         let raw = RawPicture::Encoded(bytes.into());
-        let picture =
-            decode(&raw, &DecodeLimits::default()).map_err(|e| ClassifyError::Decode {
+        let preprocess = &self.checkpoint.meta.preprocess;
+        let resized = preprocess
+            .decode(&raw, &DecodeLimits::default())
+            .map_err(|e| ClassifyError::Decode {
                 path: path.to_owned(),
                 reason: e.to_string(),
             })?;
-        let preprocess = &self.checkpoint.meta.preprocess;
-        let resized = preprocess.resize(&picture);
         let mut values = vec![0.0; 3 * preprocess.image_size * preprocess.image_size];
         preprocess.normalise_into(resized.as_raw(), &mut values);
         Ok(values)

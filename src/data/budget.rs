@@ -83,9 +83,10 @@ pub(crate) fn one_picture<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Takes a share for the picture that this thread is at, and waits until there is one. More than there is at all is all.
-pub(super) fn take(part: Part, bytes: u64) {
+/// Gives what was taken, for [`give_back`].
+pub(super) fn take(part: Part, bytes: u64) -> u64 {
     let Some(mut held) = HELD.get().filter(|_| bytes > NOT_COUNTED) else {
-        return;
+        return 0;
     };
     let part = part as usize;
     let bytes = bytes.min(POOLS[part].total);
@@ -93,6 +94,18 @@ pub(super) fn take(part: Part, bytes: u64) {
     POOLS[part].take(bytes, may_wait);
     held[part] += bytes;
     HELD.set(Some(held));
+    bytes
+}
+
+/// Gives back a share before the picture's end: whoever takes another then waits for it.
+pub(super) fn give_back(part: Part, bytes: u64) {
+    let Some(mut held) = HELD.get() else {
+        return;
+    };
+    let part = part as usize;
+    held[part] -= bytes;
+    HELD.set(Some(held));
+    POOLS[part].give_back(bytes);
 }
 
 /// An amount of memory that threads share, first come, first served.
@@ -226,6 +239,21 @@ mod tests {
         take(Part::Decoded, DECODED);
         assert_eq!(taken(), None);
         one_picture(|| take(Part::Decoded, DECODED));
+    }
+
+    #[test]
+    fn what_is_given_back_early_may_be_taken_again() {
+        one_picture(|| {
+            take(Part::Encoded, 8 << 20);
+            let taken = take(Part::Decoded, 3 << 20);
+            assert_eq!(HELD.get(), Some([8 << 20, 3 << 20]));
+            give_back(Part::Decoded, taken);
+            assert_eq!(HELD.get(), Some([8 << 20, 0]));
+            // So little was not counted.
+            give_back(Part::Decoded, take(Part::Decoded, 1));
+            assert_eq!(HELD.get(), Some([8 << 20, 0]));
+        });
+        assert_eq!(HELD.get(), None);
     }
 
     #[test]

@@ -16,8 +16,14 @@ pub(crate) const MAX_UNRECOGNISED: u64 = 64 << 20;
 /// # Errors
 ///
 /// The system's, and one for a picture that is too large.
-pub(crate) fn read_picture(mut from: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+pub(crate) fn read_picture(from: impl Read) -> io::Result<Vec<u8>> {
+    read_of_about(from, 0)
+}
+
+/// [`read_picture`], which allocates for so many bytes at first.
+fn read_of_about(mut from: impl Read, length: u64) -> io::Result<Vec<u8>> {
+    // One more, so that the end is found without growing.
+    let mut bytes = Vec::with_capacity(length as usize + 1);
     from.by_ref()
         .take(MAX_UNRECOGNISED)
         .read_to_end(&mut bytes)?;
@@ -39,8 +45,10 @@ pub(crate) fn read_picture(mut from: impl Read) -> io::Result<Vec<u8>> {
 /// As there.
 pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
-    budget::take(Part::Encoded, file.metadata()?.len());
-    read_picture(file)
+    let length = file.metadata()?.len();
+    budget::take(Part::Encoded, length);
+    // A larger one is read only as far as it takes to see that it is no picture.
+    read_of_about(file, length.min(MAX_UNRECOGNISED))
 }
 
 /// What is said of a picture of more than [`ENCODED`] bytes.

@@ -9,10 +9,10 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::budget;
-use super::decode::{DecodeLimits, decode};
+use super::decode::{DecodeError, DecodeLimits, decode};
 use super::error::DataError;
 use super::preprocess::Preprocess;
-use super::sample::{Sample, Skipped};
+use super::sample::{RawPicture, Sample, Skipped};
 use super::source::Dataset;
 use crate::stop::Stop;
 
@@ -24,7 +24,7 @@ pub struct PicturesOptions {
     /// Whether a picture that cannot be read is an error; otherwise it is skipped and listed.
     pub strict: bool,
     /// Whether pictures are kept larger than the model's input, in their own shape, for random resized crops
-    /// ([`Preprocess::shrink_for_crops`]).
+    /// ([`Preprocess::decode_for_crops`]).
     pub keep_larger: bool,
 }
 
@@ -257,14 +257,9 @@ fn read_one(
     preprocess: &Preprocess,
     keep_larger: bool,
 ) -> Result<RgbImage, String> {
-    let picture = decode_sample(dataset, sample, &DecodeLimits::default())?;
-    let size = preprocess.image_size as u32;
-    Ok(if keep_larger {
-        preprocess.shrink_for_crops(picture)
-    } else if picture.dimensions() == (size, size) {
-        picture
-    } else {
-        preprocess.resize(&picture)
+    read_with(dataset, sample, |raw| match keep_larger {
+        true => preprocess.decode_for_crops(raw, &DecodeLimits::default()),
+        false => preprocess.decode(raw, &DecodeLimits::default()),
     })
 }
 
@@ -278,11 +273,19 @@ pub(super) fn decode_sample(
     sample: &Sample,
     limits: &DecodeLimits,
 ) -> Result<RgbImage, String> {
+    read_with(dataset, sample, |raw| decode(raw, limits))
+}
+
+fn read_with(
+    dataset: &Dataset,
+    sample: &Sample,
+    decode: impl FnOnce(&RawPicture<'_>) -> Result<RgbImage, DecodeError>,
+) -> Result<RgbImage, String> {
     let raw = dataset.read(sample).map_err(|error| match error {
         DataError::Unreadable { reason, .. } => reason,
         other => other.to_string(),
     })?;
-    decode(&raw, limits).map_err(|error| error.to_string())
+    decode(&raw).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::event::RunEvent;
 use super::plan::Plan;
 use crate::data::{
     DataError, Dataset, DecodeLimits, EvalLoader, Pictures, PicturesOptions, Preprocess, Sample,
-    Shard, SplitName, TrainLoader, decode,
+    Shard, SplitName, TrainLoader,
 };
 use crate::stop::Stop;
 
@@ -170,9 +170,12 @@ pub fn kept_bytes(plan: &Plan) -> [u64; 2] {
                 break;
             }
             let raw = plan.dataset.read(sample).ok();
-            let picture = raw.and_then(|raw| decode(&raw, &DecodeLimits::default()).ok());
-            sizes
-                .extend(picture.map(|p| plan.preprocess.shrink_for_crops(p).as_raw().len() as u64));
+            let decode = |raw| {
+                plan.preprocess
+                    .decode_for_crops(&raw, &DecodeLimits::default())
+            };
+            let picture = raw.and_then(|raw| decode(raw).ok());
+            sizes.extend(picture.map(|picture| picture.as_raw().len() as u64));
         }
     }
     let mean = match sizes.len() as u64 {

@@ -55,8 +55,12 @@ pub(super) fn random_resized_crop(
     rng: &mut Xoshiro256PlusPlus,
 ) -> RgbImage {
     let (width, height) = picture.dimensions();
-    let part = crop_box(width, height, scale, rng);
-    resample(picture, part, (size as u32, size as u32))
+    let (x, y, w, h) = crop_box(width, height, scale, rng);
+    resample(
+        picture,
+        [x, y, w, h].map(f64::from),
+        (size as u32, size as u32),
+    )
 }
 
 const ASPECTS: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);

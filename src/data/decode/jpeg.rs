@@ -18,12 +18,12 @@ const LOSSLESS: u8 = 0xc3;
 const PROGRESSIVE: u8 = 0xc2;
 
 /// The segments of a JPEG: the marker of each, and the position of its length field.
-fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, usize)> + '_ {
+pub(super) fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, usize)> + '_ {
     let mut at = 2;
     std::iter::from_fn(move || {
         // Stray bytes between segments occur in practice, and fill bytes of 0xff are allowed.
         loop {
-            at += bytes.get(at..)?.iter().position(|&byte| byte == 0xff)?;
+            at += memchr::memchr(0xff, bytes.get(at..)?)?;
             let marker = *bytes.get(at + 1)?;
             match marker {
                 0xff => at += 1,
@@ -70,7 +70,7 @@ pub(super) fn exif(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// The bytes of a segment after its length field; `None` where the file ends before it does.
-fn body(bytes: &[u8], start: usize) -> Option<&[u8]> {
+pub(super) fn body(bytes: &[u8], start: usize) -> Option<&[u8]> {
     let length = u16::from_be_bytes(bytes.get(start..start + 2)?.try_into().ok()?);
     bytes.get(start + 2..start + usize::from(length).max(2))
 }
@@ -207,8 +207,22 @@ impl Header {
             || is_chroma
     }
 
+    /// The bytes before the data of the first scan.
+    pub(super) fn head<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let scan = self.scan_at + 2;
+        bytes.get(..scan + 2 + body(bytes, scan)?.len())
+    }
+
+    /// Whether a part of it may suffice ([`scaled`](super::scaled)).
+    pub(super) fn can_be_scaled(&self) -> bool {
+        self.process < PROGRESSIVE
+            && self.unread().is_none()
+            && !self.needs_another_decoder()
+            && self.width > 0
+    }
+
     /// How the components become red, green and blue: libjpeg's rules.
-    fn colours(&self) -> Colours {
+    pub(super) fn colours(&self) -> Colours {
         let names: Vec<u8> = self.components.iter().map(|one| one.name).collect();
         match (names.as_slice(), self.adobe) {
             ([_], _) => Colours::Grey,
@@ -226,7 +240,7 @@ impl Header {
 
 /// How a JPEG's components are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Colours {
+pub(super) enum Colours {
     Grey,
     Rgb,
     Ycc,

@@ -48,19 +48,18 @@ impl DecodeLimits {
         Ok(())
     }
 
-    /// Takes the memory that a decoder and what follows it need, and waits until there is as much.
+    /// Takes the memory that a decoder and what follows it need, and waits until there is as much. Gives what was taken.
     ///
     /// # Errors
     ///
     /// [`DecodeError::TooMuchMemory`] where it is more than there is for all pictures.
-    pub(super) fn take(&self, bytes: u64) -> Result<(), DecodeError> {
+    pub(super) fn take(&self, bytes: u64) -> Result<u64, DecodeError> {
         if bytes > budget::DECODED {
             return Err(DecodeError::TooMuchMemory {
                 limit_mib: budget::DECODED >> 20,
             });
         }
-        budget::take(Part::Decoded, bytes);
-        Ok(())
+        Ok(budget::take(Part::Decoded, bytes))
     }
 
     /// [`DecodeError::TooMuchMemory`].

@@ -12,6 +12,8 @@
 //! - What is of a kind that no decoder here reads right is refused by name, never shown otherwise: camera raw, whose file
 //!   holds previews that could be read, too.
 //!
+//! What is resized to a much smaller size is not decoded as a whole where its format allows.
+//!
 //! A picture that is too large by its header is refused before memory is allocated for it ([`DecodeLimits`]); compressed
 //! profiles and texts are not unpacked. A truncated file is an error; its missing part is not filled with grey.
 //!
@@ -25,7 +27,9 @@ mod gif;
 mod jpeg;
 mod limits;
 mod png;
+mod reduced;
 mod rgb;
+mod scaled;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -37,7 +41,9 @@ pub use error::DecodeError;
 pub(super) use format::guess_format;
 pub(crate) use format::is_picture_head;
 pub use limits::DecodeLimits;
+pub(super) use reduced::Reduced;
 pub use rgb::decode;
+pub(super) use rgb::decode_reduced;
 #[cfg(test)]
 pub(super) use tiff::MOST_JPEGS;
 #[cfg(test)]

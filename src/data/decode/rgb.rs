@@ -12,8 +12,9 @@ use image::{
 use super::colour::over_white;
 use super::error::{DecodeError, in_one_line};
 use super::limits::DecodeLimits;
-use super::{exr, format, gif, jpeg, png, tiff};
-use crate::data::budget;
+use super::reduced::{self, Reduced};
+use super::{exr, format, gif, jpeg, png, scaled, tiff};
+use crate::data::budget::{self, Part};
 use crate::data::sample::RawPicture;
 use crate::panics::catch_silently;
 
@@ -24,6 +25,71 @@ use crate::panics::catch_silently;
 /// [`DecodeError`] where the bytes are not a picture, damaged, truncated, or above `limits`.
 pub fn decode(raw: &RawPicture<'_>, limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
     budget::one_picture(|| decode_one(raw, limits))
+}
+
+/// [`decode`] for a picture that will be resized: no more of it is decoded than is needed. `scale` gives, for its width
+/// and height, the pixels of the result for one of its own, each way.
+///
+/// What is resized then differs from what would be of the whole picture by about 1 of 255 in the mean.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub(in crate::data) fn decode_reduced(
+    raw: &RawPicture<'_>,
+    limits: &DecodeLimits,
+    scale: &dyn Fn(u32, u32) -> f64,
+) -> Result<Reduced, DecodeError> {
+    budget::one_picture(|| {
+        let reduced = match raw {
+            RawPicture::Encoded(bytes) => reduced_jpeg(bytes, limits, scale),
+            RawPicture::Pixels { .. } => None,
+        };
+        match reduced {
+            Some(reduced) => Ok(reduced),
+            None => decode_one(raw, limits).map(Reduced::whole),
+        }
+    })
+}
+
+/// `None` where the picture is to be decoded as a whole, which also tells what is wrong with it.
+fn reduced_jpeg(
+    bytes: &[u8],
+    limits: &DecodeLimits,
+    scale: &dyn Fn(u32, u32) -> f64,
+) -> Option<Reduced> {
+    if format::guess_format(bytes) != Some(ImageFormat::Jpeg) {
+        return None;
+    }
+    let header = jpeg::Header::read(bytes).filter(jpeg::Header::can_be_scaled)?;
+    let (width, height) = (u32::from(header.width), u32::from(header.height));
+    limits.check_pixels(width, height).ok()?;
+    let whole = 3 * u64::from(width) * u64::from(height);
+    limits.check_bytes(whole).ok()?;
+    // What the decoder of whole pictures refuses by its header is refused.
+    let head = Cursor::new(header.head(bytes)?);
+    let reader = ImageReader::with_format(head, ImageFormat::Jpeg);
+    reader.into_decoder().ok()?;
+    let orientation = jpeg::exif(bytes)
+        .and_then(tiff::exif_orientation)
+        .unwrap_or(Orientation::NoTransforms);
+    let detail = reduced::detail(scale(width, height))?;
+    // A copy of the code; the pixels, and once more while they are turned; a row of blocks.
+    let eighths = detail.eighths as u64;
+    let pixels = whole * eighths * eighths / 64;
+    let row = u64::from(width) * 3 * 4 * eighths;
+    let taken = limits.take(bytes.len() as u64 + 2 * pixels + row).ok()?;
+    let decode = || scaled::decode(bytes, header.colours(), detail);
+    let decoded = catch_silently(AssertUnwindSafe(decode)).ok().flatten();
+    let picture = decoded.and_then(|scaled| {
+        let pixels = RgbImage::from_raw(scaled.width, scaled.height, scaled.pixels)?;
+        let size = (width, height);
+        Some(Reduced::upright(pixels, size, detail.eighths, orientation))
+    });
+    if picture.is_none() {
+        budget::give_back(Part::Decoded, taken);
+    }
+    picture
 }
 
 fn decode_one(raw: &RawPicture<'_>, limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {

@@ -10,7 +10,7 @@ use super::workers::Workers;
 use crate::data::augment::{AugmentConfig, Purpose, draw_mix, generator};
 use crate::data::error::DataError;
 use crate::data::pictures::Pictures;
-use crate::data::preprocess::{Preprocess, resample};
+use crate::data::preprocess::{Preprocess, all_of, resample};
 
 /// One device's part of every batch, where several devices train together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,9 +190,8 @@ impl TrainLoader {
 
 /// The picture at `size`² pixels.
 fn resized(picture: RgbImage, size: u32) -> RgbImage {
-    let (width, height) = picture.dimensions();
-    if (width, height) == (size, size) {
+    if picture.dimensions() == (size, size) {
         return picture;
     }
-    resample(&picture, (0, 0, width, height), (size, size))
+    resample(&picture, all_of(&picture), (size, size))
 }
