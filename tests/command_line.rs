@@ -126,6 +126,50 @@ fn a_time_without_a_unit_and_data_that_moved_are_named() {
     );
 }
 
+/// `VITRINE_CPU` takes the kernels of a lesser processor, whose answers are the same to some digits.
+#[test]
+fn a_lesser_instruction_set_can_be_asked_for() {
+    let place = Place::new();
+    place.pictures("pets", &["cat"], 1);
+    let command = |instructions: &str, line: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_vitrine"))
+            .current_dir(place.path(""))
+            .args(line.split(' '))
+            .env("VITRINE_CPU", instructions)
+            .output()
+            .unwrap();
+        let [out, err] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.code(), out, err)
+    };
+    let (code, out, err) = command("pentium", "devices");
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(
+        err.contains("VITRINE_CPU is \"pentium\": expected one of portable, avx2, avx512, amx"),
+        "{err}"
+    );
+    let answers = |instructions| {
+        let (code, out, err) = command(instructions, "classify pets --topk 10 --json");
+        assert_eq!(code, Some(0), "{err}");
+        let pictures: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let probability = |answer: &serde_json::Value| answer["prob"].as_f64().unwrap();
+        let mut all: Vec<f64> = pictures[0]["predictions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(probability)
+            .collect();
+        all.sort_by(f64::total_cmp);
+        all
+    };
+    let best = answers("amx");
+    for lesser in ["portable", "avx2", "avx512"] {
+        for (found, best) in answers(lesser).iter().zip(&best) {
+            assert!((found - best).abs() < 1e-4, "{lesser}: {found}, {best}");
+        }
+    }
+}
+
 #[test]
 fn completions_know_every_command_and_a_shell_reads_them() {
     let place = Place::new();

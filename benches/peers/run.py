@@ -82,6 +82,23 @@ COLUMNS = {
 }
 
 
+# What holds each contender to an instruction set; ONNX Runtime has no such variable.
+INSTRUCTIONS = {
+    "avx2": {
+        "VITRINE_CPU": "avx2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    },
+    "avx512": {
+        "VITRINE_CPU": "avx512",
+        "ATEN_CPU_CAPABILITY": "avx512",
+        "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX512",
+    },
+}
+
+
 class Failed(Exception):
     """A process that gave no figure, and its last words, the whole of them in `said`."""
 
@@ -106,6 +123,7 @@ class Tools(NamedTuple):
 
 def main():
     args = parse()
+    os.environ.update(INSTRUCTIONS.get(args.instructions, {}))
     with tempfile.TemporaryDirectory() as folder:
         tools, without = prepare(args, Path(folder))
         workloads = [w for w in WORKLOADS if w.name in args.workloads and w.name not in without]
@@ -142,6 +160,9 @@ def parse():
 
     add("--workloads", type=choices(names), default=names, metavar="A,B", help=",".join(names))
     add("--peers", type=choices(peers), default=peers, metavar="A,B", help=",".join(peers))
+    precisions = ["f32", "bf16"]
+    add("--precisions", type=choices(precisions), default=precisions, metavar="A,B", help="f32,bf16")
+    add("--instructions", choices=INSTRUCTIONS, help="hold every contender but ONNX Runtime to these")
     add("--turns", type=int, default=5, metavar="N", help="processes of each contender (default: 5)")
     add("--threads", type=int, default=cores(), metavar="N", help="threads of each (default: one a core)")
     add("--quick", action="store_true", help="one turn of few steps: shows that it runs, no more")
@@ -259,7 +280,8 @@ def draw(file):
 
 def measure(workload, peers, tools, args):
     """Every contender's figures for one workload; who fails is named and not tried again."""
-    field = [c for c in CONTENDERS if c.who in ["ours", *peers] and takes_part(c, workload)]
+    field = [c for c in CONTENDERS if c.who in ["ours", *peers] and c.precision in args.precisions]
+    field = [c for c in field if takes_part(c, workload)]
     runs = {contender: [] for contender in field}
     failures = {}
     for turn in range(args.turns):

@@ -2,6 +2,8 @@
 
 use crate::dispatch::vectorised;
 use crate::operand::Operand;
+#[cfg(target_arch = "x86_64")]
+use crate::processor::{has_avx2, has_avx512};
 
 /// Copies a row that is too short for a call of `memmove` to pay.
 #[inline(always)]
@@ -42,15 +44,17 @@ pub(crate) fn transpose(
     }
     assert!(source.len() >= (rows - 1) * source_stride + columns);
     assert!(target.len() >= (columns - 1) * target_stride + rows);
+    // Rows and columns of the blocks that vectors have done, from the first on.
+    let (mut whole_rows, mut whole_columns) = (0, 0);
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f") {
-        let (whole_rows, whole_columns) = (rows / 16 * 16, columns / 16 * 16);
-        for row in (0..whole_rows).step_by(16) {
-            for column in (0..whole_columns).step_by(16) {
-                // SAFETY: the processor has AVX-512F; the block lies within both matrices.
+    if let Some((side, block)) = block() {
+        (whole_rows, whole_columns) = (rows / side * side, columns / side * side);
+        for row in (0..whole_rows).step_by(side) {
+            for column in (0..whole_columns).step_by(side) {
+                // SAFETY: the processor has the block's instructions; it lies within both matrices.
                 #[allow(unsafe_code)]
                 unsafe {
-                    transpose_16(
+                    block(
                         source.as_ptr().add(row * source_stride + column),
                         source_stride,
                         target.as_mut_ptr().add(column * target_stride + row),
@@ -59,17 +63,61 @@ pub(crate) fn transpose(
                 }
             }
         }
-        for row in 0..rows {
-            let from = if row < whole_rows { whole_columns } else { 0 };
-            for column in from..columns {
-                target[column * target_stride + row] = source[row * source_stride + column];
-            }
-        }
-        return;
     }
     for (row, line) in source.chunks(source_stride).take(rows).enumerate() {
-        for (column, &word) in line[..columns].iter().enumerate() {
-            target[column * target_stride + row] = word;
+        let from = if row < whole_rows { whole_columns } else { 0 };
+        for column in from..columns {
+            target[column * target_stride + row] = line[column];
+        }
+    }
+}
+
+/// Transposes a square of words, from one place and its stride to another.
+#[cfg(target_arch = "x86_64")]
+type Block = unsafe fn(*const u32, usize, *mut u32, usize);
+
+/// The side of the widest [`Block`] that may be used, and it.
+#[cfg(target_arch = "x86_64")]
+fn block() -> Option<(usize, Block)> {
+    if has_avx512() {
+        return Some((16, transpose_16));
+    }
+    has_avx2().then_some((8, transpose_8 as Block))
+}
+
+/// # Safety
+///
+/// AVX2; 8 rows of 8 words from `source` and from `target`.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, clippy::needless_range_loop)]
+#[target_feature(enable = "avx2")]
+unsafe fn transpose_8(source: *const u32, source_stride: usize, target: *mut u32, stride: usize) {
+    use std::arch::x86_64::*;
+    // SAFETY: as above.
+    unsafe {
+        let mut r = [_mm256_setzero_si256(); 8];
+        for i in 0..8 {
+            r[i] = _mm256_loadu_si256(source.add(i * source_stride).cast());
+        }
+        // Words, then pairs of words within each half of a register; then the halves.
+        let mut t = r;
+        for i in 0..4 {
+            t[2 * i] = _mm256_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+            t[2 * i + 1] = _mm256_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+        }
+        for i in 0..2 {
+            r[4 * i] = _mm256_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+            r[4 * i + 1] = _mm256_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+            r[4 * i + 2] = _mm256_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+            r[4 * i + 3] = _mm256_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+        }
+        // r[4g + j] holds, in half h, column 4h + j of rows 4g to 4g + 3.
+        for j in 0..4 {
+            t[j] = _mm256_permute2x128_si256::<0x20>(r[j], r[4 + j]);
+            t[4 + j] = _mm256_permute2x128_si256::<0x31>(r[j], r[4 + j]);
+        }
+        for i in 0..8 {
+            _mm256_storeu_si256(target.add(i * stride).cast(), t[i]);
         }
     }
 }

@@ -13,6 +13,10 @@ use std::sync::OnceLock;
 
 use half::bf16;
 
+use crate::processor::Instructions;
+#[cfg(target_arch = "x86_64")]
+use crate::processor::{has_avx2, has_avx512, may_use};
+
 /// Columns of one panel of the right operand: two registers of AVX-512, two tiles of AMX.
 pub(crate) const PANEL: usize = 32;
 
@@ -41,6 +45,8 @@ pub(crate) enum F32Kernel {
     Avx512,
     /// 256-bit fused multiply-add.
     Avx2,
+    /// 128-bit fused multiply-add of AArch64, which all of them have.
+    Neon,
     /// Whatever the compiler makes of it.
     Portable,
 }
@@ -51,15 +57,31 @@ pub(crate) fn bf16_kernel() -> Bf16Kernel {
     *KERNEL.get_or_init(|| {
         #[cfg(target_arch = "x86_64")]
         {
-            if amx::available() {
+            if may_use(Instructions::Amx) && amx::available() {
                 return Bf16Kernel::Amx;
             }
-            if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw") {
+            if has_avx512() && has_avx512_bf16() {
                 return Bf16Kernel::Avx512;
             }
         }
         Bf16Kernel::Portable
     })
+}
+
+/// Whether AVX-512 has products of bf16.
+#[cfg(target_arch = "x86_64")]
+fn has_avx512_bf16() -> bool {
+    is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw")
+}
+
+/// The instruction set that products use here.
+pub fn instructions() -> Instructions {
+    match (bf16_kernel(), f32_kernel()) {
+        (Bf16Kernel::Amx, _) => Instructions::Amx,
+        (_, F32Kernel::Avx512) => Instructions::Avx512,
+        (_, F32Kernel::Avx2) => Instructions::Avx2,
+        (_, F32Kernel::Neon | F32Kernel::Portable) => Instructions::Portable,
+    }
 }
 
 /// Whether the processor multiplies bf16 by itself.
@@ -73,14 +95,17 @@ pub(crate) fn f32_kernel() -> F32Kernel {
     *KERNEL.get_or_init(|| {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") {
+            if has_avx512() {
                 return F32Kernel::Avx512;
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if has_avx2() {
                 return F32Kernel::Avx2;
             }
         }
-        F32Kernel::Portable
+        match cfg!(target_arch = "aarch64") {
+            true => F32Kernel::Neon,
+            false => F32Kernel::Portable,
+        }
     })
 }
 
@@ -110,40 +135,51 @@ pub(crate) fn f32_panel(
         "product"
     );
     match kernel {
+        // SAFETY: these were chosen because the processor has their instructions, and the asserts
+        // above keep every row within its slice.
         #[cfg(target_arch = "x86_64")]
-        F32Kernel::Avx512 => {
-            // Blocks of as equal a height as can be: a short last one would waste the pipeline.
-            let blocks = rows.div_ceil(avx512::ROWS);
-            let mut done = 0;
-            for block in 0..blocks {
-                let height = (rows - done).div_ceil(blocks - block);
-                // SAFETY: the kernel was chosen because the processor has AVX-512F, and the
-                // asserts above keep every row within its slice.
-                #[allow(unsafe_code)]
-                unsafe {
-                    avx512::f32_rows(
-                        height,
-                        a.as_ptr().add(done * lda),
-                        lda,
-                        panel.as_ptr(),
-                        k,
-                        c.as_mut_ptr().add(done * ldc),
-                        ldc,
-                        accumulate,
-                    );
-                }
-                done += height;
-            }
-        }
+        #[allow(unsafe_code)]
+        F32Kernel::Avx512 => unsafe {
+            tile::avx512(
+                a.as_ptr(),
+                lda,
+                rows,
+                panel.as_ptr(),
+                k,
+                c.as_mut_ptr(),
+                ldc,
+                accumulate,
+            );
+        },
         #[cfg(target_arch = "x86_64")]
-        F32Kernel::Avx2 => {
-            // SAFETY: the kernel was chosen because the processor has AVX2 and FMA.
-            #[allow(unsafe_code)]
-            unsafe {
-                avx2::f32_panel(a, lda, rows, panel, c, ldc, accumulate);
-            }
-        }
-        _ => portable::<false>(a, lda, rows, panel, c, ldc, accumulate),
+        #[allow(unsafe_code)]
+        F32Kernel::Avx2 => unsafe {
+            tile::avx2(
+                a.as_ptr(),
+                lda,
+                rows,
+                panel.as_ptr(),
+                k,
+                c.as_mut_ptr(),
+                ldc,
+                accumulate,
+            );
+        },
+        #[cfg(target_arch = "aarch64")]
+        #[allow(unsafe_code)]
+        F32Kernel::Neon => unsafe {
+            tile::neon(
+                a.as_ptr(),
+                lda,
+                rows,
+                panel.as_ptr(),
+                k,
+                c.as_mut_ptr(),
+                ldc,
+                accumulate,
+            );
+        },
+        _ => portable(a, lda, rows, panel, c, ldc, accumulate),
     }
 }
 
@@ -226,9 +262,8 @@ pub(crate) fn bf16_panel(
     }
 }
 
-/// f32 in plain Rust; `FUSED` uses fused multiply-add, which is slow on a processor without it.
-#[inline(always)]
-fn portable<const FUSED: bool>(
+/// f32 in plain Rust, a row at a time: sums of one row are few enough for registers of any width.
+fn portable(
     a: &[f32],
     lda: usize,
     rows: usize,
@@ -237,36 +272,19 @@ fn portable<const FUSED: bool>(
     ldc: usize,
     accumulate: bool,
 ) {
-    const ROWS: usize = 4;
     let k = panel.len() / PANEL;
-    let mut row = 0;
-    while row < rows {
-        let height = ROWS.min(rows - row);
-        let mut sums = [[0.0_f32; PANEL]; ROWS];
+    for row in 0..rows {
+        let target = &mut c[row * ldc..][..PANEL];
+        let mut sums = [0.0_f32; PANEL];
         if accumulate {
-            for (r, sums) in sums.iter_mut().enumerate().take(height) {
-                sums.copy_from_slice(&c[(row + r) * ldc..][..PANEL]);
+            sums.copy_from_slice(target);
+        }
+        for (x, b) in a[row * lda..][..k].iter().zip(panel.chunks_exact(PANEL)) {
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum += x * b;
             }
         }
-        // Rows past the end repeat the last one and are not stored.
-        let lines: [&[f32]; ROWS] =
-            std::array::from_fn(|r| &a[(row + r.min(height - 1)) * lda..][..k]);
-        for (i, b) in panel.chunks_exact(PANEL).enumerate() {
-            for (sums, line) in sums.iter_mut().zip(&lines) {
-                let x = line[i];
-                for (sum, &b) in sums.iter_mut().zip(b) {
-                    *sum = if FUSED {
-                        x.mul_add(b, *sum)
-                    } else {
-                        *sum + x * b
-                    };
-                }
-            }
-        }
-        for (r, sums) in sums.iter().enumerate().take(height) {
-            c[(row + r) * ldc..][..PANEL].copy_from_slice(sums);
-        }
-        row += height;
+        target.copy_from_slice(&sums);
     }
 }
 
@@ -296,23 +314,7 @@ fn bf16_portable(
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    /// [`portable`](super::portable) with the compiler free to use AVX2 and FMA.
-    #[allow(unsafe_code)]
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn f32_panel(
-        a: &[f32],
-        lda: usize,
-        rows: usize,
-        panel: &[f32],
-        c: &mut [f32],
-        ldc: usize,
-        accumulate: bool,
-    ) {
-        super::portable::<true>(a, lda, rows, panel, c, ldc, accumulate);
-    }
-}
+mod tile;
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
@@ -342,19 +344,20 @@ mod tests {
         let mut bf16_kernels = vec![Bf16Kernel::Portable];
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if has_avx2() {
                 f32_kernels.push(F32Kernel::Avx2);
             }
-            if is_x86_feature_detected!("avx512f") {
+            if has_avx512() {
                 f32_kernels.push(F32Kernel::Avx512);
+                if has_avx512_bf16() {
+                    bf16_kernels.push(Bf16Kernel::Avx512);
+                }
             }
-            if is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw") {
-                bf16_kernels.push(Bf16Kernel::Avx512);
-            }
-            if amx::available() {
+            if bf16_kernel() == Bf16Kernel::Amx {
                 bf16_kernels.push(Bf16Kernel::Amx);
             }
         }
+        f32_kernels.push(f32_kernel());
         for rows in [1_usize, 2, 13, 14, 15, 16, 17, 31, 32, 33, 50] {
             for k in [32_usize, 64, 160] {
                 let padded = rows.next_multiple_of(BF16_ROWS);

@@ -22,6 +22,7 @@ use super::plot::{self, PlotArgs};
 use super::train::{self, TrainArgs};
 use super::usage;
 use crate::device::{self, PROBE_COMMAND};
+use crate::ops::precision::check_instructions;
 
 /// Vision Transformer image classifier: train on your own pictures, classify, compare with a CNN.
 #[derive(Debug, Parser)]
@@ -72,6 +73,10 @@ pub fn main() -> u8 {
         Ok(cli) => cli,
         Err(error) => return usage::refuse(error, &Cli::command(), &words),
     };
+    if let Err(error) = check_instructions() {
+        note(&format!("error: {error}"));
+        return 2;
+    }
     if let Err(error) = interrupt::listen("stopped; nothing was written") {
         note(&format!("error: cannot wait for Ctrl-C: {error}"));
         return 1;

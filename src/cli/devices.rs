@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::output::{columns, say, tell};
 use crate::device::{self, AdapterReport, Backend, DeviceChoice};
+use crate::ops::precision::instructions;
 use crate::report::text::Table;
 
 /// List the devices of this machine and test each.
@@ -33,6 +34,7 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<()> {
             "devices": devices,
             "auto": auto.map(|report| &report.device),
             "not_compiled": missing,
+            "cpu_instructions": instructions(),
         });
         say(&report.to_string())?;
         return Ok(());
@@ -56,6 +58,9 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<()> {
     say(&table.text(columns()))?;
     if let Some(report) = auto {
         tell(&format!("--device auto uses {}", report.device))?;
+    }
+    if let Some(instructions) = instructions() {
+        tell(&format!("cpu computes with {instructions}"))?;
     }
     if !missing.is_empty() {
         tell(&format!("not in this build: {}", missing.join(", ")))?;

@@ -89,6 +89,25 @@ pub(super) fn float<const R: usize>(x: &Tensor<R>) -> FloatDType {
     }
 }
 
+/// Checks the environment variable that asks for a lesser instruction set than the processor has.
+///
+/// # Errors
+///
+/// A message that names it, what it holds and what it may hold.
+pub(crate) fn check_instructions() -> Result<(), String> {
+    #[cfg(feature = "cpu")]
+    vitrine_kernels::Instructions::asked()?;
+    Ok(())
+}
+
+/// The instruction set that products on the processor use; `None` without our kernels.
+pub(crate) fn instructions() -> Option<String> {
+    #[cfg(feature = "cpu")]
+    return Some(vitrine_kernels::instructions().to_string());
+    #[cfg(not(feature = "cpu"))]
+    None
+}
+
 /// Whether products in bf16 are faster than in f32 on `device`.
 fn prefers_bf16(device: &Device) -> bool {
     #[cfg(feature = "cpu")]

@@ -1,4 +1,4 @@
-//! Products of f32 and bf16 with the 512-bit registers of AVX-512, 14 rows at a time.
+//! Products of bf16 with the 512-bit registers of AVX-512, 14 rows at a time.
 
 use std::arch::x86_64::*;
 
@@ -30,64 +30,8 @@ macro_rules! by_height {
 
 /// # Safety
 ///
-/// AVX-512F; `height` ≤ [`ROWS`]; `a` holds `height` rows of `k` with stride `lda`, `b` holds
-/// `k` rows of [`PANEL`], `c` holds `height` rows of [`PANEL`] with stride `ldc`.
-#[target_feature(enable = "avx512f")]
-pub(super) unsafe fn f32_rows(
-    height: usize,
-    a: *const f32,
-    lda: usize,
-    b: *const f32,
-    k: usize,
-    c: *mut f32,
-    ldc: usize,
-    accumulate: bool,
-) {
-    // SAFETY: as above.
-    unsafe { by_height!(height, f32_kernel, a, lda, b, k, c, ldc, accumulate) }
-}
-
-/// # Safety
-///
-/// As [`f32_rows`], for exactly R rows.
-#[target_feature(enable = "avx512f")]
-unsafe fn f32_kernel<const R: usize>(
-    a: *const f32,
-    lda: usize,
-    b: *const f32,
-    k: usize,
-    c: *mut f32,
-    ldc: usize,
-    accumulate: bool,
-) {
-    // SAFETY: every address is within the rows that the caller vouches for.
-    unsafe {
-        let mut sums = [[_mm512_setzero_ps(); 2]; R];
-        if accumulate {
-            for r in 0..R {
-                sums[r][0] = _mm512_loadu_ps(c.add(r * ldc));
-                sums[r][1] = _mm512_loadu_ps(c.add(r * ldc + 16));
-            }
-        }
-        for i in 0..k {
-            let b0 = _mm512_loadu_ps(b.add(i * PANEL));
-            let b1 = _mm512_loadu_ps(b.add(i * PANEL + 16));
-            for r in 0..R {
-                let x = _mm512_set1_ps(*a.add(r * lda + i));
-                sums[r][0] = _mm512_fmadd_ps(x, b0, sums[r][0]);
-                sums[r][1] = _mm512_fmadd_ps(x, b1, sums[r][1]);
-            }
-        }
-        for r in 0..R {
-            _mm512_storeu_ps(c.add(r * ldc), sums[r][0]);
-            _mm512_storeu_ps(c.add(r * ldc + 16), sums[r][1]);
-        }
-    }
-}
-
-/// # Safety
-///
-/// AVX-512F and BF16; otherwise as [`f32_rows`], with `k` pairs in place of `k`.
+/// AVX-512F and BF16; `height` ≤ [`ROWS`]; `a` holds `height` rows of `pairs` pairs with stride `lda`, `b` holds
+/// as many rows of [`PANEL`] pairs, `c` holds `height` rows of [`PANEL`] with stride `ldc`.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) unsafe fn bf16_rows(
     height: usize,
