@@ -24,6 +24,38 @@ trait Vector: Copy {
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
 }
 
+/// Values of k in one turn of the loop: their addresses are one another's, so that fewer instructions reckon with
+/// addresses (88 in four turns of AVX2's, 116 one by one, for 48 products).
+const UNROLLED: usize = 4;
+
+/// Adds the products of one value of k.
+///
+/// # Safety
+///
+/// As [`tile`], for `a` and `b` at that k.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn step<V: Vector, const VECTORS: usize, const ROWS: usize>(
+    a: *const f32,
+    lda: usize,
+    b: *const f32,
+    sums: &mut [[V; VECTORS]; ROWS],
+) {
+    // SAFETY: every address is within the rows that the caller vouches for.
+    unsafe {
+        let mut line = [V::zero(); VECTORS];
+        for v in 0..VECTORS {
+            line[v] = V::load(b.add(v * V::LANES));
+        }
+        for r in 0..ROWS {
+            let x = V::splat(*a.add(r * lda));
+            for v in 0..VECTORS {
+                sums[r][v] = sums[r][v].add_product(x, line[v]);
+            }
+        }
+    }
+}
+
 /// # Safety
 ///
 /// The instructions of `V`; `a` holds `ROWS` rows of `k` with stride `lda`, `b` holds `k` rows of [`PANEL`], `c` holds
@@ -49,17 +81,17 @@ unsafe fn tile<V: Vector, const VECTORS: usize, const ROWS: usize>(
                 }
             }
         }
-        for i in 0..k {
-            let mut line = [V::zero(); VECTORS];
-            for v in 0..VECTORS {
-                line[v] = V::load(b.add(i * PANEL + v * V::LANES));
+        let (mut a, mut b, mut left) = (a, b, k);
+        while left >= UNROLLED {
+            for i in 0..UNROLLED {
+                step(a.add(i), lda, b.add(i * PANEL), &mut sums);
             }
-            for r in 0..ROWS {
-                let x = V::splat(*a.add(r * lda + i));
-                for v in 0..VECTORS {
-                    sums[r][v] = sums[r][v].add_product(x, line[v]);
-                }
-            }
+            a = a.add(UNROLLED);
+            b = b.add(UNROLLED * PANEL);
+            left -= UNROLLED;
+        }
+        for i in 0..left {
+            step(a.add(i), lda, b.add(i * PANEL), &mut sums);
         }
         for r in 0..ROWS {
             for v in 0..VECTORS {
