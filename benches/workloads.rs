@@ -4,7 +4,8 @@
 //! precision, batch, threads, images_per_s, ms_per_step, peak_rss_mb. Workloads: w1-train,
 //! w1-infer (vit-w1 on 32×32), w2-train, w2-infer (resnet18 on 32×32), w3-infer (vit-tiny on
 //! 224×224, 1000 classes). Options: --device cpu|cuda:0|… as `vitrine train` has it, --precision
-//! f32|bf16, --batch, --steps, --warmup, --threads; --save FILE writes the model's first weights for
+//! f32|bf16, --batch, --steps, --warmup, --threads; --image-size and --width, of w1, for `growth.py`;
+//! --save FILE writes the model's first weights for
 //! `vitrine classify` instead of timing it.
 
 use std::convert::Infallible;
@@ -32,6 +33,8 @@ struct Options {
     steps: usize,
     warmup: usize,
     threads: usize,
+    image_size: Option<usize>,
+    width: Option<usize>,
     save: Option<PathBuf>,
 }
 
@@ -44,6 +47,8 @@ fn options() -> Options {
         steps: 10,
         warmup: 3,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
+        image_size: None,
+        width: None,
         save: None,
     };
     let mut arguments = std::env::args().skip(1);
@@ -58,6 +63,8 @@ fn options() -> Options {
             "--steps" => options.steps = number(),
             "--warmup" => options.warmup = number(),
             "--threads" => options.threads = number(),
+            "--image-size" => options.image_size = Some(number()),
+            "--width" => options.width = Some(number()),
             "--device" => {
                 let name = arguments.next().unwrap_or_default();
                 options.device = name.parse().unwrap_or_else(|error| panic!("{error}"));
@@ -96,7 +103,17 @@ fn main() {
         Some("w3") => ("vit-tiny", 224, 1000),
         _ => panic!("{:?} is no workload", options.workload),
     };
-    let config = ModelConfig::preset(preset, image_size, None, classes).expect("a preset");
+    let patches = options.image_size.map(|_| 4);
+    let image_size = options.image_size.unwrap_or(image_size);
+    let mut config = ModelConfig::preset(preset, image_size, patches, classes).expect("a preset");
+    if let Some(width) = options.width {
+        let ModelConfig::Vit(vit) = &mut config else {
+            panic!("--width: of a ViT alone");
+        };
+        // As vit-w1 has them: heads of 64, and an MLP of twice the width.
+        (vit.embed_dim, vit.num_heads, vit.mlp_dim) = (width, width / 64, 2 * width);
+        config.validate().expect("a width of whole heads");
+    }
     if let Some(file) = &options.save {
         return save(file, preset, config);
     }
