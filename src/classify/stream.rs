@@ -4,6 +4,10 @@
 //! inputs → [read, decode, resize] → [model] → answers
 //! ```
 //!
+//! Pictures are decoded on threads of their own, as many as the model computes on: those of the model would leave it waiting
+//! while they decode, and wait themselves while it has little to do at once. Where one thread is all that is allowed, it is
+//! both's.
+//!
 //! Each stage is a thread, and between two of them waits at most one batch, so memory does not grow with
 //! the number of pictures. Answers come in the order of the inputs.
 
@@ -17,6 +21,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use thiserror::Error;
 
 use super::classifier::{Classifier, Prediction};
@@ -145,7 +150,13 @@ pub fn stream(
     let count = Arc::clone(&decoded);
     start(
         "reads pictures",
-        Box::new(move || prepare(&own, inputs, options.batch_size, &count, &send_prepared)),
+        Box::new(move || {
+            let threads = rayon::current_num_threads();
+            let pool = ThreadPoolBuilder::new().num_threads(threads);
+            let pool = (threads > 1).then(|| pool.build().ok()).flatten();
+            let size = options.batch_size;
+            prepare(&own, inputs, size, pool.as_ref(), &count, &send_prepared);
+        }),
     )?;
     let own = Arc::clone(classifier);
     start(
@@ -193,6 +204,7 @@ fn prepare(
     classifier: &Classifier,
     inputs: impl Iterator<Item = Input>,
     batch_size: usize,
+    pool: Option<&ThreadPool>,
     decoded: &AtomicUsize,
     send: &SyncSender<Vec<Prepared>>,
 ) {
@@ -209,7 +221,13 @@ fn prepare(
         };
         let prepared: Vec<Option<Prepared>> = match inputs.len() {
             1 => inputs.into_iter().map(one).collect(),
-            _ => inputs.into_par_iter().map(one).collect(),
+            _ => {
+                let all = || inputs.into_par_iter().map(one).collect();
+                match pool {
+                    Some(pool) => pool.install(all),
+                    None => all(),
+                }
+            }
         };
         send.send(prepared.into_iter().flatten().collect()).is_ok()
     };

@@ -9,7 +9,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::budget;
-use super::decode::{DecodeError, DecodeLimits, decode};
+use super::decode::{DecodeError, DecodeLimits};
 use super::error::DataError;
 use super::preprocess::Preprocess;
 use super::sample::{RawPicture, Sample, Skipped};
@@ -268,19 +268,11 @@ fn read_one(
 /// # Errors
 ///
 /// The reason, without the sample's name, which the caller knows.
-pub(super) fn decode_sample(
+pub(super) fn read_with<T>(
     dataset: &Dataset,
     sample: &Sample,
-    limits: &DecodeLimits,
-) -> Result<RgbImage, String> {
-    read_with(dataset, sample, |raw| decode(raw, limits))
-}
-
-fn read_with(
-    dataset: &Dataset,
-    sample: &Sample,
-    decode: impl FnOnce(&RawPicture<'_>) -> Result<RgbImage, DecodeError>,
-) -> Result<RgbImage, String> {
+    decode: impl FnOnce(&RawPicture<'_>) -> Result<T, DecodeError>,
+) -> Result<T, String> {
     let raw = dataset.read(sample).map_err(|error| match error {
         DataError::Unreadable { reason, .. } => reason,
         other => other.to_string(),

@@ -1,14 +1,14 @@
 //! Finds the faults of a data set: unreadable pictures, leaks between splits, contradicting labels, duplicates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::budget;
-use super::decode::DecodeLimits;
-use super::pictures::decode_sample;
+use super::decode::{DecodeLimits, Reduced, decode, decode_reduced};
+use super::pictures::read_with;
 use super::sample::{Sample, Skipped, SplitName};
 use super::source::Dataset;
 
@@ -75,26 +75,53 @@ impl VerifyReport {
 }
 
 /// Decodes every picture, in parallel, and reports the faults. `progress` is called once per picture.
+///
+/// Of large photographs a part is decoded; all of one only where that part does not tell it from every other picture.
 pub(crate) fn verify(
     dataset: &Dataset,
     limits: &DecodeLimits,
     progress: &(dyn Fn() + Sync),
 ) -> VerifyReport {
     let samples: Vec<(SplitName, &Sample)> = dataset.samples().collect();
-    let looked_at: Vec<Result<[u8; 32], String>> = samples
+    let looks: Vec<Result<Look, String>> = samples
         .par_iter()
         .map(|(_, sample)| {
-            let hash = budget::one_picture(|| fingerprint(dataset, sample, limits));
+            let look = budget::one_picture(|| look_at(dataset, sample, limits));
             progress();
-            hash
+            look
+        })
+        .collect();
+
+    let (mut alike, mut sizes_of_whole) = (HashMap::<&Look, usize>::new(), HashSet::new());
+    for look in looks.iter().flatten() {
+        *alike.entry(look).or_default() += 1;
+        if look.is_whole {
+            sizes_of_whole.insert(look.size);
+        }
+    }
+    let hashes: Vec<Result<Option<[u8; 32]>, String>> = samples
+        .par_iter()
+        .zip(&looks)
+        .map(|((_, sample), look)| {
+            let look = look.as_ref().map_err(String::clone)?;
+            let is_alone = alike[look] == 1 && !sizes_of_whole.contains(&look.size);
+            Ok(match look.is_whole {
+                true => Some(look.hash),
+                false if is_alone => None,
+                false => Some(budget::one_picture(|| {
+                    let whole = read_with(dataset, sample, |raw| decode(raw, limits))?;
+                    Ok::<_, String>(Look::of(&Reduced::whole(whole)).hash)
+                })?),
+            })
         })
         .collect();
 
     let mut unreadable = Vec::new();
     let mut same: BTreeMap<[u8; 32], Vec<usize>> = BTreeMap::new();
-    for (index, outcome) in looked_at.into_iter().enumerate() {
+    for (index, outcome) in hashes.into_iter().enumerate() {
         match outcome {
-            Ok(hash) => same.entry(hash).or_default().push(index),
+            Ok(Some(hash)) => same.entry(hash).or_default().push(index),
+            Ok(None) => {}
             Err(reason) => unreadable.push(Skipped {
                 name: samples[index].1.name.clone(),
                 reason,
@@ -149,22 +176,43 @@ pub(crate) fn verify(
     }
 }
 
-/// SHA-256 of a picture's size and pixels.
-///
+/// What tells one picture from others: a hash of all its pixels, or of a part of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Look {
+    size: (u32, u32),
+    is_whole: bool,
+    /// SHA-256 of size and pixels.
+    hash: [u8; 32],
+}
+
+impl Look {
+    fn of(picture: &Reduced) -> Look {
+        let mut hasher = Sha256::new();
+        hasher.update(picture.size.0.to_le_bytes());
+        hasher.update(picture.size.1.to_le_bytes());
+        hasher.update(picture.pixels.as_raw());
+        Look {
+            size: picture.size,
+            is_whole: picture.pixels.dimensions() == picture.size,
+            hash: hasher.finalize().into(),
+        }
+    }
+}
+
+/// Smaller pictures are decoded as a whole: that is fast, and they would be alike more often.
+const LARGE: u64 = 1 << 20;
+
 /// # Errors
 ///
 /// Why it cannot be read or decoded.
-fn fingerprint(
-    dataset: &Dataset,
-    sample: &Sample,
-    limits: &DecodeLimits,
-) -> Result<[u8; 32], String> {
-    let picture = decode_sample(dataset, sample, limits)?;
-    let mut hasher = Sha256::new();
-    hasher.update(picture.width().to_le_bytes());
-    hasher.update(picture.height().to_le_bytes());
-    hasher.update(picture.as_raw());
-    Ok(hasher.finalize().into())
+fn look_at(dataset: &Dataset, sample: &Sample, limits: &DecodeLimits) -> Result<Look, String> {
+    // As if it were resized to nothing, or kept as it is.
+    let scale = |width: u32, height: u32| match u64::from(width) * u64::from(height) >= LARGE {
+        true => 0.0,
+        false => 1.0,
+    };
+    let picture = read_with(dataset, sample, |raw| decode_reduced(raw, limits, &scale))?;
+    Ok(Look::of(&picture))
 }
 
 /// Number of pictures of each class, in each split that the source has.
@@ -272,6 +320,53 @@ mod tests {
         assert_eq!(report.counts[0].per_class, [5, 3]);
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<VerifyReport>(&json).unwrap(), report);
+    }
+
+    /// Copies of one large photograph, one of them with a comment and one as PNG; one that differs in what
+    /// is not decoded at first; and one that is cut.
+    #[test]
+    fn large_photographs_are_told_apart_by_all_of_their_pixels() {
+        let folder = tempfile::tempdir().unwrap();
+        let cat = folder.path().join("cat");
+        fs::create_dir_all(&cat).unwrap();
+        // Two pixels differ, and the mean of their block does not.
+        let photograph = |detail: u8| {
+            image::RgbImage::from_fn(1100, 1000, |x, y| {
+                let shade = 70 + ((x / 8 * 7 + y / 8 * 3) % 100) as u8;
+                image::Rgb(match (x, y) {
+                    (500, 500) => [shade + detail; 3],
+                    (501, 500) => [shade - detail; 3],
+                    _ => [shade; 3],
+                })
+            })
+        };
+        let write = |name: &str, bytes: &[u8]| fs::write(cat.join(name), bytes).unwrap();
+        let jpeg = |detail: u8| {
+            let path = cat.join("x.jpg");
+            photograph(detail).save(&path).unwrap();
+            let bytes = fs::read(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+            bytes
+        };
+        let first = jpeg(0);
+        write("1.jpg", &first);
+        let comment = [&first[..2], b"\xff\xfe\0\x04hi", &first[2..]].concat();
+        write("2.jpg", &comment);
+        write("3.jpg", &jpeg(60));
+        write("cut.jpg", &first[..first.len() / 2]);
+        let dataset = Dataset::open(folder.path()).unwrap();
+        let report = verify(&dataset, &DecodeLimits::default(), &|| {});
+        assert_eq!(names(&report.duplicates), [["cat/1.jpg", "cat/2.jpg"]]);
+        assert_eq!(report.unreadable.len(), 1);
+        let whole = decode(
+            &crate::data::RawPicture::Encoded(first.into()),
+            &DecodeLimits::default(),
+        );
+        whole.unwrap().save(cat.join("4.png")).unwrap();
+        let dataset = Dataset::open(folder.path()).unwrap();
+        let report = verify(&dataset, &DecodeLimits::default(), &|| {});
+        let three = ["cat/1.jpg", "cat/2.jpg", "cat/4.png"];
+        assert_eq!(names(&report.duplicates), [three]);
     }
 
     #[test]
