@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn three_steps_go_where_burns_muon_goes() {
-        use burn::optim::{MuonConfig, Optimizer};
+        use burn_optim::{MuonConfig, Optimizer};
 
         for [rows, columns] in [[24, 24], [30, 18], [18, 30]] {
             let burn = MuonConfig::new().build();
