@@ -4,8 +4,8 @@
 //! precision, batch, threads, images_per_s, ms_per_step, peak_rss_mb. Workloads: w1-train,
 //! w1-infer (vit-w1 on 32×32), w2-train, w2-infer (resnet18 on 32×32), w3-infer (vit-tiny on
 //! 224×224, 1000 classes). Options: --device cpu|cuda:0|… as `vitrine train` has it, --precision
-//! f32|bf16, --batch, --steps, --warmup, --threads; --image-size and --width, of w1, for `growth.py`;
-//! --save FILE writes the model's first weights for
+//! f32|bf16|int8 (for inference), --batch, --steps, --warmup, --threads; --image-size and --width, of
+//! w1, for `growth.py`; --save FILE writes the model's first weights for
 //! `vitrine classify` instead of timing it.
 
 use std::convert::Infallible;
@@ -73,7 +73,8 @@ fn options() -> Options {
                 options.precision = match arguments.next().as_deref() {
                     Some("f32") => Precision::F32,
                     Some("bf16") => Precision::Bf16,
-                    other => panic!("--precision {other:?}: expected f32 or bf16"),
+                    Some("int8") => Precision::Int8,
+                    other => panic!("--precision {other:?}: expected f32, bf16 or int8"),
                 }
             }
             "--save" => {

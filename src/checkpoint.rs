@@ -5,10 +5,12 @@
 //! not at all. This module refuses to guess: a tensor that is missing, unknown, of another shape,
 //! or changed since it was written is an error.
 
+mod codes;
 mod error;
 mod file;
 mod float16;
 mod host;
+mod int8;
 mod meta;
 mod shipped;
 mod start;
@@ -19,6 +21,7 @@ pub use error::CheckpointError;
 pub use file::{HashCheck, TensorFile, write_tensors};
 pub use float16::save_half;
 pub use host::{HostTensor, host, host_tensors};
+pub use int8::save_int8;
 pub use meta::WeightsMeta;
 pub use shipped::{SHIPPED, Shipped};
 pub use weights::{Checkpoint, begin_to_load, load, load_weights, meta, save_meta, save_weights};

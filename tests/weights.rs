@@ -288,6 +288,78 @@ fn weights_are_handed_on_whole_or_halved() {
 }
 
 #[test]
+fn weights_of_eight_bits_are_a_quarter_and_compute_so() {
+    let place = copy();
+    let size = |file: &str| fs::metadata(place.path(file)).unwrap().len();
+    let said = place.run("export run small.safetensors --int8 --json").ok();
+    let differs = said.json()["largest_probability_difference"]
+        .as_f64()
+        .unwrap();
+    assert!(differs > 0.0 && differs <= 0.1, "{differs}");
+    place.run("export run half.safetensors --half").ok();
+    assert!(size("small.safetensors") < size("half.safetensors"));
+    // Written again it is the same file.
+    place
+        .run("export small.safetensors again.safetensors --int8")
+        .ok();
+    assert_eq!(
+        fs::read(place.path("small.safetensors")).unwrap(),
+        fs::read(place.path("again.safetensors")).unwrap()
+    );
+
+    let scores = |line: &str| -> Vec<f64> {
+        let said = place
+            .run(&format!("classify {line} pets/cat/03.png --json"))
+            .ok();
+        let json = said.json();
+        let all = json[0]["predictions"].as_array().unwrap().iter();
+        let mut all: Vec<_> = all
+            .map(|one| (one["index"].as_u64(), one["score"].as_f64().unwrap()))
+            .collect();
+        all.sort_by_key(|one| one.0);
+        all.into_iter().map(|one| one.1).collect()
+    };
+    let near =
+        |a: &[f64], b: &[f64], most: f64| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= most);
+    let [whole, narrow] = ["run", "small.safetensors"].map(scores);
+    assert!(near(&whole, &narrow, 0.1) && whole != narrow);
+    assert_eq!(scores("small.safetensors --precision int8"), narrow);
+    // The codes are those that eight bits make of the whole weights; the head is in f16.
+    assert!(near(&scores("run --precision int8"), &narrow, 2e-3));
+    let widened = scores("small.safetensors --precision f32");
+    assert!(near(&widened, &whole, 0.1) && widened != narrow);
+    for precision in ["auto", "f32", "bf16", "int8"] {
+        let line = format!(
+            "eval small.safetensors --data pets --split train --precision {precision} --json"
+        );
+        let json = place.run(&line).ok().json();
+        assert!(json["top1"].as_f64().is_some(), "{json}");
+    }
+    // A training starts from the numbers that the codes stand for.
+    place
+        .run("train --data pets --init small.safetensors --epochs 1 --out c --device cpu")
+        .ok();
+    place.run("calibrate run").ok();
+
+    let said = place.run("train --data pets --precision int8 --out d --device cpu");
+    let reason = "int8 is for classify, eval and export: expected auto, f32 or bf16";
+    assert!(said.code == 2 && said.err.contains(reason), "{said:#?}");
+    assert!(!place.path("d").exists());
+    for command in ["classify run pets/cat/03.png", "eval run"] {
+        let said = place.run(&format!("{command} --precision int4"));
+        assert!(
+            said.code == 2 && said.err.contains("expected auto, f32, bf16 or int8"),
+            "{said:#?}"
+        );
+    }
+    let said = place.run("export run both.safetensors --half --int8");
+    assert!(
+        said.code == 2 && !place.path("both.safetensors").exists(),
+        "{said:#?}"
+    );
+}
+
+#[test]
 fn classify_tells_weights_from_pictures() {
     let place = copy();
     let files = |line: &str| -> Vec<String> {

@@ -101,7 +101,7 @@ impl Shape<'_> {
     }
 
     /// Whether there are too few pictures for each thread to take whole ones.
-    fn is_spread(&self) -> bool {
+    pub(crate) fn is_spread(&self) -> bool {
         self.batch < 2 * rayon::current_num_threads()
     }
 
@@ -110,7 +110,7 @@ impl Shape<'_> {
     }
 
     /// The mask of one picture's head.
-    fn mask<'a>(&self, mask: Option<Mask<'a>>, item: usize) -> Option<&'a [bool]> {
+    pub(crate) fn mask<'a>(&self, mask: Option<Mask<'a>>, item: usize) -> Option<&'a [bool]> {
         let mask = mask?;
         let (picture, head) = (item / self.heads, item % self.heads);
         let heads = if mask.by_head { self.heads } else { 1 };
@@ -568,7 +568,7 @@ impl<E: Operand> Backward<'_, E> {
 }
 
 /// One token's row of all heads, out of `[B, h, Q, d]`.
-fn gather<E: Operand>(values: &[E], shape: Shape, row: usize, target: &mut [E]) {
+pub(crate) fn gather<E: Operand>(values: &[E], shape: Shape, row: usize, target: &mut [E]) {
     let head_dim = shape.head_dim();
     let (picture, token) = (row / shape.queries, row % shape.queries);
     for (head, target) in target.chunks_exact_mut(head_dim).enumerate() {
@@ -578,7 +578,7 @@ fn gather<E: Operand>(values: &[E], shape: Shape, row: usize, target: &mut [E]) 
 }
 
 /// One head of one picture.
-struct Head<'a, E> {
+pub(crate) struct Head<'a, E> {
     qkv: &'a [E],
     shape: Shape<'a>,
     picture: usize,
@@ -586,7 +586,7 @@ struct Head<'a, E> {
 }
 
 impl<'a, E: Operand> Head<'a, E> {
-    fn new(qkv: &'a [E], shape: Shape<'a>, item: usize) -> Self {
+    pub(crate) fn new(qkv: &'a [E], shape: Shape<'a>, item: usize) -> Self {
         Self {
             qkv,
             shape,
@@ -667,7 +667,7 @@ impl<'a, E: Operand> Head<'a, E> {
     }
 
     /// softmax(QKᵀ/√d)·V for the queries from `begin` that `mixed` has room for.
-    fn answer(
+    pub(crate) fn answer(
         &self,
         scratch: &mut Scratch,
         mask: Option<&[bool]>,

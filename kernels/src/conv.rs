@@ -59,23 +59,23 @@ pub struct Norm<'a> {
     pub epsilon: f64,
 }
 
+impl Norm<'_> {
+    /// What the norm makes of one filter's sums: a factor and a shift.
+    pub(crate) fn folded(&self, filter: usize) -> [f32; 2] {
+        let deviation = (f64::from(self.variance[filter]) + self.epsilon).sqrt();
+        let scale = f64::from(self.gamma[filter]) / deviation;
+        let shift = f64::from(self.beta[filter]) - f64::from(self.mean[filter]) * scale;
+        [scale as f32, shift as f32]
+    }
+}
+
 impl<E: Operand> Packed<E> {
     /// Of a weight `[Cout, channels, k, k]`.
     #[inline(never)]
     pub fn new(window: Window, channels: usize, weight: &[f32], bias: Option<&[f32]>) -> Self {
         let filters = weight.len() / (channels * area(window));
         let weight = tap_major::<E>(weight, channels, area(window));
-        let offset = -(window.padding as isize);
-        let gather = Gather {
-            step: window.stride,
-            runs: (0..window.kernel)
-                .map(|ky| Run {
-                    y: ky as isize + offset,
-                    x: offset,
-                    taps: window.kernel,
-                })
-                .collect(),
-        };
+        let gather = Gather::of(window);
         let k = area(window) * channels;
         let panels = pack(filters, |part, panels| {
             panels.fill_transposed::<E>(k, part.len(), |column, target| {
@@ -103,11 +103,9 @@ impl<E: Operand> Packed<E> {
         let mut bias = Vec::with_capacity(norm.gamma.len());
         let filters = weight.chunks_exact_mut(channels * area(window));
         for (filter, weight) in filters.enumerate() {
-            let deviation = (f64::from(norm.variance[filter]) + norm.epsilon).sqrt();
-            let scale = f64::from(norm.gamma[filter]) / deviation;
-            let shift = f64::from(norm.beta[filter]) - f64::from(norm.mean[filter]) * scale;
-            bias.push(shift as f32);
-            vector::scale(weight, scale as f32);
+            let [scale, shift] = norm.folded(filter);
+            bias.push(shift);
+            vector::scale(weight, scale);
         }
         Self::new(window, channels, &weight, Some(&bias))
     }
@@ -396,19 +394,39 @@ struct Run {
 
 /// Which pixels of the source an output pixel sees.
 #[derive(Debug, Clone)]
-struct Gather {
+pub(crate) struct Gather {
     /// Source pixels between the windows of two output pixels.
     step: usize,
     runs: Vec<Run>,
 }
 
 impl Gather {
+    /// All taps of a convolution's window.
+    pub(crate) fn of(window: Window) -> Self {
+        let offset = -(window.padding as isize);
+        Self {
+            step: window.stride,
+            runs: (0..window.kernel)
+                .map(|ky| Run {
+                    y: ky as isize + offset,
+                    x: offset,
+                    taps: window.kernel,
+                })
+                .collect(),
+        }
+    }
+
     fn taps(&self) -> usize {
         self.runs.iter().map(|run| run.taps).sum()
     }
 
     /// One row of the im2col matrix.
-    fn row<E: Operand>(&self, (source, map): (&[E], Map), pixel: Pixel, mut target: &mut [E]) {
+    pub(crate) fn row<E: Operand>(
+        &self,
+        (source, map): (&[E], Map),
+        pixel: Pixel,
+        mut target: &mut [E],
+    ) {
         let channels = map.channels;
         let image = map.height * map.width * channels;
         let source = &source[pixel.image * image..][..image];

@@ -322,7 +322,7 @@ mod avx512;
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
-mod amx;
+pub(crate) mod amx;
 
 #[cfg(test)]
 mod tests {

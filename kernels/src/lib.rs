@@ -20,6 +20,7 @@ pub mod embedding;
 pub mod flat;
 pub mod gather;
 mod gradient;
+pub mod int8;
 mod keep;
 mod kernel;
 pub mod linear;

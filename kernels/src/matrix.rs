@@ -37,7 +37,7 @@ impl Buffer {
         &mut cast_slice_mut(&mut self.0[..lines])[..len]
     }
 
-    fn as_slice<E: Pod>(&self, len: usize) -> &[E] {
+    pub(crate) fn as_slice<E: Pod>(&self, len: usize) -> &[E] {
         &cast_slice(&self.0)[..len]
     }
 }

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::codes::{is_scale, widened};
 use super::error::CheckpointError;
 use super::host::HostTensor;
 use super::widen::floats;
@@ -353,9 +354,7 @@ impl TensorFile {
         let Ok(view) = tensors.tensor(name) else {
             return Ok(None);
         };
-        let values = floats(&view);
-        let unread = || self.corrupt(format!("tensor {name} is {:?}", view.dtype()));
-        values.ok_or_else(unread).map(Some)
+        self.floats(&tensors, name, &view).map(Some)
     }
 
     /// One tensor's values, which must be of this shape.
@@ -366,8 +365,32 @@ impl TensorFile {
     pub fn values_of(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, CheckpointError> {
         let tensors = self.tensors()?;
         let view = self.view(&tensors, name, shape)?;
+        self.floats(&tensors, name, &view)
+    }
+
+    /// A tensor's values.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, or `Mismatch` where eight bits have no scales.
+    pub(super) fn floats(
+        &self,
+        tensors: &SafeTensors<'_>,
+        name: &str,
+        view: &TensorView<'_>,
+    ) -> Result<Vec<f32>, CheckpointError> {
+        if view.dtype() == Dtype::I8 {
+            return widened(tensors, name, view).map_err(|reason| self.mismatch(reason));
+        }
         let unread = || self.corrupt(format!("tensor {name} is {:?}", view.dtype()));
-        floats(&view).ok_or_else(unread)
+        floats(view).ok_or_else(unread)
+    }
+
+    /// Whether weights are saved in eight bits.
+    pub(super) fn is_int8(&self) -> Result<bool, CheckpointError> {
+        let tensors = self.tensors()?;
+        let mut views = tensors.iter();
+        Ok(views.any(|(_, view)| view.dtype() == Dtype::I8))
     }
 
     /// Names of all tensors, each with its number of values.
@@ -390,7 +413,7 @@ impl TensorFile {
     pub fn holds_only(&self, names: &HashSet<String>) -> Result<(), CheckpointError> {
         let tensors = self.tensors()?;
         let mut unknown = tensors.names();
-        unknown.retain(|name| !names.contains(*name));
+        unknown.retain(|name| !names.contains(*name) && !is_scale(&tensors, name));
         match unknown.into_iter().min() {
             None => Ok(()),
             Some(name) => Err(self.mismatch(format!("tensor {name} is not one of the model's"))),
@@ -405,13 +428,14 @@ impl TensorFile {
     pub fn fill(&self, model: Model, device: &Device) -> Result<Model, CheckpointError> {
         let tensors = self.tensors()?;
         let expected = parameters::shapes(&model);
+        let mut data = HashMap::new();
         for (path, shape) in &expected {
-            self.view(&tensors, path, shape)?;
+            let view = self.view(&tensors, path, shape)?;
+            data.insert(path.clone(), self.data(&tensors, path, &view)?);
         }
         self.holds_only(&expected.into_iter().map(|(path, _)| path).collect())?;
         Ok(parameters::replace(model, |path, _| {
-            let view = tensors.tensor(path).ok()?;
-            Some(Tensor::from_data(self.data(&view)?, device))
+            Some(Tensor::from_data(data.remove(path)?, device))
         }))
     }
 
@@ -425,10 +449,17 @@ impl TensorFile {
         let Ok(view) = tensors.tensor(name) else {
             return Err(self.mismatch(format!("tensor {name} is missing")));
         };
-        let known = matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        let known = matches!(
+            view.dtype(),
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::I8
+        );
         if view.shape() != shape || !known {
             let found = format!("{:?}", view.dtype());
-            let expected = if known { &found } else { "F32, F16 or BF16" };
+            let expected = if known {
+                &found
+            } else {
+                "F32, F16, BF16 or I8"
+            };
             return Err(self.mismatch(format!(
                 "tensor {name} is {found} {:?}, expected {expected} {shape:?}",
                 view.shape()
@@ -437,22 +468,27 @@ impl TensorFile {
         Ok(view)
     }
 
-    /// A tensor's values, flat, if it is of a type that is read: in the file's own memory, where they lie there as this
+    /// A tensor's values, flat: in the file's own memory, where they lie there as this
     /// processor reads them. Whoever changes them gets a copy from Burn.
     ///
     /// A copy would cost a cold start twice: the copying, and fresh memory for the kernel to clear.
-    pub(super) fn data(&self, view: &TensorView<'_>) -> Option<TensorData> {
+    pub(super) fn data(
+        &self,
+        tensors: &SafeTensors<'_>,
+        name: &str,
+        view: &TensorView<'_>,
+    ) -> Result<TensorData, CheckpointError> {
         let in_place = cfg!(target_endian = "little")
             && view.dtype() == Dtype::F32
             && view.data().as_ptr().cast::<f32>().is_aligned();
         if !in_place {
-            let values = floats(view)?;
+            let values = self.floats(tensors, name, view)?;
             let shape = [values.len()];
-            return Some(TensorData::new(values, shape));
+            return Ok(TensorData::new(values, shape));
         }
         let shape = [view.data().len() / size_of::<f32>()];
         let bytes = self.bytes.slice_ref(view.data());
         let bytes = burn::tensor::Bytes::from_shared(bytes, AllocationProperty::Other);
-        Some(TensorData::from_bytes(bytes, shape, DType::F32))
+        Ok(TensorData::from_bytes(bytes, shape, DType::F32))
     }
 }

@@ -23,22 +23,27 @@ use crate::model::Model;
 /// As for [`save_weights`](super::save_weights).
 pub fn save_half(path: &Path, model: &Model, meta: &WeightsMeta) -> Result<(), CheckpointError> {
     let tensors = host_tensors(model);
-    let encoded: Vec<(Dtype, Vec<u8>)> = tensors
+    let encoded = tensors
         .iter()
-        .map(|(_, shape, values)| match halves(values) {
-            Some(halves) if shape.len() > 1 => (Dtype::F16, halves),
-            _ => {
-                let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                (Dtype::F32, bytes)
-            }
-        })
-        .collect();
+        .map(|(_, shape, values)| encoded(shape, values));
+    let encoded: Vec<(Dtype, Vec<u8>)> = encoded.collect();
     let views = tensors.iter().zip(&encoded);
     let views = views.map(|((name, shape, _), (dtype, bytes))| {
         let view = TensorView::new(*dtype, shape.clone(), bytes);
         (name.clone(), view.expect("the shape counts the values"))
     });
     write_file(path, &serialize(path, views.collect(), meta)?)
+}
+
+/// A tensor's values as [`save_half`] writes them.
+pub(super) fn encoded(shape: &[usize], values: &[f32]) -> (Dtype, Vec<u8>) {
+    match halves(values) {
+        Some(halves) if shape.len() > 1 => (Dtype::F16, halves),
+        _ => {
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (Dtype::F32, bytes)
+        }
+    }
 }
 
 /// The values in f16; `None` where one of them is too large for it.
@@ -153,7 +158,7 @@ mod tests {
         let (_folder, path, _) = with_head(Dtype::I32, |v| (v as i32).to_le_bytes().to_vec());
         assert_eq!(
             message(&path),
-            "FILE does not fit its own model configuration: tensor Vit.class_token is I32 [1, 6], expected F32, F16 or BF16 [1, 6]"
+            "FILE does not fit its own model configuration: tensor Vit.class_token is I32 [1, 6], expected F32, F16, BF16 or I8 [1, 6]"
         );
     }
 }

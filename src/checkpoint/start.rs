@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::codes::is_scale;
 use super::error::CheckpointError;
 use super::file::TensorFile;
 use super::meta::WeightsMeta;
-use super::widen::floats;
 use crate::model::parameters;
 use crate::model::parameters::declared;
 use crate::model::role::{Declare, Declared, Role};
@@ -86,9 +86,7 @@ impl TensorFile {
             let Ok(view) = tensors.tensor(path) else {
                 return Err(unfit(format!("it has no tensor {path}")));
             };
-            let Some(mut values) = floats(&view) else {
-                return Err(unfit(format!("its tensor {path} is {:?}", view.dtype())));
-            };
+            let mut values = self.floats(&tensors, path, &view)?;
             if view.shape() != shape.as_slice() {
                 match (declared.role, meta.model.grid(), grid, &shape[..]) {
                     (Role::Position, Some(old), Some(new), &[_, width])
@@ -121,7 +119,8 @@ impl TensorFile {
         let known = declared.iter().chain(dropped);
         let known: HashSet<&str> = known.map(|tensor| tensor.path.as_str()).collect();
         let names = tensors.names().into_iter();
-        if let Some(name) = names.filter(|name| !known.contains(name)).min() {
+        let unknown = names.filter(|name| !known.contains(name) && !is_scale(&tensors, name));
+        if let Some(name) = unknown.min() {
             return Err(unfit(format!("its tensor {name} has no place here")));
         }
         Ok(found)

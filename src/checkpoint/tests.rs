@@ -277,9 +277,9 @@ fn values_lie_in_the_files_memory_and_changing_a_tensor_leaves_the_file_alone() 
     let (_folder, path, _) = saved();
     let whole = fs::read(&path).unwrap();
     let file = TensorFile::open(&path).unwrap();
-    let view = file.tensors().unwrap();
-    let view = view.tensor("Vit.head.weight").unwrap();
-    let data = file.data(&view).unwrap();
+    let tensors = file.tensors().unwrap();
+    let view = tensors.tensor("Vit.head.weight").unwrap();
+    let data = file.data(&tensors, "Vit.head.weight", &view).unwrap();
     assert_eq!(data.as_bytes().as_ptr(), view.data().as_ptr());
 
     // The only owner of a tensor may change it in place.

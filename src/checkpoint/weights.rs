@@ -18,6 +18,8 @@ pub struct Checkpoint {
     pub meta: WeightsMeta,
     /// The model, without autodiff.
     pub model: Model,
+    /// Whether the file holds weights of eight bits; the model has them widened.
+    pub is_int8: bool,
 }
 
 /// Writes a model's weights for inference; returns once they are on disk.
@@ -78,7 +80,12 @@ fn build(
 ) -> Result<Checkpoint, CheckpointError> {
     check(file, &meta)?;
     let model = file.fill(meta.model.init_constant(device), device)?.valid();
-    Ok(Checkpoint { meta, model })
+    let is_int8 = file.is_int8()?;
+    Ok(Checkpoint {
+        meta,
+        model,
+        is_int8,
+    })
 }
 
 /// What a weights file says of itself, checked, for whoever needs no tensors yet.

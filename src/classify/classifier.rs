@@ -9,7 +9,7 @@ use super::error::ClassifyError;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, HashCheck, TensorFile};
 use crate::data::{self, DecodeLimits, RawPicture};
 use crate::metrics::{self, Calibration};
-use crate::ops::{Precision, Prepared};
+use crate::ops::{InferencePrecision, Precision, Prepared, Purpose};
 
 /// One class and its probability.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,6 +28,7 @@ pub struct Classifier {
     checkpoint: Checkpoint,
     check: HashCheck,
     prepared: Prepared,
+    precision: Precision,
     device: Device,
 }
 
@@ -49,12 +50,27 @@ impl Classifier {
     /// [`CheckpointError`].
     pub fn of(file: &TensorFile, device: &Device) -> Result<Self, CheckpointError> {
         let (checkpoint, check) = checkpoint::begin_to_load(file, device)?;
+        let choice = InferencePrecision::Auto;
+        let precision = choice.on(device, checkpoint.is_int8, Purpose::Figures);
         Ok(Self {
+            precision: precision.unwrap_or_default(),
             checkpoint,
             check,
             prepared: Prepared::default(),
             device: device.clone(),
         })
+    }
+
+    /// The same with products of another precision; at first it is f32, or eight bits for weights that
+    /// were saved so.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// Whether the weights are saved in eight bits.
+    pub fn is_int8(&self) -> bool {
+        self.checkpoint.is_int8
     }
 
     /// Waits until the weights' hash is computed.
@@ -153,7 +169,7 @@ impl Classifier {
         let logits = self
             .checkpoint
             .model
-            .infer(images, Precision::F32, &self.prepared)
+            .infer(images, self.precision, &self.prepared)
             .div_scalar(self.checkpoint.meta.temperature)
             .try_into_vec_as::<f32>()
             .expect("logits read back as f32");

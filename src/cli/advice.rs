@@ -157,12 +157,15 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
             "`vitrine export {name} OUT.safetensors` makes a copy that can be calibrated again"
         )),
         RunError::NotFinite { .. } => then("train it again with a lower --lr"),
-        RunError::Differs { .. } => then("export without --half"),
+        RunError::Differs { .. } => then("export without --half or --int8"),
         RunError::DifferentPictures { .. } => {
             then("name one data set for both with --data and --split")
         }
         RunError::Broken { .. } => {
             then("`vitrine train --resume` on the finished run writes it again")
+        }
+        RunError::Precision { precision, .. } if precision == "int8" => {
+            then("use --device cpu, or --precision f32 or auto")
         }
         RunError::Precision { .. } => then(
             "use --precision f32 or auto, or another device with --device; a run that began in bf16 needs another device",

@@ -13,7 +13,7 @@ use crate::data::SplitName;
 use crate::device::{self, DeviceChoice};
 use crate::eval::Tta;
 use crate::names::{shown, visible};
-use crate::ops::PrecisionChoice;
+use crate::ops::InferencePrecision;
 use crate::report::text;
 use crate::run::{self, EvaluateOptions, Evaluated};
 
@@ -49,9 +49,10 @@ pub(super) struct EvalArgs {
         value_parser = clap::value_parser!(u32).range(0..=1024)
     )]
     workers: u32,
-    /// Precision of matrix products: auto (which is f32), f32 or bf16.
+    /// Precision of matrix products: auto, f32, bf16 or int8 (on the CPU); auto is f32, and int8 for weights that
+    /// were exported with --int8.
     #[arg(long, default_value = "auto", value_name = "PRECISION")]
-    precision: PrecisionChoice,
+    precision: InferencePrecision,
     /// Also measure test-time augmentation, reported separately: the mean over mirror (the picture and its
     /// mirror image) or mirror-shift (both, and both shifted by a pixel).
     #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]

@@ -11,12 +11,12 @@ use super::{interrupt, lists};
 use crate::device::{self, DeviceChoice};
 use crate::names::{self, shown};
 use crate::report::text;
-use crate::run::{self, Exported};
+use crate::run::{self, Exported, Storage};
 
 /// Write weights as one file to hand on, and check that it answers the same.
 ///
 /// Writes a run's best weights, with all that `classify` needs, reads the file back, and compares
-/// both on 64 pictures: no probability may differ by more than 0.01.
+/// both on 64 pictures: no probability may differ by more than 0.01, or 0.1 in eight bits.
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
     #[arg(
@@ -30,6 +30,9 @@ pub(super) struct ExportArgs {
     /// Halve the file: matrices in f16, biases and norms in f32.
     #[arg(long)]
     half: bool,
+    /// Quarter the file: matrices in eight bits, with which `classify` and `eval` then compute on the CPU.
+    #[arg(long, conflicts_with = "half")]
+    int8: bool,
     #[arg(
         long,
         default_value = "cpu",
@@ -50,12 +53,17 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Done> {
     ));
     unambiguous(&args.weights)?;
     let device = device::select(args.device)?;
+    let storage = match (args.half, args.int8) {
+        (true, _) => Storage::F16,
+        (_, true) => Storage::Int8,
+        _ => Storage::F32,
+    };
     let Exported {
         from,
         bytes: (before, after),
         logit,
         probability,
-    } = run::export(&args.weights, &args.out, args.half, &device)?;
+    } = run::export(&args.weights, &args.out, storage, &device)?;
     if args.json {
         let told = serde_json::json!({
             "from": names::text(&from),

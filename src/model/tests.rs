@@ -566,6 +566,51 @@ fn gradients_equal_differences(config: &ModelConfig) {
 }
 
 #[test]
+fn eight_bits_answer_nearly_the_same_and_each_picture_by_itself() {
+    let levers = VitConfig {
+        stem: Stem::Convolutional,
+        image_size: 16,
+        patch_size: 4,
+        embed_dim: 36,
+        ..levers()
+    };
+    for config in [
+        ModelConfig::Airbench(small_airbench()),
+        ModelConfig::preset("resnet9", 13, None, 7).unwrap(),
+        ModelConfig::preset("resnet18", 13, None, 7).unwrap(),
+        ModelConfig::Vit(tiny()),
+        ModelConfig::Vit(levers),
+    ] {
+        let model = stirred(&config, &flex());
+        let size = config.image_size();
+        let images = random([5, 3, size, size], &flex());
+        let prepared = Prepared::default();
+        let infer = |images: &Tensor<4>, precision, prepared: &Prepared| {
+            values(model.infer(images.clone(), precision, prepared))
+        };
+        let wide = infer(&images, Precision::F32, &prepared);
+        let narrow = infer(&images, Precision::Int8, &prepared);
+        let largest = wide.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+        let pairs = wide.iter().zip(&narrow);
+        let off = pairs.fold(0.0_f32, |off, (a, b)| off.max((a - b).abs())) / largest;
+        assert!(off > 0.0 && off < 0.05, "{off}: {config:?}");
+        // Noted, packed, and taken as packed; f32 stays what it was.
+        for _ in 0..2 {
+            assert_eq!(infer(&images, Precision::Int8, &prepared), narrow);
+            assert_eq!(infer(&images, Precision::F32, &prepared), wide);
+        }
+        for threads in [1, 2, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let alone = pool.unwrap().install(|| {
+                let one = |i| infer(&images.clone().narrow(0, i, 1), Precision::Int8, &prepared);
+                (0..5).flat_map(one).collect::<Vec<_>>()
+            });
+            assert_eq!(alone, narrow, "{threads} threads");
+        }
+    }
+}
+
+#[test]
 fn weights_are_packed_once_and_answer_the_same() {
     for config in [
         ModelConfig::Airbench(small_airbench()),

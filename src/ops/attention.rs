@@ -70,7 +70,10 @@ pub fn add_attention(
     #[cfg(feature = "cpu")]
     if super::cpu::on_cpu(&x) {
         return match branch.precision {
-            Precision::F32 => on_cpu::<f32>(x, branch, heads, query_key, mask),
+            Precision::Int8 if branch.fits_int8(&x) => {
+                int8_on_cpu(x, branch, heads, query_key, mask)
+            }
+            Precision::F32 | Precision::Int8 => on_cpu::<f32>(x, branch, heads, query_key, mask),
             Precision::Bf16 => on_cpu::<half::bf16>(x, branch, heads, query_key, mask),
         };
     }
@@ -224,6 +227,38 @@ fn rotate(x: Tensor<4>, rotation: &Tensor<2>) -> Tensor<4> {
         second * cosine + first * sine,
     ];
     Tensor::cat(turned.to_vec(), 3)
+}
+
+#[cfg(feature = "cpu")]
+fn int8_on_cpu(
+    x: Tensor<2>,
+    branch: &Branch,
+    heads: Heads,
+    query_key: &QueryKey,
+    mask: Option<&Tensor<4, Bool>>,
+) -> Tensor<2> {
+    let _span = profile::span("attention");
+    use super::cpu::tape;
+    use vitrine_kernels::attention::{Shape, Weights};
+    use vitrine_kernels::int8::attention;
+    let [rows, width] = x.dims();
+    let [tokens, queries] = heads.counts(rows);
+    let before = Before::new(query_key);
+    let shape = Shape {
+        batch: heads.batch,
+        tokens,
+        queries,
+        heads: heads.heads,
+        width,
+        query_key: before.get(),
+    };
+    let mask = mask.map(Allowed::new);
+    let packed = branch.packed(&branch.values(), |all| {
+        attention::Packed::new(&Weights::new(all))
+    });
+    let allowed = mask.as_ref().map(Allowed::get);
+    let y = attention::infer(tape::values(&x).get(), &packed, shape, allowed);
+    tape::tensor(y, [heads.batch * queries, width])
 }
 
 #[cfg(feature = "cpu")]

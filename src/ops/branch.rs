@@ -52,6 +52,13 @@ fn scale_pictures(x: Tensor<2>, keep: Option<&[f32]>) -> Tensor<2> {
 
 #[cfg(feature = "cpu")]
 impl Branch<'_> {
+    /// Whether there is a kernel of eight bits for it: in inference, which keeps all of a branch.
+    pub(super) fn fits_int8(&self, x: &Tensor<2>) -> bool {
+        use vitrine_kernels::int8::Layer;
+        let inputs = [&self.first, &self.second].map(|layer| layer.weight.dims()[0]);
+        !x.is_autodiff() && self.keep.is_none() && inputs.iter().all(|&n| n <= Layer::MOST_INPUTS)
+    }
+
     /// The values of γ, β, W₁, b₁, W₂ and b₂.
     pub(super) fn values(&self) -> [tape::Values; 6] {
         [

@@ -41,7 +41,8 @@ pub(crate) fn conv(
     #[cfg(feature = "cpu")]
     if super::cpu::on_cpu(&x) {
         return match precision {
-            Precision::F32 => on_cpu::<f32>(x, layer, prepared),
+            Precision::Int8 if layer.fits_int8(&x) => int8_on_cpu(x, layer, prepared),
+            Precision::F32 | Precision::Int8 => on_cpu::<f32>(x, layer, prepared),
             Precision::Bf16 => on_cpu::<half::bf16>(x, layer, prepared),
         };
     }
@@ -65,10 +66,11 @@ pub(crate) fn conv_gelu(
     if super::cpu::on_cpu(&x) {
         let tracked = x.is_autodiff();
         return match (precision, tracked) {
-            (Precision::F32, false) => gelu_on_cpu::<f32>(x, layer, bias, prepared),
             (Precision::Bf16, false) => gelu_on_cpu::<half::bf16>(x, layer, bias, prepared),
-            (Precision::F32, true) => shifted::<f32>(conv(x, layer, precision, None), bias),
             (Precision::Bf16, true) => shifted::<half::bf16>(conv(x, layer, precision, None), bias),
+            // Of eight bits: it is a first layer, which sees pixels as they are.
+            (_, false) => gelu_on_cpu::<f32>(x, layer, bias, prepared),
+            (_, true) => shifted::<f32>(conv(x, layer, Precision::F32, None), bias),
         };
     }
     let sums = conv(x, layer, precision, prepared);
@@ -94,7 +96,12 @@ pub(crate) fn conv_norm(
     if super::cpu::on_cpu(&x) && !x.is_autodiff() {
         let norm = (norm, statistics);
         return match precision {
-            Precision::F32 => folded_on_cpu::<f32>(x, layer, norm, tail, prepared),
+            Precision::Int8 if layer.fits_int8(&x) => {
+                int8_folded_on_cpu(x, layer, norm, tail, prepared)
+            }
+            Precision::F32 | Precision::Int8 => {
+                folded_on_cpu::<f32>(x, layer, norm, tail, prepared)
+            }
             Precision::Bf16 => folded_on_cpu::<half::bf16>(x, layer, norm, tail, prepared),
         };
     }
@@ -116,7 +123,8 @@ fn composed(x: Tensor<4>, weight: Tensor<4>, window: Window, precision: Precisio
     let options = ConvOptions::new([window.stride; 2], [window.padding; 2], [1, 1], 1);
     let x = x.permute([0, 3, 1, 2]);
     let y = match precision {
-        Precision::F32 => burn::tensor::module::conv2d(x, weight, None, options),
+        // Eight bits have no composed form.
+        Precision::F32 | Precision::Int8 => burn::tensor::module::conv2d(x, weight, None, options),
         Precision::Bf16 => {
             let narrow = |x: Tensor<4>| x.cast(FloatDType::BF16);
             let y = burn::tensor::module::conv2d(narrow(x), narrow(weight), None, options);
@@ -154,6 +162,88 @@ fn on_cpu<E: Stored>(x: Tensor<4>, layer: &Conv, prepared: Option<&Prepared>) ->
 }
 
 #[cfg(feature = "cpu")]
+impl Conv {
+    /// Whether there is a kernel of eight bits for it: in inference, unless it sees pixels.
+    fn fits_int8(&self, x: &Tensor<4>) -> bool {
+        /// From so many channels on.
+        const CHANNELS: usize = 8;
+        let [_, channels, height, width] = self.weight.dims();
+        let fits = channels * height * width <= vitrine_kernels::int8::Layer::MOST_INPUTS;
+        !x.is_autodiff() && channels >= CHANNELS && fits
+    }
+}
+
+#[cfg(feature = "cpu")]
+fn int8_on_cpu(x: Tensor<4>, layer: &Conv, prepared: Option<&Prepared>) -> Tensor<4> {
+    use vitrine_kernels::int8::conv::Packed;
+    let channels = x.dims()[3];
+    let packed = Prepared::packed(prepared, [&tape::values(&layer.weight)], |[weight]| {
+        Packed::new(layer.window, channels, weight, None)
+    });
+    int8_packed_on_cpu(x, layer, &packed, Tail::Plain)
+}
+
+#[cfg(feature = "cpu")]
+fn int8_packed_on_cpu(
+    x: Tensor<4>,
+    layer: &Conv,
+    packed: &vitrine_kernels::int8::conv::Packed,
+    tail: Tail<Tensor<4>>,
+) -> Tensor<4> {
+    let _span = profile::span("convolution");
+    let x = tape::stored::<f32, 4>(x);
+    let input = Map::new(x.dims());
+    let output = input.windows(layer.window, layer.weight.dims()[0]);
+    let tail = tail.map(|x| tape::values(&tape::stored::<f32, 4>(x)));
+    let y = vitrine_kernels::int8::conv::infer(
+        packed,
+        (tape::values(&x).get(), input),
+        tail.as_ref().map(|values| values.get()),
+    );
+    tape::tensor_of(y, output.dims())
+}
+
+#[cfg(feature = "cpu")]
+fn int8_folded_on_cpu(
+    x: Tensor<4>,
+    layer: &Conv,
+    (norm, statistics): (&Norm, &Statistics),
+    tail: Tail<Tensor<4>>,
+    prepared: Option<&Prepared>,
+) -> Tensor<4> {
+    let values = folded_values(layer, norm, statistics);
+    let channels = x.dims()[3];
+    let packed = Prepared::packed(prepared, values.each_ref(), |[weight, of @ ..]| {
+        let norm = folded_norm(of, norm.epsilon);
+        vitrine_kernels::int8::conv::Packed::new(layer.window, channels, weight, Some(&norm))
+    });
+    int8_packed_on_cpu(x, layer, &packed, tail)
+}
+
+/// A convolution's weight, then γ, β, means and variances of the norm after it.
+#[cfg(feature = "cpu")]
+fn folded_values(layer: &Conv, norm: &Norm, statistics: &Statistics) -> [tape::Values; 5] {
+    [
+        tape::values(&layer.weight),
+        tape::values(&norm.gamma),
+        tape::values(&norm.beta),
+        tape::values(&statistics.mean),
+        tape::values(&statistics.variance),
+    ]
+}
+
+#[cfg(feature = "cpu")]
+fn folded_norm([gamma, beta, mean, variance]: [&[f32]; 4], epsilon: f64) -> kernels::Norm<'_> {
+    kernels::Norm {
+        gamma,
+        beta,
+        mean,
+        variance,
+        epsilon,
+    }
+}
+
+#[cfg(feature = "cpu")]
 fn gelu_on_cpu<E: Stored>(
     x: Tensor<4>,
     layer: &Conv,
@@ -176,32 +266,12 @@ fn folded_on_cpu<E: Stored>(
     tail: Tail<Tensor<4>>,
     prepared: Option<&Prepared>,
 ) -> Tensor<4> {
-    let vectors = [
-        &norm.gamma,
-        &norm.beta,
-        &statistics.mean,
-        &statistics.variance,
-    ];
-    let [gamma, beta, mean, variance] = vectors.map(tape::values);
-    let weights = [
-        &tape::values(&layer.weight),
-        &gamma,
-        &beta,
-        &mean,
-        &variance,
-    ];
+    let values = folded_values(layer, norm, statistics);
     let channels = x.dims()[3];
-    let pack = |[weight, gamma, beta, mean, variance]: [&[f32]; 5]| {
-        let norm = kernels::Norm {
-            gamma,
-            beta,
-            mean,
-            variance,
-            epsilon: norm.epsilon,
-        };
+    let packed = Prepared::packed(prepared, values.each_ref(), |[weight, of @ ..]| {
+        let norm = folded_norm(of, norm.epsilon);
         kernels::Packed::<E>::folded(layer.window, channels, weight, &norm)
-    };
-    let packed = Prepared::packed(prepared, weights, pack);
+    });
     packed_on_cpu(x, layer, &packed, tail)
 }
 

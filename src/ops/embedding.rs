@@ -30,7 +30,10 @@ pub fn embed(
     #[cfg(feature = "cpu")]
     if super::cpu::on_cpu(&images) {
         return match precision {
-            Precision::F32 => on_cpu::<f32>(images, patch, projection, positions, prefix, prepared),
+            // The first layer sees pixels as they are.
+            Precision::F32 | Precision::Int8 => {
+                on_cpu::<f32>(images, patch, projection, positions, prefix, prepared)
+            }
             Precision::Bf16 => {
                 on_cpu::<half::bf16>(images, patch, projection, positions, prefix, prepared)
             }

@@ -22,7 +22,8 @@ pub fn linear(
     #[cfg(feature = "cpu")]
     if super::cpu::on_cpu(&x) {
         return match precision {
-            Precision::F32 => on_cpu::<f32>(x, map, prepared),
+            // A head is small, and what it loses nothing makes up for.
+            Precision::F32 | Precision::Int8 => on_cpu::<f32>(x, map, prepared),
             Precision::Bf16 => on_cpu::<half::bf16>(x, map, prepared),
         };
     }

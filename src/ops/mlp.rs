@@ -20,7 +20,8 @@ pub fn add_mlp(x: Tensor<2>, branch: &Branch) -> Tensor<2> {
     #[cfg(feature = "cpu")]
     if super::cpu::on_cpu(&x) {
         return match branch.precision {
-            Precision::F32 => on_cpu::<f32>(x, branch),
+            Precision::Int8 if branch.fits_int8(&x) => int8_on_cpu(x, branch),
+            Precision::F32 | Precision::Int8 => on_cpu::<f32>(x, branch),
             Precision::Bf16 => on_cpu::<half::bf16>(x, branch),
         };
     }
@@ -32,6 +33,16 @@ pub(super) fn composed(x: Tensor<2>, branch: &Branch) -> Tensor<2> {
     let normed = norm::composed(x.clone(), &branch.norm);
     let hidden = gelu(affine(normed, &branch.first, branch.precision));
     branch.add_to(x, hidden)
+}
+
+#[cfg(feature = "cpu")]
+fn int8_on_cpu(x: Tensor<2>, branch: &Branch) -> Tensor<2> {
+    let _span = profile::span("MLP");
+    use super::cpu::tape;
+    use vitrine_kernels::int8::mlp;
+    use vitrine_kernels::mlp::Weights;
+    let packed = branch.packed(&branch.values(), |all| mlp::Packed::new(&Weights::new(all)));
+    tape::tensor(mlp::infer(tape::values(&x).get(), &packed), x.dims())
 }
 
 #[cfg(feature = "cpu")]

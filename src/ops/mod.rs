@@ -25,6 +25,7 @@ pub mod embedding;
 pub(crate) mod flat;
 pub(crate) mod gather;
 pub(crate) mod gelu;
+mod int8;
 pub(crate) mod layer_scale;
 #[doc(hidden)]
 pub mod linear;
@@ -42,7 +43,8 @@ pub(crate) mod resample;
 
 use burn::tensor::Tensor;
 
-pub use precision::{Precision, PrecisionChoice};
+pub use int8::{Int8Weight, Outputs};
+pub use precision::{InferencePrecision, Precision, PrecisionChoice, Purpose};
 pub use prepared::Prepared;
 
 /// A linear map: y = x·`weight` + `bias`.

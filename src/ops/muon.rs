@@ -32,7 +32,7 @@ pub(crate) fn directions(all: Vec<Moving>, mu: f64, precision: Precision) -> Vec
         .is_some_and(|moving| super::cpu::on_cpu(&moving.gradient))
     {
         return match precision {
-            Precision::F32 => on_cpu::<f32>(all, mu),
+            Precision::F32 | Precision::Int8 => on_cpu::<f32>(all, mu),
             Precision::Bf16 => on_cpu::<half::bf16>(all, mu),
         };
     }

@@ -17,7 +17,8 @@ pub(super) fn product<const R: usize>(
     precision: Precision,
 ) -> Tensor<R> {
     match precision {
-        Precision::F32 => a.matmul(b),
+        // Eight bits have no composed form.
+        Precision::F32 | Precision::Int8 => a.matmul(b),
         Precision::Bf16 => {
             let narrow = |x: Tensor<R>| x.cast(FloatDType::BF16);
             narrow(a).matmul(narrow(b)).cast(FloatDType::F32)

@@ -17,7 +17,7 @@ use crate::data::{
 use crate::device::Selected;
 use crate::eval::{self, Predictions, Tta};
 use crate::names::composed;
-use crate::ops::PrecisionChoice;
+use crate::ops::{InferencePrecision, Precision, Purpose};
 use crate::recipe::Recipe;
 use crate::stop::Stop;
 
@@ -25,7 +25,7 @@ use crate::stop::Stop;
 #[derive(Debug, Clone)]
 pub struct EvaluateOptions {
     /// Precision of matrix products.
-    pub precision: PrecisionChoice,
+    pub precision: InferencePrecision,
     /// Data set; default: the one that the run was trained on.
     pub data: Option<PathBuf>,
     /// Split; default: test. Without a test split it is a run's validation split, or the only split
@@ -50,7 +50,7 @@ pub struct EvaluateOptions {
 impl Default for EvaluateOptions {
     fn default() -> Self {
         Self {
-            precision: PrecisionChoice::default(),
+            precision: InferencePrecision::default(),
             data: None,
             split: None,
             batch_size: 128,
@@ -163,6 +163,24 @@ pub(crate) fn answer(
     answer_raw(&file, run.as_ref(), options, data, device)?.tempered(file.path())
 }
 
+/// The precision that a choice means on `device`, for weights that were saved in eight bits or not.
+///
+/// # Errors
+///
+/// [`RunError::Precision`] where the device lacks it.
+pub fn inference_precision(
+    choice: InferencePrecision,
+    device: &Selected,
+    is_int8: bool,
+    purpose: Purpose,
+) -> Result<Precision, RunError> {
+    let found = choice.on(&device.device, is_int8, purpose);
+    found.ok_or_else(|| RunError::Precision {
+        device: device.name.clone(),
+        precision: choice.to_string(),
+    })
+}
+
 /// The weights file that `weights` means, and its run where that is given.
 pub(super) fn open(weights: &Path) -> Result<(TensorFile, Option<RunDir>), RunError> {
     // A run's folder is meant where one is given, whatever ships under its name.
@@ -218,7 +236,11 @@ pub(super) fn predict(
     options: &EvaluateOptions,
     device: &Selected,
 ) -> Result<Answers, RunError> {
-    let Checkpoint { model, meta } = checkpoint;
+    let Checkpoint {
+        model,
+        meta,
+        is_int8,
+    } = checkpoint;
     let pictures = pictures::load(
         dataset,
         samples,
@@ -243,12 +265,7 @@ pub(super) fn predict(
                 .unwrap_or_default(),
         });
     }
-    let precision = options
-        .precision
-        .for_inference(&device.device)
-        .ok_or_else(|| RunError::Precision {
-            device: device.name.clone(),
-        })?;
+    let precision = inference_precision(options.precision, device, *is_int8, Purpose::Figures)?;
     let loader = EvalLoader::new(
         pictures.clone(),
         meta.preprocess.clone(),

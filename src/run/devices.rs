@@ -35,5 +35,6 @@ pub(crate) fn precision(recipe: &Recipe, device: &Selected) -> Result<Precision,
         .for_training(&device.device)
         .ok_or_else(|| RunError::Precision {
             device: device.name.clone(),
+            precision: choice.to_string(),
         })
 }

@@ -242,12 +242,14 @@ pub enum RunError {
     },
     /// A copy of weights answers differently.
     #[error(
-        "the copy {path} would answer differently and was not kept: a probability differs by {difference:.3}, expected at most 0.01", path = shown(path))]
+        "the copy {path} would answer differently and was not kept: a probability differs by {difference:.3}, expected at most {tolerance}", path = shown(path))]
     Differs {
         /// The copy.
         path: PathBuf,
         /// Largest difference of a probability.
         difference: f64,
+        /// Largest that is kept.
+        tolerance: f64,
     },
     /// Two runs answered for other pictures.
     #[error("{a} and {b} were measured on different pictures or classes", a = shown(a), b = shown(b))]
@@ -265,11 +267,13 @@ pub enum RunError {
         /// What is wrong.
         reason: String,
     },
-    /// The device cannot multiply bf16.
-    #[error("{device} does not compute in bf16")]
+    /// The device lacks a precision.
+    #[error("{device} does not compute in {precision}")]
     Precision {
         /// The device.
         device: String,
+        /// The precision.
+        precision: String,
     },
     /// Data.
     #[error(transparent)]

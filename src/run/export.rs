@@ -1,4 +1,4 @@
-//! Weights exported to one file, optionally in f16, and checked against the original.
+//! Weights exported to one file, optionally in f16 or in eight bits, and checked against the original.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,28 @@ use crate::checkpoint::{self, Checkpoint, CheckpointError, TensorFile};
 use crate::data::Preprocess;
 use crate::device::Selected;
 use crate::metrics::softmax;
-use crate::ops::{Precision, Prepared};
+use crate::ops::{InferencePrecision, Precision, Prepared, Purpose};
 use crate::whole_file::Unfinished;
 
 /// Largest difference of a probability between the weights and their copy.
 const TOLERANCE: f64 = 0.01;
 
+/// The same for a copy in eight bits.
+const INT8_TOLERANCE: f64 = 0.1;
+
 /// Number of pictures on which both must agree.
 pub(crate) const PICTURES: usize = 64;
+
+/// How an export stores numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// All in f32.
+    F32,
+    /// Matrices in f16.
+    F16,
+    /// Matrices in eight bits.
+    Int8,
+}
 
 /// An exported file.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,11 +43,11 @@ pub struct Exported {
     pub bytes: (u64, u64),
     /// Largest difference of a logit.
     pub logit: f64,
-    /// Largest difference of a probability, at most 0.01.
+    /// Largest difference of a probability, at most 0.01, or 0.1 in eight bits.
     pub probability: f64,
 }
 
-/// Writes weights to `out`, in f16 if `half`, then reads them back and compares the predictions on
+/// Writes weights to `out`, then reads them back and compares the predictions on
 /// 64 pictures of coloured squares. `weights` is a run directory, a weights file, or the
 /// name of weights that are built in.
 ///
@@ -43,7 +57,7 @@ pub struct Exported {
 pub fn export(
     weights: &Path,
     out: &Path,
-    half: bool,
+    storage: Storage,
     device: &Selected,
 ) -> Result<Exported, RunError> {
     if out
@@ -61,9 +75,10 @@ pub fn export(
     }
     let from = open_weights(weights)?;
     let original = checkpoint::load(&from, &device.device)?;
-    let save = match half {
-        true => checkpoint::save_half,
-        false => checkpoint::save_weights,
+    let save = match storage {
+        Storage::F32 => checkpoint::save_weights,
+        Storage::F16 => checkpoint::save_half,
+        Storage::Int8 => checkpoint::save_int8,
     };
     let write = |source| RunError::Write {
         path: out.to_owned(),
@@ -76,7 +91,11 @@ pub fn export(
         other => other.into(),
     })?;
     let copy = checkpoint::load_weights(part.path(), &device.device)?;
-    let [before, after] = [original, copy].map(|weights| answers(&weights, device));
+    let [before, after] = [original, copy].map(|weights| {
+        let choice = InferencePrecision::Auto;
+        let precision = choice.on(&device.device, weights.is_int8, Purpose::Figures);
+        answers(&weights, precision.unwrap_or_default(), device)
+    });
     if before.logits.iter().any(|logit| !logit.is_finite()) {
         return Err(RunError::NotFinite {
             path: from.path().to_owned(),
@@ -85,10 +104,15 @@ pub fn export(
     let logit = difference(before.logits.iter().zip(&after.logits));
     let probability = difference(before.probabilities.iter().zip(&after.probabilities));
     // Not a number is no agreement either.
-    if probability.is_nan() || probability > TOLERANCE {
+    let tolerance = match storage {
+        Storage::Int8 => INT8_TOLERANCE,
+        Storage::F32 | Storage::F16 => TOLERANCE,
+    };
+    if probability.is_nan() || probability > tolerance {
         return Err(RunError::Differs {
             path: out.to_owned(),
             difference: probability,
+            tolerance,
         });
     }
     part.create(out).map_err(write)?;
@@ -105,8 +129,8 @@ struct Answers {
     probabilities: Vec<f64>,
 }
 
-fn answers(weights: &Checkpoint, device: &Selected) -> Answers {
-    let Checkpoint { meta, model } = weights;
+fn answers(weights: &Checkpoint, precision: Precision, device: &Selected) -> Answers {
+    let Checkpoint { meta, model, .. } = weights;
     let size = meta.preprocess.image_size;
     let prepared = Prepared::default();
     // As many at once as stay small in memory, whatever their size.
@@ -119,7 +143,7 @@ fn answers(weights: &Checkpoint, device: &Selected) -> Answers {
         let answers = model
             .infer(
                 Tensor::from_data(images, &device.device),
-                Precision::F32,
+                precision,
                 &prepared,
             )
             .div_scalar(meta.temperature)
@@ -166,8 +190,30 @@ fn squares(preprocess: &Preprocess, pictures: Range<usize>) -> Vec<f32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::checkpoint::SHIPPED;
+    use crate::device::{DeviceChoice, select};
+
+    /// The bounds that the guides state for `classify --precision`.
+    #[test]
+    fn shipped_weights_answer_nearly_the_same_in_every_precision() {
+        let cpu = select("cpu".parse::<DeviceChoice>().unwrap()).unwrap();
+        for shipped in SHIPPED {
+            let weights = checkpoint::load(&shipped.file(), &cpu.device).unwrap();
+            let wide = answers(&weights, Precision::F32, &cpu);
+            for (precision, most) in [(Precision::Bf16, 0.03), (Precision::Int8, INT8_TOLERANCE)] {
+                let narrow = answers(&weights, precision, &cpu);
+                let off = difference(wide.probabilities.iter().zip(&narrow.probabilities));
+                assert!(
+                    off > 0.0 && off <= most,
+                    "{} {precision:?}: {off}",
+                    shipped.name
+                );
+            }
+        }
+    }
 
     #[test]
     fn the_largest_difference_counts_and_nan_does_not_hide() {

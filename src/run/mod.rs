@@ -27,7 +27,7 @@ mod start;
 mod teacher;
 mod train;
 
-pub use answer::{EvaluateOptions, TtaReport};
+pub use answer::{EvaluateOptions, TtaReport, inference_precision};
 pub use calibrate::{Calibrated, calibrate};
 pub use devices::Devices;
 pub use dir::{RunDir, open_weights};
@@ -35,7 +35,7 @@ pub use error::RunError;
 pub use estimate::{Estimate, estimate};
 pub use evaluate::{Evaluated, evaluate};
 pub use event::RunEvent;
-pub use export::{Exported, export};
+pub use export::{Exported, Storage, export};
 pub use findings::{Finding, findings};
 pub use finish::Finished;
 pub use pictures::kept_bytes;

@@ -59,7 +59,7 @@ pub fn redraw(dir: &RunDir, extension: &str, device: &Selected) -> Result<Redraw
     draw_report(dir.root(), &report, extension)?;
     written.extend(["confusion_matrix", "reliability", "per_class"].map(at));
     let options = EvaluateOptions {
-        precision: crate::ops::PrecisionChoice::Auto,
+        precision: crate::ops::InferencePrecision::Auto,
         split: Some(split),
         batch_size: 128,
         ..EvaluateOptions::default()

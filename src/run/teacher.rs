@@ -95,7 +95,7 @@ impl PlannedTeacher {
         let device = &device.device;
         // bf16 where the student computes in it too and the teacher's own device is faster so.
         let precision = match precision {
-            Precision::F32 => Precision::F32,
+            Precision::F32 | Precision::Int8 => Precision::F32,
             Precision::Bf16 => PrecisionChoice::Auto
                 .for_training(device)
                 .unwrap_or_default(),

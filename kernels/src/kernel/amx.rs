@@ -6,7 +6,7 @@ use half::bf16;
 
 /// The layout `ldtilecfg` reads: palette 1, eight tiles of 16 rows of 64 bytes.
 #[repr(C, align(64))]
-struct TileConfig {
+pub(crate) struct TileConfig {
     palette: u8,
     start_row: u8,
     reserved: [u8; 14],
@@ -14,7 +14,7 @@ struct TileConfig {
     rows: [u8; 16],
 }
 
-static FULL_TILES: TileConfig = {
+pub(crate) static FULL_TILES: TileConfig = {
     let mut config = TileConfig {
         palette: 1,
         start_row: 0,
@@ -32,8 +32,14 @@ static FULL_TILES: TileConfig = {
 };
 
 /// Whether the processor has AMX for bf16 and the system grants it to this process.
-#[cfg(target_os = "linux")]
 pub(super) fn available() -> bool {
+    granted(22)
+}
+
+/// Whether the processor has AMX for the type of this bit (of `cpuid` 7, `edx`) and the system grants
+/// it to this process.
+#[cfg(target_os = "linux")]
+pub(crate) fn granted(bit: u32) -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
     const REQUEST_PERMISSION: libc::c_long = 0x1023;
     const TILE_DATA: libc::c_long = 18;
@@ -41,17 +47,17 @@ pub(super) fn available() -> bool {
         return false;
     }
     let features = __cpuid_count(7, 0).edx;
-    let (bf16, tiles) = (features >> 22 & 1, features >> 24 & 1);
+    let (products, tiles) = (features >> bit & 1, features >> 24 & 1);
     // SAFETY: asks the kernel for permission to use the tile registers; it answers with an error
     // where it knows no such request, and touches no memory of ours.
-    bf16 == 1
+    products == 1
         && tiles == 1
         && unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) } == 0
 }
 
 /// Other systems have other ways to grant it, which nobody has tried.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn available() -> bool {
+pub(crate) fn granted(_bit: u32) -> bool {
     false
 }
 

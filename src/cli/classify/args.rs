@@ -8,6 +8,7 @@ use super::abstain::error_rate;
 use super::inputs::weights_come_first;
 use crate::cli::lists;
 use crate::device::DeviceChoice;
+use crate::ops::InferencePrecision;
 
 /// Up to this many inputs the work ends before large pages of memory pay off.
 const FEW: usize = 16;
@@ -40,6 +41,10 @@ pub(in crate::cli) struct ClassifyArgs {
     /// threshold comes from the validation pictures.
     #[arg(long, value_name = "P", value_parser = error_rate, allow_negative_numbers = true)]
     pub abstain: Option<f64>,
+    /// Precision of matrix products: auto, f32, bf16 or int8 (on the CPU). auto is bf16 on a processor that multiplies
+    /// it, int8 for weights that were exported with --int8, else f32.
+    #[arg(long, default_value = "auto", value_name = "PRECISION")]
+    pub precision: InferencePrecision,
     /// Print JSON.
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
@@ -89,6 +94,7 @@ mod tests {
                 weights: weights.clone(),
                 topk: 5,
                 abstain: None,
+                precision: InferencePrecision::Auto,
                 json: false,
                 csv: false,
                 device: DeviceChoice::Auto,

@@ -20,6 +20,7 @@ use crate::cli::output::{is_broken_pipe, note};
 use crate::cli::weights::unambiguous;
 use crate::device;
 use crate::names;
+use crate::ops::Purpose;
 use crate::report::text;
 use crate::run;
 use crate::stop::Stop;
@@ -60,7 +61,10 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         }
         None => SHIPPED[0].file(),
     };
-    let classifier = Arc::new(Classifier::of(&file, &device.device)?);
+    let classifier = Classifier::of(&file, &device.device)?;
+    let is_int8 = classifier.is_int8();
+    let precision = run::inference_precision(args.precision, &device, is_int8, Purpose::Answers)?;
+    let classifier = Arc::new(classifier.with_precision(precision));
     let threshold = match args.abstain {
         Some(rate) => {
             let name = weights.as_deref().unwrap_or(file.path());

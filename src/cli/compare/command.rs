@@ -16,7 +16,7 @@ use crate::cli::output::{columns, note, say, tell};
 use crate::compare::{self, Entry};
 use crate::device;
 use crate::names::shown;
-use crate::ops::PrecisionChoice;
+use crate::ops::InferencePrecision;
 use crate::run::{self, EvaluateOptions};
 
 /// What is to be compared.
@@ -64,7 +64,7 @@ pub(in crate::cli) fn run(args: &CompareArgs, threads: Option<u32>) -> anyhow::R
     };
     let device = device::select(args.device)?;
     let options = EvaluateOptions {
-        precision: PrecisionChoice::Auto,
+        precision: InferencePrecision::Auto,
         data: args.data.clone(),
         split: args.split,
         batch_size: args.batch_size as usize,

@@ -368,6 +368,7 @@ mod tests {
                 calibration: None,
             },
             model,
+            is_int8: false,
         }
     }
 
