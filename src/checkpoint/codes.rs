@@ -1,6 +1,6 @@
 //! Tensors of eight bits.
 //!
-//! A tensor `X` of type I8 holds codes from −127 to 127, and `X.scale`, F32, one number above 0 for
+//! A tensor `X` of type I8 holds codes from −64 to 64, and `X.scale`, F32, one number above 0 for
 //! each output, which is the last dimension of a matrix and the first of a convolution: a value is its
 //! code times the scale of its output.
 
@@ -66,10 +66,10 @@ pub(super) fn widened(
         ));
     }
     let codes: Vec<i8> = view.data().iter().map(|code| code.cast_signed()).collect();
-    if codes.contains(&i8::MIN) {
+    let known = -Int8Weight::MAX..=Int8Weight::MAX;
+    if let Some(code) = codes.iter().find(|code| !known.contains(code)) {
         return Err(format!(
-            "tensor {name} holds the code {}, expected −{1} to {1}",
-            i8::MIN,
+            "tensor {name} holds the code {code}, expected −{0} to {0}",
             Int8Weight::MAX
         ));
     }

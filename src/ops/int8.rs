@@ -11,7 +11,7 @@ pub enum Outputs {
     Last,
 }
 
-/// A weight as whole numbers from −127 to 127 with a scale for each output.
+/// A weight as whole numbers from −64 to 64 with a scale for each output.
 ///
 /// Numbers that were read from codes give the same codes again, so that [`Precision::Int8`] of
 /// weights that were saved in eight bits loses nothing a second time.

@@ -1,7 +1,7 @@
 //! The innermost loops of a product of codes: one per instruction set, chosen when the program runs.
 //!
 //! All of them do the same and give the same whole numbers: C = A·B for a few rows of A and one
-//! panel of B. A holds codes of activations, 0 to 127, row by row; B codes of weights, −127 to 127,
+//! panel of B. A holds codes of activations, 0 to 127, row by row; B codes of weights, −64 to 64,
 //! packed in panels of [`PANEL`] columns, four values along k side by side: `[k/4][PANEL][4]`.
 
 // A kernel is its operands and their strides; and loops over registers are loops over numbers, for
@@ -36,6 +36,7 @@ impl Kernel {
     pub(super) fn k_step(self) -> usize {
         match self {
             Self::Amx => 64,
+            Self::Avx2 => 2 * INTERLEAVE,
             _ => INTERLEAVE,
         }
     }
@@ -149,7 +150,7 @@ pub(super) fn panel(
                         match kernel {
                             Kernel::Avx512 => avx512::rows(height, a, lda, b, k / 4, c),
                             Kernel::AvxVnni => avx2::vnni_rows(height, a, lda, b, k / 4, c),
-                            _ => avx2::rows(height, a, lda, b, k / 4, c),
+                            _ => avx2::rows(height, a, lda, b, k / 8, c),
                         }
                     }
                     done += height;

@@ -22,7 +22,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Most inputs: the sum of as many products of codes fits 32 bits.
+    /// Most inputs: the sum of as many products of codes fits 32 bits, and so do parts of it.
     pub const MOST_INPUTS: usize = 1 << 17;
 
     /// Of a weight `[inputs, outputs]`.

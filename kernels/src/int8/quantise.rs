@@ -2,17 +2,17 @@
 
 use crate::dispatch::vectorised;
 
-/// Codes of activations go from 0 to this. With seven bits the sum of two products fits the
-/// sixteen bits in which AVX2 adds them up: 2·127·127 < 2¹⁵.
+/// Codes of activations go from 0 to this.
 pub(super) const ACTIVATION_MAX: i32 = 127;
 
-/// Codes of weights go from −`WEIGHT_MAX` to this.
-pub const WEIGHT_MAX: i8 = 127;
+/// Codes of weights go from −`WEIGHT_MAX` to this: the sum of four products then fits the sixteen bits
+/// in which AVX2 adds them up, 4·127·64 < 2¹⁵, and it is a fifth faster than with sums of two.
+pub const WEIGHT_MAX: i8 = 64;
 
 /// Codes of a weight: value = code·scale.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Codes {
-    /// In the weight's own order, from −[`WEIGHT_MAX`] to [`WEIGHT_MAX`].
+    /// In the weight's own order, from −[`WEIGHT_MAX`] to that.
     pub codes: Vec<i8>,
     /// One for each output, above 0; NaN where a weight of the output is infinite or NaN.
     pub scales: Vec<f32>,
@@ -61,8 +61,9 @@ fn larger(largest: f32, x: f32) -> f32 {
 
 /// The scale of an output whose largest weight has this size.
 ///
-/// Its lowest eight bits are zero, so that code·scale is exact, and codes of what was read back from
-/// codes are those codes again.
+/// Code·scale is exact but for subnormal numbers, so that codes of what was read back from codes are
+/// those codes again: the largest is a power of two, and the others have seven bits beside the
+/// scale's sixteen.
 fn scale_of(largest: f32) -> f32 {
     let scale = largest / f32::from(WEIGHT_MAX);
     if !scale.is_finite() {
@@ -241,7 +242,15 @@ mod tests {
             let rows = Codes::of_rows(&of_column(&weight), 1);
             assert_eq!((rows.codes, rows.scales), (codes.clone(), vec![scale]));
             let most = codes.iter().map(|code| code.unsigned_abs()).max();
-            assert_eq!(most, Some(if j % 7 == 3 { 0 } else { 127 }), "{j}");
+            assert_eq!(
+                most,
+                Some(if j % 7 == 3 {
+                    0
+                } else {
+                    WEIGHT_MAX.unsigned_abs()
+                }),
+                "{j}"
+            );
             for (x, &code) in of_column(&weight).into_iter().zip(&codes) {
                 assert!(
                     (x - f32::from(code) * scale).abs() <= scale * 0.501,

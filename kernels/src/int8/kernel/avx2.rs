@@ -4,27 +4,29 @@ use std::arch::x86_64::*;
 
 use super::PANEL;
 
-/// Most rows at a time: 2·6 sums, 2 registers of B, 1 of A and 1 of ones fill the 16 registers.
-pub(super) const ROWS: usize = 6;
+/// Most rows at a time: 2·4 sums, 4 registers of B, 2 of A, 1 of ones and 1 to work in fill the 16
+/// registers.
+pub(super) const ROWS: usize = 4;
 
-/// Most rows at a time with `vpdpbusd`.
+/// Most rows at a time with `vpdpbusd`: 2·6 sums, 2 registers of B and 1 of A.
 pub(super) const VNNI_ROWS: usize = 6;
 
 /// # Safety
 ///
-/// AVX2; `height` ≤ [`ROWS`]; `a` holds `height` rows of 4·`words` codes with stride `lda`, from 0 to
-/// 127; `b` holds 16 columns of a panel as deep; `c` holds `height` rows with stride [`PANEL`].
+/// AVX2; `height` ≤ [`ROWS`]; `a` holds `height` rows of 8·`steps` codes with stride `lda`, from 0 to
+/// 127; `b` holds 16 columns of a panel as deep, its codes from −64 to 64; `c` holds `height` rows
+/// with stride [`PANEL`].
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn rows(
     height: usize,
     a: *const u8,
     lda: usize,
     b: *const i8,
-    words: usize,
+    steps: usize,
     c: *mut i32,
 ) {
     // SAFETY: as above.
-    unsafe { by_height!(height, multiply (a, lda, b, words, c), 1 2 3 4 5; 6) }
+    unsafe { by_height!(height, multiply (a, lda, b, steps, c), 1 2 3; 4) }
 }
 
 /// # Safety
@@ -35,24 +37,30 @@ unsafe fn multiply<const R: usize>(
     a: *const u8,
     lda: usize,
     b: *const i8,
-    words: usize,
+    steps: usize,
     c: *mut i32,
 ) {
     // SAFETY: every address is within the rows that the caller vouches for.
     unsafe {
         let ones = _mm256_set1_epi16(1);
         let mut sums = [[_mm256_setzero_si256(); 2]; R];
-        for i in 0..words {
-            let b = b.add(i * 4 * PANEL).cast();
-            let (b0, b1) = (_mm256_loadu_si256(b), _mm256_loadu_si256(b.add(1)));
+        for i in 0..steps {
+            let b = b.add(i * 8 * PANEL);
+            let (upper, lower) = (b.cast(), b.add(4 * PANEL).cast());
+            let upper = [_mm256_loadu_si256(upper), _mm256_loadu_si256(upper.add(1))];
+            let lower = [_mm256_loadu_si256(lower), _mm256_loadu_si256(lower.add(1))];
             for r in 0..R {
-                let word = a.add(r * lda + 4 * i).cast::<i32>().read_unaligned();
-                let x = _mm256_set1_epi32(word);
-                // Sums of two, which sixteen bits hold, then of four.
-                let pairs = [_mm256_maddubs_epi16(x, b0), _mm256_maddubs_epi16(x, b1)];
+                let words = a.add(r * lda + 8 * i).cast::<i32>();
+                let x = _mm256_set1_epi32(words.read_unaligned());
+                let y = _mm256_set1_epi32(words.add(1).read_unaligned());
                 for j in 0..2 {
-                    let fours = _mm256_madd_epi16(pairs[j], ones);
-                    sums[r][j] = _mm256_add_epi32(sums[r][j], fours);
+                    // Sums of four, which sixteen bits hold, then of eight.
+                    let fours = _mm256_add_epi16(
+                        _mm256_maddubs_epi16(x, upper[j]),
+                        _mm256_maddubs_epi16(y, lower[j]),
+                    );
+                    let eights = _mm256_madd_epi16(fours, ones);
+                    sums[r][j] = _mm256_add_epi32(sums[r][j], eights);
                 }
             }
         }
