@@ -10,6 +10,9 @@
 
 use std::sync::OnceLock;
 
+#[cfg(target_arch = "x86_64")]
+use crate::processor::{Instructions, has_avx2, has_avx512, may_use};
+
 /// Columns of one panel.
 pub(super) const PANEL: usize = 32;
 
@@ -49,21 +52,22 @@ impl Kernel {
         }
     }
 
-    /// Those of this processor, the best first.
+    /// Those that may be used here, the best first. What AVX-VNNI adds to AVX2 counts as AVX-512.
     fn all() -> Vec<Self> {
         let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            if amx::available() {
+            if may_use(Instructions::Amx) && amx::available() {
                 all.push(Self::Amx);
             }
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
+            if has_avx512() && is_x86_feature_detected!("avx512vnni") {
                 all.push(Self::Avx512);
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("avxvnni") {
+            let has_vnni = is_x86_feature_detected!("avxvnni");
+            if has_avx2() && has_vnni && may_use(Instructions::Avx512) {
                 all.push(Self::AvxVnni);
             }
-            if is_x86_feature_detected!("avx2") {
+            if has_avx2() {
                 all.push(Self::Avx2);
             }
         }
