@@ -162,7 +162,7 @@ mod tests {
         };
         for value in [0.0, -1.5, -0.0] {
             let said =
-                format!("{scale} holds {value}, expected numbers above 0 and at most 5.316912e36");
+                format!("{scale} holds {value}, expected numbers above 0 and at most 5.3169117e36");
             assert_eq!(with_scale(value), said);
         }
         assert!(with_scale(3e38).starts_with(&format!("{scale} holds 300")));

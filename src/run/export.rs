@@ -18,7 +18,7 @@ use crate::whole_file::Unfinished;
 const TOLERANCE: f64 = 0.01;
 
 /// The same for a copy in eight bits.
-const INT8_TOLERANCE: f64 = 0.1;
+const INT8_TOLERANCE: f64 = 0.2;
 
 /// Number of pictures on which both must agree.
 pub(crate) const PICTURES: usize = 64;
@@ -43,7 +43,7 @@ pub struct Exported {
     pub bytes: (u64, u64),
     /// Largest difference of a logit.
     pub logit: f64,
-    /// Largest difference of a probability, at most 0.01, or 0.1 in eight bits.
+    /// Largest difference of a probability, at most 0.01, or 0.2 in eight bits.
     pub probability: f64,
 }
 
@@ -203,7 +203,7 @@ mod tests {
         for shipped in SHIPPED {
             let weights = checkpoint::load(&shipped.file(), &cpu.device).unwrap();
             let wide = answers(&weights, Precision::F32, &cpu);
-            for (precision, most) in [(Precision::Bf16, 0.03), (Precision::Int8, INT8_TOLERANCE)] {
+            for (precision, most) in [(Precision::Bf16, 0.03), (Precision::Int8, 0.1)] {
                 let narrow = answers(&weights, precision, &cpu);
                 let off = difference(wide.probabilities.iter().zip(&narrow.probabilities));
                 assert!(
