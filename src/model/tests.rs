@@ -593,7 +593,9 @@ fn eight_bits_answer_nearly_the_same_and_each_picture_by_itself() {
         let largest = wide.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
         let pairs = wide.iter().zip(&narrow);
         let off = pairs.fold(0.0_f32, |off, (a, b)| off.max((a - b).abs())) / largest;
-        assert!(off > 0.0 && off < 0.05, "{off}: {config:?}");
+        // A weight is off by up to 1/128 of its output's largest, an activation by 1/254 of its token's range; some ten
+        // layers of nobody's weights add that up.
+        assert!(off > 0.0 && off < 0.1, "{off}: {config:?}");
         // Noted, packed, and taken as packed; f32 stays what it was.
         for _ in 0..2 {
             assert_eq!(infer(&images, Precision::Int8, &prepared), narrow);
