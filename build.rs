@@ -1,4 +1,5 @@
-//! Records the commit the binary was built from, so that a run directory can name it.
+//! Records the commit the binary was built from, so that a run directory can name it; sets `gpu`
+//! where a feature brings GPUs.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,6 +21,11 @@ fn main() {
         .flatten()
         .unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=VITRINE_COMMIT={commit}");
+    println!("cargo::rustc-check-cfg=cfg(gpu)");
+    let has = |feature: &str| std::env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
+    if ["WGPU", "CUDA", "ROCM"].into_iter().any(has) {
+        println!("cargo::rustc-cfg=gpu");
+    }
 }
 
 /// What git says in the package's folder, if it can.

@@ -50,6 +50,13 @@ pub struct QueryKey {
     pub rotation: Option<Tensor<2>>,
 }
 
+#[cfg(gpu)]
+impl QueryKey {
+    fn is_none(&self) -> bool {
+        self.norm.is_none() && self.rotation.is_none()
+    }
+}
+
 /// x + keep·(softmax(QKᵀ/√d)·V, heads joined, ·Wp + bp), Q, K and V being norm(x)·Wqkv + b
 /// (Dosovitskiy et al. 2021, eq. 2), Q and K after `query_key`.
 ///
@@ -92,6 +99,12 @@ pub(super) fn composed(
     let [tokens, queries] = heads.counts(rows);
     let precision = branch.precision;
     let qkv = &branch.first;
+    #[cfg(gpu)]
+    if super::by_hand::on_gpu(&x) && query_key.is_none() && queries == tokens {
+        let qkv = affine(norm::composed(x.clone(), &branch.norm), qkv, precision);
+        let mixed = by_hand::<burn::backend::Cube>(qkv, heads, mask, precision);
+        return branch.add_to(x, mixed);
+    }
     let [query, key, value] =
         queries_keys_values(x.clone(), heads, &branch.norm, qkv, query_key, precision);
     let (query, x, mask) = if queries == tokens {
@@ -129,7 +142,7 @@ pub(super) fn composed(
 ///
 /// `query` `[B, h, Q, d]`, `key` and `value` `[B, h, N, d]`, `mask` any of `[B or 1, h or 1, Q, N]` →
 /// `[B, h, Q, d]`.
-fn attention(
+pub(super) fn attention(
     query: Tensor<4>,
     key: Tensor<4>,
     value: Tensor<4>,
@@ -137,6 +150,50 @@ fn attention(
     precision: Precision,
 ) -> Tensor<4> {
     product(weights(query, key, mask, precision), value, precision)
+}
+
+/// [`attention`] of Q, K and V side by side, heads joined, with its gradient: with P the weights and
+/// G the gradient of the mixed values, V gets PᵀG, and with S = P∘(GVᵀ − rows' sums of P∘GVᵀ)/√d,
+/// Q gets S·K and K gets Sᵀ·Q.
+///
+/// # Shapes
+///
+/// `qkv` `[B·N, 3·D]`, `mask` any of `[B or 1, h or 1, N, N]` → `[B·N, D]`.
+#[cfg(gpu)]
+pub(super) fn by_hand<B: super::by_hand::Place>(
+    qkv: Tensor<2>,
+    heads: Heads,
+    mask: Option<&Tensor<4, Bool>>,
+    precision: Precision,
+) -> Tensor<2> {
+    let inputs = [(&qkv).into()];
+    let [rows, wide] = qkv.dims();
+    let (batch, count, width) = (heads.batch, heads.heads, wide / 3);
+    let (tokens, head_dim) = (rows / batch, width / count);
+    let scale = (head_dim as f64).powf(-0.5);
+    let all = qkv.inner().reshape([batch, tokens, 3 * count, head_dim]);
+    let [query, key, value] =
+        [0, 1, 2].map(|i| all.clone().narrow(2, i * count, count).swap_dims(1, 2));
+    let mut scores = product(query.clone(), key.clone().swap_dims(2, 3), precision) * scale;
+    if let Some(mask) = mask {
+        let forbidden = mask.clone().inner().bool_not().expand(scores.dims());
+        scores = scores.mask_fill(forbidden, FORBIDDEN);
+    }
+    let weights = softmax(scores, 3);
+    let mixed = product(weights.clone(), value.clone(), precision);
+    let mixed = mixed.swap_dims(1, 2).reshape([rows, width]);
+    super::by_hand::record::<B, 1, 2>(inputs, mixed, move |dy| {
+        let dy = dy.reshape([batch, tokens, count, head_dim]).swap_dims(1, 2);
+        let dvalue = product(weights.clone().swap_dims(2, 3), dy.clone(), precision);
+        let dweights = product(dy, value.swap_dims(2, 3), precision);
+        let along = (dweights.clone() * weights.clone()).sum_dim(3);
+        let dscores = (dweights - along) * weights * scale;
+        let dkey = product(dscores.clone().swap_dims(2, 3), query, precision);
+        let dquery = product(dscores, key, precision);
+        let all = [dquery, dkey, dvalue].map(|x| x.swap_dims(1, 2));
+        let all = Tensor::cat(all.to_vec(), 2);
+        [all.reshape([rows, wide]).into()]
+    })
 }
 
 /// softmax(QKᵀ/√d), without the keys that `mask` forbids; rows sum to one.

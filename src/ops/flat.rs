@@ -12,13 +12,49 @@ pub(crate) fn square_sum<'a>(gradients: impl Iterator<Item = &'a Tensor<1>>) -> 
             sum += vitrine_kernels::flat::square_sum(super::cpu::tape::values(gradient).get());
             continue;
         }
-        elsewhere.push(gradient.clone().square().sum());
+        elsewhere.push(gradient);
     }
     // Read at once: each reading waits until a GPU has done all that it was given.
-    if !elsewhere.is_empty() {
-        sum += f64::from(Tensor::cat(elsewhere, 0).sum().into_scalar::<f32>());
+    let sums = composed_square_sum(elsewhere).map(|sum| sum.into_scalar::<f32>());
+    sum + sums.map_or(0.0, f64::from)
+}
+
+/// [`square_sum`] of Burn's own operations, in few kernels: what has one shape is added up before
+/// the sum is taken, one shape after another.
+pub(super) fn composed_square_sum(mut gradients: Vec<&Tensor<1>>) -> Option<Tensor<1>> {
+    gradients.sort_by_key(|gradient| gradient.dims());
+    let squares = added(
+        gradients
+            .into_iter()
+            .map(|gradient| gradient.clone().square()),
+    );
+    // Sums of rows first, for one sum of everything would leave most of a GPU idle.
+    let mut rows: Vec<Tensor<1>> = squares.into_iter().map(row_sums).collect();
+    rows.sort_by_key(|rows| rows.dims());
+    let sums = added(rows.into_iter()).into_iter().map(Tensor::sum);
+    sums.reduce(|a, b| a + b)
+}
+
+/// The sums of neighbours of one length.
+fn added(values: impl Iterator<Item = Tensor<1>>) -> Vec<Tensor<1>> {
+    let mut sums: Vec<Tensor<1>> = Vec::new();
+    for value in values {
+        match sums.pop_if(|sum| sum.dims() == value.dims()) {
+            Some(sum) => sums.push(sum + value),
+            None => sums.push(value),
+        }
     }
-    sum
+    sums
+}
+
+/// The sums of up to 64 rows of equal length.
+fn row_sums(values: Tensor<1>) -> Tensor<1> {
+    let [len] = values.dims();
+    let rows = 1 << len.trailing_zeros().min(6);
+    values
+        .reshape([rows, len / rows])
+        .sum_dim(1)
+        .reshape([rows])
 }
 
 /// average·decay + value·(1 − decay): one step of an exponential moving average.

@@ -36,6 +36,12 @@ pub(crate) fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     let step = rectified / (size + 1e-30);
     let distribution = step * (tail.clone() * -2.0 + 1.0) + tail;
     let slope = distribution + v * (exponential * FRAC_1_SQRT_TAU);
+    #[cfg(gpu)]
+    if super::by_hand::on_gpu(&x) {
+        return super::by_hand::record::<burn::backend::Cube, 1, R>([(&x).into()], value, |dy| {
+            [(dy * slope).into()]
+        });
+    }
     // The difference is zero, and its gradient one: the value stays, `slope` becomes its gradient.
     (x.clone() - x.detach()) * slope.autodiff() + value.autodiff()
 }

@@ -6,9 +6,12 @@
 //! keep what they need in the nearest cache, store a fraction of what the composed form stores, and
 //! give the same bits on any number of threads.
 //!
+//! On a GPU a pass over memory is a kernel to start, so there some of the composed forms bring a
+//! gradient of their own, composed as well.
+//!
 //! Shared types stand here. Below the operations are `precision`, `product` (of the composed
-//! forms), `prepared` (weights packed once) and `cpu` (tensors to slices and back); below
-//! those, the kernels.
+//! forms), `by_hand` (their gradients), `prepared` (weights packed once) and `cpu` (tensors to
+//! slices and back); below those, the kernels.
 
 #[doc(hidden)]
 pub mod adamw;
@@ -17,6 +20,8 @@ pub mod attention;
 pub(crate) mod batch_norm;
 #[doc(hidden)]
 pub mod branch;
+#[cfg(gpu)]
+mod by_hand;
 pub(crate) mod conv;
 #[cfg(feature = "cpu")]
 pub(crate) mod cpu;

@@ -22,8 +22,37 @@ pub fn layer_norm<const R: usize>(x: Tensor<R>, scale: &Scale) -> Tensor<R> {
 
 /// [`layer_norm`] of Burn's own operations.
 pub(super) fn composed<const R: usize>(x: Tensor<R>, scale: &Scale) -> Tensor<R> {
+    #[cfg(gpu)]
+    if super::by_hand::on_gpu(&x) {
+        let shape = x.dims();
+        let [width] = scale.gamma.dims();
+        let rows = x.reshape([-1, width as i64]);
+        return by_hand::<burn::backend::Cube>(rows, scale).reshape(shape);
+    }
     let beta = Some(scale.beta.clone());
     burn::tensor::module::layer_norm(x, scale.gamma.clone(), beta, EPSILON)
+}
+
+/// [`layer_norm`] of rows, with its gradient (Ba et al. 2016, differentiated): with x̂ the row before
+/// γ and β, and ĝ = γ·g, x gets (ĝ − mean(ĝ) − x̂·mean(ĝ·x̂)) / √(variance + ε).
+#[cfg(gpu)]
+pub(super) fn by_hand<B: super::by_hand::Place>(x: Tensor<2>, scale: &Scale) -> Tensor<2> {
+    let inputs = [(&x).into(), (&scale.gamma).into(), (&scale.beta).into()];
+    let [gamma, beta] = [&scale.gamma, &scale.beta].map(|x| x.clone().inner().unsqueeze::<2>());
+    let x = x.inner();
+    let centred = x.clone() - x.mean_dim(1);
+    let variance = centred.clone().square().mean_dim(1);
+    let inverse = (variance + EPSILON).sqrt().recip();
+    let normed = centred * inverse.clone();
+    let y = normed.clone() * gamma.clone() + beta;
+    super::by_hand::record::<B, 3, 2>(inputs, y, move |dy| {
+        let scaled = dy.clone() * gamma;
+        let along = (scaled.clone() * normed.clone()).mean_dim(1);
+        let mean = scaled.clone().mean_dim(1);
+        let dx = (scaled - mean - normed.clone() * along) * inverse;
+        let dgamma = (dy.clone() * normed).sum_dim(0);
+        [dx.into(), dgamma.into(), dy.sum_dim(0).into()]
+    })
 }
 
 #[cfg(feature = "cpu")]
@@ -61,9 +90,11 @@ pub fn mean_of_normed(x: Tensor<2>, batch: usize, prefix: usize, scale: &Scale) 
 /// [`mean_of_normed`] of Burn's own operations.
 pub(super) fn composed_mean(x: Tensor<2>, batch: usize, prefix: usize, scale: &Scale) -> Tensor<2> {
     let [rows, width] = x.dims();
-    let tokens = x.reshape([batch, rows / batch, width]);
-    let patches = composed(tokens, scale).narrow(1, prefix, rows / batch - prefix);
-    patches.mean_dim(1).reshape([batch, width])
+    let mut tokens = composed(x, scale).reshape([batch, rows / batch, width]);
+    if prefix > 0 {
+        tokens = tokens.narrow(1, prefix, rows / batch - prefix);
+    }
+    tokens.mean_dim(1).reshape([batch, width])
 }
 
 #[cfg(feature = "cpu")]

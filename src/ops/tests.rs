@@ -10,6 +10,8 @@ use super::branch::Branch;
 use super::product::affine;
 use super::*;
 
+#[cfg(gpu)]
+mod by_hand;
 mod query_key;
 
 /// Numbers between −1 and 1 that depend on `seed` alone.

@@ -119,7 +119,7 @@ impl<'t> Learner<'t> {
         mut next: impl FnMut() -> Result<Batch, E>,
     ) -> Result<f64, NotTaken<E>> {
         let mut gradients = GradientSum::default();
-        let mut loss_sum = 0.0;
+        let mut losses = Vec::new();
         let statistics = self.statistics();
         let stop = step.stop.clone();
         for _ in 0..step.batches {
@@ -131,21 +131,24 @@ impl<'t> Learner<'t> {
                 Err(error) => Err(NotTaken::Batch(error)),
             };
             match loss {
-                Ok(loss) => loss_sum += loss,
+                Ok(loss) => losses.push(loss),
                 Err(not_taken) => {
                     self.put_back(statistics);
                     return Err(not_taken);
                 }
             }
         }
+        let _span = profile::span(OPTIMIZER);
+        let norm = self.optimizer.clip(&mut gradients);
+        // After the norm: to read a value is to wait for a GPU, and one wait is enough.
+        let values = losses.into_iter().map(|loss| loss.into_scalar::<f32>());
+        let loss_sum = values.map(f64::from).sum::<f64>();
         let loss = loss_sum / step.batches as f64;
         // Both are checked before the weights change, so that what is saved is always good.
         if !loss.is_finite() {
             let what = "loss";
             return Err(NotTaken::NotFinite { what, value: loss });
         }
-        let _span = profile::span(OPTIMIZER);
-        let norm = self.optimizer.clip(&mut gradients);
         if !norm.is_finite() {
             let what = "gradient norm";
             return Err(NotTaken::NotFinite { what, value: norm });
@@ -159,19 +162,26 @@ impl<'t> Learner<'t> {
     }
 
     /// Forward and backward of one batch; returns its loss.
-    fn backward(&mut self, batch: Batch, step: &mut Step, gradients: &mut GradientSum) -> f64 {
+    fn backward(
+        &mut self,
+        batch: Batch,
+        step: &mut Step,
+        gradients: &mut GradientSum,
+    ) -> Tensor<1> {
         let mut pass = Pass::training(self.precision, &mut step.noise);
         let loss = self.task.loss(&self.model, batch, step.spent, &mut pass);
         let _span = profile::span(BACKWARD);
-        let share = 1.0 / step.batches as f32;
-        let mut found = loss.clone().mul_scalar(share).backward();
+        let mut found = match step.batches {
+            1 => loss.backward(),
+            batches => loss.clone().mul_scalar(1.0 / batches as f32).backward(),
+        };
         let parts = parts(&mut self.model, self.task.as_mut());
         let own = parts.iter();
         gradients.add(
             own.flat_map(|part| part.module.take_gradients(&mut found))
                 .collect(),
         );
-        f64::from(loss.into_scalar::<f32>())
+        loss.inner()
     }
 
     /// The running statistics of the model's batch norms, which a forward pass moves.

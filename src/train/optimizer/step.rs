@@ -100,6 +100,8 @@ impl Optimizer {
             let norm = square_sum(own.iter().map(|gradient| &**gradient)).sqrt();
             if limit > 0.0 && norm.is_finite() && norm > limit {
                 let factor = limit / (norm + 1e-6);
+                // One length after another, as in `step`.
+                own.sort_by_key(|gradient| gradient.dims());
                 for gradient in &mut own {
                     gradient.inplace(|g| g.mul_scalar(factor));
                 }
@@ -115,22 +117,26 @@ impl Optimizer {
         self.updates += 1;
         // All at once: their products are worth sharing out.
         let (rules, slots) = (&self.rules, &mut self.slots);
-        let directions = orthogonal_directions(rules, slots, &mut gradients, self.precision);
-        let mut directions = directions.into_iter();
-        let mut gradients = gradients.0.into_iter();
-        let mut index = 0;
-        for part in parts {
+        let mut directions = orthogonal_directions(rules, slots, &mut gradients, self.precision);
+        let mut values = Vec::with_capacity(self.slots.len());
+        for part in parts.iter_mut() {
             part.module.update(&mut |value| {
-                let (gradient, direction) = (gradients.next(), directions.next());
-                index += 1;
-                self.next_value(
-                    index - 1,
-                    value,
-                    gradient.flatten(),
-                    direction.flatten(),
-                    lr,
-                )
+                values.push(value.clone());
+                value
             });
+        }
+        // One length after another: on a GPU, what is of one length may share a kernel.
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by_key(|&index| values[index].dims());
+        for index in order {
+            let (gradient, direction) = (gradients.0[index].take(), directions[index].take());
+            let value = values[index].clone();
+            values[index] = self.next_value(index, value, gradient, direction, lr);
+        }
+        let mut values = values.into_iter();
+        for part in parts {
+            part.module
+                .update(&mut |value| values.next().unwrap_or(value));
         }
     }
 
