@@ -5,7 +5,7 @@
 //! numbers, the same on every processor. Norms, softmax, GELU and all sums of branches stay in f32,
 //! and so does attention itself, or in bf16 where the processor multiplies it.
 //!
-//! Read [`quantise`] (numbers to codes), `kernel` (the innermost loops), `matrix` (the way there),
+//! Read `quantise` (numbers to codes), `kernel` (the innermost loops), `matrix` (the way there),
 //! then the operations.
 
 pub mod attention;

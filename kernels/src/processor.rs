@@ -25,7 +25,7 @@ impl Instructions {
     /// Their names, from the least on.
     pub const NAMES: [&'static str; 4] = ["portable", "avx2", "avx512", "amx"];
 
-    /// What [`VARIABLE`] asks for, or everything.
+    /// What `VITRINE_CPU` asks for, or everything.
     ///
     /// # Errors
     ///
