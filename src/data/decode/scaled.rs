@@ -80,8 +80,14 @@ impl<'a> Picture<'a> {
         let mut quantization = [None; 4];
         let (mut dc, mut ac) = ([const { None }; 4], [const { None }; 4]);
         let mut restart = 0;
+        let mut expected = 2;
         for (marker, start) in segments(bytes) {
             let mut body = body(bytes, start)?;
+            // Stray bytes and markers without a length between segments: decoders disagree on what they skip.
+            if start != expected + 2 {
+                return None;
+            }
+            expected = start + 2 + body.len();
             match marker {
                 0xc0 | 0xc1 if frame.is_none() => frame = Some(body),
                 0xc4 => {
