@@ -337,6 +337,11 @@ mod tests {
         (0..len).map(|_| next()).collect()
     }
 
+    #[test]
+    fn no_better_instructions_are_used_than_were_asked_for() {
+        assert!(instructions() <= Instructions::asked().expect("a name"));
+    }
+
     /// Every kernel of this processor, on heights and depths around its own block sizes.
     #[test]
     fn every_kernel_equals_the_sum() {
