@@ -9,6 +9,7 @@
 //! then the operations.
 
 pub mod attention;
+mod branch;
 pub mod conv;
 mod kernel;
 mod layer;
@@ -18,6 +19,7 @@ mod quantise;
 #[cfg(test)]
 mod tests;
 
+pub use branch::Branch;
 pub use kernel::is_accelerated;
 pub use layer::Layer;
 pub use quantise::{Codes, WEIGHT_MAX};

@@ -134,52 +134,30 @@ pub(crate) fn f32_panel(
         ldc >= PANEL && c.len() >= (rows - 1) * ldc + PANEL,
         "product"
     );
-    match kernel {
-        // SAFETY: these were chosen because the processor has their instructions, and the asserts
-        // above keep every row within its slice.
-        #[cfg(target_arch = "x86_64")]
-        #[allow(unsafe_code)]
-        F32Kernel::Avx512 => unsafe {
-            tile::avx512(
-                a.as_ptr(),
-                lda,
-                rows,
-                panel.as_ptr(),
-                k,
-                c.as_mut_ptr(),
-                ldc,
-                accumulate,
-            );
-        },
-        #[cfg(target_arch = "x86_64")]
-        #[allow(unsafe_code)]
-        F32Kernel::Avx2 => unsafe {
-            tile::avx2(
-                a.as_ptr(),
-                lda,
-                rows,
-                panel.as_ptr(),
-                k,
-                c.as_mut_ptr(),
-                ldc,
-                accumulate,
-            );
-        },
-        #[cfg(target_arch = "aarch64")]
-        #[allow(unsafe_code)]
-        F32Kernel::Neon => unsafe {
-            tile::neon(
-                a.as_ptr(),
-                lda,
-                rows,
-                panel.as_ptr(),
-                k,
-                c.as_mut_ptr(),
-                ldc,
-                accumulate,
-            );
-        },
-        _ => portable(a, lda, rows, panel, c, ldc, accumulate),
+    let product: unsafe fn(*const f32, usize, usize, *const f32, usize, *mut f32, usize, bool) =
+        match kernel {
+            #[cfg(target_arch = "x86_64")]
+            F32Kernel::Avx512 => tile::avx512,
+            #[cfg(target_arch = "x86_64")]
+            F32Kernel::Avx2 => tile::avx2,
+            #[cfg(target_arch = "aarch64")]
+            F32Kernel::Neon => tile::neon,
+            _ => return portable(a, lda, rows, panel, c, ldc, accumulate),
+        };
+    // SAFETY: it was chosen because the processor has its instructions, and the asserts above keep
+    // every row within its slice.
+    #[allow(unsafe_code)]
+    unsafe {
+        product(
+            a.as_ptr(),
+            lda,
+            rows,
+            panel.as_ptr(),
+            k,
+            c.as_mut_ptr(),
+            ldc,
+            accumulate,
+        );
     }
 }
 

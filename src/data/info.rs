@@ -140,11 +140,14 @@ fn look_at(dataset: &Dataset, sample: &Sample, limits: &DecodeLimits) -> Option<
         }),
     };
     let mut sums = [[0u64; 2]; 3];
-    for pixel in picture.as_raw().chunks_exact(3) {
-        for (sum, &value) in sums.iter_mut().zip(pixel) {
-            sum[0] += u64::from(value);
-            sum[1] += u64::from(value) * u64::from(value);
-        }
+    let add = |sum: &mut [u64; 2], value: u8| {
+        sum[0] += u64::from(value);
+        sum[1] += u64::from(value) * u64::from(value);
+    };
+    for &[red, green, blue] in picture.as_raw().as_chunks().0 {
+        add(&mut sums[0], red);
+        add(&mut sums[1], green);
+        add(&mut sums[2], blue);
     }
     let pixels = f64::from(picture.width()) * f64::from(picture.height());
     let moments = sums.map(|[sum, squares]| {

@@ -310,9 +310,7 @@ fn int8_on_cpu(
         query_key: before.get(),
     };
     let mask = mask.map(Allowed::new);
-    let packed = branch.packed(&branch.values(), |all| {
-        attention::Packed::new(&Weights::new(all))
-    });
+    let packed = branch.packed(&branch.values(), |all| attention::pack(&Weights::new(all)));
     let allowed = mask.as_ref().map(Allowed::get);
     let y = attention::infer(tape::values(&x).get(), &packed, shape, allowed);
     tape::tensor(y, [heads.batch * queries, width])

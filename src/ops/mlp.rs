@@ -41,7 +41,7 @@ fn int8_on_cpu(x: Tensor<2>, branch: &Branch) -> Tensor<2> {
     use super::cpu::tape;
     use vitrine_kernels::int8::mlp;
     use vitrine_kernels::mlp::Weights;
-    let packed = branch.packed(&branch.values(), |all| mlp::Packed::new(&Weights::new(all)));
+    let packed = branch.packed(&branch.values(), |all| mlp::pack(&Weights::new(all)));
     tape::tensor(mlp::infer(tape::values(&x).get(), &packed), x.dims())
 }
 

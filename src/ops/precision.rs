@@ -120,13 +120,19 @@ impl From<Precision> for PrecisionChoice {
     }
 }
 
+impl From<PrecisionChoice> for InferencePrecision {
+    fn from(choice: PrecisionChoice) -> Self {
+        match choice {
+            PrecisionChoice::Auto => Self::Auto,
+            PrecisionChoice::F32 => Self::F32,
+            PrecisionChoice::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 impl std::fmt::Display for PrecisionChoice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        })
+        InferencePrecision::from(*self).fmt(f)
     }
 }
 
@@ -134,14 +140,14 @@ impl std::str::FromStr for PrecisionChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "f32" => Ok(Self::F32),
-            "bf16" => Ok(Self::Bf16),
-            "int8" => {
+        match text.parse() {
+            Ok(InferencePrecision::Auto) => Ok(Self::Auto),
+            Ok(InferencePrecision::F32) => Ok(Self::F32),
+            Ok(InferencePrecision::Bf16) => Ok(Self::Bf16),
+            Ok(InferencePrecision::Int8) => {
                 Err("int8 is for classify, eval and export: expected auto, f32 or bf16".into())
             }
-            _ => Err(format!(
+            Err(_) => Err(format!(
                 "{text:?} is not a precision: expected auto, f32 or bf16"
             )),
         }

@@ -4,47 +4,34 @@
 use half::bf16;
 use rayon::prelude::*;
 
+use super::branch::{Branch, add};
 use super::layer::{Layer, block};
 use super::matrix::Rows;
-use super::mlp::{add, norm_rows};
 use crate::attention::{Head, Mask, Shape, Weights, gather};
 use crate::kernel::has_bf16;
 use crate::operand::Operand;
 use crate::scratch::{Scratch, output};
 
-/// The branch's weights as the kernels read them; of γ and β as in [`mlp`](super::mlp::Packed).
-#[derive(Debug)]
-pub struct Packed {
-    gamma: Vec<f32>,
-    beta: Vec<f32>,
-    layers: [Layer; 2],
-}
-
-impl Packed {
-    /// Of the branch's weights.
-    pub fn new(weights: &Weights) -> Self {
-        Self {
-            gamma: weights.gamma.to_vec(),
-            beta: weights.beta.to_vec(),
-            layers: [
-                Layer::new(weights.qkv, weights.qkv_bias),
-                Layer::new(weights.projection, weights.projection_bias),
-            ],
-        }
-    }
+/// The branch's weights as the kernels read them.
+pub fn pack(weights: &Weights) -> Branch {
+    Branch::new(
+        [weights.gamma, weights.beta],
+        Layer::new(weights.qkv, weights.qkv_bias),
+        Layer::new(weights.projection, weights.projection_bias),
+    )
 }
 
 /// The branch's output, for inference.
-pub fn infer(x: &[f32], packed: &Packed, shape: Shape, mask: Option<Mask>) -> Vec<f32> {
+pub fn infer(x: &[f32], branch: &Branch, shape: Shape, mask: Option<Mask>) -> Vec<f32> {
     if has_bf16() {
-        branch::<bf16>(x, packed, shape, mask)
+        of_type::<bf16>(x, branch, shape, mask)
     } else {
-        branch::<f32>(x, packed, shape, mask)
+        of_type::<f32>(x, branch, shape, mask)
     }
 }
 
 /// The branch; queries, keys, values and the heads' answers are of type E.
-fn branch<E: Operand>(x: &[f32], packed: &Packed, shape: Shape, mask: Option<Mask>) -> Vec<f32> {
+fn of_type<E: Operand>(x: &[f32], branch: &Branch, shape: Shape, mask: Option<Mask>) -> Vec<f32> {
     if x.is_empty() || shape.queries == 0 {
         return Vec::new();
     }
@@ -62,7 +49,7 @@ fn branch<E: Operand>(x: &[f32], packed: &Packed, shape: Shape, mask: Option<Mas
             } else {
                 1
             };
-            one_picture::<E>(x, packed, one, mask, shares, y);
+            one_picture::<E>(x, branch, one, mask, shares, y);
         });
     y
 }
@@ -74,7 +61,7 @@ fn heads_shares(shape: Shape) -> usize {
 
 fn one_picture<'m, E: Operand>(
     x: &[f32],
-    packed: &Packed,
+    branch: &Branch,
     shape: Shape,
     mask: impl Fn(usize) -> Option<&'m [bool]> + Sync,
     shares: usize,
@@ -86,7 +73,7 @@ fn one_picture<'m, E: Operand>(
         width,
         ..
     } = shape;
-    let [first, second] = &packed.layers;
+    let [first, second] = &branch.layers;
     let mut qkv = output::<E>(3 * x.len());
     let step = block(tokens);
     qkv.par_chunks_mut(step * 3 * width)
@@ -96,7 +83,7 @@ fn one_picture<'m, E: Operand>(
             |(scratch, rows), (qkv, x)| {
                 let [c, line, ..] = &mut scratch.products;
                 first.room(rows, x.len() / width);
-                norm_rows(x, [&packed.gamma, &packed.beta], line.get(width), rows);
+                branch.norm(x, line.get(width), rows);
                 first.product(
                     rows,
                     c,

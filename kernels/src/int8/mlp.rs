@@ -2,42 +2,26 @@
 
 use rayon::prelude::*;
 
+use super::branch::{Branch, add};
 use super::kernel::PANEL;
 use super::layer::{Layer, block};
 use super::matrix::Rows;
 use crate::mlp::Weights;
 use crate::scalar::gelu_short;
 use crate::scratch::{Scratch, output};
-use crate::vector;
 
 /// The branch's weights as the kernels read them.
-///
-/// The norm's γ and β are not folded into the first layer: its codes are then those of the weight
-/// itself, whoever made them.
-#[derive(Debug)]
-pub struct Packed {
-    gamma: Vec<f32>,
-    beta: Vec<f32>,
-    layers: [Layer; 2],
-}
-
-impl Packed {
-    /// Of the branch's weights.
-    pub fn new(weights: &Weights) -> Self {
-        Self {
-            gamma: weights.gamma.to_vec(),
-            beta: weights.beta.to_vec(),
-            layers: [
-                Layer::new(weights.weight1, weights.bias1),
-                Layer::new(weights.weight2, weights.bias2),
-            ],
-        }
-    }
+pub fn pack(weights: &Weights) -> Branch {
+    Branch::new(
+        [weights.gamma, weights.beta],
+        Layer::new(weights.weight1, weights.bias1),
+        Layer::new(weights.weight2, weights.bias2),
+    )
 }
 
 /// The branch's output, for inference.
-pub fn infer(x: &[f32], packed: &Packed) -> Vec<f32> {
-    let [first, second] = &packed.layers;
+pub fn infer(x: &[f32], branch: &Branch) -> Vec<f32> {
+    let [first, second] = &branch.layers;
     let (width, hidden) = (second.outputs(), first.outputs());
     if x.is_empty() {
         return Vec::new();
@@ -52,7 +36,7 @@ pub fn infer(x: &[f32], packed: &Packed) -> Vec<f32> {
                 let [c, line, activated, ..] = &mut scratch.products;
                 let count = x.len() / width;
                 first.room(rows, count);
-                norm_rows(x, [&packed.gamma, &packed.beta], line.get(width), rows);
+                branch.norm(x, line.get(width), rows);
                 let activated = activated.get::<f32>(count * hidden);
                 first.product(
                     rows,
@@ -88,30 +72,4 @@ pub fn infer(x: &[f32], packed: &Packed) -> Vec<f32> {
             },
         );
     y
-}
-
-/// γ·x̂ + β of each row as codes.
-pub(super) fn norm_rows(x: &[f32], [gamma, beta]: [&[f32]; 2], line: &mut [f32], rows: &mut Rows) {
-    for (r, x) in x.chunks_exact(line.len()).enumerate() {
-        vector::standardise(x, line);
-        vector::scale_shift(line, gamma, beta);
-        rows.set(r, line);
-    }
-}
-
-/// target = values + x; of as many as x has.
-#[inline(always)]
-pub(super) fn add(values: &[f32; PANEL], x: &[f32], target: &mut [f32]) {
-    if let (Ok(x), Ok(target)) = (
-        <&[f32; PANEL]>::try_from(x),
-        <&mut [f32; PANEL]>::try_from(&mut *target),
-    ) {
-        for i in 0..PANEL {
-            target[i] = values[i] + x[i];
-        }
-        return;
-    }
-    for ((target, &x), &value) in target.iter_mut().zip(x).zip(values) {
-        *target = value + x;
-    }
 }

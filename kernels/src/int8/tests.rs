@@ -82,7 +82,7 @@ fn an_mlp_is_near_that_of_f32() {
     for (pictures, tokens, width, hidden) in [(1, 1, 3, 5), (3, 7, 13, 70), (2, 150, 40, 64)] {
         let branch = Branch::new(width, [hidden, hidden]);
         let weights = crate::mlp::Weights::new(branch.get());
-        let packed = mlp::Packed::new(&weights);
+        let packed = mlp::pack(&weights);
         let x = numbers(pictures * tokens * width, 7);
         let y = same_bits(pictures, &x, |x, _| mlp::infer(x, &packed));
         let (wide, _) =
@@ -91,7 +91,7 @@ fn an_mlp_is_near_that_of_f32() {
         assert!(off < 0.03, "{off} of {pictures} {tokens} {width} {hidden}");
     }
     let branch = Branch::new(4, [6, 6]);
-    let packed = mlp::Packed::new(&crate::mlp::Weights::new(branch.get()));
+    let packed = mlp::pack(&crate::mlp::Weights::new(branch.get()));
     assert!(mlp::infer(&[], &packed).is_empty());
 }
 
@@ -105,7 +105,7 @@ fn attention_is_near_that_of_f32() {
     ] {
         let branch = Branch::new(width, [3 * width, width]);
         let weights = crate::attention::Weights::new(branch.get());
-        let packed = attention::Packed::new(&weights);
+        let packed = attention::pack(&weights);
         let x = numbers(batch * tokens * width, 8);
         let shape = |batch| Shape {
             batch,
@@ -212,7 +212,7 @@ fn what_is_no_number_stays_none_and_in_its_row() {
     for bad in [f32::NAN, f32::INFINITY] {
         let (width, tokens) = (12, 5);
         let branch = Branch::new(width, [20, 20]);
-        let packed = mlp::Packed::new(&crate::mlp::Weights::new(branch.get()));
+        let packed = mlp::pack(&crate::mlp::Weights::new(branch.get()));
         let mut x = numbers(tokens * width, 3);
         x[2 * width + 7] = bad;
         for (row, y) in mlp::infer(&x, &packed).chunks(width).enumerate() {
@@ -220,7 +220,7 @@ fn what_is_no_number_stays_none_and_in_its_row() {
             assert!(row != 2 || !y.iter().any(|y| y.is_finite()));
         }
         let branch = Branch::new(width, [3 * width, width]);
-        let packed = attention::Packed::new(&crate::attention::Weights::new(branch.get()));
+        let packed = attention::pack(&crate::attention::Weights::new(branch.get()));
         let shape = Shape {
             batch: 2,
             tokens,

@@ -1,13 +1,16 @@
 //! The training loop.
 
+mod closing;
+mod event;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
-use thiserror::Error;
 
+pub use self::event::{Ending, Outcome, TrainError, TrainEvent};
 use super::average::decay_over;
-use super::clock::{PROBE, Pace, REST, VALIDATION, spent};
+use super::clock::{Pace, spent};
 use super::curriculum::{Curriculum, CurriculumConfig};
 use super::finetune::{FinetuneConfig, Start};
 use super::learner::{BACKWARD, Learner, NotTaken, OPTIMIZER, Step};
@@ -16,11 +19,10 @@ use super::progress::{Best, EpochRecord, Progress};
 use super::schedule::{Budget, Schedule, ScheduleConfig};
 use super::state::Saved;
 use super::task::{Direction, FORWARD, TEACHER, Task, Validation};
-use crate::checkpoint::{self, CheckpointError, TensorFile, WeightsMeta};
+use crate::checkpoint::{self, TensorFile, WeightsMeta};
 use crate::data::{Batches, DataError, TrainLoader, View, patch_covariance};
 use crate::model::{Model, Noise};
 use crate::ops::{Precision, profile};
-use crate::setting::Invalid;
 use crate::stop::{self, Stop};
 
 /// Names of the spans that a step consists of, for `profile`.
@@ -54,109 +56,6 @@ pub struct TrainConfig {
     pub curriculum: CurriculumConfig,
     /// What is frozen, and how fast the layers learn.
     pub finetune: FinetuneConfig,
-}
-
-/// What happens during training, for whoever shows it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TrainEvent {
-    /// An optimizer update.
-    Update {
-        /// Epoch, from 1.
-        epoch: usize,
-        /// Batches of the epoch done, and in all.
-        batches: (usize, usize),
-        /// Mean loss of the update's batches.
-        loss: f64,
-        /// Its learning rate.
-        lr: f64,
-        /// Images of the update.
-        images: usize,
-        /// Seconds the update took, waiting included.
-        seconds: f64,
-        /// Seconds of it spent waiting for data.
-        waited_s: f64,
-        /// Share of the budget that is spent, 0 to 1.
-        spent: f64,
-        /// Floating-point operations of a forward pass over one of its pictures.
-        flops: u64,
-    },
-    /// An epoch is over and validated.
-    Epoch {
-        /// Its figures.
-        record: EpochRecord,
-        /// Whether it is the best so far.
-        best: bool,
-    },
-    /// A validation would take too much of the time budget, so that there is none until the training is over;
-    /// the last weights count as the best.
-    ValidationLeftOut {
-        /// Seconds that it is expected to take.
-        expected_s: f64,
-        /// Seconds of the budget.
-        budget_s: f64,
-    },
-    /// The state was saved.
-    Saved,
-}
-
-/// Why a training stopped before its end, or could not begin.
-#[derive(Debug, Error)]
-pub enum TrainError {
-    /// The loss, the gradient or a weight is not a number.
-    #[error(
-        "the {what} became {value} at update {update} (epoch {epoch}) with learning rate {lr:.3e}; the last good checkpoint is kept"
-    )]
-    NotFinite {
-        /// `loss`, `gradient norm`, `validation loss`, `validation score` or `weights`.
-        what: &'static str,
-        /// Its value.
-        value: f64,
-        /// Updates taken before.
-        update: u64,
-        /// Epoch, from 1.
-        epoch: usize,
-        /// Learning rate of the update.
-        lr: f64,
-    },
-    /// The curriculum does not fit the model.
-    #[error(transparent)]
-    Curriculum(#[from] Invalid),
-    /// The training split gives no batch.
-    #[error("the training split is empty: nothing to train on")]
-    Empty,
-    /// A batch could not be made.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// State or weights could not be written or read.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-}
-
-impl TrainError {
-    /// Whether nothing failed: someone asked to stop.
-    pub(crate) fn is_stop(&self) -> bool {
-        matches!(self, Self::Data(DataError::Stopped))
-    }
-}
-
-/// How a training ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// The budget is spent.
-    Complete,
-    /// Validation stopped improving.
-    Stale,
-    /// Someone asked it to stop; the state is saved.
-    Interrupted,
-}
-
-/// What a training leaves behind.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// How it ended.
-    pub ending: Ending,
-    /// Where it stood.
-    pub progress: Progress,
 }
 
 /// All that a training works with.
@@ -387,68 +286,6 @@ impl Trainer {
             validates: true,
             expected_s: 0.0,
         })
-    }
-
-    /// Finds out how long a validation takes before a time budget has to keep room for one, and leaves it out
-    /// where it would take too much.
-    fn foresee_closing(
-        &self,
-        run: &mut Run<'_>,
-        observe: &mut dyn FnMut(TrainEvent),
-    ) -> Result<(), TrainError> {
-        let Budget::Time(budget) = self.config.budget else {
-            return Ok(());
-        };
-        if run.progress.epoch == 0 {
-            run.progress.closing_s = run.progress.closing_s.max(REST * budget.as_secs_f64());
-        }
-        let limit = budget.mul_f64(PROBE);
-        let shipped = run.learner.shipped();
-        let Some(expected_s) = run.learner.task().seconds_to_validate(&shipped, limit)? else {
-            return Ok(());
-        };
-        let budget_s = budget.as_secs_f64();
-        run.validates = expected_s <= VALIDATION * budget_s;
-        if !run.validates {
-            observe(TrainEvent::ValidationLeftOut {
-                expected_s,
-                budget_s,
-            });
-        } else if run.progress.epoch == 0 {
-            run.progress.closing_s = run.progress.closing_s.max(expected_s + REST * budget_s);
-        }
-        run.expected_s = expected_s;
-        run.tick();
-        Ok(())
-    }
-
-    /// Leaves the first validation out where updates took longer than foreseen and it no longer fits. Where there
-    /// was one before, the last epoch has to be compared with it.
-    fn drop_validation_that_does_not_fit(
-        &self,
-        run: &mut Run<'_>,
-        observe: &mut dyn FnMut(TrainEvent),
-    ) {
-        let Budget::Time(budget) = self.config.budget else {
-            return;
-        };
-        run.tick();
-        let budget_s = budget.as_secs_f64();
-        let overruns = run.progress.elapsed_s + run.expected_s > budget_s;
-        if run.validates && overruns && run.progress.best.is_none() {
-            run.validates = false;
-            observe(TrainEvent::ValidationLeftOut {
-                expected_s: run.expected_s,
-                budget_s,
-            });
-        }
-    }
-
-    /// Share of the budget that is spent; a time budget keeps room for one more update and to close its epoch.
-    fn spent(&self, progress: &Progress, total: Option<u64>) -> f64 {
-        let (update, elapsed_s) = (progress.update, progress.elapsed_s);
-        let reserve_s = progress.reserve_s();
-        spent(self.config.budget, total, reserve_s, update, elapsed_s)
     }
 
     /// How each batch of the epoch in which `run` stands is made. A count of updates is known
