@@ -97,7 +97,7 @@ fn help_is_one_screen_and_more_on_request() {
       help         Print this message or the help of the given subcommand(s)
 
     Options:
-          --threads <N>  Threads to compute and decode on; default: one per core
+          --threads <N>  Threads to compute on, and as many to decode on; default: one per core
       -h, --help         Print help
       -V, --version      Print version
     ");

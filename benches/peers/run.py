@@ -58,7 +58,8 @@ class Contender(NamedTuple):
         return f"{self.who} {self.precision}"
 
 
-OURS, OURS_BF16 = Contender("ours", "f32"), Contender("ours", "bf16")
+OURS, OURS_BF16, OURS_INT8 = (Contender("ours", precision) for precision in ("f32", "bf16", "int8"))
+ONNX_INT8 = Contender("onnx", "int8")
 
 # The order of a turn, which puts ours between its peers.
 CONTENDERS = [
@@ -69,6 +70,8 @@ CONTENDERS = [
     Contender("eager", "bf16"),
     OURS_BF16,
     Contender("compile", "bf16"),
+    OURS_INT8,
+    ONNX_INT8,
 ]
 
 COLUMNS = {
@@ -79,6 +82,8 @@ COLUMNS = {
     Contender("eager", "bf16"): "PyTorch bf16 eager",
     Contender("compile", "bf16"): "compiled",
     Contender("onnx", "f32"): "ONNX Runtime f32",
+    OURS_INT8: "ours int8",
+    ONNX_INT8: "ONNX Runtime int8",
 }
 
 
@@ -135,7 +140,7 @@ def main():
                 args.json.write_text(json.dumps(report, indent=2) + "\n")
     print(table(report))
     rows = report["workloads"]
-    if not rows or any(str(ours) in row["failures"] for row in rows for ours in (OURS, OURS_BF16)):
+    if not rows or any(str(ours) in row["failures"] for row in rows for ours in (OURS, OURS_BF16, OURS_INT8)):
         sys.exit(1)
 
 
@@ -160,8 +165,8 @@ def parse():
 
     add("--workloads", type=choices(names), default=names, metavar="A,B", help=",".join(names))
     add("--peers", type=choices(peers), default=peers, metavar="A,B", help=",".join(peers))
-    precisions = ["f32", "bf16"]
-    add("--precisions", type=choices(precisions), default=precisions, metavar="A,B", help="f32,bf16")
+    precisions = ["f32", "bf16", "int8"]
+    add("--precisions", type=choices(precisions), default=precisions, metavar="A,B", help="f32,bf16,int8")
     add("--instructions", choices=INSTRUCTIONS, help="hold every contender but ONNX Runtime to these")
     add("--turns", type=int, default=5, metavar="N", help="processes of each contender (default: 5)")
     add("--threads", type=int, default=cores(), metavar="N", help="threads of each (default: one a core)")
@@ -215,10 +220,16 @@ def prepare(args, folder):
             attempt("cold", [ours, "w3-infer", "--save", tools.weights])
     if "onnx" in args.peers and "w3-infer" in args.workloads:
         peer = [python, HERE / "torch_workloads.py"]
-        attempt("onnx", [*peer, "w3-export", "--onnx", tools.onnx, "--threads", args.threads])
+        for precision in {"f32", "int8"} & set(args.precisions):
+            to = ["--onnx", onnx_file(tools, precision), "--precision", precision]
+            attempt("onnx", [*peer, "w3-export", *to, "--threads", args.threads])
     for name, reason in without.items():
         note(f"{name} is left out: {reason}")
     return tools, without
+
+
+def onnx_file(tools, precision):
+    return tools.onnx.with_stem(f"{tools.onnx.stem}-{precision}")
 
 
 def build():
@@ -302,6 +313,8 @@ def measure(workload, peers, tools, args):
 def takes_part(contender, workload):
     if workload.name == "cold":
         return contender in (OURS, Contender("eager", "f32"))
+    if contender.precision == "int8":
+        return workload.name == "w3-infer"
     return contender.who != "onnx" or workload.name == "w3-infer"
 
 
@@ -318,7 +331,7 @@ def figures(contender, workload, tools, args):
     command += ["--precision", contender.precision, "--batch", workload.batch]
     command += ["--steps", steps, "--warmup", warmup]
     if contender.who == "onnx":
-        command += ["--onnx", tools.onnx]
+        command += ["--onnx", onnx_file(tools, contender.precision)]
     output, _, _ = execute(command)
     try:
         run = json.loads(output.splitlines()[-1])
@@ -382,8 +395,9 @@ def summary(workload, runs, failures):
         ours, peer = medians[ours], medians[peer]
         return peer / ours if cold else ours / peer
 
-    best_ours = best(lambda c: c.who == "ours")
-    best_peer = best(lambda c: c.who != "ours")
+    # Eight bits give other answers, so they are compared with eight bits.
+    best_ours = best(lambda c: c.who == "ours" and c.precision != "int8")
+    best_peer = best(lambda c: c.who != "ours" and c.precision != "int8")
     best_f32_peer = best(lambda c: c.who != "ours" and c.precision == "f32")
     return {
         "workload": str(workload),
@@ -396,6 +410,7 @@ def summary(workload, runs, failures):
         "best_f32_peer": best_f32_peer and str(best_f32_peer),
         "ratio_f32": ratio(OURS, best_f32_peer),
         "ratio_best": ratio(best_ours, best_peer),
+        "ratio_int8": ratio(OURS_INT8, ONNX_INT8),
         "failures": by_name(failures),
         "runs": by_name(runs),
     }
@@ -458,11 +473,12 @@ def cores():
 
 def table(report):
     """The report as Markdown."""
-    heads = ["workload", *COLUMNS.values(), "f32 / best f32 peer", "best / best peer", "peak MiB, ours / peer"]
+    heads = ["workload", *COLUMNS.values(), "f32 / best f32 peer", "best / best peer", "int8 / int8 peer", "peak MiB, ours / peer"]
     lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
     for row in report["workloads"]:
         cells = [row["workload"], *(cell(row, str(contender)) for contender in COLUMNS)]
-        cells += ["–" if ratio is None else f"**{ratio:.2f}**" for ratio in (row["ratio_f32"], row["ratio_best"])]
+        ratios = (row["ratio_f32"], row["ratio_best"], row["ratio_int8"])
+        cells += ["–" if ratio is None else f"**{ratio:.2f}**" for ratio in ratios]
         memory = [row["median_peak_rss_mb"].get(name) for name in (str(OURS), row["best_f32_peer"])]
         cells.append(" / ".join("–" if peak is None else f"{peak:.0f}" for peak in memory))
         lines.append(f"| {' | '.join(cells)} |")

@@ -15,7 +15,8 @@ ms_per_step.
 
 A training step is forward, cross-entropy, backward and AdamW. bf16 is autocast: weights stay f32.
 --device cuda times a GPU to the end of its work; --matmul high lets it round f32 products to TF32, convolutions
-included.
+included. int8 is ONNX Runtime's alone: w3-export --precision int8 quantises weights by channel, and activations are
+quantised as they come.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def parse():
     parser.add_argument("--peer", choices=["eager", "compile", "onnx"], default="eager")
     parser.add_argument("--device", default="cpu", help="as PyTorch names it; onnx and cold take cpu only")
     parser.add_argument("--matmul", choices=["highest", "high"], default="highest")
-    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--precision", choices=["f32", "bf16", "int8"], default="f32")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--warmup", type=int, default=3)
@@ -203,16 +204,21 @@ def in_torch(args):
 def export(args):
     import torch
 
+    whole = args.onnx if args.precision == "f32" else args.onnx + ".f32"
     torch.onnx.export(
         vit_tiny().eval(),
         torch.randn(1, 3, 224, 224),
-        args.onnx,
+        whole,
         input_names=["images"],
         output_names=["logits"],
         dynamic_axes={"images": {0: "batch"}},
         # The older exporter, which needs no package beyond onnx.
         dynamo=False,
     )
+    if args.precision == "int8":
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantize_dynamic(whole, args.onnx, per_channel=True, weight_type=QuantType.QInt8)
 
 
 def in_onnx_runtime(args):
@@ -244,6 +250,8 @@ def cold(args):
 
 def main():
     args = parse()
+    if args.precision == "int8" and args.peer != "onnx" and args.workload != "w3-export":
+        sys.exit("--precision int8: --peer onnx has it alone")
     if args.workload == "cold":
         cold(args)
     elif args.workload == "w3-export":

@@ -62,7 +62,7 @@ impl Classifier {
     }
 
     /// The same with products of another precision; at first it is f32, or eight bits for weights that
-    /// were saved so.
+    /// were saved so where the device is the processor (a GPU computes with them in f32).
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }

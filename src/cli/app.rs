@@ -30,7 +30,7 @@ use crate::ops::precision::check_instructions;
 // Aliases and scripts put their flags first: what is typed after them wins.
 #[command(args_override_self = true)]
 struct Cli {
-    /// Threads to compute and decode on; default: one per core.
+    /// Threads to compute on, and as many to decode on; default: one per core.
     #[arg(long, global = true, display_order = 900, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=4096))]
     threads: Option<u32>,
     #[command(subcommand)]
