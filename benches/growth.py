@@ -4,9 +4,9 @@
     benches/growth.py BENCH VITRINE growth.svg --json growth.json
 
 BENCH is the built bench `workloads` (`cargo bench --bench workloads --no-run` names it), VITRINE the program. Every
-point is the best of three processes, for a process alone has a peak memory of its own. The pictures are 256×256
-PNGs, made here; their epochs are the second and later ones of a small ViT, with a cache that holds all and with one
-that holds a quarter of the largest set. Needs Python 3.9 and nothing else.
+point is the best of three processes (`--turns`), for a process alone has a peak memory of its own: some ten minutes on
+two cores. The pictures are 256×256 PNGs, made here; their epochs are the second and later ones of a small ViT, with a
+cache that holds all and with one that holds a quarter of the largest set. Needs Python 3.9 and nothing else.
 """
 
 import argparse
@@ -14,14 +14,17 @@ import csv
 import json
 import os
 import random
+import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 import zlib
 from pathlib import Path
 
-TURNS = 3
 SIDE = 256
+# Pictures; more are copies, for what takes a second to read takes minutes to make here.
+DIFFERENT = 64
 
 
 def main():
@@ -29,13 +32,14 @@ def main():
     for name in ["bench", "vitrine", "svg"]:
         parser.add_argument(name, type=Path)
     parser.add_argument("--json", type=Path, help="write every point here")
+    parser.add_argument("--turns", type=int, default=3, help="processes for each point (default: 3)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
 
     def step(value, *flags, threads=args.threads):
         command = [args.bench, "w1-train", "--steps", 4, "--warmup", 2, "--threads", threads, *flags]
-        runs = [json.loads(output(command)) for _ in range(TURNS)]
-        return [value, min(run["ms_per_step"] for run in runs), min(run["peak_rss_mb"] for run in runs)]
+        runs = [json.loads(output(command)) for _ in range(args.turns)]
+        return note(command, [value, min(run["ms_per_step"] for run in runs), min(run["peak_rss_mb"] for run in runs)])
 
     steps = [
         ("batch (64 tokens, width 192)", [step(n, "--batch", n) for n in [16, 32, 64, 128, 256]]),
@@ -58,6 +62,11 @@ def main():
     args.svg.write_text(drawn(steps, epochs))
 
 
+def note(command, point):
+    print(*command[1:], *point, file=sys.stderr, flush=True)
+    return point
+
+
 def output(command):
     run = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if run.returncode:
@@ -74,7 +83,10 @@ def pictures(args):
         for i in range(counts[-1]):
             file = place / f"data/class{i % 4}/{i}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(picture(i))
+            if i < DIFFERENT:
+                file.write_bytes(picture(i))
+            else:
+                shutil.copy(place / f"data/class{i % DIFFERENT % 4}/{i % DIFFERENT}.png", file)
         # 64 by 64 pixels of three bytes are kept of each: twice the input of 32 for random crops.
         quarter = counts[-1] * 64 * 64 * 3 // 4 >> 20
         for name, megabytes in [("all in the cache", 1024), (f"a cache of {quarter} MiB", quarter)]:
@@ -84,7 +96,7 @@ def pictures(args):
 
 def epoch(args, place, count, fraction, megabytes):
     best = None
-    for turn in range(TURNS):
+    for turn in range(args.turns):
         run = place / f"run-{count}-{megabytes}-{turn}"
         command = [args.vitrine, "--threads", args.threads, "train", "--data", place / "data", "--out", run]
         command += ["--model", "vit-micro", "--image-size", 32, "--epochs", 3, "--device", "cpu"]
@@ -96,7 +108,7 @@ def epoch(args, place, count, fraction, megabytes):
         times = [float(row["time"]) for row in rows]
         later = (times[-1] - times[0]) / (len(times) - 1)
         best = min(best or later, later)
-    return [count, best]
+    return note(command, [count, best])
 
 
 def picture(seed):
