@@ -3,7 +3,8 @@
 use super::super::clock::{PROBE, REST, VALIDATION, spent};
 use super::super::progress::Progress;
 use super::super::schedule::Budget;
-use super::{Run, TrainError, TrainEvent, Trainer};
+use super::event::{TrainError, TrainEvent};
+use super::{Run, Trainer};
 
 impl Trainer {
     /// Finds out how long a validation takes before a time budget has to keep room for one, and leaves it out
