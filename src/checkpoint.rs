@@ -7,6 +7,7 @@
 
 mod codes;
 mod error;
+mod features;
 mod file;
 mod float16;
 mod host;
@@ -18,6 +19,7 @@ mod weights;
 mod widen;
 
 pub use error::CheckpointError;
+pub use features::{Features, FeaturesMeta, backbone_sha256};
 pub use file::{HashCheck, TensorFile, write_tensors};
 pub use float16::save_half;
 pub use host::{HostTensor, host, host_tensors};

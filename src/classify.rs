@@ -7,6 +7,6 @@ mod classifier;
 mod error;
 mod stream;
 
-pub use classifier::{Classifier, Prediction};
+pub use classifier::{Classifier, Found, Prediction, Wanted};
 pub use error::ClassifyError;
 pub use stream::{Answer, Answers, Input, Next, StreamError, StreamOptions, stream};

@@ -60,6 +60,7 @@ fn help_is_one_screen_and_more_on_request() {
         "eval",
         "calibrate",
         "classify",
+        "embed",
         "export",
         "compare",
         "devices",
@@ -87,6 +88,7 @@ fn help_is_one_screen_and_more_on_request() {
       eval         Measure a model on a split: accuracy, confusion, calibration
       calibrate    Fit a model's confidence to the validation split, and keep it with the weights
       classify     Name what pictures show [alias: predict]
+      embed        Write what a model sees of pictures as numbers: one row of features a picture
       export       Write weights as one file to hand on, and check that it answers the same
       compare      Train models under one budget and compare them, or compare finished runs
       devices      List the devices of this machine and test each

@@ -390,6 +390,7 @@ mod terminal {
             "eval",
             "calibrate",
             "classify",
+            "embed",
             "export",
             "compare",
             "devices",

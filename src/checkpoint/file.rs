@@ -158,7 +158,12 @@ pub(super) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     for part in parts {
         hash.update(part);
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    digits(&hash.finalize())
+}
+
+/// A hash as text.
+pub(super) fn digits(hash: &[u8]) -> String {
+    hash.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The name of a tensor with a value that is infinite or not a number.

@@ -6,9 +6,11 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 
 use super::error::ClassifyError;
-use crate::checkpoint::{self, Checkpoint, CheckpointError, HashCheck, TensorFile};
-use crate::data::{self, DecodeLimits, RawPicture};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, HashCheck, TensorFile, WeightsMeta};
+use crate::data::{self, Dataset, DecodeLimits, RawPicture, Sample};
 use crate::metrics::{self, Calibration};
+use crate::model::Model;
+use crate::names;
 use crate::ops::{InferencePrecision, Precision, Prepared, Purpose};
 
 /// One class and its probability.
@@ -20,6 +22,27 @@ pub struct Prediction {
     pub label: String,
     /// Its probability, 0 to 1.
     pub prob: f32,
+}
+
+/// What is wanted of pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Their most probable classes.
+    Answers {
+        /// How many.
+        top_k: usize,
+    },
+    /// What the head sees of them. The weights need no head.
+    Features,
+}
+
+/// What was found of one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Its most probable classes, best first; none where only features are wanted.
+    pub predictions: Vec<Prediction>,
+    /// What the head sees, `[D]`; empty where nobody wants it.
+    pub features: Vec<f32>,
 }
 
 /// A loaded model that classifies pictures.
@@ -120,11 +143,34 @@ impl Classifier {
         data::one_picture(|| self.prepare_one(path, bytes))
     }
 
+    /// [`prepare`](Self::prepare) for a picture of a data set.
+    ///
+    /// # Errors
+    ///
+    /// [`ClassifyError`], which has the picture's name in its data set.
+    pub fn prepare_sample(
+        &self,
+        dataset: &Dataset,
+        sample: &Sample,
+    ) -> Result<Vec<f32>, ClassifyError> {
+        let path = names::path(&sample.name);
+        data::one_picture(|| match dataset.read(sample) {
+            Ok(raw) => self.prepare_raw(&path, &raw),
+            Err(error) => Err(ClassifyError::Decode {
+                path: path.clone(),
+                reason: error.to_string(),
+            }),
+        })
+    }
+
     fn prepare_one(&self, path: &Path, bytes: &[u8]) -> Result<Vec<f32>, ClassifyError> {
-        let raw = RawPicture::Encoded(bytes.into());
+        self.prepare_raw(path, &RawPicture::Encoded(bytes.into()))
+    }
+
+    fn prepare_raw(&self, path: &Path, raw: &RawPicture<'_>) -> Result<Vec<f32>, ClassifyError> {
         let preprocess = &self.checkpoint.meta.preprocess;
         let resized = preprocess
-            .decode(&raw, &DecodeLimits::default())
+            .decode(raw, &DecodeLimits::default())
             .map_err(|e| ClassifyError::Decode {
                 path: path.to_owned(),
                 reason: e.to_string(),
@@ -132,6 +178,21 @@ impl Classifier {
         let mut values = vec![0.0; 3 * preprocess.image_size * preprocess.image_size];
         preprocess.normalise_into(resized.as_raw(), &mut values);
         Ok(values)
+    }
+
+    /// The weights' metadata.
+    pub fn meta(&self) -> &WeightsMeta {
+        &self.checkpoint.meta
+    }
+
+    /// D, the number of a picture's features.
+    pub fn width(&self) -> usize {
+        self.checkpoint.model.width()
+    }
+
+    /// The model.
+    pub(crate) fn model(&self) -> &Model {
+        &self.checkpoint.model
     }
 
     /// Side of the model's input, in pixels.
@@ -149,16 +210,21 @@ impl Classifier {
         &self,
         pictures: &[Vec<f32>],
     ) -> Result<Vec<Option<Vec<Prediction>>>, CheckpointError> {
-        self.answers(pictures.concat(), self.classes().len())
+        let top_k = self.classes().len();
+        let answers = self.answers(pictures.concat(), Wanted::Answers { top_k })?;
+        Ok(answers
+            .into_iter()
+            .map(|found| Some(found?.predictions))
+            .collect())
     }
 
-    /// [`classify`](Self::classify) for pictures that lie one after the other in `values`, with the
-    /// `top_k` most probable classes only.
+    /// What is `wanted` of pictures that lie one after the other in `values`; `None` where a logit or a feature is
+    /// infinite or not a number.
     pub(super) fn answers(
         &self,
         values: Vec<f32>,
-        top_k: usize,
-    ) -> Result<Vec<Option<Vec<Prediction>>>, CheckpointError> {
+        wanted: Wanted,
+    ) -> Result<Vec<Option<Found>>, CheckpointError> {
         if values.is_empty() {
             self.verify()?;
             return Ok(Vec::new());
@@ -166,13 +232,29 @@ impl Classifier {
         let size = self.checkpoint.meta.preprocess.image_size;
         let shape = [values.len() / (3 * size * size), 3, size, size];
         let images = Tensor::from_data(TensorData::new(values, shape), &self.device);
-        let logits = self
-            .checkpoint
-            .model
+        let model = &self.checkpoint.model;
+        let host = |tensor: Tensor<2>| {
+            let values = tensor.try_into_vec_as::<f32>();
+            values.expect("floats read back as f32")
+        };
+        let Wanted::Answers { top_k } = wanted else {
+            let features = model.infer_features(images, self.precision, &self.prepared);
+            let features = host(features);
+            self.verify()?;
+            let rows = features.chunks(self.width());
+            return Ok(rows
+                .map(|row| {
+                    row.iter().all(|x| x.is_finite()).then(|| Found {
+                        predictions: Vec::new(),
+                        features: row.to_vec(),
+                    })
+                })
+                .collect());
+        };
+        let logits = model
             .infer(images, self.precision, &self.prepared)
-            .div_scalar(self.checkpoint.meta.temperature)
-            .try_into_vec_as::<f32>()
-            .expect("logits read back as f32");
+            .div_scalar(self.checkpoint.meta.temperature);
+        let logits = host(logits);
         self.verify()?;
         let classes = self.classes();
         let best = |row: &[f32]| {
@@ -188,7 +270,10 @@ impl Classifier {
                 label: classes[index].clone(),
                 prob,
             });
-            Some(named.collect())
+            Some(Found {
+                predictions: named.collect(),
+                features: Vec::new(),
+            })
         };
         Ok(logits.chunks(classes.len()).map(best).collect())
     }

@@ -24,16 +24,24 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use thiserror::Error;
 
-use super::classifier::{Classifier, Prediction};
+use super::classifier::{Classifier, Found, Wanted};
 use super::error::ClassifyError;
 use crate::checkpoint::CheckpointError;
-use crate::data;
+use crate::data::{self, Dataset, Sample};
+use crate::names;
 use crate::panics::message;
 
 /// What [`stream`] is given.
 pub enum Input {
     /// A file. Several are read at once.
     File(PathBuf),
+    /// A picture of a data set. Several are read at once.
+    Sample {
+        /// The data set.
+        dataset: Arc<Dataset>,
+        /// The picture.
+        sample: Sample,
+    },
     /// What is read when its turn comes, and after all before it have their answers: standard input or a
     /// named pipe, whose writer may wait for one.
     Pipe {
@@ -59,6 +67,7 @@ impl fmt::Debug for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Sample { sample, .. } => f.debug_tuple("Sample").field(&sample.name).finish(),
             Self::Pipe { filename, .. } => f.debug_tuple("Pipe").field(filename).finish(),
             Self::Failed { error, .. } => f.debug_tuple("Failed").field(error).finish(),
             Self::Pause => f.write_str("Pause"),
@@ -71,8 +80,8 @@ impl fmt::Debug for Input {
 pub struct Answer {
     /// The picture, as the input names it.
     pub filename: PathBuf,
-    /// Its most probable classes, best first, or why there are none.
-    pub outcome: Result<Vec<Prediction>, ClassifyError>,
+    /// What was found of it, or why there is nothing.
+    pub outcome: Result<Found, ClassifyError>,
 }
 
 /// How [`stream`] works.
@@ -80,8 +89,8 @@ pub struct Answer {
 pub struct StreamOptions {
     /// Pictures that are classified at once.
     pub batch_size: usize,
-    /// Number of classes in an answer.
-    pub top_k: usize,
+    /// What is wanted of each.
+    pub wanted: Wanted,
 }
 
 /// Why there are no further answers.
@@ -161,7 +170,7 @@ pub fn stream(
     let own = Arc::clone(classifier);
     start(
         "classifies",
-        Box::new(move || answer(&own, &prepared, options.top_k, &send_answers)),
+        Box::new(move || answer(&own, &prepared, options.wanted, &send_answers)),
     )?;
     Ok(Answers {
         decoded,
@@ -254,6 +263,10 @@ fn prepare_one(classifier: &Classifier, input: Input) -> Option<Prepared> {
             let values = classifier.prepare(&path);
             Some((path, values))
         }
+        Input::Sample { dataset, sample } => {
+            let values = classifier.prepare_sample(&dataset, &sample);
+            Some((names::path(&sample.name), values))
+        }
         Input::Pipe {
             filename,
             path,
@@ -277,7 +290,7 @@ fn prepare_one(classifier: &Classifier, input: Input) -> Option<Prepared> {
 fn answer(
     classifier: &Classifier,
     prepared: &Receiver<Vec<Prepared>>,
-    top_k: usize,
+    wanted: Wanted,
     send: &SyncSender<Result<Vec<Answer>, CheckpointError>>,
 ) {
     while let Ok(batch) = prepared.recv() {
@@ -287,11 +300,11 @@ fn answer(
         }
         // Without a picture this still waits for the weights' hash: if they were changed, that is the
         // only error there is.
-        let answers = classifier.answers(values, top_k).map(|predictions| {
-            let mut predictions = predictions.into_iter();
+        let answers = classifier.answers(values, wanted).map(|found| {
+            let mut found = found.into_iter();
             let paired = batch.into_iter().map(|(filename, picture)| {
                 let outcome = picture.and_then(|_| {
-                    let answer = predictions.next().expect("one answer per picture");
+                    let answer = found.next().expect("one answer per picture");
                     answer.ok_or_else(|| ClassifyError::NotFinite {
                         path: filename.clone(),
                     })
@@ -340,7 +353,7 @@ mod tests {
 
     const OPTIONS: StreamOptions = StreamOptions {
         batch_size: 2,
-        top_k: 3,
+        wanted: Wanted::Answers { top_k: 3 },
     };
 
     #[test]
@@ -364,7 +377,7 @@ mod tests {
                 Next::Answers(part) => {
                     for answer in part {
                         assert_eq!(answer.filename, PathBuf::from(seen.to_string()));
-                        assert_eq!(answer.outcome.unwrap().len(), 3);
+                        assert_eq!(answer.outcome.unwrap().predictions.len(), 3);
                         seen += 1;
                     }
                 }

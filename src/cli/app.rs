@@ -12,6 +12,7 @@ use super::completions::{self, CompletionsArgs};
 use super::data::{self, DataArgs};
 use super::devices::{self, DevicesArgs};
 use super::done::Done;
+use super::embed::{self, EmbedArgs};
 use super::eval::{self, EvalArgs};
 use super::export::{self, ExportArgs};
 use super::flags::Settings;
@@ -46,6 +47,7 @@ enum Command {
     Calibrate(CalibrateArgs),
     #[command(visible_alias = "predict")]
     Classify(ClassifyArgs),
+    Embed(EmbedArgs),
     Export(ExportArgs),
     Compare(CompareArgs),
     Devices(DevicesArgs),
@@ -97,6 +99,7 @@ pub fn main() -> u8 {
         Command::Train(args) => args.settings.clone(),
         Command::Eval(args) => Settings::of_data(args.data.as_deref(), args.strict),
         Command::Calibrate(args) => Settings::of_data(args.data.as_deref(), false),
+        Command::Embed(args) => Settings::of_data(args.data.as_deref(), args.strict),
         Command::Compare(args) => Settings::of_data(args.data.as_deref(), false),
         _ => Settings::default(),
     };
@@ -105,6 +108,7 @@ pub fn main() -> u8 {
         Command::Eval(args) => eval::run(args),
         Command::Calibrate(args) => calibrate::run(args),
         Command::Classify(args) => classify::run(args),
+        Command::Embed(args) => embed::run(args),
         Command::Export(args) => export::run(args),
         Command::Compare(args) => compare::run(&args, cli.threads),
         Command::Devices(args) => devices::run(&args).map(|()| Done::Success),

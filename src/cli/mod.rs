@@ -12,6 +12,7 @@ mod completions;
 mod data;
 mod devices;
 mod done;
+mod embed;
 mod eval;
 mod export;
 mod findings;

@@ -87,6 +87,10 @@ const EXAMPLES: &[(&str, &str)] = &[
         "name pictures, as in `vitrine classify photo.jpg`, after your own model if you have one, as in `vitrine classify runs/pets photo.jpg`",
     ),
     (
+        "embed",
+        "name weights, pictures and the file to write, as in `vitrine embed runs/pets photo.jpg --out photo.csv`",
+    ),
+    (
         "export",
         "name a run and the file to write, as in `vitrine export runs/pets pets.safetensors`",
     ),

@@ -1,5 +1,7 @@
 //! The families of models, and the one place where they are distinguished.
 
+use std::collections::HashMap;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -9,9 +11,10 @@ use super::draw;
 use super::error::ModelError;
 use super::family::{Family, Sizes};
 use super::network::{Network, Outputs};
+use super::parameters::{declared, replace};
 use super::pass::Pass;
 use super::resnet::{Resnet9, Resnet18, ResnetConfig};
-use super::role::{Declarations, Declare};
+use super::role::{Declarations, Declare, Role};
 use super::vit::{Vit, VitConfig};
 use crate::ops::{Precision, Prepared};
 use crate::setting::Invalid;
@@ -289,6 +292,68 @@ impl Model {
     /// `images` `[B, 3, H, W]` → `[B, K]`.
     pub fn infer(&self, images: Tensor<4>, precision: Precision, prepared: &Prepared) -> Tensor<2> {
         rayon::scope(|_| self.forward(images, &mut Pass::inference(precision).with(prepared)))
+    }
+
+    /// [`infer`](Self::infer), with what the head sees.
+    ///
+    /// # Shapes
+    ///
+    /// `images` `[B, 3, H, W]` → logits `[B, K]` and features `[B, D]`.
+    pub fn infer_with_features(
+        &self,
+        images: Tensor<4>,
+        precision: Precision,
+        prepared: &Prepared,
+    ) -> (Tensor<2>, Tensor<2>) {
+        rayon::scope(|_| {
+            let pass = &mut Pass::inference(precision).with(prepared);
+            let outputs = self.outputs(images, false, pass);
+            let features = outputs.features.clone();
+            (outputs.logits(), features)
+        })
+    }
+
+    /// [`features`](Self::features) where no gradient is wanted; as [`infer`](Self::infer).
+    ///
+    /// # Shapes
+    ///
+    /// `images` `[B, 3, H, W]` → `[B, D]`.
+    pub fn infer_features(
+        &self,
+        images: Tensor<4>,
+        precision: Precision,
+        prepared: &Prepared,
+    ) -> Tensor<2> {
+        rayon::scope(|_| self.features(images, &mut Pass::inference(precision).with(prepared)))
+    }
+
+    /// The model with this head in place of its own, which may have other classes: it answers
+    /// features·`weight` + `bias`. A distillation head, which sees another token, has no say.
+    ///
+    /// # Shapes
+    ///
+    /// `weight` `[D, K]`, row by row; `bias` `[K]`.
+    ///
+    /// # Panics
+    ///
+    /// On values of another number than the head's.
+    #[must_use]
+    pub fn with_head(self, weight: &[f32], bias: &[f32], device: &Device) -> Self {
+        let declared = declared(&self);
+        // The answer is the mean of both heads where there are two.
+        let heads = 1 + declared.iter().any(|t| t.role == Role::DistillationHead) as usize;
+        let scale = (heads as f64 / self.network().logit_scale()) as f32;
+        let roles: HashMap<&str, Role> = declared.iter().map(|t| (&*t.path, t.role)).collect();
+        replace(self, |path, shape| {
+            let values = match (roles.get(path)?, shape.len()) {
+                (Role::Head, 1) => bias.iter().map(|v| v * scale).collect(),
+                (Role::Head, _) => weight.iter().map(|v| v * scale).collect(),
+                (Role::DistillationHead, _) => vec![0.0; shape.iter().product()],
+                _ => return None,
+            };
+            assert_eq!(values.len(), shape.iter().product::<usize>(), "{path}");
+            Some(Tensor::from_floats(values.as_slice(), device))
+        })
     }
 
     /// What the head sees: one vector a picture.

@@ -12,6 +12,8 @@ pub struct Outputs {
     pub head: Tensor<2>,
     /// Logits of the distillation head, `[B, K]`, where the model has one.
     pub distillation: Option<Tensor<2>>,
+    /// What the head sees, `[B, D]`.
+    pub features: Tensor<2>,
     /// What the head's features are pooled from, row by row over each picture, `[B, P, D]`, where
     /// it was asked for and no patch is left out: the normalised tokens of a ViT's P patches, the P
     /// pixels of a CNN's last feature map.
@@ -20,10 +22,16 @@ pub struct Outputs {
 
 impl Outputs {
     /// Those of a model with one head.
-    pub(crate) fn of_cnn(head: Tensor<2>, map: Tensor<3>, with_map: bool) -> Self {
+    pub(crate) fn of_cnn(
+        head: Tensor<2>,
+        features: Tensor<2>,
+        map: Tensor<3>,
+        with_map: bool,
+    ) -> Self {
         Self {
             head,
             distillation: None,
+            features,
             map: with_map.then_some(map),
         }
     }
@@ -58,6 +66,11 @@ pub(crate) trait Network: Declare {
 
     /// D, the width of features and map.
     fn width(&self) -> usize;
+
+    /// What the head's weights and bias times the features are multiplied by to give logits.
+    fn logit_scale(&self) -> f64 {
+        1.0
+    }
 
     /// Draws what the family draws in a way of its own, after the tensors' roles have decided.
     fn draw(&mut self, _seed: u64, _device: &Device) {}

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cnn;
+mod head;
 mod vit;
 
 use burn::module::Module;

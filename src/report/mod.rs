@@ -1,6 +1,7 @@
 //! Results as bytes: text, tables, plots, `results.csv`.
 
 pub mod csv;
+pub mod features;
 pub(crate) mod plot;
 pub(crate) mod text;
 

@@ -202,16 +202,7 @@ pub(super) fn answer_raw(
     device: &Selected,
 ) -> Result<Answers, RunError> {
     let checkpoint = checkpoint::load(file, &device.device)?;
-    let path = match (&options.data, run) {
-        (Some(path), _) => Some(path.clone()),
-        (None, Some(run)) => Recipe::load(&run.recipe())?.data.path,
-        (None, None) => None,
-    };
-    let opened = data.open(path.as_deref(), options.strict);
-    let dataset = opened.map_err(|error| match run {
-        Some(run) if options.data.is_none() => data_of_run(run, error),
-        _ => error.into(),
-    })?;
+    let dataset = open_data(options.data.as_deref(), run, options.strict, data)?;
     let chosen = choose(&dataset, options.split, run, options.data.is_some())?;
     let samples = relabel(&dataset, &checkpoint.meta.classes, &chosen)?;
     let mut answers = predict(
@@ -224,6 +215,24 @@ pub(super) fn answer_raw(
     )?;
     answers.left_out = chosen.left_out;
     Ok(answers)
+}
+
+/// The data set at `path`; without one, that of the run, or the embedded sample.
+pub(super) fn open_data(
+    path: Option<&Path>,
+    run: Option<&RunDir>,
+    strict: bool,
+    data: &mut OpenData,
+) -> Result<Arc<Dataset>, RunError> {
+    let of_run = match (path, run) {
+        (None, Some(run)) => Recipe::load(&run.recipe())?.data.path,
+        _ => None,
+    };
+    let opened = data.open(path.or(of_run.as_deref()), strict);
+    opened.map_err(|error| match run {
+        Some(run) if path.is_none() => data_of_run(run, error),
+        _ => error.into(),
+    })
 }
 
 /// Predicts `samples`, whose labels are indices into the weights' classes; the logits are not divided
@@ -293,18 +302,18 @@ pub(super) fn predict(
 }
 
 /// The split to evaluate.
-struct Chosen {
-    split: SplitName,
-    samples: Vec<Sample>,
+pub(super) struct Chosen {
+    pub split: SplitName,
+    pub samples: Vec<Sample>,
     /// The samples' labels are indices into these.
-    classes: Vec<String>,
+    pub classes: Vec<String>,
     /// What of the data set is of no class of the run.
-    left_out: Vec<Skipped>,
+    pub left_out: Vec<Skipped>,
 }
 
 /// Chooses the split and its samples: from the run's own lists, or from the data's own splits if the
 /// lists are of other data.
-fn choose(
+pub(super) fn choose(
     dataset: &Dataset,
     wanted: Option<SplitName>,
     run: Option<&RunDir>,

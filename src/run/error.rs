@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
+use crate::classify::StreamError;
 use crate::data::{DataError, SplitName};
 use crate::names::{self, shown, visible};
 use crate::recipe::RecipeError;
@@ -234,6 +235,21 @@ pub enum RunError {
         /// The path.
         path: PathBuf,
     },
+    /// The name of a file of features to write says that it is something else.
+    #[error("{path}: expected a name that ends in .safetensors, .npy or .csv", path = shown(path))]
+    NotFeatures {
+        /// The path.
+        path: PathBuf,
+    },
+    /// No picture gave features.
+    #[error("none of {total} pictures could be read: there is nothing to write")]
+    NoFeatures {
+        /// The pictures.
+        total: usize,
+    },
+    /// Pictures could not be read at the same time.
+    #[error(transparent)]
+    Stream(StreamError),
     /// There is a file already.
     #[error("{path} exists: name another file, or remove it first", path = shown(path))]
     Exists {
@@ -299,6 +315,15 @@ impl RunError {
             Self::Data(DataError::Stopped) => true,
             Self::Train(error) => error.is_stop(),
             _ => false,
+        }
+    }
+}
+
+impl From<StreamError> for RunError {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Checkpoint(error) => Self::Checkpoint(error),
+            other => Self::Stream(other),
         }
     }
 }

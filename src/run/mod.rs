@@ -10,6 +10,7 @@ mod calibrate;
 mod data;
 mod devices;
 mod dir;
+mod embed;
 mod error;
 mod estimate;
 mod evaluate;
@@ -31,6 +32,9 @@ pub use answer::{EvaluateOptions, TtaReport, inference_precision};
 pub use calibrate::{Calibrated, calibrate};
 pub use devices::Devices;
 pub use dir::{RunDir, open_weights};
+pub use embed::{
+    EmbedEvent, EmbedOptions, EmbedSource, Embedded, embed, feature_files, save_features,
+};
 pub use error::RunError;
 pub use estimate::{Estimate, estimate};
 pub use evaluate::{Evaluated, evaluate};

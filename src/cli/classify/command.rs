@@ -13,7 +13,9 @@ use super::print::{Format, Printer};
 use super::progress::Progress;
 use super::sources::Sources;
 use crate::checkpoint::SHIPPED;
-use crate::classify::{Answer, Answers, Classifier, Next, StreamError, StreamOptions, stream};
+use crate::classify::{
+    Answer, Answers, Classifier, Next, StreamError, StreamOptions, Wanted, stream,
+};
 use crate::cli::done::Done;
 use crate::cli::interrupt::{nothing_to_save, on_interrupt};
 use crate::cli::output::{is_broken_pipe, note};
@@ -78,7 +80,9 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     let progress = Progress::new(sources.known(), has_list);
     let options = StreamOptions {
         batch_size: (PIXELS / classifier.image_size().pow(2)).clamp(1, BATCH),
-        top_k: args.topk as usize,
+        wanted: Wanted::Answers {
+            top_k: args.topk as usize,
+        },
     };
     let answers = stream(&classifier, sources, options)?;
     let mut output = Output {

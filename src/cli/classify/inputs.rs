@@ -77,7 +77,7 @@ pub(super) fn weights_come_first(inputs: &[PathBuf], has_list: bool) -> bool {
 }
 
 /// Whether standard input is among the inputs.
-pub(super) fn has_stdin(inputs: &[PathBuf]) -> bool {
+pub(in crate::cli) fn has_stdin(inputs: &[PathBuf]) -> bool {
     inputs.iter().any(|input| input == Path::new("-"))
 }
 

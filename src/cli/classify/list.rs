@@ -13,7 +13,7 @@ use crate::names::shown;
 const LONGEST: u64 = 1 << 16;
 
 /// Names, one a line, or each with a NUL byte behind it. They are read as they are needed.
-pub(super) struct NameList {
+pub(in crate::cli) struct NameList {
     /// What error messages call it.
     path: PathBuf,
     reader: BufReader<Box<dyn Read + Send>>,
@@ -39,7 +39,7 @@ pub(super) enum Listed {
 
 impl NameList {
     /// A list in a file, or `-` for standard input; `null` says that a NUL byte ends each name.
-    pub(super) fn open(path: &Path, null: bool) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn open(path: &Path, null: bool) -> anyhow::Result<Self> {
         let (path, reader, may_wait): (_, Box<dyn Read + Send>, _) = if path == Path::new("-") {
             let stdin = io::stdin();
             ("standard input".into(), Box::new(stdin), true)

@@ -3,12 +3,12 @@
 mod abstain;
 mod args;
 mod command;
-mod inputs;
-mod list;
+pub(super) mod inputs;
+pub(super) mod list;
 mod pattern;
 mod print;
-mod progress;
-mod sources;
+pub(super) mod progress;
+pub(super) mod sources;
 
 pub(super) use args::ClassifyArgs;
 pub(super) use command::run;

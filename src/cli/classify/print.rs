@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use serde_json::{Value, json};
 
 use super::abstain::not_sure;
-use crate::classify::{Answer, Prediction};
+use crate::classify::{Answer, Found, Prediction};
 use crate::cli::output::{columns, say_csv, say_part};
 use crate::cli::wrap::wrap;
 use crate::metrics::Threshold;
@@ -92,7 +92,7 @@ impl Printer {
 fn plain(answers: &[Answer], threshold: Option<Threshold>) -> String {
     let mut out = String::new();
     for answer in answers {
-        let Ok(predictions) = &answer.outcome else {
+        let Ok(Found { predictions, .. }) = &answer.outcome else {
             continue;
         };
         out += &format!("{}\n", shown(&answer.filename));
@@ -129,7 +129,8 @@ fn json(answers: &[Answer], threshold: Option<Threshold>, head: bool, before: us
 fn element(answer: &Answer, threshold: Option<Threshold>) -> Value {
     let filename = names::text(&answer.filename);
     let mut one = json!({ "filename": filename, "file": filename });
-    let predictions = answer.outcome.as_deref().unwrap_or_default();
+    let found = answer.outcome.as_ref();
+    let predictions = found.map_or(&[][..], |found| &found.predictions);
     let fields = |p: &Prediction| json!({ "index": p.index, "label": p.label, "prob": p.prob, "score": p.prob });
     one["predictions"] = predictions.iter().map(fields).collect();
     if let Err(error) = &answer.outcome {
@@ -166,11 +167,11 @@ fn csv(
             Err(error) => {
                 writer.write_record([&*file, "", "", "", &cell(&error.reason())])?;
             }
-            Ok(predictions) if not_sure(threshold, predictions) => {
+            Ok(Found { predictions, .. }) if not_sure(threshold, predictions) => {
                 let prob = predictions.first().map(prob).unwrap_or_default();
                 writer.write_record([&*file, "", NOT_SURE, &prob, ""])?;
             }
-            Ok(predictions) => {
+            Ok(Found { predictions, .. }) => {
                 for p in predictions {
                     let index = p.index.to_string();
                     writer.write_record([&*file, &index, &cell(&p.label), &prob(p), ""])?;
@@ -202,7 +203,10 @@ mod tests {
         [
             Answer {
                 filename: "good.png".into(),
-                outcome: Ok(vec![prediction]),
+                outcome: Ok(Found {
+                    predictions: vec![prediction],
+                    features: Vec::new(),
+                }),
             },
             Answer {
                 filename: "broken.png".into(),
@@ -266,7 +270,7 @@ mod tests {
     fn no_name_is_a_formula_to_a_spreadsheet() {
         let [mut good, mut broken] = answers();
         (good.filename, broken.filename) = ("-x.png".into(), "+y.png".into());
-        good.outcome.as_mut().unwrap()[0].label = "=cmd|'/C calc'!A0".into();
+        good.outcome.as_mut().unwrap().predictions[0].label = "=cmd|'/C calc'!A0".into();
         assert_eq!(
             document(Format::Csv, &[&[good, broken]]),
             "filename,index,label,prob,error\n\
@@ -278,7 +282,7 @@ mod tests {
     #[test]
     fn a_name_makes_no_line_of_its_own_on_a_terminal() {
         let [mut good, _] = answers();
-        good.outcome.as_mut().unwrap()[0].label = "a\nb: 99.9 %  cat".into();
+        good.outcome.as_mut().unwrap().predictions[0].label = "a\nb: 99.9 %  cat".into();
         let of = |on_terminal| csv(std::slice::from_ref(&good), None, false, on_terminal).unwrap();
         assert_eq!(of(true), "good.png,3,a\\nb: 99.9 %  cat,0.750000,\n");
         assert_eq!(of(false), "good.png,3,\"a\nb: 99.9 %  cat\",0.750000,\n");

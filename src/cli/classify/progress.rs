@@ -20,7 +20,7 @@ fn write_rate(state: &ProgressState, out: &mut dyn Write) {
 }
 
 /// A bar on stderr, below everything else that is printed.
-pub(super) struct Progress {
+pub(in crate::cli) struct Progress {
     begun: Instant,
     bar: Option<ProgressBar>,
     done: usize,
@@ -31,7 +31,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(known: Arc<AtomicUsize>, is_open: bool) -> Self {
+    pub(in crate::cli) fn new(known: Arc<AtomicUsize>, is_open: bool) -> Self {
         Self {
             begun: Instant::now(),
             bar: None,
@@ -42,7 +42,7 @@ impl Progress {
     }
 
     /// Redraws, with so many pictures done.
-    pub(super) fn advance(&mut self, done: usize) {
+    pub(in crate::cli) fn advance(&mut self, done: usize) {
         self.done = done;
         if !interactive() || self.begun.elapsed() < PATIENCE {
             return;
@@ -63,7 +63,7 @@ impl Progress {
     }
 
     /// Prints something without the bar in its way.
-    pub(super) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
+    pub(in crate::cli) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),
@@ -71,7 +71,7 @@ impl Progress {
     }
 
     /// Removes the bar.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::cli) fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }

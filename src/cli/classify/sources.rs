@@ -18,7 +18,7 @@ use crate::names::visible;
 const STDIN: [&str; 3] = ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
 
 /// The pictures of the inputs, then those of the list. A folder is listed when its turn comes.
-pub(super) struct Sources {
+pub(in crate::cli) struct Sources {
     inputs: std::vec::IntoIter<PathBuf>,
     list: Option<NameList>,
     /// Whether the last thing was a pause.
@@ -31,7 +31,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn new(inputs: Vec<PathBuf>, list: Option<NameList>) -> Self {
+    pub(in crate::cli) fn new(inputs: Vec<PathBuf>, list: Option<NameList>) -> Self {
         Self {
             known: Arc::new(AtomicUsize::new(inputs.len())),
             inputs: inputs.into_iter(),
@@ -43,7 +43,7 @@ impl Sources {
     }
 
     /// The number of pictures as far as it is known: each input counts as one until its turn comes.
-    pub(super) fn known(&self) -> Arc<AtomicUsize> {
+    pub(in crate::cli) fn known(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.known)
     }
 

@@ -166,9 +166,10 @@ impl Declare for Airbench {
 impl Network for Airbench {
     fn outputs(&self, images: Tensor<4>, with_map: bool, pass: &mut Pass) -> Outputs {
         let map = self.map(images, pass);
+        let features = maxima(map.clone());
         let head = affine(&self.head);
-        let head = linear(maxima(map.clone()), &head, pass.precision, pass.prepared);
-        Outputs::of_cnn(head * LOGIT_SCALE, pixels(map), with_map)
+        let head = linear(features.clone(), &head, pass.precision, pass.prepared);
+        Outputs::of_cnn(head * LOGIT_SCALE, features, pixels(map), with_map)
     }
 
     /// Maxima over the last feature map.
@@ -178,6 +179,10 @@ impl Network for Airbench {
 
     fn width(&self) -> usize {
         self.head.weight.dims()[0]
+    }
+
+    fn logit_scale(&self) -> f64 {
+        LOGIT_SCALE
     }
 
     fn whiten(&mut self, covariance: &[f64], device: &Device) {

@@ -136,9 +136,10 @@ impl Declare for Resnet18 {
 impl Network for Resnet18 {
     fn outputs(&self, images: Tensor<4>, with_map: bool, pass: &mut Pass) -> Outputs {
         let map = self.map(images, pass);
-        let features = map.clone().mean_dim(1).squeeze_dim(1);
-        let head = linear(features, &affine(&self.head), pass.precision, pass.prepared);
-        Outputs::of_cnn(head, map, with_map)
+        let features: Tensor<2> = map.clone().mean_dim(1).squeeze_dim(1);
+        let layer = affine(&self.head);
+        let head = linear(features.clone(), &layer, pass.precision, pass.prepared);
+        Outputs::of_cnn(head, features, map, with_map)
     }
 
     /// Means over the last feature map.

@@ -140,9 +140,10 @@ impl Declare for Resnet9 {
 impl Network for Resnet9 {
     fn outputs(&self, images: Tensor<4>, with_map: bool, pass: &mut Pass) -> Outputs {
         let map = self.map(images, pass);
-        let features = map.clone().max_dim(1).squeeze_dim(1);
-        let head = linear(features, &affine(&self.head), pass.precision, pass.prepared);
-        Outputs::of_cnn(head * LOGIT_SCALE, map, with_map)
+        let features: Tensor<2> = map.clone().max_dim(1).squeeze_dim(1);
+        let layer = affine(&self.head);
+        let head = linear(features.clone(), &layer, pass.precision, pass.prepared);
+        Outputs::of_cnn(head * LOGIT_SCALE, features, map, with_map)
     }
 
     /// Maxima over the last feature map.
@@ -152,5 +153,9 @@ impl Network for Resnet9 {
 
     fn width(&self) -> usize {
         self.head.weight.dims()[0]
+    }
+
+    fn logit_scale(&self) -> f64 {
+        LOGIT_SCALE
     }
 }

@@ -251,8 +251,10 @@ impl Network for Vit {
         let logits = |head: &Linear, features: Tensor<2>| {
             linear(features, &affine(head), pass.precision, pass.prepared)
         };
+        let features = self.pool(&tokens, batch);
         Outputs {
-            head: logits(&self.head, self.pool(&tokens, batch)),
+            head: logits(&self.head, features.clone()),
+            features,
             distillation: self.distillation_head.as_ref().map(|head| {
                 let token = usize::from(self.class_token.is_some());
                 logits(head, self.normed_token(&tokens, batch, token))

@@ -200,6 +200,7 @@ mod tests {
         let loss = |logits: &Tensor<2>| cross_entropy(logits.clone(), targets());
         let want = (loss(&head) + loss(&distillation)) * 0.5;
         let outputs = Outputs {
+            features: head.clone(),
             head,
             distillation: Some(distillation),
             map: None,

@@ -447,6 +447,7 @@ mod tests {
     #[test]
     fn labels_and_teacher_share_the_loss_by_weight() {
         let outputs = Outputs {
+            features: Tensor::zeros([1, 1], &Device::flex()),
             head: logits(STUDENT),
             distillation: Some(logits([[0.3, 0.1, -0.2], [1.0, 0.5, 0.0]])),
             map: None,
