@@ -84,6 +84,7 @@ fn scale(device: &Device) -> Scale {
     Scale {
         gamma: leaf([WIDTH], 1.0, device),
         beta: leaf([WIDTH], 0.1, device),
+        epsilon: 1e-6,
     }
 }
 
@@ -148,6 +149,7 @@ mod attention {
 
 mod mlp {
     use super::*;
+    use vitrine::ops::Activation;
     use vitrine::ops::mlp::add_mlp;
 
     fn operation(precision: Precision, device: &Device) -> impl Fn() -> Tensor<2> {
@@ -158,7 +160,7 @@ mod mlp {
         let prepared = prepared(device);
         move || {
             let branch = branch(&norm, &fc1, &fc2, precision, prepared.as_ref());
-            add_mlp(x.clone(), &branch)
+            add_mlp(x.clone(), &branch, Activation::Gelu)
         }
     }
 

@@ -18,7 +18,7 @@ use vitrine::device::{self, DeviceChoice, Selected};
 use vitrine::model::{
     Init, Model, ModelConfig, Pass, Pooling, Position, Stem, VitConfig, parameters,
 };
-use vitrine::ops::Precision;
+use vitrine::ops::{Activation, Precision};
 use vitrine::train::cross_entropy;
 
 const BATCH: usize = 7;
@@ -44,6 +44,10 @@ fn config() -> ModelConfig {
         init: Init::Xavier,
         layer_scale: 0.0,
         qk_norm: false,
+        qk_norm_bias: false,
+        norm_epsilon: 1e-6,
+        norm_after_pooling: false,
+        activation: Activation::Gelu,
     })
 }
 

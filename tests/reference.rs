@@ -11,7 +11,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData, Tolerance};
 use safetensors::SafeTensors;
 use vitrine::model::{Init, ModelConfig, Pass, Pooling, Position, Stem, VitConfig, parameters};
-use vitrine::ops::Precision;
+use vitrine::ops::{Activation, Precision};
 
 type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
 
@@ -33,17 +33,28 @@ fn fixture(name: &str) -> Tensors {
 }
 
 /// timm's name for one of our parameters.
-fn timm_name(path: &str) -> String {
+fn timm_name(path: &str, config: &VitConfig) -> String {
     let mut name = path.strip_prefix("Vit.").unwrap().to_owned();
+    if config.norm_after_pooling && name.starts_with("norm.") {
+        name = format!("fc_{name}");
+    }
     for (ours, theirs) in [
         ("patch_embedding", "patch_embed"),
         ("position_embedding", "pos_embed"),
         ("class_token", "cls_token"),
+        ("distillation_token", "dist_token"),
+        ("distillation_head", "head_dist"),
         ("register_tokens", "reg_token"),
         ("attention", "attn"),
         ("projection", "proj"),
+        ("query_norm_bias", "q_norm.bias"),
+        ("key_norm_bias", "k_norm.bias"),
+        ("query_norm", "q_norm.weight"),
+        ("key_norm", "k_norm.weight"),
         ("gamma", "weight"),
         ("beta", "bias"),
+        ("layer_scale1", "ls1.gamma"),
+        ("layer_scale2", "ls2.gamma"),
     ] {
         name = name.replace(ours, theirs);
     }
@@ -51,12 +62,33 @@ fn timm_name(path: &str) -> String {
 }
 
 /// One of timm's tensors, in our layout: a linear weight is `[inputs, outputs]` here, and the patch
-/// embedding's convolution is such a weight once `[C, P, P]` is one axis.
-fn ours(tensors: &Tensors, kind: &str, path: &str, device: &Device) -> Tensor<1> {
-    let name = format!("{kind}/{}", timm_name(path));
-    let (shape, numbers) = tensors.get(&name).unwrap_or_else(|| panic!("no {name}"));
+/// embedding's convolution is such a weight once `[C, P, P]` is one axis. A distillation token has a
+/// position there and none here.
+fn ours(
+    tensors: &Tensors,
+    kind: &str,
+    path: &str,
+    config: &VitConfig,
+    device: &Device,
+) -> Tensor<1> {
+    let of = |path| {
+        let name = format!("{kind}/{}", timm_name(path, config));
+        tensors.get(&name).unwrap_or_else(|| panic!("no {name}"))
+    };
+    let (shape, numbers) = of(path);
+    let mut numbers = numbers.clone();
+    let second = config.embed_dim..2 * config.embed_dim;
+    if config.distillation_token && path.ends_with("position_embedding") {
+        numbers.drain(second.clone());
+    }
+    if path.ends_with("distillation_token") && kind == "weight" {
+        let (_, positions) = of("Vit.position_embedding");
+        for (token, position) in numbers.iter_mut().zip(&positions[second]) {
+            *token += position;
+        }
+    }
     let count = numbers.len();
-    let flat = Tensor::<1>::from_data(TensorData::new(numbers.clone(), [count]), device);
+    let flat = Tensor::<1>::from_data(TensorData::new(numbers, [count]), device);
     if path.ends_with(".weight") {
         return flat
             .reshape([shape[0], count / shape[0]])
@@ -66,8 +98,9 @@ fn ours(tensors: &Tensors, kind: &str, path: &str, device: &Device) -> Tensor<1>
     flat
 }
 
-fn check(name: &str, pooling: Pooling, registers: usize) {
-    let config = ModelConfig::Vit(VitConfig {
+/// A model of the larger fixtures.
+fn larger() -> VitConfig {
+    VitConfig {
         image_size: 12,
         patch_size: 4,
         embed_dim: 18,
@@ -75,17 +108,38 @@ fn check(name: &str, pooling: Pooling, registers: usize) {
         num_heads: 3,
         mlp_dim: 36,
         num_classes: 5,
-        pooling,
+        pooling: Pooling::ClassToken,
         position: Position::Learned,
         stem: Stem::Linear,
         stem_depth: 0,
-        registers,
+        registers: 0,
         drop_path: 0.0,
         distillation_token: false,
         init: Init::Xavier,
         layer_scale: 0.0,
         qk_norm: false,
-    });
+        qk_norm_bias: false,
+        norm_epsilon: 1e-6,
+        norm_after_pooling: false,
+        activation: Activation::Gelu,
+    }
+}
+
+/// A model of the smaller fixtures.
+fn smaller() -> VitConfig {
+    VitConfig {
+        image_size: 6,
+        patch_size: 3,
+        embed_dim: 8,
+        num_heads: 2,
+        mlp_dim: 12,
+        num_classes: 3,
+        ..larger()
+    }
+}
+
+fn check(name: &str, vit: VitConfig) {
+    let config = ModelConfig::Vit(vit.clone());
     config.validate().unwrap();
     let tensors = fixture(name);
     let count = tensors
@@ -97,7 +151,7 @@ fn check(name: &str, pooling: Pooling, registers: usize) {
     let mut replaced = 0;
     let model = parameters::replace(config.init(0, &device), |path, _| {
         replaced += 1;
-        Some(ours(&tensors, "weight", path, &plain))
+        Some(ours(&tensors, "weight", path, &vit, &plain))
     });
     assert_eq!(replaced, count, "every tensor of timm's has its place");
 
@@ -119,18 +173,68 @@ fn check(name: &str, pooling: Pooling, registers: usize) {
     let loss = -log_softmax(logits, 1).narrow(1, 2, 1).mean();
     let gradients = parameters::take_gradients(&model, &mut loss.backward());
     for (parameter, gradient) in parameters::trainable(&model).iter().zip(gradients) {
-        let expected = ours(&tensors, "gradient", parameter.path(), &plain);
+        let expected = ours(&tensors, "gradient", parameter.path(), &vit, &plain).into_data();
+        // In units of the largest: those of an embedding that is almost nothing are large.
+        let largest = expected.iter::<f32>().fold(1.0_f32, |m, x| m.max(x.abs()));
+        let tolerance = Tolerance::absolute(1e-5 * largest).set_relative(1e-5);
         let found = gradient.unwrap().into_data();
-        found.assert_approx_eq(&expected.into_data(), tolerance);
+        found.assert_approx_eq::<f32>(&expected, tolerance);
     }
 }
 
 #[test]
 fn logits_and_gradients_equal_timms_with_a_class_token() {
-    check("vit_class_token", Pooling::ClassToken, 0);
+    check("vit_class_token", larger());
 }
 
 #[test]
 fn logits_and_gradients_equal_timms_with_mean_pooling_and_registers() {
-    check("vit_mean_registers", Pooling::Mean, 2);
+    let config = VitConfig {
+        pooling: Pooling::Mean,
+        registers: 2,
+        ..larger()
+    };
+    check("vit_mean_registers", config);
+}
+
+#[test]
+fn logits_and_gradients_equal_timms_with_a_norm_after_pooling() {
+    let config = VitConfig {
+        pooling: Pooling::Mean,
+        registers: 1,
+        norm_after_pooling: true,
+        ..smaller()
+    };
+    check("vit_norm_after_pooling", config);
+}
+
+#[test]
+fn logits_and_gradients_equal_timms_with_a_tanh_gelu_layer_scale_and_normed_queries_and_keys() {
+    let config = VitConfig {
+        layer_scale: 0.1,
+        qk_norm: true,
+        qk_norm_bias: true,
+        norm_epsilon: 0.05,
+        activation: Activation::GeluTanh,
+        ..smaller()
+    };
+    check("vit_gelu_tanh", config);
+}
+
+#[test]
+fn logits_and_gradients_equal_timms_with_an_epsilon_of_almost_nothing() {
+    let config = VitConfig {
+        norm_epsilon: 1e-12,
+        ..smaller()
+    };
+    check("vit_epsilon", config);
+}
+
+#[test]
+fn logits_and_gradients_equal_timms_with_a_distillation_token() {
+    let config = VitConfig {
+        distillation_token: true,
+        ..smaller()
+    };
+    check("vit_distilled", config);
 }

@@ -91,6 +91,8 @@ pub struct Shape<'q> {
     pub heads: usize,
     /// D.
     pub width: usize,
+    /// Added to the variance of the branch's norm.
+    pub epsilon: f32,
     /// Before queries and keys meet.
     pub query_key: QueryKey<'q>,
 }
@@ -251,7 +253,7 @@ fn one_picture<'m, E: Operand>(
     let one = Shape { batch: 1, ..shape };
     let parts = qkv.chunks_mut(BLOCK * 3 * width);
     for (x, qkv) in x.chunks(BLOCK * width).zip(parts) {
-        normed_map(scratch, x, &layers[0], qkv);
+        normed_map(scratch, x, shape.epsilon, &layers[0], qkv);
     }
     let answers = mixed.chunks_mut(queries * one.head_dim());
     for (head, (mixed, normalisers)) in answers.zip(normalisers.chunks_mut(queries)).enumerate() {
@@ -285,7 +287,7 @@ fn spread<E: Operand>(
     qkv.par_chunks_mut(step * 3 * width)
         .zip(x.par_chunks(step * width))
         .for_each_init(Scratch::lent, |scratch, (qkv, x)| {
-            normed_map(scratch, x, &layers[0], qkv);
+            normed_map(scratch, x, shape.epsilon, &layers[0], qkv);
         });
 
     let shares = (2 * rayon::current_num_threads()).div_ceil(shape.batch * shape.heads);
@@ -323,13 +325,19 @@ fn spread<E: Operand>(
 }
 
 /// norm(x)·W + b for some rows.
-fn normed_map<E: Operand>(scratch: &mut Scratch, x: &[f32], layer: &Packed<E>, target: &mut [E]) {
+fn normed_map<E: Operand>(
+    scratch: &mut Scratch,
+    x: &[f32],
+    epsilon: f32,
+    layer: &Packed<E>,
+    target: &mut [E],
+) {
     let outputs = layer.bias.len();
     let count = target.len() / outputs;
     let width = x.len() / count;
     let [normed, ..] = &mut scratch.rows;
     normed.fill::<E>(count, width, |r, t| {
-        vector::standardise(&x[r * width..][..width], t);
+        vector::standardise(&x[r * width..][..width], epsilon, t);
     });
     let c = &mut scratch.products[0];
     product::<E>(normed, &layer.panels, c, |columns, c| {
@@ -370,8 +378,8 @@ fn join<E: Operand>(
     });
 }
 
-/// Gradients of x, γ, β, Wqkv, its bias, Wp and its bias of [`forward`], and of γ of the queries' and
-/// the keys' norm, empty without one; in this order.
+/// Gradients of x, γ, β, Wqkv, its bias, Wp and its bias of [`forward`], and of γ and β of the queries'
+/// norm and of the keys', empty where there is none; in this order.
 #[inline(never)]
 pub fn backward<E: Operand>(
     x: &[f32],
@@ -381,9 +389,9 @@ pub fn backward<E: Operand>(
     mask: Option<Mask>,
     keep: Keep,
     dy: &[f32],
-) -> [Vec<f32>; 9] {
+) -> [Vec<f32>; 11] {
     let Shape { tokens, width, .. } = shape;
-    let norm = shape.query_key.norm.map_or(0, |_| shape.head_dim());
+    let norms = shape.query_key.lengths(shape.head_dim());
     if x.is_empty() {
         let [qkv, projection] = [weights.qkv, weights.projection].map(<[f32]>::len);
         let lengths = [
@@ -394,8 +402,10 @@ pub fn backward<E: Operand>(
             3 * width,
             projection,
             width,
-            norm,
-            norm,
+            norms[0],
+            norms[1],
+            norms[2],
+            norms[3],
         ];
         return lengths.map(|len| vec![0.0; len]);
     }
@@ -411,14 +421,10 @@ pub fn backward<E: Operand>(
         projection: linear::panels_transposed::<E>(weights.projection, width),
     };
     let mut dx = output::<f32>(x.len());
-    let [
-        (dw, db),
-        (dprojection, dprojection_bias),
-        (_, mut dquery_norm),
-    ] = gradients(
+    let [(dw, db), (dprojection, dprojection_bias), (_, mut dnorms)] = gradients(
         shape.batch * tokens,
         tokens,
-        [[width, 3 * width], [width, width], [0, 2 * norm]],
+        [[width, 3 * width], [width, width], [0, norms.iter().sum()]],
         &mut dx,
         |range, dx, [map, projection, norms], scratch| {
             let pictures = range.start / tokens..range.end / tokens;
@@ -434,7 +440,8 @@ pub fn backward<E: Operand>(
         },
     );
     let [dgamma, dbeta, dqkv_weight] = folded.gradients(dw, &db);
-    let dkey_norm = dquery_norm.split_off(dquery_norm.len() / 2);
+    let [dquery_gamma, dquery_beta, dkey_gamma, dkey_beta] =
+        norms.map(|len| dnorms.drain(..len).collect());
     [
         dx,
         dgamma,
@@ -443,8 +450,10 @@ pub fn backward<E: Operand>(
         db,
         dprojection,
         dprojection_bias,
-        dquery_norm,
-        dkey_norm,
+        dquery_gamma,
+        dquery_beta,
+        dkey_gamma,
+        dkey_beta,
     ]
 }
 
@@ -503,7 +512,7 @@ impl<E: Operand> Backward<'_, E> {
         projection.add::<E>(left, right, rows.len(), joined, |r, t| upper.copy(r, t));
     }
 
-    /// The gradients of queries, keys and values as the layer gives them, and of both norms' γ.
+    /// The gradients of queries, keys and values as the layer gives them, and of both norms.
     fn through_heads(
         &self,
         pictures: Range<usize>,
@@ -551,7 +560,12 @@ impl<E: Operand> Backward<'_, E> {
         map: &mut Gradient,
         dx: &mut [f32],
     ) {
-        let Shape { tokens, width, .. } = self.shape;
+        let Shape {
+            tokens,
+            width,
+            epsilon,
+            ..
+        } = self.shape;
         let (first, count) = (pictures.start * tokens, pictures.len() * tokens);
         let x = &self.x[first * width..][..count * width];
         let rows = self.query_rows(&pictures);
@@ -559,9 +573,9 @@ impl<E: Operand> Backward<'_, E> {
         let [_, left, _] = &mut scratch.rows;
         let [right, ..] = &mut scratch.panels;
         let c = &mut scratch.products[0];
-        linear::normed_input_gradient::<E>(dqkv, &self.map, c, x, &dy, dx, width);
+        linear::normed_input_gradient::<E>(dqkv, &self.map, c, [x, &dy], epsilon, dx, width);
         let normed = |r: usize, t: &mut [E]| {
-            vector::standardise(&x[r * width..][..width], t);
+            vector::standardise(&x[r * width..][..width], epsilon, t);
         };
         map.add::<E>(left, right, count, normed, |r, t| dqkv.copy(r, t));
     }
@@ -632,21 +646,21 @@ impl<'a, E: Operand> Head<'a, E> {
     }
 
     /// Turns the gradients of queries and keys as they meet into those of [`part`](Self::part), and
-    /// returns those of both norms' γ, `[2, d]`, empty without norms.
+    /// returns those of both norms' γ and β, one after the other.
     fn before_meeting(&self, dqkv: &mut [E], stride: usize) -> Vec<f32> {
         let (head_dim, query_key) = (self.shape.head_dim(), self.shape.query_key);
         if !query_key.changes(0) {
             return Vec::new();
         }
         let mut scratch = vec![0.0; 4 * head_dim];
-        let mut dnorms = vec![0.0; query_key.norm.map_or(0, |_| 2 * head_dim)];
+        let mut dnorms = vec![0.0; query_key.lengths(head_dim).iter().sum()];
         let size = dnorms.len() / 2;
         for part in 0..2 {
-            let dgamma = &mut dnorms[part * size..][..size];
+            let dnorm = &mut dnorms[part * size..][..size];
             for token in 0..self.shape.tokens {
                 let x = self.part(part, token);
                 let gradient = &mut dqkv[self.place(stride, part, token)];
-                query_key.backward(part, token, x, &mut scratch, gradient, dgamma);
+                query_key.backward(part, token, x, &mut scratch, gradient, dnorm);
             }
         }
         dnorms

@@ -9,6 +9,7 @@
 //! Shapes of slices are row-major, and lengths that disagree are the caller's bug: the operations
 //! panic on them, or on what they index. Of no rows they make no rows, and gradients of zero.
 
+mod activation;
 pub mod adamw;
 pub mod attention;
 pub mod batch_norm;
@@ -40,12 +41,12 @@ mod tail;
 mod tests;
 mod vector;
 
+pub use activation::Activation;
 pub use compiled::compiled;
 pub use keep::Keep;
 pub use kernel::{has_bf16, instructions};
 pub use map::{Map, Window};
 pub use operand::Operand;
 pub use processor::Instructions;
-pub use query_key::QueryKey;
+pub use query_key::{QueryKey, RowNorm};
 pub use tail::Tail;
-pub use vector::EPSILON;

@@ -222,8 +222,8 @@ pub(crate) fn normed_input_gradient<E: Operand>(
     outputs: &Rows,
     panels: &Panels,
     scratch: &mut Buffer,
-    x: &[f32],
-    dy: &[f32],
+    [x, dy]: [&[f32]; 2],
+    epsilon: f32,
     dx: &mut [f32],
     width: usize,
 ) {
@@ -234,7 +234,7 @@ pub(crate) fn normed_input_gradient<E: Operand>(
     for (r, dx) in dx.chunks_exact_mut(width).enumerate() {
         let at = r * width..(r + 1) * width;
         let g = &normed[r * stride..][..width];
-        vector::standardise_gradient(&x[at.clone()], g, &dy[at], dx);
+        vector::standardise_gradient(&x[at.clone()], epsilon, g, &dy[at], dx);
     }
 }
 

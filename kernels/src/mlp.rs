@@ -1,7 +1,8 @@
-//! The MLP branch on the processor: x + keep·(GELU(norm(x)·W₁ + b₁)·W₂ + b₂).
+//! The MLP branch on the processor: x + keep·(f(norm(x)·W₁ + b₁)·W₂ + b₂), f being its activation.
 
 use rayon::prelude::*;
 
+use crate::activation::Activation;
 use crate::gradient::gradients;
 use crate::keep::Keep;
 use crate::kernel::PANEL;
@@ -10,6 +11,15 @@ use crate::matrix::{product, product_into};
 use crate::operand::Operand;
 use crate::scratch::{Scratch, block, output};
 use crate::vector;
+
+/// What the branch is, beside its weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    /// Added to the norm's variance.
+    pub epsilon: f32,
+    /// Between the layers.
+    pub activation: Activation,
+}
 
 /// The branch's weights.
 pub struct Weights<'a> {
@@ -52,17 +62,22 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// The branch's output, and the hidden layer before its GELU, which the gradient needs.
+/// The branch's output, and the hidden layer before its activation, which the gradient needs.
 ///
 /// Without `save` the hidden layer never leaves the cache, and an empty one is returned.
 #[inline(never)]
 pub fn forward<E: Operand>(
     x: &[f32],
     [layer1, layer2]: &[Packed<E>; 2],
+    form: Form,
     keep: Keep,
     save: bool,
 ) -> (Vec<f32>, Vec<E>) {
     let (width, hidden) = (layer2.bias.len(), layer1.bias.len());
+    let Form {
+        epsilon,
+        activation,
+    } = form;
     if x.is_empty() {
         return (Vec::new(), Vec::new());
     }
@@ -77,7 +92,7 @@ pub fn forward<E: Operand>(
         let [normed, activated, _] = &mut scratch.rows;
         let [c, ..] = &mut scratch.products;
         normed.fill::<E>(count, width, |r, t| {
-            vector::standardise(&x[r * width..][..width], t);
+            vector::standardise(&x[r * width..][..width], epsilon, t);
         });
         if let Some(z) = z {
             product::<E>(normed, &layer1.panels, c, |columns, c| {
@@ -85,13 +100,14 @@ pub fn forward<E: Operand>(
                 vector::store(c, count, bias, &mut z[columns.start..], hidden);
             });
             activated.fill::<E>(count, hidden, |r, t| {
-                vector::gelu(&z[r * hidden..][..hidden], t);
+                vector::activate(activation, &z[r * hidden..][..hidden], t);
             });
         } else {
             let (target, stride) = activated.room::<E>(count, hidden);
             product::<E>(normed, &layer1.panels, c, |columns, c| {
                 let bias = &layer1.bias[columns.clone()];
-                vector::store_gelu(c, count, bias, &mut target[columns.start..], stride);
+                let target = &mut target[columns.start..];
+                vector::store_activated(activation, c, count, bias, target, stride);
             });
         }
         product::<E>(activated, &layer2.panels, c, |columns, c| {
@@ -122,10 +138,15 @@ pub fn backward<E: Operand>(
     x: &[f32],
     z: &[E],
     weights: &Weights,
+    form: Form,
     keep: Keep,
     dy: &[f32],
 ) -> [Vec<f32>; 7] {
     let (width, hidden) = (weights.bias2.len(), weights.bias1.len());
+    let Form {
+        epsilon,
+        activation,
+    } = form;
     if x.is_empty() {
         let [w1, w2] = [weights.weight1, weights.weight2].map(<[f32]>::len);
         return [0, width, width, w1, hidden, w2, width].map(|len| vec![0.0; len]);
@@ -156,16 +177,17 @@ pub fn backward<E: Operand>(
             lower.fill::<E>(count, hidden, |r, dz| {
                 let z = &z[(first + r) * hidden..][..hidden];
                 let value = &mut activated[r * hidden..][..hidden];
-                vector::gelu_gradient(z, &dh[r * stride..][..hidden], dz, value);
+                let dh = &dh[r * stride..][..hidden];
+                vector::activation_gradient(activation, z, dh, dz, value);
             });
-            linear::normed_input_gradient::<E>(lower, &panels1, c, x, dy, dx, width);
+            linear::normed_input_gradient::<E>(lower, &panels1, c, [x, dy], epsilon, dx, width);
             let right = &mut scratch.panels[0];
             let activated = |r: usize, t: &mut [E]| {
                 t.copy_from_slice(&activated[r * hidden..][..hidden]);
             };
             layer2.add::<E>(left, right, count, activated, |r, t| upper.copy(r, t));
             let normed = |r: usize, t: &mut [E]| {
-                vector::standardise(&x[r * width..][..width], t);
+                vector::standardise(&x[r * width..][..width], epsilon, t);
             };
             layer1.add::<E>(left, right, count, normed, |r, t| lower.copy(r, t));
         },

@@ -6,14 +6,14 @@ use crate::scratch::{BLOCK, output};
 use crate::vector;
 
 /// γ·x̂ + β.
-pub fn forward(x: &[f32], gamma: &[f32], beta: &[f32]) -> Vec<f32> {
+pub fn forward(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32) -> Vec<f32> {
     let width = gamma.len();
     let mut y = output::<f32>(x.len());
     y.par_chunks_mut(BLOCK * width)
         .zip(x.par_chunks(BLOCK * width))
         .for_each(|(y, x)| {
             for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                vector::standardise(x, y);
+                vector::standardise(x, epsilon, y);
                 vector::scale_shift(y, gamma, beta);
             }
         });
@@ -21,7 +21,7 @@ pub fn forward(x: &[f32], gamma: &[f32], beta: &[f32]) -> Vec<f32> {
 }
 
 /// Gradients of x, γ and β of [`forward`].
-pub fn backward(x: &[f32], gamma: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
+pub fn backward(x: &[f32], gamma: &[f32], epsilon: f32, dy: &[f32]) -> [Vec<f32>; 3] {
     let width = gamma.len();
     let zeros = vec![0.0; width];
     let mut dx = output::<f32>(x.len());
@@ -37,12 +37,12 @@ pub fn backward(x: &[f32], gamma: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
                 .zip(x.chunks_exact(width))
                 .zip(dy.chunks_exact(width))
             {
-                vector::standardise(x, &mut line);
+                vector::standardise(x, epsilon, &mut line);
                 vector::add_product(&mut sums[0], &line, dy);
                 vector::add_scaled(&mut sums[1], dy, 1.0);
                 line.fill(0.0);
                 vector::add_product(&mut line, dy, gamma);
-                vector::standardise_gradient(x, &line, &zeros, dx);
+                vector::standardise_gradient(x, epsilon, &line, &zeros, dx);
             }
             sums
         })
@@ -63,6 +63,7 @@ pub fn mean_forward(
     prefix: usize,
     gamma: &[f32],
     beta: &[f32],
+    epsilon: f32,
 ) -> Vec<f32> {
     let width = gamma.len();
     let mut y = vec![0.0; batch * width];
@@ -74,7 +75,7 @@ pub fn mean_forward(
         .for_each_init(
             || vec![0.0; width],
             |line, (y, x)| {
-                mean_standardised(x, prefix, line, y);
+                mean_standardised(x, prefix, epsilon, line, y);
                 vector::scale_shift(y, gamma, beta);
             },
         );
@@ -82,12 +83,12 @@ pub fn mean_forward(
 }
 
 /// The mean of x̂ over one picture's tokens.
-fn mean_standardised(x: &[f32], prefix: usize, line: &mut [f32], mean: &mut [f32]) {
+fn mean_standardised(x: &[f32], prefix: usize, epsilon: f32, line: &mut [f32], mean: &mut [f32]) {
     let width = line.len();
     let share = 1.0 / (x.len() / width - prefix) as f32;
     mean.fill(0.0);
     for x in x.chunks_exact(width).skip(prefix) {
-        vector::standardise(x, line);
+        vector::standardise(x, epsilon, line);
         vector::add_scaled(mean, line, share);
     }
 }
@@ -98,6 +99,7 @@ pub fn mean_backward(
     batch: usize,
     prefix: usize,
     gamma: &[f32],
+    epsilon: f32,
     dy: &[f32],
 ) -> [Vec<f32>; 3] {
     let width = gamma.len();
@@ -114,7 +116,7 @@ pub fn mean_backward(
         .zip(dy.par_chunks(width))
         .map(|((dx, x), dy)| {
             let (mut line, mut mean) = (vec![0.0; width], vec![0.0; width]);
-            mean_standardised(x, prefix, &mut line, &mut mean);
+            mean_standardised(x, prefix, epsilon, &mut line, &mut mean);
             let mut product = vec![0.0; width];
             vector::add_product(&mut product, &mean, dy);
             line.fill(0.0);
@@ -126,7 +128,7 @@ pub fn mean_backward(
                 .zip(x.chunks_exact(width))
                 .skip(prefix)
             {
-                vector::standardise_gradient(x, &line, &zeros, dx);
+                vector::standardise_gradient(x, epsilon, &line, &zeros, dx);
             }
             product
         })
@@ -138,4 +140,48 @@ pub fn mean_backward(
         vector::add_scaled(&mut dbeta, dy, 1.0);
     }
     [dx, dgamma, dbeta]
+}
+
+/// The mean over each picture's tokens, but for its first `prefix`.
+pub fn token_mean(x: &[f32], batch: usize, prefix: usize, width: usize) -> Vec<f32> {
+    let mut y = vec![0.0; batch * width];
+    if x.is_empty() {
+        return y;
+    }
+    let picture = x.len() / batch;
+    let share = 1.0 / (picture / width - prefix) as f32;
+    y.par_chunks_mut(width)
+        .zip(x.par_chunks(picture))
+        .for_each(|(y, x)| {
+            for x in x.chunks_exact(width).skip(prefix) {
+                vector::add_scaled(y, x, share);
+            }
+        });
+    y
+}
+
+/// The gradient of x, of `len` values, of [`token_mean`].
+pub fn token_mean_gradient(
+    len: usize,
+    batch: usize,
+    prefix: usize,
+    width: usize,
+    dy: &[f32],
+) -> Vec<f32> {
+    let mut dx = output::<f32>(len);
+    if len == 0 {
+        return dx;
+    }
+    let picture = len / batch;
+    let share = 1.0 / (picture / width - prefix) as f32;
+    dx.par_chunks_mut(picture)
+        .zip(dy.par_chunks(width))
+        .for_each(|(dx, dy)| {
+            let (before, patches) = dx.split_at_mut(prefix * width);
+            before.fill(0.0);
+            for dx in patches.chunks_exact_mut(width) {
+                vector::scaled(dy, share, dx);
+            }
+        });
+    dx
 }

@@ -25,6 +25,9 @@ pub trait Operand: Pod + Send + Sync {
     /// x·Φ(x), to within 1.4·10⁻⁴ where it will be rounded to eight bits.
     fn gelu(x: f32) -> f32;
 
+    /// The same with tanh's approximation of Φ, as near.
+    fn gelu_tanh(x: f32) -> f32;
+
     /// Converts as many values as both slices hold.
     fn from_f32(source: &[f32], target: &mut [Self]) {
         vectorised(
@@ -82,6 +85,11 @@ impl Operand for f32 {
         scalar::gelu_of(x)
     }
 
+    #[inline(always)]
+    fn gelu_tanh(x: f32) -> f32 {
+        scalar::gelu_tanh_of(x)
+    }
+
     fn panel(
         a: &[f32],
         lda: usize,
@@ -114,6 +122,11 @@ impl Operand for bf16 {
     #[inline(always)]
     fn gelu(x: f32) -> f32 {
         scalar::gelu_short(x)
+    }
+
+    #[inline(always)]
+    fn gelu_tanh(x: f32) -> f32 {
+        scalar::gelu_tanh_short(x)
     }
 
     fn panel(

@@ -7,11 +7,22 @@ use crate::dispatch::vectorised;
 use crate::operand::Operand;
 use crate::vector;
 
+/// A layer norm of each row of a head.
+#[derive(Debug, Clone, Copy)]
+pub struct RowNorm<'a> {
+    /// γ, `[d]`.
+    pub gamma: &'a [f32],
+    /// β, `[d]`, where it has one.
+    pub beta: Option<&'a [f32]>,
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
 /// What queries and keys go through; nothing by default.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct QueryKey<'a> {
-    /// γ of the queries' norm and of the keys', `[d]` each.
-    pub norm: Option<[&'a [f32]; 2]>,
+    /// The queries' norm and the keys'.
+    pub norm: Option<[RowNorm<'a>; 2]>,
     /// Of each token d/2 cosines, then d/2 sines, `[N, d]`.
     pub rotation: Option<&'a [f32]>,
 }
@@ -20,6 +31,16 @@ impl QueryKey<'_> {
     /// Whether rows of this part, queries (0), keys (1) or values (2), change at all.
     pub(crate) fn changes(&self, part: usize) -> bool {
         part < 2 && (self.norm.is_some() || self.rotation.is_some())
+    }
+
+    /// How many values γ and β of the queries' norm have, and those of the keys', of heads of width
+    /// `head_dim`.
+    pub(crate) fn lengths(&self, head_dim: usize) -> [usize; 4] {
+        let Some([query, key]) = self.norm else {
+            return [0; 4];
+        };
+        let beta = |norm: RowNorm| norm.beta.map_or(0, |_| head_dim);
+        [head_dim, beta(query), head_dim, beta(key)]
     }
 
     /// One row; `scratch` has room for two.
@@ -33,9 +54,16 @@ impl QueryKey<'_> {
     ) {
         let (row, normed) = scratch.split_at_mut(x.len());
         E::to_f32(x, row);
-        if let Some(gamma) = self.norm {
-            vector::standardise(row, normed);
-            product(normed, gamma[part], row);
+        if let Some(norms) = self.norm {
+            let norm = norms[part];
+            vector::standardise(row, norm.epsilon, normed);
+            match norm.beta {
+                None => product(normed, norm.gamma, row),
+                Some(beta) => {
+                    row.copy_from_slice(normed);
+                    vector::scale_shift(row, norm.gamma, beta);
+                }
+            }
         }
         if let Some(table) = self.rotation {
             rotate(row, &table[token * x.len()..][..x.len()], 1.0);
@@ -43,8 +71,8 @@ impl QueryKey<'_> {
         E::from_f32(row, target);
     }
 
-    /// The gradient of [`forward`](Self::forward)'s `x` from that of its result, in place; that of
-    /// γ is added to `dgamma`. `scratch` has room for four rows.
+    /// The gradient of [`forward`](Self::forward)'s `x` from that of its result, in place; those of
+    /// γ and, where there is one, β are added to `dnorm`. `scratch` has room for four rows.
     pub(crate) fn backward<E: Operand>(
         &self,
         part: usize,
@@ -52,7 +80,7 @@ impl QueryKey<'_> {
         x: &[E],
         scratch: &mut [f32],
         gradient: &mut [E],
-        dgamma: &mut [f32],
+        dnorm: &mut [f32],
     ) {
         let (g, rest) = scratch.split_at_mut(x.len());
         let (row, rest) = rest.split_at_mut(x.len());
@@ -61,13 +89,16 @@ impl QueryKey<'_> {
         if let Some(table) = self.rotation {
             rotate(g, &table[token * x.len()..][..x.len()], -1.0);
         }
-        if let Some(gamma) = self.norm {
+        if let Some(norms) = self.norm {
+            let norm = norms[part];
+            let (dgamma, dbeta) = dnorm.split_at_mut(x.len());
             E::to_f32(x, row);
-            vector::standardise(row, normed);
+            vector::standardise(row, norm.epsilon, normed);
             vector::add_product(dgamma, normed, g);
-            product(g, gamma[part], normed);
+            vector::add_scaled(dbeta, g, 1.0);
+            product(g, norm.gamma, normed);
             zeros.fill(0.0);
-            vector::standardise_gradient(row, normed, zeros, g);
+            vector::standardise_gradient(row, norm.epsilon, normed, zeros, g);
         }
         E::from_f32(g, gradient);
     }

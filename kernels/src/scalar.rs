@@ -66,6 +66,55 @@ pub(crate) fn gelu_of(x: f32) -> f32 {
     (-x.abs()).mul_add(tail, rectified)
 }
 
+/// [`gelu_of`] and its slope, Φ(x) + x·φ(x).
+#[inline(always)]
+pub(crate) fn gelu_and_slope(x: f32) -> [f32; 2] {
+    let (tail, exponential) = normal_tail(x);
+    let distribution = if x < 0.0 { tail } else { 1.0 - tail };
+    let slope = (x * exponential).mul_add(0.398_942_3, distribution);
+    let rectified = if x < 0.0 { 0.0 } else { x };
+    [(-x.abs()).mul_add(tail, rectified), slope]
+}
+
+/// The slope of [`gelu_of`].
+#[inline(always)]
+pub(crate) fn gelu_slope(x: f32) -> f32 {
+    let [_, slope] = gelu_and_slope(x);
+    slope
+}
+
+/// 2·√(2/π), and that times 0.044715.
+const TANH: [f32; 2] = [1.595_769, 0.071_354_82];
+
+/// σ(−|u|), and the slope of u, for u = 2·√(2/π)·(x + 0.044715·x³): ½·(1 + tanh(u/2)) is σ(u).
+#[inline(always)]
+fn gelu_tanh_tail(x: f32) -> (f32, f32) {
+    // Past 20 the exponential is 0, and the slope keeps to its range.
+    let size = if x.abs() > 20.0 { 20.0 } else { x.abs() };
+    let square = size * size;
+    let exponential = exp(-size * square.mul_add(TANH[1], TANH[0]));
+    let tail = exponential * reciprocal(1.0 + exponential);
+    (tail, square.mul_add(3.0 * TANH[1], TANH[0]))
+}
+
+/// ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), to within 5·10⁻⁷.
+#[inline(always)]
+pub(crate) fn gelu_tanh_of(x: f32) -> f32 {
+    let (tail, _) = gelu_tanh_tail(x);
+    let rectified = if x < 0.0 { 0.0 } else { x };
+    (-x.abs()).mul_add(tail, rectified)
+}
+
+/// [`gelu_tanh_of`] and its slope, σ(u) + x·σ(u)·σ(−u)·u′.
+#[inline(always)]
+pub(crate) fn gelu_tanh_and_slope(x: f32) -> [f32; 2] {
+    let (tail, slope) = gelu_tanh_tail(x);
+    let distribution = if x < 0.0 { tail } else { 1.0 - tail };
+    let slope = (x * (tail * (1.0 - tail))).mul_add(slope, distribution);
+    let rectified = if x < 0.0 { 0.0 } else { x };
+    [(-x.abs()).mul_add(tail, rectified), slope]
+}
+
 /// Coefficients of [`gelu_short`], from the highest power of x² down.
 const SHORT: [f32; 8] = [
     -6.299_001_3e-10,
@@ -78,27 +127,42 @@ const SHORT: [f32; 8] = [
     3.981_976e-1,
 ];
 
+/// Those of [`gelu_tanh_short`].
+const SHORT_TANH: [f32; 8] = [
+    -1.319_304_3e-9,
+    1.068_266_9e-7,
+    -3.768_797_6e-6,
+    7.700_42e-5,
+    -1.027_132_4e-3,
+    9.597_043_5e-3,
+    -6.600_354e-2,
+    3.985_646_4e-1,
+];
+
 /// [`gelu_of`] to within 1.4·10⁻⁴, for results that are rounded to eight bits and added up: Φ as an odd
 /// polynomial about ½, by least largest error of the product, on ±4 and 0 or 1 beyond. That is a
 /// fraction of the rounding of values near 1, and more than that of the small values below −2.
 #[inline(always)]
 pub(crate) fn gelu_short(x: f32) -> f32 {
+    short(x, &SHORT)
+}
+
+/// [`gelu_tanh_of`] to within 8·10⁻⁵, as [`gelu_short`].
+#[inline(always)]
+pub(crate) fn gelu_tanh_short(x: f32) -> f32 {
+    short(x, &SHORT_TANH)
+}
+
+#[inline(always)]
+fn short(x: f32, coefficients: &[f32; 8]) -> f32 {
     let bounded = if x < -4.0 { -4.0 } else { x };
     let inner = if bounded > 4.0 { 4.0 } else { bounded };
     let square = inner * inner;
-    let mut p = SHORT[0];
-    for coefficient in &SHORT[1..] {
+    let mut p = coefficients[0];
+    for coefficient in &coefficients[1..] {
         p = p.mul_add(square, *coefficient);
     }
     bounded * p.mul_add(inner, 0.5)
-}
-
-/// Its slope, Φ(x) + x·φ(x).
-#[inline(always)]
-pub(crate) fn gelu_slope(x: f32) -> f32 {
-    let (tail, exponential) = normal_tail(x);
-    let distribution = if x < 0.0 { tail } else { 1.0 - tail };
-    (x * exponential).mul_add(0.398_942_3, distribution)
 }
 
 /// Rounds to nearest, ties to even; a NaN stays one.
@@ -151,15 +215,43 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_short_gelu_is_as_near_as_it_says() {
-        for x in points() {
-            let (found, exact) = (gelu_short(x), gelu_of(x));
-            assert!(
-                (found - exact).abs() <= 1.4e-4 + exact.abs() * 1e-6,
-                "{x}: {found}"
-            );
+    fn the_short_gelus_are_as_near_as_they_say() {
+        for (short, of, within) in [
+            (
+                gelu_short as fn(f32) -> f32,
+                gelu_of as fn(f32) -> f32,
+                1.4e-4,
+            ),
+            (gelu_tanh_short, gelu_tanh_of, 8e-5),
+        ] {
+            for x in points() {
+                let (found, exact) = (short(x), of(x));
+                assert!(
+                    (found - exact).abs() <= within + exact.abs() * 1e-6,
+                    "{x}: {found}"
+                );
+            }
+            assert!(short(f32::NAN).is_nan());
         }
-        assert!(gelu_short(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn the_gelu_with_a_tanh_is_the_formula_and_its_slope() {
+        let formula = |x: f64| {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+            0.5 * x * (1.0 + inner.tanh())
+        };
+        for x in points().into_iter().filter(|x| x.abs() <= 20.0) {
+            let wide = f64::from(x);
+            let [value, slope] = gelu_tanh_and_slope(x).map(f64::from);
+            assert_eq!(value, f64::from(gelu_tanh_of(x)));
+            let size = wide.abs().max(1.0);
+            assert!((value - formula(wide)).abs() <= 5e-7 * size, "{x}: {value}");
+            let expected = (formula(wide + 1e-5) - formula(wide - 1e-5)) / 2e-5;
+            assert!((slope - expected).abs() <= 2e-6, "{x}: {slope}");
+        }
+        assert_eq!(gelu_tanh_and_slope(f32::MAX), [f32::MAX, 1.0]);
+        assert_eq!(gelu_tanh_and_slope(f32::MIN), [0.0, 0.0]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use half::bf16;
 
+use crate::activation::Activation;
 use crate::attention::{self, Mask, Shape};
 use crate::batch_norm::{self, Statistics};
 use crate::conv::{self, Norm};
@@ -13,9 +14,12 @@ use crate::linear;
 use crate::map::{Map, Window};
 use crate::muon::{self, Matrices};
 use crate::operand::Operand;
-use crate::query_key::QueryKey;
+use crate::query_key::{QueryKey, RowNorm};
 use crate::tail::Tail;
 use crate::{embedding, gather, mlp, norm, pool};
+
+/// Of all norms here.
+const EPSILON: f32 = 1e-6;
 
 /// Numbers between −1 and 1, none of them zero.
 fn numbers<E: Operand>(len: usize) -> Vec<E> {
@@ -65,21 +69,27 @@ fn mlp_of<E: Operand>(pictures: usize, tokens: usize, width: usize, hidden: usiz
     let layers = weights.packed::<E>();
     let share = vec![0.5; pictures];
     let keep = Keep::new(Some(&share), tokens);
-    let (y, z) = mlp::forward(&x, &layers, keep, true);
-    whole(&y, x.len());
-    whole(&z, pictures * tokens * hidden);
-    whole(&mlp::forward(&x, &layers, keep, false).0, x.len());
-    let gradients = mlp::backward(&x, &z, &weights, keep, &x);
-    whole(&gradients[0], x.len());
-    for (gradient, of) in gradients[1..].iter().zip(all) {
-        whole(gradient, of.len());
-        if pictures == 0 {
-            zero(gradient, of.len());
+    for activation in [Activation::Gelu, Activation::GeluTanh] {
+        let form = mlp::Form {
+            epsilon: EPSILON,
+            activation,
+        };
+        let (y, z) = mlp::forward(&x, &layers, form, keep, true);
+        whole(&y, x.len());
+        whole(&z, pictures * tokens * hidden);
+        whole(&mlp::forward(&x, &layers, form, keep, false).0, x.len());
+        let gradients = mlp::backward(&x, &z, &weights, form, keep, &x);
+        whole(&gradients[0], x.len());
+        for (gradient, of) in gradients[1..].iter().zip(all) {
+            whole(gradient, of.len());
+            if pictures == 0 {
+                zero(gradient, of.len());
+            }
         }
     }
 }
 
-fn attention_of<E: Operand>(batch: usize, tokens: usize, queries: usize, normed: bool) {
+fn attention_of<E: Operand>(batch: usize, tokens: usize, queries: usize, normed: Option<bool>) {
     let (heads, width) = (2, 12);
     let [gamma, beta, projection_bias] = [(); 3].map(|()| numbers::<f32>(width));
     let (qkv, qkv_bias) = (numbers::<f32>(3 * width * width), numbers::<f32>(3 * width));
@@ -98,11 +108,17 @@ fn attention_of<E: Operand>(batch: usize, tokens: usize, queries: usize, normed:
     let head = numbers::<f32>(width / heads);
     let turns = numbers::<f32>(tokens * width / heads);
     let query_key = match normed {
-        true => QueryKey {
-            norm: Some([&head, &head]),
+        Some(shifted) => QueryKey {
+            norm: Some(
+                [RowNorm {
+                    gamma: &head,
+                    beta: shifted.then_some(&head),
+                    epsilon: EPSILON,
+                }; 2],
+            ),
             rotation: Some(&turns),
         },
-        false => QueryKey::default(),
+        None => QueryKey::default(),
     };
     let shape = Shape {
         batch,
@@ -110,6 +126,7 @@ fn attention_of<E: Operand>(batch: usize, tokens: usize, queries: usize, normed:
         queries,
         heads,
         width,
+        epsilon: EPSILON,
         query_key,
     };
     let allowed: Vec<bool> = (0..tokens * tokens)
@@ -131,8 +148,10 @@ fn attention_of<E: Operand>(batch: usize, tokens: usize, queries: usize, normed:
         whole(&attention::infer(&x, &layers, shape, mask, keep), dy.len());
         let gradients = attention::backward(&x, &saved, &weights, shape, mask, keep, &dy);
         whole(&gradients[0], x.len());
-        let norms = if normed { head.len() } else { 0 };
-        let lengths = all.map(<[f32]>::len).into_iter().chain([norms, norms]);
+        let gamma = normed.map_or(0, |_| head.len());
+        let beta = if normed == Some(true) { gamma } else { 0 };
+        let norms = [gamma, beta, gamma, beta];
+        let lengths = all.map(<[f32]>::len).into_iter().chain(norms);
         for (gradient, len) in gradients[1..].iter().zip(lengths) {
             whole(gradient, len);
             if batch == 0 {
@@ -238,13 +257,18 @@ fn pool_of<E: Operand>(window: Window, batch: usize, channels: usize) {
 fn norm_of(batch: usize, tokens: usize, width: usize) {
     let x = numbers::<f32>(batch * tokens * width);
     let [gamma, beta] = [(); 2].map(|()| numbers::<f32>(width));
-    whole(&norm::forward(&x, &gamma, &beta), x.len());
+    whole(&norm::forward(&x, &gamma, &beta, EPSILON), x.len());
     let dy = numbers::<f32>(batch * width);
-    let means = norm::mean_forward(&x, batch, 1, &gamma, &beta);
+    let means = norm::mean_forward(&x, batch, 1, &gamma, &beta, EPSILON);
     whole(&means, batch * width);
+    whole(&norm::token_mean(&x, batch, 1, width), batch * width);
+    whole(
+        &norm::token_mean_gradient(x.len(), batch, 1, width, &dy),
+        x.len(),
+    );
     for [dx, dgamma, dbeta] in [
-        norm::backward(&x, &gamma, &x),
-        norm::mean_backward(&x, batch, 1, &gamma, &dy),
+        norm::backward(&x, &gamma, EPSILON, &x),
+        norm::mean_backward(&x, batch, 1, &gamma, EPSILON, &dy),
     ] {
         whole(&dx, x.len());
         whole(&dgamma, width);
@@ -293,7 +317,7 @@ fn everything_of_a_result_is_written() {
         of_both!(mlp_of(pictures, tokens, width, hidden));
     }
     for (batch, tokens, queries) in [(1, 1, 1), (3, 5, 2), (40, 9, 9), (33, 70, 1)] {
-        for normed in [false, true] {
+        for normed in [None, Some(false), Some(true)] {
             of_both!(attention_of(batch, tokens, queries, normed));
         }
     }
@@ -325,8 +349,8 @@ fn of_no_rows_nothing_is_made() {
     let [_, _, db] = linear::backward::<f32>(&[], &[], &dy, 3, true);
     assert_eq!(db, [dy[0] + dy[3], dy[1] + dy[4], dy[2] + dy[5]]);
     of_both!(mlp_of(0, 5, 12, 7));
-    of_both!(attention_of(0, 5, 5, false));
-    of_both!(attention_of(0, 5, 2, true));
+    of_both!(attention_of(0, 5, 5, None));
+    of_both!(attention_of(0, 5, 2, Some(true)));
     of_both!(embedding_of(0, 2, 8));
     of_both!(embedding_of(0, 0, 8));
     for window in WINDOWS {

@@ -3,13 +3,11 @@
 //! Each is plain Rust inside [`vectorised`], which compiles it once for every instruction set. Sums
 //! run in sixteen lanes, then across them: always in the same order.
 
+use crate::activation::Activation;
 use crate::dispatch::vectorised;
 use crate::kernel::PANEL;
 use crate::operand::Operand;
-use crate::scalar::{exp, normal_tail};
-
-/// Added to the variance by layer norms, as in timm and in the original Vision Transformer.
-pub const EPSILON: f64 = 1e-6;
+use crate::scalar::{exp, gelu_and_slope, gelu_tanh_and_slope};
 
 /// Lanes of a sum.
 const LANES: usize = 16;
@@ -126,19 +124,19 @@ fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 
 /// Mean, and 1/√(variance + ε).
 #[inline(always)]
-fn moments(x: &[f32]) -> (f32, f32) {
+fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
     let scale = 1.0 / x.len() as f32;
     let mean = sum(x, |x| x) * scale;
     let variance = sum(x, |x| (x - mean) * (x - mean)) * scale;
-    (mean, 1.0 / (variance + EPSILON as f32).sqrt())
+    (mean, 1.0 / (variance + epsilon).sqrt())
 }
 
 /// x̂ = (x − mean) / √(variance + ε): a layer norm without its scale and shift.
-pub(crate) fn standardise<E: Operand>(x: &[f32], target: &mut [E]) {
+pub(crate) fn standardise<E: Operand>(x: &[f32], epsilon: f32, target: &mut [E]) {
     vectorised(
         #[inline(always)]
         || {
-            let (mean, scale) = moments(x);
+            let (mean, scale) = moments(x, epsilon);
             for (target, &x) in target.iter_mut().zip(x) {
                 *target = E::narrow((x - mean) * scale);
             }
@@ -149,11 +147,17 @@ pub(crate) fn standardise<E: Operand>(x: &[f32], target: &mut [E]) {
 /// target = base + the gradient of x̂ = standardise(x), given the gradient `g` of x̂.
 ///
 /// dx = (g − mean(g) − x̂·mean(g·x̂)) / √(variance + ε) (Ba et al. 2016, by the chain rule).
-pub(crate) fn standardise_gradient(x: &[f32], g: &[f32], base: &[f32], target: &mut [f32]) {
+pub(crate) fn standardise_gradient(
+    x: &[f32],
+    epsilon: f32,
+    g: &[f32],
+    base: &[f32],
+    target: &mut [f32],
+) {
     vectorised(
         #[inline(always)]
         || {
-            let (mean, scale) = moments(x);
+            let (mean, scale) = moments(x, epsilon);
             let share = 1.0 / x.len() as f32;
             let mean_g = sum(g, |g| g) * share;
             let mut lanes = [0.0_f32; LANES];
@@ -250,33 +254,60 @@ pub(crate) fn softmax_gradient<E: Operand>(
     );
 }
 
-/// x·Φ(x).
-pub(crate) fn gelu<E: Operand, F: Operand>(x: &[E], target: &mut [F]) {
+/// The activation of each value.
+pub(crate) fn activate<E: Operand, F: Operand>(activation: Activation, x: &[E], target: &mut [F]) {
+    match activation {
+        Activation::Gelu => map(x, target, F::gelu),
+        Activation::GeluTanh => map(x, target, F::gelu_tanh),
+    }
+}
+
+/// target = f(x), value by value.
+#[inline(always)]
+fn map<E: Operand, F: Operand>(x: &[E], target: &mut [F], f: impl Fn(f32) -> f32) {
     vectorised(
         #[inline(always)]
         || {
             for (target, x) in target.iter_mut().zip(x) {
-                *target = F::narrow(F::gelu(x.widen()));
+                *target = F::narrow(f(x.widen()));
             }
         },
     );
 }
 
-/// The gradient of [`gelu`], g·(Φ(x) + x·φ(x)), into `target`, and its value into `value`, both from
-/// [`gelu_of`]: its exponential is at hand here.
-pub(crate) fn gelu_gradient<E: Operand>(x: &[E], g: &[f32], target: &mut [E], value: &mut [E]) {
+/// The gradient of [`activate`], g times the slope, into `target`, and its value into `value`, the
+/// value to the last places in both types: its exponential is at hand here.
+pub(crate) fn activation_gradient<E: Operand>(
+    activation: Activation,
+    x: &[E],
+    g: &[f32],
+    target: &mut [E],
+    value: &mut [E],
+) {
+    match activation {
+        Activation::Gelu => gradient(x, g, target, value, gelu_and_slope),
+        Activation::GeluTanh => gradient(x, g, target, value, gelu_tanh_and_slope),
+    }
+}
+
+/// g times the slope into `target`, and the value into `value`, from a function that gives value and
+/// slope.
+#[inline(always)]
+fn gradient<E: Operand>(
+    x: &[E],
+    g: &[f32],
+    target: &mut [E],
+    value: &mut [E],
+    f: impl Fn(f32) -> [f32; 2],
+) {
     vectorised(
         #[inline(always)]
         || {
             let outputs = target.iter_mut().zip(value.iter_mut());
             for (((target, value), x), &g) in outputs.zip(x).zip(g) {
-                let x = x.widen();
-                let (tail, exponential) = normal_tail(x);
-                let distribution = if x < 0.0 { tail } else { 1.0 - tail };
-                let slope = (x * exponential).mul_add(0.398_942_3, distribution);
-                let rectified = if x < 0.0 { 0.0 } else { x };
+                let [of_x, slope] = f(x.widen());
                 *target = E::narrow(g * slope);
-                *value = E::narrow((-x.abs()).mul_add(tail, rectified));
+                *value = E::narrow(of_x);
             }
         },
     );
@@ -301,13 +332,30 @@ pub(crate) fn store<E: Operand>(
     );
 }
 
-/// [`gelu`] of the rows of a panel's product, plus the bias, into columns of a matrix.
-pub(crate) fn store_gelu<E: Operand>(
+/// The activation of the rows of a panel's product, plus the bias, into columns of a matrix.
+pub(crate) fn store_activated<E: Operand>(
+    activation: Activation,
     product: &[f32],
     rows: usize,
     bias: &[f32],
     target: &mut [E],
     stride: usize,
+) {
+    match activation {
+        Activation::Gelu => store_mapped(product, rows, bias, target, stride, E::gelu),
+        Activation::GeluTanh => store_mapped(product, rows, bias, target, stride, E::gelu_tanh),
+    }
+}
+
+/// f of the rows of a panel's product, plus the bias, into columns of a matrix.
+#[inline(always)]
+fn store_mapped<E: Operand>(
+    product: &[f32],
+    rows: usize,
+    bias: &[f32],
+    target: &mut [E],
+    stride: usize,
+    f: impl Fn(f32) -> f32,
 ) {
     vectorised(
         #[inline(always)]
@@ -321,7 +369,7 @@ pub(crate) fn store_gelu<E: Operand>(
                     #[inline(always)]
                     |x, bias| {
                         // As if it had been stored in between, which training does.
-                        E::narrow(E::gelu(E::narrow(x + bias).widen()))
+                        E::narrow(f(E::narrow(x + bias).widen()))
                     },
                 );
             }
@@ -382,27 +430,32 @@ mod tests {
     use crate::scalar::tests::points;
 
     #[test]
-    fn gelu_and_its_gradient_pass_a_nan_and_stay_finite() {
-        let x = points();
-        let ones = vec![1.0; x.len()];
-        let mut value = vec![0.0; x.len()];
-        let (mut slope, mut again) = (value.clone(), value.clone());
-        gelu(&x, &mut value);
-        gelu_gradient(&x, &ones, &mut slope, &mut again);
-        assert_eq!(value, again);
-        for ((&x, &value), &slope) in x.iter().zip(&value).zip(&slope) {
-            assert!(
-                (x.min(0.0) - 1e-3..=x.max(0.0)).contains(&value) || value == x,
-                "{x}: {value}"
-            );
-            assert!((-0.13..=1.13).contains(&slope), "{x}: {slope}");
+    fn activations_and_their_gradients_pass_a_nan_and_stay_finite() {
+        for activation in [Activation::Gelu, Activation::GeluTanh] {
+            let x = points();
+            let ones = vec![1.0; x.len()];
+            let mut value = vec![0.0; x.len()];
+            let (mut slope, mut again) = (value.clone(), value.clone());
+            activate(activation, &x, &mut value);
+            activation_gradient(activation, &x, &ones, &mut slope, &mut again);
+            assert_eq!(value, again);
+            for ((&x, &value), &slope) in x.iter().zip(&value).zip(&slope) {
+                assert!(
+                    (x.min(0.0) - 1e-3..=x.max(0.0)).contains(&value) || value == x,
+                    "{activation:?} of {x}: {value}"
+                );
+                assert!(
+                    (-0.13..=1.13).contains(&slope),
+                    "{activation:?} at {x}: {slope}"
+                );
+            }
+            let mut nan = [0.0];
+            activate(activation, &[f32::NAN], &mut nan);
+            assert!(nan[0].is_nan());
+            let mut slope = [0.0];
+            activation_gradient(activation, &[f32::NAN], &[1.0], &mut slope, &mut nan);
+            assert!(nan[0].is_nan() && slope[0].is_nan());
         }
-        let mut nan = [0.0];
-        gelu(&[f32::NAN], &mut nan);
-        assert!(nan[0].is_nan());
-        let mut slope = [0.0];
-        gelu_gradient(&[f32::NAN], &[1.0], &mut slope, &mut nan);
-        assert!(nan[0].is_nan() && slope[0].is_nan());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::data::Preprocess;
 use crate::data::Resize;
 use crate::metrics::Calibration;
 use crate::model::{Init, Model, ModelConfig, Pooling, Position, Stem, VitConfig, parameters};
+use crate::ops::Activation;
 
 /// The smallest ViT with every kind of token and head.
 pub(crate) fn tiny() -> ModelConfig {
@@ -36,6 +37,10 @@ pub(crate) fn tiny() -> ModelConfig {
         init: Init::Xavier,
         layer_scale: 0.0,
         qk_norm: false,
+        qk_norm_bias: false,
+        norm_epsilon: 1e-6,
+        norm_after_pooling: false,
+        activation: Activation::Gelu,
     })
 }
 

@@ -155,9 +155,23 @@ impl ModelConfig {
         self.family().size_step()
     }
 
-    /// D, the width of features and map.
+    /// F, the width of the features, which is what the head sees.
     pub fn width(&self) -> usize {
         self.family().width()
+    }
+
+    /// D, the width of the feature map; F unless a ViT's head sees a class token and a mean.
+    pub fn map_width(&self) -> usize {
+        self.family().map_width()
+    }
+
+    /// Every field with its value, those that files leave out at their default too.
+    pub(crate) fn fields(&self) -> serde_json::Value {
+        let mut json = serde_json::to_value(self).expect("a configuration is plain data");
+        for (name, value) in self.family().unwritten() {
+            json[name] = value;
+        }
+        json
     }
 
     /// Classes, which is the number of logits.
@@ -277,9 +291,14 @@ impl Model {
         self.network().outputs(images, with_map, pass)
     }
 
-    /// D, the width of features and map.
+    /// F, the width of the features, which is what the head sees.
     pub fn width(&self) -> usize {
         self.network().width()
+    }
+
+    /// D, the width of the feature map; F unless a ViT's head sees a class token and a mean.
+    pub fn map_width(&self) -> usize {
+        self.network().map_width()
     }
 
     /// Logits where no gradient is wanted, on a model without autodiff.
@@ -298,7 +317,7 @@ impl Model {
     ///
     /// # Shapes
     ///
-    /// `images` `[B, 3, H, W]` → logits `[B, K]` and features `[B, D]`.
+    /// `images` `[B, 3, H, W]` → logits `[B, K]` and features `[B, F]`.
     pub fn infer_with_features(
         &self,
         images: Tensor<4>,
@@ -317,7 +336,7 @@ impl Model {
     ///
     /// # Shapes
     ///
-    /// `images` `[B, 3, H, W]` → `[B, D]`.
+    /// `images` `[B, 3, H, W]` → `[B, F]`.
     pub fn infer_features(
         &self,
         images: Tensor<4>,
@@ -332,7 +351,7 @@ impl Model {
     ///
     /// # Shapes
     ///
-    /// `weight` `[D, K]`, row by row; `bias` `[K]`.
+    /// `weight` `[F, K]`, row by row; `bias` `[K]`.
     ///
     /// # Panics
     ///
@@ -360,7 +379,7 @@ impl Model {
     ///
     /// # Shapes
     ///
-    /// `images` `[B, 3, H, W]` → `[B, D]`.
+    /// `images` `[B, 3, H, W]` → `[B, F]`.
     pub fn features(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         self.network().features(images, pass)
     }

@@ -72,8 +72,18 @@ pub(crate) trait Family {
         None
     }
 
-    /// D, the width of the features that the head sees.
+    /// The width of the features that the head sees.
     fn width(&self) -> usize;
+
+    /// D, the width of the feature map.
+    fn map_width(&self) -> usize {
+        self.width()
+    }
+
+    /// Fields that files leave out at their default, and their values here.
+    fn unwritten(&self) -> Vec<(&'static str, serde_json::Value)> {
+        Vec::new()
+    }
 
     /// K.
     fn num_classes(&self) -> usize;

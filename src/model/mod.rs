@@ -14,7 +14,8 @@
 //! | H × W | pixels of a picture, always square here |
 //! | P | side of a patch, in pixels |
 //! | N | tokens: patches, and class and register tokens where the model has them |
-//! | D | width of a token (`embed_dim`) |
+//! | D | width of a token (`embed_dim`), or of a feature map |
+//! | F | width of the features that the head sees: D, or 2·D where it sees two tokens' worth |
 //! | h, d | attention heads, and the width of one: D = h·d |
 //! | K | classes |
 

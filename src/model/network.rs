@@ -12,11 +12,11 @@ pub struct Outputs {
     pub head: Tensor<2>,
     /// Logits of the distillation head, `[B, K]`, where the model has one.
     pub distillation: Option<Tensor<2>>,
-    /// What the head sees, `[B, D]`.
+    /// What the head sees, `[B, F]`.
     pub features: Tensor<2>,
     /// What the head's features are pooled from, row by row over each picture, `[B, P, D]`, where
-    /// it was asked for and no patch is left out: the normalised tokens of a ViT's P patches, the P
-    /// pixels of a CNN's last feature map.
+    /// it was asked for and no patch is left out: the tokens of a ViT's P patches, normalised unless it
+    /// normalises after pooling; the P pixels of a CNN's last feature map.
     pub map: Option<Tensor<3>>,
 }
 
@@ -61,15 +61,20 @@ pub(crate) trait Network: Declare {
     ///
     /// # Shapes
     ///
-    /// `images` `[B, 3, H, W]` → `[B, D]`.
+    /// `images` `[B, 3, H, W]` → `[B, F]`.
     fn features(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2>;
 
-    /// D, the width of features and map.
+    /// F, the width of the features.
     fn width(&self) -> usize;
 
     /// What the head's weights and bias times the features are multiplied by to give logits.
     fn logit_scale(&self) -> f64 {
         1.0
+    }
+
+    /// D, the width of the map.
+    fn map_width(&self) -> usize {
+        self.width()
     }
 
     /// Draws what the family draws in a way of its own, after the tensors' roles have decided.

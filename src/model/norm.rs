@@ -14,6 +14,8 @@ pub struct LayerNorm {
     pub gamma: Param<Tensor<1>>,
     /// Shift β, `[D]`.
     pub beta: Param<Tensor<1>>,
+    /// ε, added to the variance.
+    epsilon: f64,
 }
 
 impl Declare for LayerNorm {
@@ -25,10 +27,11 @@ impl Declare for LayerNorm {
 
 impl LayerNorm {
     /// γ = 1, β = 0.
-    pub fn new(width: usize, device: &Device) -> Self {
+    pub fn new(width: usize, epsilon: f64, device: &Device) -> Self {
         Self {
             gamma: burn::nn::Initializer::Ones.init([width], device),
             beta: burn::nn::Initializer::Zeros.init([width], device),
+            epsilon,
         }
     }
 
@@ -45,6 +48,7 @@ impl LayerNorm {
         Scale {
             gamma: self.gamma.val(),
             beta: self.beta.val(),
+            epsilon: self.epsilon,
         }
     }
 }

@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData, Tolerance};
 
 use super::*;
 use crate::model::parameters::Parameter;
-use crate::ops::{Precision, Prepared};
+use crate::ops::{Activation, Precision, Prepared};
 use crate::random;
 
 fn flex() -> Device {
@@ -38,6 +38,10 @@ fn tiny() -> VitConfig {
         init: Init::Xavier,
         layer_scale: 0.0,
         qk_norm: false,
+        qk_norm_bias: false,
+        norm_epsilon: 1e-6,
+        norm_after_pooling: false,
+        activation: Activation::Gelu,
     }
 }
 
@@ -152,7 +156,11 @@ fn the_formula_counts_what_is_built() {
         assert_eq!(trainable_count(&config), config.parameters());
     }
     for stem in [Stem::Linear, Stem::Convolutional] {
-        for pooling in [Pooling::ClassToken, Pooling::Mean] {
+        for pooling in [
+            Pooling::ClassToken,
+            Pooling::Mean,
+            Pooling::ClassTokenAndMean,
+        ] {
             for position in [Position::Learned, Position::Sinusoidal1d, Position::None] {
                 let (image_size, patch_size) = (16, 4);
                 let vit = VitConfig {
@@ -186,9 +194,38 @@ fn levers() -> VitConfig {
     }
 }
 
+/// [`tiny`] in the forms of other projects' models.
+fn foreign() -> [VitConfig; 3] {
+    [
+        VitConfig {
+            pooling: Pooling::Mean,
+            registers: 1,
+            norm_after_pooling: true,
+            activation: Activation::GeluTanh,
+            ..tiny()
+        },
+        VitConfig {
+            qk_norm: true,
+            qk_norm_bias: true,
+            norm_epsilon: 0.02,
+            layer_scale: 0.5,
+            // Else a shift of the keys changes no softmax.
+            position: Position::Rope2d,
+            ..tiny()
+        },
+        VitConfig {
+            pooling: Pooling::ClassTokenAndMean,
+            registers: 2,
+            norm_epsilon: 1e-12,
+            ..tiny()
+        },
+    ]
+}
+
 #[test]
 fn every_family_gives_logits_and_features() {
     let mut configs = vec![ModelConfig::Vit(tiny()), ModelConfig::Vit(levers())];
+    configs.extend(foreign().map(ModelConfig::Vit));
     for (registers, pooling) in [(3, Pooling::Mean), (2, Pooling::ClassToken)] {
         for position in [
             Position::Sinusoidal1d,
@@ -263,11 +300,13 @@ fn every_family_gives_logits_and_features() {
         let outputs = model.outputs(images.inner(), true, &mut still());
         let map = outputs.map.unwrap();
         let [batch, pixels, width] = map.dims();
-        assert_eq!((batch, width), (3, model.width()));
+        assert_eq!((batch, width), (3, model.map_width()));
+        assert_eq!(width, config.map_width());
         assert_eq!(pixels.isqrt().pow(2), pixels, "{config:?}");
         // What the features are pooled from, except where a class token gathers them.
         let pooled = match &config {
-            ModelConfig::Vit(vit) if vit.pooling == Pooling::ClassToken => continue,
+            ModelConfig::Vit(vit) if vit.pooling != Pooling::Mean => continue,
+            ModelConfig::Vit(vit) if vit.norm_after_pooling => continue,
             ModelConfig::Resnet(resnet) if resnet.variant == ResnetVariant::Resnet9 => {
                 map.max_dim(1)
             }
@@ -283,7 +322,7 @@ fn every_family_gives_logits_and_features() {
 
 #[test]
 fn training_and_inference_take_different_paths_to_the_same_logits() {
-    for vit in [tiny(), levers()] {
+    for vit in foreign().into_iter().chain([tiny(), levers()]) {
         let config = ModelConfig::Vit(VitConfig {
             drop_path: 0.5,
             ..vit
@@ -456,6 +495,29 @@ fn errors_say_what_to_do() {
         }),
         "layer_scale is -0.1: expected from 0 to 1"
     );
+    for (norm_epsilon, found) in [(0.0, "0"), (-1.0, "-1"), (f64::NAN, "NaN"), (1.0, "1")] {
+        let vit = VitConfig {
+            norm_epsilon,
+            ..tiny()
+        };
+        let told = format!("norm_epsilon is {found}: expected from 1e-15 to 0.1");
+        assert_eq!(refuse(vit), told);
+    }
+    assert_eq!(
+        refuse(VitConfig {
+            norm_after_pooling: true,
+            ..tiny()
+        }),
+        "norm_after_pooling is true: expected false, or pooling = \"mean\": there is nothing else to \
+         pool first"
+    );
+    assert_eq!(
+        refuse(VitConfig {
+            qk_norm_bias: true,
+            ..tiny()
+        }),
+        "qk_norm_bias is true: expected false, or qk_norm = true: it is a part of that norm"
+    );
     assert_eq!(
         refuse(VitConfig {
             position: Position::Rope2d,
@@ -581,6 +643,9 @@ fn eight_bits_answer_nearly_the_same_and_each_picture_by_itself() {
         ModelConfig::preset("resnet18", 13, None, 7).unwrap(),
         ModelConfig::Vit(tiny()),
         ModelConfig::Vit(levers),
+        ModelConfig::Vit(foreign()[0].clone()),
+        ModelConfig::Vit(foreign()[1].clone()),
+        ModelConfig::Vit(foreign()[2].clone()),
     ] {
         let model = stirred(&config, &flex());
         let size = config.image_size();

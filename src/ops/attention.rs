@@ -4,7 +4,6 @@
 use burn::tensor::activation::softmax;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Tensor};
-use vitrine_kernels::EPSILON;
 
 use super::branch::Branch;
 use super::norm;
@@ -38,13 +37,24 @@ impl Heads {
     }
 }
 
+/// A layer norm of each row of a head, shared by the heads.
+#[derive(Debug, Clone)]
+pub struct RowNorm {
+    /// γ, `[d]`.
+    pub gamma: Tensor<1>,
+    /// β, `[d]`, where it has one.
+    pub beta: Option<Tensor<1>>,
+    /// ε, which is added to the variance.
+    pub epsilon: f64,
+}
+
 /// What queries and keys go through before they meet, the norm first; nothing by default.
 #[derive(Debug, Clone, Default)]
 pub struct QueryKey {
-    /// γ of a layer norm of each query and of one of each key, `[d]` each, shared by the heads and
-    /// without β (Dehghani et al. 2023, "Scaling Vision Transformers to 22 Billion Parameters",
-    /// section 2.1; after Henry et al. 2020, who divide by the length).
-    pub norm: Option<[Tensor<1>; 2]>,
+    /// A layer norm of each query and one of each key (Dehghani et al. 2023, "Scaling Vision
+    /// Transformers to 22 Billion Parameters", section 2.1, without β; after Henry et al. 2020, who
+    /// divide by the length).
+    pub norm: Option<[RowNorm; 2]>,
     /// Rotary positions (Su et al. 2021, eq. 34): of each token d/2 cosines, then d/2 sines, of the
     /// angles by which the pairs of channels i and i + d/2 are turned, `[N, d]`.
     pub rotation: Option<Tensor<2>>,
@@ -257,8 +267,13 @@ fn queries_keys_values(
     };
     let [query, key] = [0, 1].map(|i| {
         let mut x = part(i);
-        if let Some(gamma) = &query_key.norm {
-            x = burn::tensor::module::layer_norm(x, gamma[i].clone(), None, EPSILON);
+        if let Some(norms) = &query_key.norm {
+            let RowNorm {
+                gamma,
+                beta,
+                epsilon,
+            } = norms[i].clone();
+            x = burn::tensor::module::layer_norm(x, gamma, beta, epsilon);
         }
         match &query_key.rotation {
             Some(rotation) => rotate(x, rotation),
@@ -307,6 +322,7 @@ fn int8_on_cpu(
         queries,
         heads: heads.heads,
         width,
+        epsilon: branch.norm.epsilon as f32,
         query_key: before.get(),
     };
     let mask = mask.map(Allowed::new);
@@ -338,6 +354,7 @@ fn on_cpu<E: vitrine_kernels::Operand>(
         queries,
         heads: heads.heads,
         width,
+        epsilon: branch.norm.epsilon as f32,
         query_key: vitrine_kernels::QueryKey::default(),
     };
     let shape = attention::Shape {
@@ -355,9 +372,16 @@ fn on_cpu<E: vitrine_kernels::Operand>(
         return tape::tensor(y, result);
     }
     let (y, saved) = attention::forward(values.get(), &packed, shape, allowed, pictures);
-    let none = [(); 2].map(|()| Tensor::zeros([1], &x.device()));
-    let [query_norm, key_norm] = query_key.norm.as_ref().unwrap_or(&none);
+    let none = Tensor::zeros([1], &x.device());
+    let norms = query_key.norm.as_ref();
+    let gamma = |i: usize| norms.map_or(&none, |norms| &norms[i].gamma).into();
+    let beta = |i: usize| {
+        let beta = norms.and_then(|norms| norms[i].beta.as_ref());
+        beta.unwrap_or(&none).into()
+    };
+    let of_norms = [gamma(0), beta(0), gamma(1), beta(1)];
     let [x, gamma, beta, qkv, qkv_bias, projection, projection_bias] = branch.inputs(&x);
+    let [query_gamma, query_beta, key_gamma, key_beta] = of_norms;
     let inputs = [
         x,
         gamma,
@@ -366,8 +390,10 @@ fn on_cpu<E: vitrine_kernels::Operand>(
         qkv_bias,
         projection,
         projection_bias,
-        query_norm.into(),
-        key_norm.into(),
+        query_gamma,
+        query_beta,
+        key_gamma,
+        key_beta,
     ];
     let keep = branch.keep.clone();
     tape::record(inputs, y, result, move |dy| {
@@ -391,8 +417,16 @@ fn on_cpu<E: vitrine_kernels::Operand>(
 /// A [`QueryKey`] on the host.
 #[cfg(feature = "cpu")]
 struct Before {
-    norm: Option<[super::cpu::tape::Values; 2]>,
+    norm: Option<[BeforeNorm; 2]>,
     rotation: Option<super::cpu::tape::Values>,
+}
+
+/// A [`RowNorm`] on the host.
+#[cfg(feature = "cpu")]
+struct BeforeNorm {
+    gamma: super::cpu::tape::Values,
+    beta: Option<super::cpu::tape::Values>,
+    epsilon: f32,
 }
 
 #[cfg(feature = "cpu")]
@@ -401,7 +435,13 @@ impl Before {
         use super::cpu::tape::values;
         let norm = query_key.norm.as_ref();
         Self {
-            norm: norm.map(|gamma| gamma.each_ref().map(values)),
+            norm: norm.map(|norms| {
+                norms.each_ref().map(|norm| BeforeNorm {
+                    gamma: values(&norm.gamma),
+                    beta: norm.beta.as_ref().map(values),
+                    epsilon: norm.epsilon as f32,
+                })
+            }),
             rotation: query_key.rotation.as_ref().map(values),
         }
     }
@@ -410,7 +450,13 @@ impl Before {
         use super::cpu::tape::Values;
         let norm = self.norm.as_ref();
         vitrine_kernels::QueryKey {
-            norm: norm.map(|gamma| gamma.each_ref().map(Values::get)),
+            norm: norm.map(|norms| {
+                norms.each_ref().map(|norm| vitrine_kernels::RowNorm {
+                    gamma: norm.gamma.get(),
+                    beta: norm.beta.as_ref().map(Values::get),
+                    epsilon: norm.epsilon,
+                })
+            }),
             rotation: self.rotation.as_ref().map(Values::get),
         }
     }

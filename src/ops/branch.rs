@@ -12,7 +12,7 @@ use super::{Affine, Scale};
 use std::{any::Any, sync::Arc};
 
 /// A residual branch, y = x + keep·(f(norm(x)·W₁ + b₁)·W₂ + b₂), but for its f:
-/// [attention](super::attention::add_attention) or [GELU](super::mlp::add_mlp).
+/// [attention](super::attention::add_attention) or an [activation](super::mlp::add_mlp).
 #[derive(Debug, Clone)]
 pub struct Branch<'a> {
     /// The layer norm before the branch.

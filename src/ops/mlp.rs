@@ -2,51 +2,64 @@
 
 use burn::tensor::Tensor;
 
+use super::activation::Activation;
 use super::branch::Branch;
-use super::gelu::gelu;
 use super::norm;
 use super::product::affine;
 #[cfg(feature = "cpu")]
 use super::{precision::Precision, profile};
 
-/// x + keep·(GELU(norm(x)·W₁ + b₁)·W₂ + b₂) (Dosovitskiy et al. 2021, eq. 3).
+/// x + keep·(f(norm(x)·W₁ + b₁)·W₂ + b₂), f being the activation (Dosovitskiy et al. 2021, eq. 3).
 ///
 /// The branch's first layer is W₁, `[D, mlp_dim]`, its second W₂, `[mlp_dim, D]`.
 ///
 /// # Shapes
 ///
 /// `[B·N, D]` → `[B·N, D]`.
-pub fn add_mlp(x: Tensor<2>, branch: &Branch) -> Tensor<2> {
+pub fn add_mlp(x: Tensor<2>, branch: &Branch, activation: Activation) -> Tensor<2> {
     #[cfg(feature = "cpu")]
     if super::cpu::on_cpu(&x) {
         return match branch.precision {
-            Precision::Int8 if branch.fits_int8(&x) => int8_on_cpu(x, branch),
-            Precision::F32 | Precision::Int8 => on_cpu::<f32>(x, branch),
-            Precision::Bf16 => on_cpu::<half::bf16>(x, branch),
+            Precision::Int8 if branch.fits_int8(&x) => int8_on_cpu(x, branch, activation),
+            Precision::F32 | Precision::Int8 => on_cpu::<f32>(x, branch, activation),
+            Precision::Bf16 => on_cpu::<half::bf16>(x, branch, activation),
         };
     }
-    composed(x, branch)
+    composed(x, branch, activation)
 }
 
 /// [`add_mlp`] of Burn's own operations.
-pub(super) fn composed(x: Tensor<2>, branch: &Branch) -> Tensor<2> {
+pub(super) fn composed(x: Tensor<2>, branch: &Branch, activation: Activation) -> Tensor<2> {
     let normed = norm::composed(x.clone(), &branch.norm);
-    let hidden = gelu(affine(normed, &branch.first, branch.precision));
-    branch.add_to(x, hidden)
+    let hidden = affine(normed, &branch.first, branch.precision);
+    branch.add_to(x, activation.composed(hidden))
 }
 
 #[cfg(feature = "cpu")]
-fn int8_on_cpu(x: Tensor<2>, branch: &Branch) -> Tensor<2> {
+fn form(branch: &Branch, activation: Activation) -> vitrine_kernels::mlp::Form {
+    vitrine_kernels::mlp::Form {
+        epsilon: branch.norm.epsilon as f32,
+        activation: activation.kernel(),
+    }
+}
+
+#[cfg(feature = "cpu")]
+fn int8_on_cpu(x: Tensor<2>, branch: &Branch, activation: Activation) -> Tensor<2> {
     let _span = profile::span("MLP");
     use super::cpu::tape;
     use vitrine_kernels::int8::mlp;
     use vitrine_kernels::mlp::Weights;
     let packed = branch.packed(&branch.values(), |all| mlp::pack(&Weights::new(all)));
-    tape::tensor(mlp::infer(tape::values(&x).get(), &packed), x.dims())
+    let form = form(branch, activation);
+    tape::tensor(mlp::infer(tape::values(&x).get(), &packed, form), x.dims())
 }
 
 #[cfg(feature = "cpu")]
-fn on_cpu<E: vitrine_kernels::Operand>(x: Tensor<2>, branch: &Branch) -> Tensor<2> {
+fn on_cpu<E: vitrine_kernels::Operand>(
+    x: Tensor<2>,
+    branch: &Branch,
+    activation: Activation,
+) -> Tensor<2> {
     let _span = profile::span("MLP");
     use super::cpu::tape;
     use vitrine_kernels::Keep;
@@ -59,7 +72,8 @@ fn on_cpu<E: vitrine_kernels::Operand>(x: Tensor<2>, branch: &Branch) -> Tensor<
     let packed = branch.packed(&weights, |all| Weights::new(all).packed::<E>());
     let tracked = x.is_autodiff();
     let pictures = Keep::new(branch.keep.as_deref(), rows_per_picture);
-    let (y, z) = mlp::forward(values.get(), &packed, pictures, tracked);
+    let form = form(branch, activation);
+    let (y, z) = mlp::forward(values.get(), &packed, form, pictures, tracked);
     if !tracked {
         return tape::tensor(y, shape);
     }
@@ -68,6 +82,6 @@ fn on_cpu<E: vitrine_kernels::Operand>(x: Tensor<2>, branch: &Branch) -> Tensor<
         let _span = profile::span("MLP, backward");
         let keep = Keep::new(keep.as_deref(), rows_per_picture);
         let weights = Weights::new(weights.each_ref().map(tape::Values::get));
-        mlp::backward(values.get(), &z, &weights, keep, dy)
+        mlp::backward(values.get(), &z, &weights, form, keep, dy)
     })
 }

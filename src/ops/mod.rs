@@ -13,6 +13,7 @@
 //! forms), `by_hand` (their gradients), `prepared` (weights packed once) and `cpu` (tensors to
 //! slices and back); below those, the kernels.
 
+pub(crate) mod activation;
 #[doc(hidden)]
 pub mod adamw;
 #[doc(hidden)]
@@ -48,6 +49,7 @@ pub(crate) mod resample;
 
 use burn::tensor::Tensor;
 
+pub use activation::Activation;
 pub use int8::{Int8Weight, Outputs};
 pub use precision::{InferencePrecision, Precision, PrecisionChoice, Purpose};
 pub use prepared::Prepared;
@@ -61,13 +63,15 @@ pub struct Affine {
     pub bias: Tensor<1>,
 }
 
-/// The learned part of a layer norm.
+/// A layer norm.
 #[derive(Debug, Clone)]
 pub struct Scale {
     /// γ, `[D]`.
     pub gamma: Tensor<1>,
     /// β, `[D]`.
     pub beta: Tensor<1>,
+    /// ε, which is added to the variance.
+    pub epsilon: f64,
 }
 
 #[cfg(all(test, feature = "cpu"))]

@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
-use vitrine_kernels::EPSILON;
 
-use super::attention::{Heads, QueryKey};
+use super::attention::{Heads, QueryKey, RowNorm};
 use super::branch::Branch;
 use super::*;
 
@@ -25,6 +24,9 @@ fn numbers(len: usize, seed: u64) -> Vec<f32> {
     };
     (0..len).map(|_| next()).collect()
 }
+
+/// ε of most norms here.
+const EPSILON: f64 = 1e-6;
 
 fn device() -> Device {
     Device::flex().autodiff()
@@ -46,6 +48,10 @@ struct Reference {
     width: usize,
     heads: usize,
     hidden: usize,
+    /// Of the norm.
+    epsilon: f64,
+    /// Of the MLP.
+    activation: Activation,
     /// As in [`Heads`].
     queries: Option<usize>,
 }
@@ -59,7 +65,7 @@ impl Reference {
                 let n = row.len() as f64;
                 let mean = row.iter().sum::<f64>() / n;
                 let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
-                let scale = 1.0 / (variance + EPSILON).sqrt();
+                let scale = 1.0 / (variance + self.epsilon).sqrt();
                 (0..row.len())
                     .map(|i| gamma[i] * (row[i] - mean) * scale + beta[i])
                     .collect::<Vec<_>>()
@@ -88,6 +94,11 @@ impl Reference {
     fn mlp(&self, v: &Inputs, keep: &[f32]) -> Vec<f64> {
         let mut hidden = Self::affine(&self.normed(&v[0], &v[1], &v[2]), &v[3], &v[4]);
         for z in &mut hidden {
+            if self.activation == Activation::GeluTanh {
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (*z + 0.044715 * z.powi(3));
+                *z *= 0.5 * (1.0 + inner.tanh());
+                continue;
+            }
             // tanh-free and erf-free: Φ by its series and continued fraction would be long, so
             // the normal distribution comes from numerical integration (Simpson, 400 intervals).
             let n = 400;
@@ -193,6 +204,7 @@ fn run(
         norm: Scale {
             gamma: leaf(&inputs[1], [w]),
             beta: leaf(&inputs[2], [w]),
+            epsilon: reference.epsilon,
         },
         first: Affine {
             weight: leaf(&inputs[3], [w, middle]),
@@ -217,8 +229,8 @@ fn run(
     };
     let y = match (attention, composed) {
         (true, _) => run(x.clone(), &branch, heads, &QueryKey::default(), mask),
-        (false, false) => mlp::add_mlp(x.clone(), &branch),
-        (false, true) => mlp::composed(x.clone(), &branch),
+        (false, false) => mlp::add_mlp(x.clone(), &branch, reference.activation),
+        (false, true) => mlp::composed(x.clone(), &branch, reference.activation),
     };
     let weight = TensorData::new(numbers(y.shape().num_elements(), 5), y.dims());
     let gradients = (y.clone() * Tensor::from_data(weight, &device()))
@@ -255,6 +267,8 @@ const SHAPES: [Reference; 4] = [
         width: 12,
         heads: 3,
         hidden: 7,
+        epsilon: EPSILON,
+        activation: Activation::Gelu,
         queries: None,
     },
     Reference {
@@ -263,6 +277,8 @@ const SHAPES: [Reference; 4] = [
         width: 2,
         heads: 1,
         hidden: 1,
+        epsilon: EPSILON,
+        activation: Activation::Gelu,
         queries: None,
     },
     Reference {
@@ -271,6 +287,8 @@ const SHAPES: [Reference; 4] = [
         width: 40,
         heads: 2,
         hidden: 33,
+        epsilon: EPSILON,
+        activation: Activation::Gelu,
         queries: None,
     },
     Reference {
@@ -279,9 +297,20 @@ const SHAPES: [Reference; 4] = [
         width: 64,
         heads: 1,
         hidden: 96,
+        epsilon: EPSILON,
+        activation: Activation::Gelu,
         queries: None,
     },
 ];
+
+/// The same with another ε, which shows in a difference, and another activation.
+fn foreign(shape: Reference) -> Reference {
+    Reference {
+        epsilon: 0.03,
+        activation: Activation::GeluTanh,
+        ..shape
+    }
+}
 
 fn keeps(batch: usize) -> Vec<f32> {
     (0..batch).map(|i| [1.0, 0.0, 1.25][i % 3]).collect()
@@ -295,7 +324,7 @@ fn branches_equal_their_composed_form() {
             ..shape
         })
     };
-    for shape in [SHAPES, few(1), few(2)].concat() {
+    for shape in [SHAPES, few(1), few(2), SHAPES.map(foreign)].concat() {
         let keep = keeps(shape.batch);
         for attention in [true, false] {
             let inputs = shape.inputs(attention);
@@ -322,6 +351,8 @@ fn branch_gradients_equal_finite_differences_in_f64() {
         width: 12,
         heads: 3,
         hidden: 7,
+        epsilon: EPSILON,
+        activation: Activation::Gelu,
         queries: None,
     };
     let keep = [1.25, 0.5];
@@ -329,12 +360,15 @@ fn branch_gradients_equal_finite_differences_in_f64() {
     let mask_tensor =
         Tensor::<4, Bool>::from_data(TensorData::new(mask.clone(), [1, 1, 5, 5]), &device());
     let asking = |queries| Reference { queries, ..shape };
+    let foreign = foreign(shape);
     for (attention, masked, shape) in [
         (true, false, shape),
         (true, true, shape),
         (true, false, asking(Some(1))),
         (true, true, asking(Some(2))),
         (false, false, shape),
+        (true, false, foreign),
+        (false, false, foreign),
     ] {
         let inputs = shape.inputs(attention);
         let mask_tensor = masked.then_some(&mask_tensor);
@@ -400,6 +434,8 @@ fn threads_do_not_change_a_bit() {
         width: 40,
         heads: 2,
         hidden: 33,
+        epsilon: EPSILON,
+        activation: Activation::Gelu,
         queries: None,
     };
     let keep = keeps(shape.batch);
@@ -407,7 +443,8 @@ fn threads_do_not_change_a_bit() {
         queries: Some(2),
         ..shape
     };
-    for (attention, shape) in [(true, shape), (true, few), (false, shape)] {
+    let foreign = foreign(shape);
+    for (attention, shape) in [(true, shape), (true, few), (false, shape), (false, foreign)] {
         let inputs = shape.inputs(attention);
         for precision in [Precision::F32, Precision::Bf16] {
             let on = |threads| {
@@ -426,7 +463,7 @@ fn threads_do_not_change_a_bit() {
 
 #[test]
 fn inference_gives_the_bits_of_training() {
-    for shape in &SHAPES {
+    for shape in SHAPES.into_iter().chain(SHAPES.map(foreign)) {
         let inputs = shape.inputs(false);
         let (w, h) = (shape.width, shape.hidden);
         let rows = shape.batch * shape.tokens;
@@ -438,6 +475,7 @@ fn inference_gives_the_bits_of_training() {
             let scale = Scale {
                 gamma: vector(1),
                 beta: vector(2),
+                epsilon: shape.epsilon,
             };
             let first = Affine {
                 weight: matrix(3, [w, h]),
@@ -456,7 +494,11 @@ fn inference_gives_the_bits_of_training() {
                     precision: Precision::Bf16,
                     prepared,
                 };
-                host(mlp::add_mlp(matrix(0, [rows, w]), &branch))
+                host(mlp::add_mlp(
+                    matrix(0, [rows, w]),
+                    &branch,
+                    shape.activation,
+                ))
             };
             passes.iter().map(pass).collect()
         };
@@ -482,7 +524,7 @@ fn attention_in_inference_equals_its_composed_form_and_training() {
         let shape = Reference {
             batch,
             queries,
-            ..SHAPES[2]
+            ..foreign(SHAPES[2])
         };
         let inputs = shape.inputs(true);
         let w = shape.width;
@@ -496,6 +538,7 @@ fn attention_in_inference_equals_its_composed_form_and_training() {
                 norm: Scale {
                     gamma: vector(1),
                     beta: vector(2),
+                    epsilon: shape.epsilon,
                 },
                 first: Affine {
                     weight: matrix(3, [w, 3 * w]),
@@ -618,6 +661,7 @@ fn no_rows_are_answered_with_none_and_gradients_of_zero() {
                 norm: Scale {
                     gamma: leaf(&numbers(4, 6), [4]),
                     beta: leaf(&numbers(4, 7), [4]),
+                    epsilon: EPSILON,
                 },
                 first,
                 second,
@@ -631,7 +675,7 @@ fn no_rows_are_answered_with_none_and_gradients_of_zero() {
             };
             let branch_of_mlp = branch(affine(4, 7), affine(7, 4));
             let [first, second] = of(&branch_of_mlp);
-            let y = mlp::add_mlp(leaf(&[], [0, 4]), &branch_of_mlp);
+            let y = mlp::add_mlp(leaf(&[], [0, 4]), &branch_of_mlp, Activation::Gelu);
             let weights = [(&first.weight, &first.bias), (&second.weight, &second.bias)];
             zero_gradients(y, &weights);
             let branch_of_heads = branch(affine(4, 12), affine(4, 4));

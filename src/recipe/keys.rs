@@ -28,8 +28,7 @@ pub(crate) fn known_keys() -> Vec<String> {
     collect("", &recipe, &mut keys);
     for preset in model::presets() {
         if let Ok(config) = ModelConfig::preset(preset.name, 32, None, 10) {
-            let config = serde_json::to_value(config).expect("a configuration is plain data");
-            collect("model", &config, &mut keys);
+            collect("model", &config.fields(), &mut keys);
         }
     }
     // These follow from the data or from the preset's name.

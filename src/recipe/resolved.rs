@@ -238,7 +238,7 @@ impl Recipe {
     ) -> Result<ModelConfig, RecipeError> {
         let m = &self.model;
         let preset = ModelConfig::unchecked_preset(&m.name, image_size, m.patch_size, num_classes)?;
-        let mut json = serde_json::to_value(&preset).expect("a model configuration is plain data");
+        let mut json = preset.fields();
         for (key, value) in &m.overrides {
             let Some(slot) = json.get_mut(key) else {
                 return Err(RecipeError::NotOfModel {

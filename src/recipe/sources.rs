@@ -49,9 +49,8 @@ impl Sources {
     ) -> Result<Recipe, RecipeError> {
         let mut layers = self.tables()?;
         if let Some((path, meta)) = weights {
-            let theirs = start::layer(meta);
-            start::check(path, &theirs, &layers)?;
-            layers.insert(0, theirs);
+            start::check(path, meta, &layers)?;
+            layers.insert(0, start::layer(meta));
         }
         let name = layers
             .iter()

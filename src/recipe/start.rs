@@ -46,11 +46,7 @@ const FREE: [&str; 2] = ["drop_path", "init"];
 
 /// What a recipe takes from weights: the architecture, and how pictures are prepared.
 pub(super) fn layer(meta: &WeightsMeta) -> Table {
-    let mut model = Table::try_from(&meta.model).expect("a configuration is plain data");
-    for follows in ["family", "variant", "image_size", "num_classes"] {
-        model.remove(follows);
-    }
-    model.insert("name".to_owned(), Value::String(meta.name.clone()));
+    let model = architecture(meta, Table::try_from(&meta.model));
     let preprocess = Table::try_from(&meta.preprocess).expect("preprocessing is plain data");
     let mut layer = Table::new();
     layer.insert("model".to_owned(), Value::Table(model));
@@ -58,14 +54,28 @@ pub(super) fn layer(meta: &WeightsMeta) -> Table {
     layer
 }
 
+/// An architecture as a recipe states it.
+fn architecture(meta: &WeightsMeta, fields: Result<Table, toml::ser::Error>) -> Table {
+    let mut model = fields.expect("a configuration is plain data");
+    for follows in ["family", "variant", "image_size", "num_classes"] {
+        model.remove(follows);
+    }
+    model.insert("name".to_owned(), Value::String(meta.name.clone()));
+    model
+}
+
 /// Refuses an architecture that is stated and is not that of the weights.
-pub(super) fn check(weights: &Path, theirs: &Table, layers: &[Table]) -> Result<(), RecipeError> {
+pub(super) fn check(
+    weights: &Path,
+    meta: &WeightsMeta,
+    layers: &[Table],
+) -> Result<(), RecipeError> {
+    let theirs = architecture(meta, Table::try_from(meta.model.fields()));
     let mut stated = Table::new();
     for table in layers {
         merge(&mut stated, table.clone());
     }
-    let model = |table: &Table| table.get("model").and_then(Value::as_table).cloned();
-    let (Some(theirs), Some(stated)) = (model(theirs), model(&stated)) else {
+    let Some(stated) = stated.get("model").and_then(Value::as_table) else {
         return Ok(());
     };
     let number = |value: &Value| {
@@ -74,7 +84,7 @@ pub(super) fn check(weights: &Path, theirs: &Table, layers: &[Table]) -> Result<
     };
     // TOML tells 0 from 0.0.
     let same = |a: &Value, b: &Value| a == b || number(a).is_some_and(|a| number(b) == Some(a));
-    for (key, value) in &stated {
+    for (key, value) in stated {
         let of_weights = theirs.get(key);
         if !FREE.contains(&key.as_str()) && !of_weights.is_some_and(|theirs| same(theirs, value)) {
             return Err(RecipeError::Architecture {
@@ -150,6 +160,9 @@ mod tests {
             "preprocess.std=[0.5, 0.5, 0.5]",
             "model.drop_path=0.25",
             "model.depth=3",
+            // Their own, though no file says so.
+            "model.activation=gelu",
+            "model.norm_epsilon=1e-6",
         ])
         .unwrap();
         let ModelConfig::Vit(vit) = recipe.model_config(32, 2).unwrap() else {
@@ -174,6 +187,10 @@ mod tests {
             (
                 "model.patch_size=7",
                 "model.patch_size is 7, and the weights FILE have 4",
+            ),
+            (
+                "model.activation=gelu-tanh",
+                "model.activation is \"gelu-tanh\", and the weights FILE have \"gelu\"",
             ),
             (
                 "model.width=7",

@@ -205,6 +205,30 @@ fn an_override_of_another_family_is_refused() {
 }
 
 #[test]
+fn settings_that_files_leave_out_at_their_default_are_keys_too() {
+    let set = [
+        "model.name=vit-w1",
+        "model.norm_epsilon=1e-12",
+        "model.activation=gelu-tanh",
+        "model.norm_after_pooling=true",
+        "model.qk_norm=true",
+        "model.qk_norm_bias=true",
+    ];
+    let config = resolve(None, &set).unwrap().model_config(32, 10).unwrap();
+    let crate::model::ModelConfig::Vit(vit) = config else {
+        panic!("vit-w1 is a ViT")
+    };
+    assert_eq!(vit.norm_epsilon, 1e-12);
+    assert_eq!(vit.activation, crate::ops::Activation::GeluTanh);
+    assert!(vit.norm_after_pooling && vit.qk_norm_bias);
+    let wrong = resolve(None, &["model.name=vit-w1", "model.activation=relu"]).unwrap();
+    assert_eq!(
+        wrong.model_config(32, 10).unwrap_err().to_string(),
+        "model.activation is relu: expected gelu or gelu-tanh"
+    );
+}
+
+#[test]
 fn a_key_of_endless_parts_is_unknown_and_no_deeper_than_the_stack() {
     let set = format!("{}=1", vec!["a"; 60_000].join("."));
     let error = resolve(None, &[&set]).unwrap_err().to_string();

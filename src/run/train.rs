@@ -221,7 +221,7 @@ fn task(
     let smoothing = plan.recipe.train.label_smoothing;
     let mut task = Classification::new(smoothing, &devices.student.device);
     if let Some(distillation) = plan.distillation(precision, devices)? {
-        task = task.with_teacher(distillation, plan.model.width());
+        task = task.with_teacher(distillation, plan.model.map_width());
     }
     if let Some(pictures) = val {
         task = task.with_validation(pictures, &plan.splits.classes, precision);

@@ -7,30 +7,63 @@ Use:     .venv/bin/python tests/support/make_reference_fixtures.py
 Weights are random, not trained: every one of them matters to the logits, norms and biases included.
 The gradients are those of the mean negative log-probability of class 2.
 """
+import functools
 import pathlib
 
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
+from torch.nn import LayerNorm
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "fixtures"
-SHARED = dict(img_size=12, patch_size=4, embed_dim=18, depth=2, num_heads=3, mlp_ratio=2, num_classes=5)
-VARIANTS = {
-    "vit_class_token": dict(global_pool="token"),
-    "vit_mean_registers": dict(global_pool="avg", class_token=False, reg_tokens=2, no_embed_class=True, fc_norm=False),
-}
+LARGER = dict(img_size=12, patch_size=4, embed_dim=18, depth=2, num_heads=3, mlp_ratio=2, num_classes=5)
+SMALLER = dict(img_size=6, patch_size=3, embed_dim=8, depth=2, num_heads=2, mlp_ratio=1.5, num_classes=3)
+
+
+def epsilon(value):
+    return functools.partial(LayerNorm, eps=value)
+
+
+# Name, class, arguments, and the size of the embedding's weights: one so small that an epsilon of 1e-12 shows.
+VARIANTS = [
+    ("vit_class_token", VisionTransformer, LARGER | dict(global_pool="token"), 1.0),
+    (
+        "vit_mean_registers",
+        VisionTransformer,
+        LARGER | dict(global_pool="avg", class_token=False, reg_tokens=2, no_embed_class=True, fc_norm=False),
+        1.0,
+    ),
+    (
+        "vit_norm_after_pooling",
+        VisionTransformer,
+        SMALLER | dict(global_pool="avg", class_token=False, reg_tokens=1, no_embed_class=True, fc_norm=True),
+        1.0,
+    ),
+    (
+        "vit_gelu_tanh",
+        VisionTransformer,
+        SMALLER
+        | dict(global_pool="token", act_layer="gelu_tanh", qk_norm=True, init_values=0.1, norm_layer=epsilon(0.05)),
+        1.0,
+    ),
+    ("vit_epsilon", VisionTransformer, SMALLER | dict(global_pool="token", norm_layer=epsilon(1e-12)), 1e-5),
+    ("vit_distilled", VisionTransformerDistilled, SMALLER, 1.0),
+]
+EMBEDDING = ("patch_embed", "pos_embed", "cls_token")
 
 
 def main():
-    for name, variant in VARIANTS.items():
+    for name, of, arguments, embedding in VARIANTS:
         torch.manual_seed(1)
-        model = VisionTransformer(**SHARED, **variant).eval()
+        model = of(**arguments).eval()
         with torch.no_grad():
             for path, value in model.named_parameters():
                 centre = 1.0 if "norm" in path and path.endswith("weight") else 0.0
-                value.copy_(centre + 0.3 * torch.randn_like(value))
-        images = torch.randn(3, 3, 12, 12)
+                size = embedding if path.startswith(EMBEDDING) else 1.0
+                value.copy_(centre + 0.3 * size * torch.randn_like(value))
+        images = torch.randn(3, 3, *[arguments["img_size"]] * 2)
         logits = model(images)
         (-logits.log_softmax(1)[:, 2].mean()).backward()
         tensors = {f"weight/{k}": v.detach() for k, v in model.state_dict().items()}

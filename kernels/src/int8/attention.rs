@@ -83,7 +83,7 @@ fn one_picture<'m, E: Operand>(
             |(scratch, rows), (qkv, x)| {
                 let [c, line, ..] = &mut scratch.products;
                 first.room(rows, x.len() / width);
-                branch.norm(x, line.get(width), rows);
+                branch.norm(x, shape.epsilon, line.get(width), rows);
                 first.product(
                     rows,
                     c,

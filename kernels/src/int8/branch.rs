@@ -28,9 +28,9 @@ impl Branch {
     }
 
     /// γ·x̂ + β of each row as codes; `line` is room for one row.
-    pub(super) fn norm(&self, x: &[f32], line: &mut [f32], rows: &mut Rows) {
+    pub(super) fn norm(&self, x: &[f32], epsilon: f32, line: &mut [f32], rows: &mut Rows) {
         for (r, x) in x.chunks_exact(line.len()).enumerate() {
-            vector::standardise(x, line);
+            vector::standardise(x, epsilon, line);
             vector::scale_shift(line, &self.gamma, &self.beta);
             rows.set(r, line);
         }

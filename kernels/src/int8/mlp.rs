@@ -1,4 +1,4 @@
-//! The MLP branch with products of eight bits: x + GELU(norm(x)·W₁ + b₁)·W₂ + b₂.
+//! The MLP branch with products of eight bits: x + f(norm(x)·W₁ + b₁)·W₂ + b₂, f being its activation.
 
 use rayon::prelude::*;
 
@@ -6,8 +6,10 @@ use super::branch::{Branch, add};
 use super::kernel::PANEL;
 use super::layer::{Layer, block};
 use super::matrix::Rows;
-use crate::mlp::Weights;
-use crate::scalar::gelu_short;
+use crate::activation::Activation;
+use crate::matrix::Buffer;
+use crate::mlp::{Form, Weights};
+use crate::scalar::{gelu_short, gelu_tanh_short};
 use crate::scratch::{Scratch, output};
 
 /// The branch's weights as the kernels read them.
@@ -20,7 +22,7 @@ pub fn pack(weights: &Weights) -> Branch {
 }
 
 /// The branch's output, for inference.
-pub fn infer(x: &[f32], branch: &Branch) -> Vec<f32> {
+pub fn infer(x: &[f32], branch: &Branch, form: Form) -> Vec<f32> {
     let [first, second] = &branch.layers;
     let (width, hidden) = (second.outputs(), first.outputs());
     if x.is_empty() {
@@ -36,25 +38,12 @@ pub fn infer(x: &[f32], branch: &Branch) -> Vec<f32> {
                 let [c, line, activated, ..] = &mut scratch.products;
                 let count = x.len() / width;
                 first.room(rows, count);
-                branch.norm(x, line.get(width), rows);
+                branch.norm(x, form.epsilon, line.get(width), rows);
                 let activated = activated.get::<f32>(count * hidden);
-                first.product(
-                    rows,
-                    c,
-                    #[inline(always)]
-                    |r, columns, values| {
-                        let target = &mut activated[r * hidden..][columns];
-                        if let Ok(target) = <&mut [f32; PANEL]>::try_from(&mut *target) {
-                            for (target, &x) in target.iter_mut().zip(values) {
-                                *target = gelu_short(x);
-                            }
-                        } else {
-                            for (target, &x) in target.iter_mut().zip(values) {
-                                *target = gelu_short(x);
-                            }
-                        }
-                    },
-                );
+                match form.activation {
+                    Activation::Gelu => hidden_of(first, rows, c, activated, gelu_short),
+                    Activation::GeluTanh => hidden_of(first, rows, c, activated, gelu_tanh_short),
+                }
                 second.room(rows, count);
                 for (r, row) in activated.chunks_exact(hidden).enumerate() {
                     rows.set(r, row);
@@ -72,4 +61,34 @@ pub fn infer(x: &[f32], branch: &Branch) -> Vec<f32> {
             },
         );
     y
+}
+
+/// f of a layer's rows.
+#[inline(always)]
+fn hidden_of(
+    layer: &Layer,
+    rows: &Rows,
+    scratch: &mut Buffer,
+    activated: &mut [f32],
+    f: impl Fn(f32) -> f32,
+) {
+    let hidden = layer.outputs();
+    layer.product(
+        rows,
+        scratch,
+        #[inline(always)]
+        |r, columns, values| {
+            let target = &mut activated[r * hidden..][columns];
+            // A whole panel's width is known to the compiler.
+            if let Ok(target) = <&mut [f32; PANEL]>::try_from(&mut *target) {
+                for (target, &x) in target.iter_mut().zip(values) {
+                    *target = f(x);
+                }
+            } else {
+                for (target, &x) in target.iter_mut().zip(values) {
+                    *target = f(x);
+                }
+            }
+        },
+    );
 }

@@ -1,10 +1,12 @@
 //! Operations of eight bits against those of f32: near them, whole, and each row's result its own.
 
 use super::{attention, conv, mlp};
+use crate::activation::Activation;
 use crate::attention::{Mask, Shape};
 use crate::conv as wide_conv;
 use crate::keep::Keep;
 use crate::map::{Map, Window};
+use crate::mlp::Form;
 use crate::query_key::QueryKey;
 use crate::tail::Tail;
 
@@ -77,6 +79,18 @@ impl Branch {
     }
 }
 
+/// Both activations, and an ε that shows.
+const FORMS: [Form; 2] = [
+    Form {
+        epsilon: 1e-6,
+        activation: Activation::Gelu,
+    },
+    Form {
+        epsilon: 0.3,
+        activation: Activation::GeluTanh,
+    },
+];
+
 #[test]
 fn an_mlp_is_near_that_of_f32() {
     for (pictures, tokens, width, hidden) in [(1, 1, 3, 5), (3, 7, 13, 70), (2, 150, 40, 64)] {
@@ -84,15 +98,17 @@ fn an_mlp_is_near_that_of_f32() {
         let weights = crate::mlp::Weights::new(branch.get());
         let packed = mlp::pack(&weights);
         let x = numbers(pictures * tokens * width, 7);
-        let y = same_bits(pictures, &x, |x, _| mlp::infer(x, &packed));
-        let (wide, _) =
-            crate::mlp::forward(&x, &weights.packed::<f32>(), Keep::new(None, 1), false);
-        let off = off(&y, &wide);
-        assert!(off < 0.03, "{off} of {pictures} {tokens} {width} {hidden}");
+        for form in FORMS {
+            let y = same_bits(pictures, &x, |x, _| mlp::infer(x, &packed, form));
+            let keep = Keep::new(None, 1);
+            let (wide, _) = crate::mlp::forward(&x, &weights.packed::<f32>(), form, keep, false);
+            let off = off(&y, &wide);
+            assert!(off < 0.03, "{off} of {pictures} {tokens} {width} {hidden}");
+        }
     }
     let branch = Branch::new(4, [6, 6]);
     let packed = mlp::pack(&crate::mlp::Weights::new(branch.get()));
-    assert!(mlp::infer(&[], &packed).is_empty());
+    assert!(mlp::infer(&[], &packed, FORMS[0]).is_empty());
 }
 
 #[test]
@@ -113,6 +129,7 @@ fn attention_is_near_that_of_f32() {
             queries,
             heads,
             width,
+            epsilon: 0.3,
             query_key: QueryKey::default(),
         };
         let y = same_bits(batch, &x, |x, batch| {
@@ -215,7 +232,7 @@ fn what_is_no_number_stays_none_and_in_its_row() {
         let packed = mlp::pack(&crate::mlp::Weights::new(branch.get()));
         let mut x = numbers(tokens * width, 3);
         x[2 * width + 7] = bad;
-        for (row, y) in mlp::infer(&x, &packed).chunks(width).enumerate() {
+        for (row, y) in mlp::infer(&x, &packed, FORMS[0]).chunks(width).enumerate() {
             assert_eq!(y.iter().all(|y| y.is_finite()), row != 2);
             assert!(row != 2 || !y.iter().any(|y| y.is_finite()));
         }
@@ -227,6 +244,7 @@ fn what_is_no_number_stays_none_and_in_its_row() {
             queries: tokens,
             heads: 3,
             width,
+            epsilon: 0.3,
             query_key: QueryKey::default(),
         };
         let x = [x, numbers(tokens * width, 4)].concat();

@@ -11,6 +11,12 @@ use crate::model::vit::position;
 use crate::ops::attention::add_attention;
 use crate::ops::branch::Branch;
 
+const POOLINGS: [Pooling; 3] = [
+    Pooling::ClassToken,
+    Pooling::Mean,
+    Pooling::ClassTokenAndMean,
+];
+
 #[test]
 fn levers_count_as_they_are_built() {
     let base = ModelConfig::Vit(tiny()).parameters();
@@ -31,6 +37,17 @@ fn levers_count_as_they_are_built() {
         ..tiny()
     };
     assert_eq!(of(qk_norm), depth * 2 * head_dim);
+    let qk_norm_bias = VitConfig {
+        qk_norm: true,
+        qk_norm_bias: true,
+        ..tiny()
+    };
+    assert_eq!(of(qk_norm_bias), depth * 4 * head_dim);
+    let both = VitConfig {
+        pooling: Pooling::ClassTokenAndMean,
+        ..tiny()
+    };
+    assert_eq!(of(both), 7 * width, "a head of twice as many inputs");
     let rope = VitConfig {
         position: Position::Rope2d,
         ..tiny()
@@ -70,8 +87,16 @@ fn a_layer_scale_of_almost_nothing_makes_the_encoder_the_identity() {
 #[test]
 fn rotary_positions_are_relative() {
     let (width, heads, grid) = (24, 3, 3);
-    let attention = drawn(Attention::new(width, heads, true, &flex()));
-    let norm = LayerNorm::new(width, &flex());
+    let attention = drawn(Attention::new(
+        &VitConfig {
+            embed_dim: width,
+            num_heads: heads,
+            qk_norm: true,
+            ..tiny()
+        },
+        &flex(),
+    ));
+    let norm = LayerNorm::new(width, 1e-6, &flex());
     let x = random([2 * grid * grid, width], &flex()) * 3.0;
     let weights = |shift: [f64; 2], of_first: [f64; 2]| {
         let mut places = position::places(grid);
@@ -131,6 +156,36 @@ fn configurations_from_before_the_levers_read_as_without_them() {
 }
 
 #[test]
+fn what_a_foreign_model_needs_is_written_where_it_is_not_the_default() {
+    let names = [
+        "qk_norm_bias",
+        "norm_epsilon",
+        "norm_after_pooling",
+        "activation",
+    ];
+    let plain = ModelConfig::Vit(tiny());
+    let json = serde_json::to_value(&plain).unwrap();
+    assert!(names.iter().all(|name| json.get(name).is_none()), "{json}");
+    let fields = plain.fields();
+    assert!(names.iter().all(|name| fields.get(name).is_some()));
+    assert_eq!(
+        serde_json::from_value::<ModelConfig>(fields).unwrap(),
+        plain
+    );
+    for vit in foreign() {
+        let config = ModelConfig::Vit(vit);
+        let json = serde_json::to_value(&config).unwrap();
+        assert!(names.iter().any(|name| json.get(name).is_some()) || json["pooling"] != "mean");
+        assert_eq!(serde_json::from_value::<ModelConfig>(json).unwrap(), config);
+        let fields = config.fields();
+        assert_eq!(
+            serde_json::from_value::<ModelConfig>(fields).unwrap(),
+            config
+        );
+    }
+}
+
+#[test]
 fn gradients_reach_the_positions_of_smaller_pictures_with_dropped_tokens() {
     let config = ModelConfig::Vit(VitConfig {
         registers: 1,
@@ -179,7 +234,7 @@ fn every_kind_of_position_takes_smaller_pictures_and_dropped_tokens() {
         Position::Sinusoidal2d,
         Position::None,
     ] {
-        for pooling in [Pooling::ClassToken, Pooling::Mean] {
+        for pooling in POOLINGS {
             let config = ModelConfig::Vit(VitConfig {
                 position,
                 pooling,
@@ -215,10 +270,19 @@ fn drop_path_acts_in_training_alone() {
     assert_eq!(noisy(), noisy());
 }
 
+fn plain_attention(embed_dim: usize, num_heads: usize) -> Attention {
+    let config = VitConfig {
+        embed_dim,
+        num_heads,
+        ..tiny()
+    };
+    drawn(Attention::new(&config, &flex()))
+}
+
 #[test]
 fn attention_rows_sum_to_one() {
-    let attention = drawn(Attention::new(10, 5, false, &flex()));
-    let norm = LayerNorm::new(10, &flex());
+    let attention = plain_attention(10, 5);
+    let norm = LayerNorm::new(10, 1e-6, &flex());
     let x = random([2 * 7, 10], &flex()) * 3.0;
     let weights = attention.weights(&norm, x, 2, None, None);
     assert_eq!(weights.dims(), [2, 5, 7, 7]);
@@ -229,8 +293,8 @@ fn attention_rows_sum_to_one() {
 
 #[test]
 fn a_masked_token_is_not_looked_at() {
-    let attention = drawn(Attention::new(12, 2, false, &flex()));
-    let norm = LayerNorm::new(12, &flex());
+    let attention = plain_attention(12, 2);
+    let norm = LayerNorm::new(12, 1e-6, &flex());
     let (batch, tokens) = (3, 5);
     let x = random([batch * tokens, 12], &flex());
     // Nobody may look at token 4.
@@ -336,7 +400,7 @@ fn patches_are_flattened_channel_first() {
 
 #[test]
 fn a_distillation_token_has_a_head_of_its_own_and_does_not_count_in_the_mean() {
-    for pooling in [Pooling::Mean, Pooling::ClassToken] {
+    for pooling in POOLINGS {
         let config = ModelConfig::Vit(VitConfig {
             pooling,
             registers: 2,
@@ -356,7 +420,7 @@ fn a_distillation_token_has_a_head_of_its_own_and_does_not_count_in_the_mean() {
             None,
             &mut still(),
         );
-        let first = usize::from(pooling == Pooling::ClassToken);
+        let first = usize::from(pooling.has_class_token());
         assert_eq!(tokens.dims(), [2 * (first + 1 + 2 + 9), 12]);
         let normed = vit.norm.forward(tokens).reshape([2, first + 12, 12]);
         let own = normed.clone().narrow(1, first, 1).reshape([2, 12]);
@@ -371,14 +435,15 @@ fn a_distillation_token_has_a_head_of_its_own_and_does_not_count_in_the_mean() {
             outputs.map.clone().unwrap().reshape([18, 12]),
             patches.clone().reshape([18, 12]),
         );
+        let class_token = || normed.clone().narrow(1, 0, 1);
         let pooled = match pooling {
             Pooling::Mean => patches.mean_dim(1),
-            Pooling::ClassToken => normed.narrow(1, 0, 1),
+            Pooling::ClassToken => class_token(),
+            Pooling::ClassTokenAndMean => Tensor::cat(vec![class_token(), patches.mean_dim(1)], 2),
         };
-        same(
-            outputs.head.clone(),
-            vit.head.forward(pooled.reshape([2, 12])),
-        );
+        let pooled = pooled.reshape([2, vit.width()]);
+        same(vit.features(images.clone(), &mut still()), pooled.clone());
+        same(outputs.head.clone(), vit.head.forward(pooled));
         let mean = (outputs.head.clone() + outputs.distillation.clone().unwrap()) / 2.0;
         same(Model::Vit(vit).forward(images, &mut still()), mean);
     }
@@ -387,7 +452,11 @@ fn a_distillation_token_has_a_head_of_its_own_and_does_not_count_in_the_mean() {
 #[test]
 fn vit_gradients_equal_differences() {
     let plain = [Stem::Linear, Stem::Convolutional].map(|stem| (stem, tiny()));
-    for (stem, vit) in plain.into_iter().chain([(Stem::Linear, levers())]) {
+    let linear = foreign().into_iter().chain([levers()]);
+    for (stem, vit) in plain
+        .into_iter()
+        .chain(linear.map(|vit| (Stem::Linear, vit)))
+    {
         gradients_equal_differences(&ModelConfig::Vit(VitConfig {
             stem,
             stem_depth: if stem == Stem::Linear { 0 } else { 1 },
@@ -398,4 +467,28 @@ fn vit_gradients_equal_differences() {
             ..vit
         }));
     }
+}
+
+#[test]
+fn a_norm_after_pooling_leaves_the_map_as_it_is() {
+    let [after, ..] = foreign();
+    assert!(after.norm_after_pooling);
+    let Model::Vit(vit) = stirred(&ModelConfig::Vit(after), &flex()) else {
+        unreachable!()
+    };
+    let images = random([2, 3, 15, 15], &flex());
+    let outputs = vit.outputs(images.clone(), true, &mut still());
+    let map = outputs.map.unwrap();
+    assert_eq!(map.dims(), [2, 9, 12]);
+    let embedded = vit.embed(images.clone(), &still());
+    let tokens = vit.encode(embedded, 2, None, None, &mut still());
+    let patches = tokens.reshape([2, 10, 12]).narrow(1, 1, 9);
+    map.clone()
+        .into_data()
+        .assert_approx_eq::<f32>(&patches.into_data(), Tolerance::default());
+    let normed = vit.norm.forward(map.mean_dim(1).reshape([2, 12]));
+    let features = vit.features(images, &mut still());
+    features
+        .into_data()
+        .assert_approx_eq::<f32>(&normed.into_data(), Tolerance::default());
 }

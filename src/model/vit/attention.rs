@@ -5,10 +5,11 @@ use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear};
 use burn::tensor::{Bool, Device, Tensor};
 
+use super::config::VitConfig;
 use crate::model::layers::{affine, undrawn_linear};
 use crate::model::norm::LayerNorm;
 use crate::model::role::{Declarations, Declare, Role};
-use crate::ops::attention::{Heads, QueryKey, attention_weights};
+use crate::ops::attention::{Heads, QueryKey, RowNorm, attention_weights};
 
 /// Multi-head self-attention.
 #[derive(Module, Debug)]
@@ -19,9 +20,15 @@ pub struct Attention {
     pub projection: Linear,
     /// γ of the queries' norm, `[d]`, where there is one.
     pub query_norm: Option<Param<Tensor<1>>>,
+    /// β of the queries' norm, `[d]`, where it has one.
+    pub query_norm_bias: Option<Param<Tensor<1>>>,
     /// γ of the keys' norm, `[d]`, where there is one.
     pub key_norm: Option<Param<Tensor<1>>>,
+    /// β of the keys' norm, `[d]`, where it has one.
+    pub key_norm_bias: Option<Param<Tensor<1>>>,
     pub(super) num_heads: usize,
+    /// ε of both norms, added to the variance.
+    epsilon: f64,
 }
 
 impl Declare for Attention {
@@ -30,20 +37,32 @@ impl Declare for Attention {
         to.split_linear("qkv", &self.qkv, Role::Matrix, 3);
         to.linear("projection", &self.projection, Role::Matrix);
         to.optional("query_norm", &self.query_norm, Role::Norm);
+        to.optional("query_norm_bias", &self.query_norm_bias, Role::Norm);
         to.optional("key_norm", &self.key_norm, Role::Norm);
+        to.optional("key_norm_bias", &self.key_norm_bias, Role::Norm);
     }
 }
 
 impl Attention {
-    /// `num_heads` must divide `embed_dim`; with a norm of queries and keys where `qk_norm`.
-    pub fn new(embed_dim: usize, num_heads: usize, qk_norm: bool, device: &Device) -> Self {
-        let ones = || Initializer::Ones.init([embed_dim / num_heads], device);
+    /// As `config` has it.
+    pub fn new(config: &VitConfig, device: &Device) -> Self {
+        let VitConfig {
+            embed_dim,
+            num_heads,
+            qk_norm,
+            qk_norm_bias,
+            ..
+        } = *config;
+        let row = |start: Initializer| start.init([embed_dim / num_heads], device);
         Self {
             qkv: undrawn_linear(embed_dim, 3 * embed_dim, device),
             projection: undrawn_linear(embed_dim, embed_dim, device),
-            query_norm: qk_norm.then(ones),
-            key_norm: qk_norm.then(ones),
+            query_norm: qk_norm.then(|| row(Initializer::Ones)),
+            query_norm_bias: qk_norm_bias.then(|| row(Initializer::Zeros)),
+            key_norm: qk_norm.then(|| row(Initializer::Ones)),
+            key_norm_bias: qk_norm_bias.then(|| row(Initializer::Zeros)),
             num_heads,
+            epsilon: config.norm_epsilon,
         }
     }
 
@@ -74,9 +93,17 @@ impl Attention {
 
     /// What queries and keys go through before they meet.
     pub(crate) fn query_key(&self, rotation: Option<&Tensor<2>>) -> QueryKey {
-        let norms = self.query_norm.as_ref().zip(self.key_norm.as_ref());
+        let norm = |gamma: &Option<Param<Tensor<1>>>, beta: &Option<Param<Tensor<1>>>| {
+            gamma.as_ref().map(|gamma| RowNorm {
+                gamma: gamma.val(),
+                beta: beta.as_ref().map(|beta| beta.val()),
+                epsilon: self.epsilon,
+            })
+        };
+        let query = norm(&self.query_norm, &self.query_norm_bias);
+        let key = norm(&self.key_norm, &self.key_norm_bias);
         QueryKey {
-            norm: norms.map(|(query, key)| [query.val(), key.val()]),
+            norm: query.zip(key).map(|(query, key)| [query, key]),
             rotation: rotation.cloned(),
         }
     }

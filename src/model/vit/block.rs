@@ -10,6 +10,7 @@ use crate::model::layers::{affine, undrawn_linear};
 use crate::model::norm::LayerNorm;
 use crate::model::pass::Pass;
 use crate::model::role::{Declarations, Declare, Role};
+use crate::ops::Activation;
 use crate::ops::attention::{Heads, QueryKey, add_attention};
 use crate::ops::branch::Branch;
 use crate::ops::layer_scale::scaled;
@@ -35,13 +36,15 @@ pub struct EncoderBlock {
     drop_path: f64,
 }
 
-/// Two linear layers around a GELU.
+/// Two linear layers around an activation.
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// `[D, mlp_dim]`.
     pub fc1: Linear,
     /// `[mlp_dim, D]`.
     pub fc2: Linear,
+    #[module(skip)]
+    activation: Activation,
 }
 
 impl Declare for Mlp {
@@ -66,16 +69,17 @@ impl EncoderBlock {
     /// As `config` has it, with drop path at the block's own rate.
     pub fn new(config: &VitConfig, drop_path: f64, device: &Device) -> Self {
         let (embed_dim, mlp_dim) = (config.embed_dim, config.mlp_dim);
-        let value = config.layer_scale;
+        let (value, epsilon) = (config.layer_scale, config.norm_epsilon);
         let layer_scale =
             || (value > 0.0).then(|| Initializer::Constant { value }.init([embed_dim], device));
         Self {
-            norm1: LayerNorm::new(embed_dim, device),
-            attention: Attention::new(embed_dim, config.num_heads, config.qk_norm, device),
-            norm2: LayerNorm::new(embed_dim, device),
+            norm1: LayerNorm::new(embed_dim, epsilon, device),
+            attention: Attention::new(config, device),
+            norm2: LayerNorm::new(embed_dim, epsilon, device),
             mlp: Mlp {
                 fc1: undrawn_linear(embed_dim, mlp_dim, device),
                 fc2: undrawn_linear(mlp_dim, embed_dim, device),
+                activation: config.activation,
             },
             layer_scale1: layer_scale(),
             layer_scale2: layer_scale(),
@@ -112,13 +116,17 @@ impl EncoderBlock {
         let Attention {
             qkv, projection, ..
         } = &self.attention;
-        let Mlp { fc1, fc2 } = &self.mlp;
+        let Mlp {
+            fc1,
+            fc2,
+            activation,
+        } = &self.mlp;
         let attention = branch(&self.norm1, qkv, projection, &self.layer_scale1);
         let mlp = branch(&self.norm2, fc1, fc2, &self.layer_scale2);
 
         let heads: Heads = self.attention.heads(batch, queries);
         let query_key: QueryKey = self.attention.query_key(rotation);
         let x = add_attention(x, &attention, heads, &query_key, mask);
-        add_mlp(x, &mlp)
+        add_mlp(x, &mlp, *activation)
     }
 }

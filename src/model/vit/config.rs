@@ -6,6 +6,7 @@ use crate::model::count::{Count, product};
 use crate::model::error::ModelError;
 use crate::model::family::{Family, PresetOf, Sizes};
 use crate::model::pass::kept_tokens;
+use crate::ops::Activation;
 use crate::setting::{Invalid, within};
 
 /// What of the last tokens the head sees.
@@ -16,6 +17,16 @@ pub enum Pooling {
     ClassToken,
     /// The mean of the patches' tokens; register tokens do not count.
     Mean,
+    /// The class token, and beside it the mean of the patches' tokens: features of width 2·D (Oquab
+    /// et al. 2024, "DINOv2", appendix B.3).
+    ClassTokenAndMean,
+}
+
+impl Pooling {
+    /// Whether there is a class token.
+    pub fn has_class_token(self) -> bool {
+        self != Self::Mean
+    }
 }
 
 /// How tokens know where they stand.
@@ -108,6 +119,37 @@ pub struct VitConfig {
     /// 2.1): scores then stay bounded.
     #[serde(default)]
     pub qk_norm: bool,
+    /// Whether the norms of queries and keys have a shift too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub qk_norm_bias: bool,
+    /// ε of every layer norm, which is added to the variance.
+    #[serde(
+        default = "default_norm_epsilon",
+        skip_serializing_if = "is_default_norm_epsilon"
+    )]
+    pub norm_epsilon: f64,
+    /// With mean pooling: whether the mean of the patches' tokens is taken first and then
+    /// normalised, in place of the mean of normalised tokens.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub norm_after_pooling: bool,
+    /// Between the two layers of an MLP.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub activation: Activation,
+}
+
+/// ε of layer norms in timm and in the original Vision Transformer.
+const NORM_EPSILON: f64 = 1e-6;
+
+fn default_norm_epsilon() -> f64 {
+    NORM_EPSILON
+}
+
+fn is_default_norm_epsilon(epsilon: &f64) -> bool {
+    *epsilon == NORM_EPSILON
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl VitConfig {
@@ -119,7 +161,7 @@ impl VitConfig {
     /// Tokens before the patches: class token, distillation token, then registers.
     pub fn prefix(&self) -> usize {
         self.registers
-            + usize::from(self.pooling == Pooling::ClassToken)
+            + usize::from(self.pooling.has_class_token())
             + usize::from(self.distillation_token)
     }
 
@@ -185,6 +227,18 @@ impl Family for VitConfig {
         }
         if !(0.0..=1.0).contains(&self.layer_scale) {
             return Err(Invalid::new("layer_scale", self.layer_scale, "from 0 to 1").into());
+        }
+        if !(1e-15..=0.1).contains(&self.norm_epsilon) {
+            let found = self.norm_epsilon;
+            return Err(Invalid::new("norm_epsilon", found, "from 1e-15 to 0.1").into());
+        }
+        if self.norm_after_pooling && self.pooling != Pooling::Mean {
+            let expected = "false, or pooling = \"mean\": there is nothing else to pool first";
+            return Err(Invalid::new("norm_after_pooling", true, expected).into());
+        }
+        if self.qk_norm_bias && !self.qk_norm {
+            let expected = "false, or qk_norm = true: it is a part of that norm";
+            return Err(Invalid::new("qk_norm_bias", true, expected).into());
         }
         if !self.image_size.is_multiple_of(self.patch_size) {
             return Err(ModelError::PatchSize {
@@ -256,7 +310,23 @@ impl Family for VitConfig {
     }
 
     fn width(&self) -> usize {
+        match self.pooling {
+            Pooling::ClassToken | Pooling::Mean => self.embed_dim,
+            Pooling::ClassTokenAndMean => 2 * self.embed_dim,
+        }
+    }
+
+    fn map_width(&self) -> usize {
         self.embed_dim
+    }
+
+    fn unwritten(&self) -> Vec<(&'static str, serde_json::Value)> {
+        vec![
+            ("qk_norm_bias", self.qk_norm_bias.into()),
+            ("norm_epsilon", self.norm_epsilon.into()),
+            ("norm_after_pooling", self.norm_after_pooling.into()),
+            ("activation", serde_json::json!(self.activation)),
+        ]
     }
 
     fn num_classes(&self) -> usize {
@@ -281,7 +351,7 @@ impl Family for VitConfig {
         }
         let patch_size = side / config.grid();
         count.linear(patches, channels * patch_size * patch_size, width);
-        let class_tokens = usize::from(config.pooling == Pooling::ClassToken);
+        let class_tokens = usize::from(config.pooling.has_class_token());
         count.parameters += product([config.prefix(), width]);
         if config.position == Position::Learned {
             count.parameters += product([patches + class_tokens, width]);
@@ -297,12 +367,13 @@ impl Family for VitConfig {
             block.parameters += 2 * width as u64;
         }
         if config.qk_norm {
-            block.parameters += 2 * (width / config.num_heads) as u64;
+            let of_each = 1 + u64::from(config.qk_norm_bias);
+            block.parameters += 2 * of_each * (width / config.num_heads) as u64;
         }
         let depth = config.depth as u64;
         count.parameters += depth * (block.parameters + 2 * norm) + norm;
         count.multiply_adds += depth * block.multiply_adds;
-        count.linear(1, width, config.num_classes);
+        count.linear(1, config.width(), config.num_classes);
         if config.distillation_token {
             count.linear(1, width, config.num_classes);
         }
@@ -401,5 +472,9 @@ const fn preset([embed_dim, depth, num_heads, mlp_dim]: [usize; 4], pooling: Poo
         init: Init::Xavier,
         layer_scale: 0.0,
         qk_norm: false,
+        qk_norm_bias: false,
+        norm_epsilon: NORM_EPSILON,
+        norm_after_pooling: false,
+        activation: Activation::Gelu,
     }
 }

@@ -8,6 +8,7 @@ use super::block::EncoderBlock;
 use super::config::{Init, Pooling, Position, VitConfig};
 use super::patch_embedding::PatchEmbedding;
 use super::{mimetic, position};
+use crate::model::family::Family;
 use crate::model::layers::{affine, undrawn_linear};
 use crate::model::network::{Network, Outputs};
 use crate::model::norm::LayerNorm;
@@ -15,7 +16,7 @@ use crate::model::pass::Pass;
 use crate::model::role::{Declarations, Declare, Role};
 use crate::ops::gather::gather_rows;
 use crate::ops::linear::linear;
-use crate::ops::norm::mean_of_normed;
+use crate::ops::norm::{mean_of_normed, norm_of_mean};
 
 /// A Vision Transformer.
 #[derive(Module, Debug)]
@@ -32,7 +33,7 @@ pub struct Vit {
     pub register_tokens: Option<Param<Tensor<2>>>,
     /// The encoder.
     pub blocks: Vec<EncoderBlock>,
-    /// After the last block.
+    /// After the last block, or after pooling.
     pub norm: LayerNorm,
     /// From pooled features to logits.
     pub head: Linear,
@@ -47,6 +48,9 @@ pub struct Vit {
     position: Position,
     #[module(skip)]
     init: Init,
+    #[module(skip)]
+    pooling: Pooling,
+    norm_after_pooling: bool,
     /// Patches along a side of a picture of full size.
     grid: usize,
     patch_size: usize,
@@ -63,7 +67,7 @@ impl Vit {
     fn new(config: &VitConfig, device: &Device) -> Self {
         let (grid, width) = (config.grid(), config.embed_dim);
         let tokens = |count: usize| Initializer::Zeros.init::<2, _>([count, width], device);
-        let class_tokens = usize::from(config.pooling == Pooling::ClassToken);
+        let class_tokens = usize::from(config.pooling.has_class_token());
         let learned = config.position == Position::Learned;
         let fixed_positions = fixed_positions(config.position, grid, grid, width, device);
         let rotation = (config.position == Position::Rope2d).then(|| {
@@ -84,31 +88,40 @@ impl Vit {
                     EncoderBlock::new(config, drop_path, device)
                 })
                 .collect(),
-            norm: LayerNorm::new(width, device),
-            head: undrawn_linear(width, config.num_classes, device),
+            norm: LayerNorm::new(width, config.norm_epsilon, device),
+            head: undrawn_linear(config.width(), config.num_classes, device),
             distillation_head: config
                 .distillation_token
                 .then(|| undrawn_linear(width, config.num_classes, device)),
             fixed_positions,
             position: config.position,
             init: config.init,
+            pooling: config.pooling,
+            norm_after_pooling: config.norm_after_pooling,
             grid,
             patch_size: config.patch_size,
             rotation,
         }
     }
 
-    /// What the head sees of the last block's tokens: the normalised class token, or the mean of the
-    /// patches' normalised tokens.
+    /// What the head sees of the last block's tokens: the normalised class token, the mean of the
+    /// patches' normalised tokens or both side by side, or the normalised mean of their tokens.
     ///
     /// # Shapes
     ///
-    /// `[B·N, D]` → `[B, D]`.
+    /// `[B·N, D]` → `[B, F]`.
     fn pool(&self, tokens: &Tensor<2>, batch: usize) -> Tensor<2> {
-        if self.class_token.is_some() {
-            return self.normed_token(tokens, batch, 0);
+        let (prefix, scale) = (self.prefix(), self.norm.scale());
+        let mean = || match self.norm_after_pooling {
+            true => norm_of_mean(tokens.clone(), batch, prefix, &scale),
+            false => mean_of_normed(tokens.clone(), batch, prefix, &scale),
+        };
+        let class_token = || self.normed_token(tokens, batch, 0);
+        match self.pooling {
+            Pooling::ClassToken => class_token(),
+            Pooling::Mean => mean(),
+            Pooling::ClassTokenAndMean => Tensor::cat(vec![class_token(), mean()], 1),
         }
-        mean_of_normed(tokens.clone(), batch, self.prefix(), &self.norm.scale())
     }
 
     /// One token of each picture, normalised: the norm works token by token, so the others need
@@ -182,7 +195,7 @@ impl Vit {
     /// and the distillation token.
     fn tokens_read(&self) -> Option<usize> {
         let distillation = usize::from(self.distillation_token.is_some());
-        self.class_token.is_some().then_some(1 + distillation)
+        (self.pooling == Pooling::ClassToken).then_some(1 + distillation)
     }
 
     /// The encoder; `mask` as in [`add_attention`](crate::ops::attention::add_attention). With `read`, the
@@ -263,13 +276,17 @@ impl Network for Vit {
             map: (with_map && tokens.dims() == whole).then(|| {
                 let [rows, width] = tokens.dims();
                 let (count, prefix) = (rows / batch, self.prefix());
-                let normed = self.norm.forward(tokens).reshape([batch, count, width]);
-                normed.narrow(1, prefix, count - prefix)
+                let pooled = match self.norm_after_pooling {
+                    true => tokens,
+                    false => self.norm.forward(tokens),
+                };
+                let pooled = pooled.reshape([batch, count, width]);
+                pooled.narrow(1, prefix, count - prefix)
             }),
         }
     }
 
-    /// The normalised class token, or the mean of the patches' normalised tokens.
+    /// What the head sees; see [`Pooling`].
     fn features(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         let [batch, ..] = images.dims();
         let tokens = self.embed(images, pass);
@@ -280,6 +297,10 @@ impl Network for Vit {
 
     fn width(&self) -> usize {
         self.head.weight.dims()[0]
+    }
+
+    fn map_width(&self) -> usize {
+        self.norm.gamma.dims()[0]
     }
 
     fn draw(&mut self, seed: u64, device: &Device) {

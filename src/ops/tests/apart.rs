@@ -7,11 +7,18 @@ use crate::ops::product::affine;
 
 #[test]
 fn layer_norm_and_linear_equal_their_composed_form() {
-    for (rows, inputs, outputs) in [(1, 1, 1), (5, 7, 3), (700, 33, 65)] {
+    for ((rows, inputs, outputs), epsilon) in [
+        ((1, 1, 1), EPSILON),
+        ((5, 7, 3), EPSILON),
+        ((700, 33, 65), EPSILON),
+        ((5, 7, 3), 0.1),
+        ((5, 7, 3), 1e-12),
+    ] {
         let x = leaf(&numbers(rows * inputs, 1), [rows, inputs]);
         let scale = Scale {
             gamma: leaf(&numbers(inputs, 2), [inputs]),
             beta: leaf(&numbers(inputs, 3), [inputs]),
+            epsilon,
         };
         let map = Affine {
             weight: leaf(&numbers(inputs * outputs, 4), [inputs, outputs]),
@@ -116,11 +123,16 @@ fn the_embedding_equals_its_composed_form() {
 
 #[test]
 fn the_mean_of_norms_equals_its_composed_form() {
-    for (batch, tokens, prefix, width) in [(1, 1, 0, 3), (5, 7, 2, 33)] {
+    for (batch, tokens, prefix, width, epsilon) in [
+        (1, 1, 0, 3, EPSILON),
+        (5, 7, 2, 33, EPSILON),
+        (5, 7, 2, 33, 0.1),
+    ] {
         let x = leaf(&numbers(batch * tokens * width, 1), [batch * tokens, width]);
         let scale = Scale {
             gamma: leaf(&numbers(width, 2), [width]),
             beta: leaf(&numbers(width, 3), [width]),
+            epsilon,
         };
         let weight = TensorData::new(numbers(batch * width, 6), [batch, width]);
         let both = [
@@ -139,6 +151,37 @@ fn the_mean_of_norms_equals_its_composed_form() {
         });
         for (a, b) in a.iter().zip(&b) {
             close(a, b, 3e-5, "mean of norms");
+        }
+    }
+}
+
+#[test]
+fn the_norm_of_means_equals_its_composed_form() {
+    for (batch, tokens, prefix, width) in [(1, 1, 0, 3), (5, 7, 2, 33), (3, 9, 0, 16)] {
+        let x = leaf(&numbers(batch * tokens * width, 1), [batch * tokens, width]);
+        let scale = Scale {
+            gamma: leaf(&numbers(width, 2), [width]),
+            beta: leaf(&numbers(width, 3), [width]),
+            epsilon: 0.01,
+        };
+        let weight = TensorData::new(numbers(batch * width, 6), [batch, width]);
+        let mean = norm::composed_token_mean(x.clone(), batch, prefix);
+        let both = [
+            norm::norm_of_mean(x.clone(), batch, prefix, &scale),
+            norm::composed(mean, &scale),
+        ];
+        let [a, b] = both.map(|y| {
+            let product = y.clone() * Tensor::from_data(weight.clone(), &device());
+            let gradients = product.sum().backward();
+            [
+                host(y.inner()),
+                host(x.grad(&gradients).unwrap()),
+                host(scale.gamma.grad(&gradients).unwrap()),
+                host(scale.beta.grad(&gradients).unwrap()),
+            ]
+        });
+        for (a, b) in a.iter().zip(&b) {
+            close(a, b, 3e-5, "norm of means");
         }
     }
 }

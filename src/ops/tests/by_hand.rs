@@ -32,6 +32,7 @@ fn layer_norm_has_the_gradient_of_its_composed_form() {
         let scale = Scale {
             gamma: leaf(&numbers(width, 2), [width]),
             beta: leaf(&numbers(width, 3), [width]),
+            epsilon: 0.01,
         };
         let [found, expected] = [
             norm::by_hand::<Flex>(x.clone(), &scale),

@@ -2,19 +2,33 @@
 
 use super::*;
 
-/// Which of both happens.
+/// Which of them happen.
 #[derive(Debug, Clone, Copy)]
 struct Case {
     shape: Reference,
     norm: bool,
+    /// Whether the norms have a β.
+    shift: bool,
     rotation: bool,
 }
 
 impl Case {
-    fn all(shape: Reference) -> [Self; 3] {
-        [(true, false), (false, true), (true, true)].map(|(norm, rotation)| Self {
-            shape,
+    fn all(shape: Reference) -> [Self; 5] {
+        [
+            (true, false, false),
+            (false, false, true),
+            (true, false, true),
+            (true, true, false),
+            (true, true, true),
+        ]
+        .map(|(norm, shift, rotation)| Self {
+            // Apart from that of the branch's norm and all others.
+            shape: Reference {
+                epsilon: if shift { 0.02 } else { EPSILON },
+                ..shape
+            },
             norm,
+            shift,
             rotation,
         })
     }
@@ -36,14 +50,25 @@ impl Case {
             .collect()
     }
 
-    /// Those of the plain branch, then both γ.
+    /// Those of the plain branch, then both γ, then both β.
     fn inputs(&self) -> Vec<Vec<f32>> {
         let mut inputs = self.shape.inputs(true);
-        for seed in [41, 42] {
-            let gamma = numbers(self.head_dim(), seed);
-            inputs.push(gamma.iter().map(|v| 1.0 + 0.5 * v).collect());
+        for (seed, centre) in [(41, 1.0), (42, 1.0), (43, 0.0), (44, 0.0)] {
+            let of_norm = numbers(self.head_dim(), seed);
+            inputs.push(of_norm.iter().map(|v| centre + 0.5 * v).collect());
         }
         inputs
+    }
+
+    /// How many of the inputs have a gradient. A shift of all keys alike changes no softmax: the
+    /// gradient of their β is nothing but rounding, unless keys are turned.
+    fn tracked(&self) -> usize {
+        match (self.norm, self.shift, self.rotation) {
+            (true, true, true) => 11,
+            (true, true, false) => 10,
+            (true, false, _) => 9,
+            _ => 7,
+        }
     }
 
     /// In f64, as the formulas stand.
@@ -59,8 +84,10 @@ impl Case {
         for (row, line) in qkv.chunks_exact_mut(3 * width).enumerate() {
             for (i, x) in line[..2 * width].chunks_exact_mut(head_dim).enumerate() {
                 if self.norm {
-                    let gamma = &v[7 + i / self.shape.heads];
-                    let normed = heads.normed(x, gamma, &vec![0.0; head_dim]);
+                    let part = i / self.shape.heads;
+                    let none = vec![0.0; head_dim];
+                    let beta = if self.shift { &v[9 + part] } else { &none };
+                    let normed = heads.normed(x, &v[7 + part], beta);
                     x.copy_from_slice(&normed);
                 }
                 if self.rotation {
@@ -92,13 +119,14 @@ impl Case {
                 false => values,
             }
         };
-        let v: Vec<Tensor<1>> = (0..9).map(tensor).collect();
+        let v: Vec<Tensor<1>> = (0..11).map(tensor).collect();
         let matrix = |i: usize, shape: [usize; 2]| v[i].clone().reshape(shape);
         let x = matrix(0, [rows, w]);
         let branch = Branch {
             norm: Scale {
                 gamma: v[1].clone(),
                 beta: v[2].clone(),
+                epsilon: self.shape.epsilon,
             },
             first: Affine {
                 weight: matrix(3, [w, 3 * w]),
@@ -114,7 +142,13 @@ impl Case {
         };
         let table = TensorData::new(self.table(), [self.shape.tokens, self.head_dim()]);
         let query_key = QueryKey {
-            norm: self.norm.then(|| [v[7].clone(), v[8].clone()]),
+            norm: self.norm.then(|| {
+                [0, 1].map(|part| RowNorm {
+                    gamma: v[7 + part].clone(),
+                    beta: self.shift.then(|| v[9 + part].clone()),
+                    epsilon: self.shape.epsilon,
+                })
+            }),
             rotation: self.rotation.then(|| Tensor::from_data(table, device)),
         };
         let heads = Heads {
@@ -133,9 +167,15 @@ impl Case {
         let weight = TensorData::new(numbers(y.shape().num_elements(), 5), y.dims());
         let loss = (y.clone() * Tensor::from_data(weight, device)).sum();
         let gradients = loss.backward();
-        let tracked = if self.norm { 9 } else { 7 };
         let of = |v: &Tensor<1>| host(v.grad(&gradients).unwrap());
-        (host(y.inner()), v[..tracked].iter().map(of).collect())
+        if self.shift && precision == Precision::F32 {
+            let largest = |i: usize| of(&v[i]).iter().fold(0.0_f32, |m, g| m.max(g.abs()));
+            assert_eq!(largest(10) > 1e-3 * largest(9), self.rotation, "{self:?}");
+        }
+        (
+            host(y.inner()),
+            v[..self.tracked()].iter().map(of).collect(),
+        )
     }
 }
 
@@ -146,6 +186,8 @@ const ODD: [Reference; 3] = [
         width: 24,
         heads: 3,
         hidden: 0,
+        epsilon: EPSILON,
+        activation: Activation::Gelu,
         queries: None,
     },
     Reference {
@@ -154,6 +196,8 @@ const ODD: [Reference; 3] = [
         width: 40,
         heads: 2,
         hidden: 0,
+        epsilon: EPSILON,
+        activation: Activation::Gelu,
         queries: None,
     },
     Reference {
@@ -162,6 +206,8 @@ const ODD: [Reference; 3] = [
         width: 64,
         heads: 1,
         hidden: 0,
+        epsilon: EPSILON,
+        activation: Activation::Gelu,
         queries: None,
     },
 ];

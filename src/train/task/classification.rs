@@ -65,7 +65,7 @@ impl Classification {
         }
     }
 
-    /// Learns from a teacher too; D is the student's [`width`](Model::width).
+    /// Learns from a teacher too; D is the student's [`map_width`](Model::map_width).
     #[must_use]
     pub fn with_teacher(self, distillation: Distillation, width: usize) -> Self {
         let guided = distillation.config.guidance > 0.0;

@@ -150,7 +150,7 @@ impl Teacher {
 
     /// The width of its feature map.
     pub fn width(&self) -> usize {
-        self.model.width()
+        self.model.map_width()
     }
 }
 
