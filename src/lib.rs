@@ -20,7 +20,7 @@
 //! 3  train → eval;  classify
 //! 2  checkpoint
 //! 1  model → ops;  data, metrics, device
-//! 0  setting, random, names, panics, stop, whole_file
+//! 0  transfer → stop, whole_file;  setting, random, names, panics
 //! ```
 
 pub mod checkpoint;
@@ -45,4 +45,5 @@ pub mod run;
 pub mod setting;
 pub mod stop;
 pub mod train;
+pub(crate) mod transfer;
 pub mod whole_file;

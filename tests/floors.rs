@@ -432,7 +432,7 @@ fn each_tool_stays_in_its_place() {
     let nothing: Vec<String> = Vec::new();
     assert_eq!(strays(&["clap", "indicatif", "ctrlc"], &["cli/"]), nothing);
     assert_eq!(strays(&["plotters"], &["report/plot/"]), nothing);
-    assert_eq!(strays(&["ureq"], &["data/download.rs"]), nothing);
+    assert_eq!(strays(&["ureq"], &["transfer.rs"]), nothing);
     assert_eq!(
         strays(
             &["println", "eprintln", "process::exit", "stdout", "stderr"],

@@ -3,15 +3,12 @@
 //! A file is written to `NAME.part` and renamed only when its SHA-256 is the published one. Nothing else in the program
 //! downloads data.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use sha2::{Digest, Sha256};
-use ureq::http::{StatusCode, header};
 
 use super::error::DataError;
+use crate::stop::Stop;
+use crate::transfer::{self, TransferError};
 use crate::whole_file;
 
 /// The file in the folder of a data set by which it is held while it is downloaded.
@@ -178,20 +175,22 @@ fn fetch(
 ) -> Result<(), DataError> {
     let target = folder.join(file.name);
     let part = folder.join(format!("{}.part", file.name));
+    let sha256_of = |path: &Path| transfer::sha256_of(path).map_err(DataError::io(path, "read"));
     if target.exists() && sha256_of(&target)? == file.sha256 {
         progress(file.bytes);
         return Ok(());
     }
-    let there = match part.symlink_metadata() {
-        Ok(_) => {
-            let kept = open_part(&part)?.metadata();
-            kept.map_err(DataError::io(&part, "read"))?.len()
-        }
-        Err(_) => 0,
-    };
+    let there = transfer::held(&part).map_err(DataError::io(&part, "write"))?;
     // A part that is already complete needs its checksum verified, not the server.
     if there != file.bytes {
-        transfer(url, &part, there, file.bytes, progress)?;
+        let remote = transfer::Remote {
+            url,
+            authorization: None,
+            bytes: Some(file.bytes),
+            at_most: file.bytes,
+        };
+        transfer::fetch(&remote, &part, &Stop::default(), progress)
+            .map_err(|error| failed(url, &part, error))?;
     }
     let found = sha256_of(&part)?;
     if found != file.sha256 {
@@ -205,138 +204,24 @@ fn fetch(
     whole_file::rename(&part, &target).map_err(DataError::io(&target, "write"))
 }
 
-/// Opens what has arrived of a file, to be written in place.
-fn open_part(part: &Path) -> Result<File, DataError> {
-    let open = || {
-        let file = whole_file::open_in_place(part)?;
-        #[cfg(unix)]
-        if std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) > 1 {
-            return Err(io::Error::other(
-                "it is a hard link, whose other name would be written to as well; remove it",
-            ));
-        }
-        Ok(file)
+fn failed(url: &str, part: &Path, error: TransferError) -> DataError {
+    let next = match error {
+        TransferError::Unreachable(_) => "check the connection, or name a mirror",
+        TransferError::Refused { .. } => "try again later, or name a mirror",
+        TransferError::BrokeOff { .. } => "the same command continues from there",
+        TransferError::File(error) => return DataError::io(part, "write")(error),
+        TransferError::Stopped => return DataError::Stopped,
     };
-    open().map_err(DataError::io(part, "write"))
-}
-
-/// Downloads the rest of `part`, of which `there` bytes have arrived.
-fn transfer(
-    url: &str,
-    part: &Path,
-    there: u64,
-    bytes: u64,
-    progress: &mut dyn FnMut(u64),
-) -> Result<(), DataError> {
-    let mut response = request(url, if there < bytes { there } else { 0 })?;
-    if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-        response = request(url, 0)?;
-    }
-    let range = response
-        .headers()
-        .get(header::CONTENT_RANGE)
-        .and_then(|range| range.to_str().ok());
-    let continues = range.is_some_and(|range| range.starts_with(&format!("bytes {there}-")));
-    let append = match response.status() {
-        StatusCode::PARTIAL_CONTENT if continues => true,
-        // A server without ranges sends everything again.
-        StatusCode::OK => false,
-        status => {
-            let reason = format!("the server answered {status}; try again later, or name a mirror");
-            return Err(DataError::Download {
-                url: url.into(),
-                reason,
-            });
-        }
-    };
-    let mut arrived = if append { there } else { 0 };
-    let mut file = open_part(part)?;
-    file.set_len(arrived)
-        .and_then(|()| file.seek(SeekFrom::End(0)))
-        .map_err(DataError::io(part, "write"))?;
-    let mut body = response.into_body().into_reader();
-    let mut buffer = vec![0; 1 << 16];
-    let broke_off = |arrived: u64, why: &str| DataError::Download {
+    DataError::Download {
         url: url.into(),
-        reason: format!(
-            "broke off after {arrived} of {bytes} bytes ({why}); the same command continues from there"
-        ),
-    };
-    progress(arrived);
-    loop {
-        let read = match body.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(broke_off(arrived, &error.to_string())),
-        };
-        file.write_all(&buffer[..read])
-            .map_err(DataError::io(part, "write"))?;
-        arrived += read as u64;
-        progress(arrived);
-        // A server that sends something else without end must not fill the disk.
-        if arrived > bytes {
-            break;
-        }
+        reason: format!("{error}; {next}"),
     }
-    file.sync_all().map_err(DataError::io(part, "write"))?;
-    if arrived < bytes {
-        return Err(broke_off(arrived, "the server closed the connection"));
-    }
-    Ok(())
-}
-
-fn request(url: &str, start: u64) -> Result<ureq::http::Response<ureq::Body>, DataError> {
-    let config = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_connect(Some(Duration::from_secs(20)))
-        .timeout_recv_response(Some(Duration::from_secs(60)))
-        .timeout_per_read(Some(Duration::from_secs(60)));
-    // A proxy cannot reach this machine's loopback address.
-    let is_loopback = url.starts_with("http://127.0.0.1") || url.starts_with("http://localhost");
-    let config = if is_loopback {
-        config.proxy(None)
-    } else {
-        config
-    };
-    // With transfer compression, a .gz file would arrive unpacked, and ranges would mean other bytes.
-    let mut request = config
-        .build()
-        .new_agent()
-        .get(url)
-        .header(header::ACCEPT_ENCODING, "identity");
-    if start > 0 {
-        request = request.header(header::RANGE, format!("bytes={start}-"));
-    }
-    request.call().map_err(|error| DataError::Download {
-        url: url.into(),
-        reason: format!("cannot be reached: {error}; check the connection, or name a mirror"),
-    })
-}
-
-fn sha256_of(path: &Path) -> Result<String, DataError> {
-    let mut file = File::open(path).map_err(DataError::io(path, "read"))?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file
-            .read(&mut buffer)
-            .map_err(DataError::io(path, "read"))?
-        {
-            0 => break,
-            read => hasher.update(&buffer[..read]),
-        }
-    }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::io::{self, Read, Write};
     use std::net::TcpListener;
     use std::thread::{self, JoinHandle};
 
