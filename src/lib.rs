@@ -19,7 +19,7 @@
 //! 4  compare → run → recipe, report
 //! 3  train → eval;  classify
 //! 2  checkpoint
-//! 1  model → ops;  data, metrics, device
+//! 1  model → ops;  data, hub, metrics, device
 //! 0  transfer → stop, whole_file;  setting, random, names, panics
 //! ```
 
@@ -33,6 +33,7 @@ pub(crate) mod compare;
 pub mod data;
 pub mod device;
 pub mod eval;
+pub mod hub;
 pub mod metrics;
 pub mod model;
 pub(crate) mod names;
