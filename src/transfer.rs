@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use ureq::Body;
 use ureq::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+pub(crate) use ureq::{Body, http};
 
 use crate::stop::Stop;
 use crate::whole_file;

@@ -3,14 +3,17 @@
 #![allow(clippy::unwrap_used)]
 
 // Each test file uses its own part of what the support offers.
+#[path = "support/hub.rs"]
+mod hub;
 #[allow(dead_code, unreachable_pub)]
 mod support;
 
 use std::fs;
 use std::sync::OnceLock;
 
+use hub::{COMMIT, Hub};
 use sha2::{Digest, Sha256};
-use support::{Place, fails, flag_names_nothing, picture, png};
+use support::{Place, Said, fails, flag_names_nothing, picture, png};
 use vitrine::checkpoint::SHIPPED;
 
 /// A model that trains in milliseconds.
@@ -555,4 +558,136 @@ fn augmentation_at_test_time_is_reported_apart_and_changes_nothing_else() {
         .run("eval run --data pets --split train --device cpu --tta --json")
         .ok();
     assert_eq!(said.json()["tta"]["augmentation"], "mirror");
+}
+
+/// `vitrine` with a hub on loopback and a cache of its own, and what `line` makes of them.
+fn with_hub(place: &Place, hub: &Hub, line: &str) -> Said {
+    let variables = [
+        ("HF_ENDPOINT", hub.url.clone()),
+        ("HF_HOME", place.path("home").display().to_string()),
+    ];
+    place.run_where(&line.split_whitespace().collect::<Vec<_>>(), &variables)
+}
+
+/// A hub that has the trained run's weights as `me/pets`.
+fn hub_with_pets() -> Hub {
+    let hub = Hub::start();
+    let weights = fs::read(trained().path("run/weights/best.safetensors")).unwrap();
+    hub.add("me/pets", "model.safetensors", weights).add(
+        "me/pets",
+        "README.md",
+        "---\nlicense: mit\n---\n",
+    );
+    hub
+}
+
+#[test]
+fn weights_on_a_hub_are_fetched_once_and_used_by_every_command() {
+    let (place, hub) = (copy(), hub_with_pets());
+    let run = |line: &str| with_hub(&place, &hub, line);
+    let said = run("classify hf:me/pets pets/cat/00.png --csv").ok();
+    assert!(
+        said.err
+            .contains("fetching model.safetensors of hf:me/pets, "),
+        "{said:#?}"
+    );
+    let fetched = format!(" of hf:me/pets@{COMMIT}, licence mit\n");
+    assert!(said.err.contains(&fetched), "{said:#?}");
+    hub.asked();
+    let own = place.run("classify run pets/cat/00.png --csv").ok();
+    assert_eq!(own.out, said.out);
+    let quiet = run("classify hf:me/pets pets/cat/00.png --csv").ok();
+    assert_eq!((quiet.out, quiet.err.contains("fetch")), (own.out, false));
+    run("eval hf:me/pets --data pets --device cpu").ok();
+    run("export hf:me/pets copy.safetensors --device cpu").ok();
+    assert_eq!(hub.asked().len(), 0, "all of it is in the cache");
+    let refused = run("calibrate hf:me/pets --data pets");
+    fails(
+        &refused,
+        "hf:me/pets lies in a cache that other programs read, too, and is not written to: `vitrine export hf:me/pets OUT.safetensors` makes a copy that can be calibrated",
+    );
+    let listed = run("weights list --cached --json").ok().json();
+    assert_eq!(listed[0]["name"], "hf:me/pets");
+    assert_eq!(listed[0]["revisions"][0], "main");
+    let known = run("weights list --json").ok().json();
+    assert_eq!(known[0]["cached"], false);
+    assert_eq!(hub.asked().len(), 0);
+}
+
+#[test]
+fn a_run_records_the_commit_that_it_started_from() {
+    let (place, hub) = (copy(), hub_with_pets());
+    let run = |line: &str| with_hub(&place, &hub, line);
+    let train = "train --data pets --steps 1 -b 8 --device cpu";
+    run(&format!(
+        "{train} --out a --init hf:me/pets --teacher hf-hub:me/pets@main"
+    ))
+    .ok();
+    let recipe = place.read("a/recipe.toml");
+    for key in ["weights", "teacher"] {
+        let line = format!("{key} = \"hf:me/pets@{COMMIT}\"\n");
+        assert!(recipe.contains(&line), "{recipe}");
+    }
+    let file = fs::read(place.path("run/weights/best.safetensors")).unwrap();
+    let sum = Sha256::digest(&file)
+        .iter()
+        .fold(String::new(), |sum, b| sum + &format!("{b:02x}"));
+    assert_eq!(recipe.matches(&format!("sha256 = \"{sum}\"")).count(), 2);
+    // A new run of it is the same, wherever the branch is now.
+    hub.asked();
+    run("train --recipe a/recipe.toml --out b").ok();
+    assert_eq!(hub.asked().len(), 0);
+    assert_eq!(place.read("b/recipe.toml"), recipe);
+    run("train --resume a --steps 2").ok();
+}
+
+#[test]
+fn fetching_says_where_it_lies_and_what_is_wrong() {
+    let (place, hub) = (Place::new(), hub_with_pets());
+    let run = |line: &str| with_hub(&place, &hub, line);
+    let said = run("weights fetch https://huggingface.co/me/pets --json")
+        .ok()
+        .json();
+    assert_eq!(said["name"], format!("hf:me/pets@{COMMIT}"));
+    assert_eq!(said["licence"], "mit");
+    assert_eq!(said["files"][1]["name"], "model.safetensors");
+    let folder = said["folder"].as_str().unwrap().to_owned();
+    assert!(place.path(&folder).join("model.safetensors").is_file());
+    let again = run("weights fetch hf:me/pets").ok();
+    assert!(
+        again
+            .out
+            .contains(&format!("hf:me/pets@{COMMIT}, licence mit\n")),
+        "{again:#?}"
+    );
+    hub.add("me/old", "pytorch_model.bin", "x")
+        .gate("me/pets", "hf_secret");
+    for (line, said) in [
+        (
+            "weights fetch pets",
+            "pets is no repository: expected hf:OWNER/NAME, or hf:OWNER/NAME@REVISION for a branch, tag or commit",
+        ),
+        (
+            "weights fetch hf:me/../x",
+            "hf:me/../x is no repository: expected OWNER/NAME behind hf:",
+        ),
+        (
+            "weights fetch hf:me/pets",
+            "and no token was sent; accept it there, make a token in the settings of your account, and set HF_TOKEN to it",
+        ),
+        (
+            "classify hf:me/old x.png",
+            "can run code when they are read and are not opened: expected model.safetensors; convert it where you trust it, and name the folder: python -c ",
+        ),
+        (
+            "train --init hf:no/body --data x",
+            "knows no repository no/body, or it is private and no token was sent; check the name, or set HF_TOKEN to a token that may read it",
+        ),
+        ("weights fetch hf:me/pets@v2", "and no token was sent"),
+    ] {
+        let refused = run(line);
+        assert_eq!(refused.code, 1, "{refused:#?}");
+        assert!(refused.err.contains(said), "{line}: {refused:#?}");
+        assert!(!refused.err.contains("secret"), "{refused:#?}");
+    }
 }

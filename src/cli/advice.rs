@@ -10,6 +10,7 @@ use super::shell::quoted;
 use crate::checkpoint::{CheckpointError, Shipped};
 use crate::data::DataError;
 use crate::device::DeviceError;
+use crate::hub::HubError;
 use crate::model::ModelError;
 use crate::names::shown;
 use crate::recipe::{Origin, RecipeError};
@@ -50,6 +51,8 @@ fn advised(cause: &(dyn Error + 'static), settings: &Settings) -> Option<String>
         of_data(error, settings)
     } else if let Some(error) = cause.downcast_ref() {
         of_checkpoint(error)
+    } else if let Some(error) = cause.downcast_ref() {
+        of_hub(error)
     } else if let Some(error) = cause.downcast_ref() {
         of_device(error)
     } else {
@@ -171,6 +174,12 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
             "use --precision f32 or auto, or another device with --device; a run that began in bf16 needs another device",
         ),
         RunError::Unreadable { .. } => then("`vitrine data verify` names the reasons"),
+        RunError::OfHub { path } => then(&format!(
+            "`vitrine export {} OUT.safetensors` makes a copy that can be calibrated",
+            shown(path)
+        )),
+        RunError::ForeignLayout { .. } => then("name a run or a weights file of vitrine"),
+        RunError::Hub(error) => of_hub(error),
         RunError::Data(error) => of_data(error, settings),
         RunError::Recipe(error) => of_recipe(error, settings),
         RunError::Train(error) => of_train(error, settings),
@@ -336,6 +345,67 @@ fn of_checkpoint(error: &CheckpointError) -> Option<String> {
         _ => None,
     }
 }
+
+fn of_hub(error: &HubError) -> Option<String> {
+    match error {
+        HubError::Offline { repo, variable, .. } => then(
+            error,
+            &format!("fetch it once with `{variable}=0 vitrine weights fetch {repo}`, {BY_HAND}"),
+        ),
+        HubError::Unreachable { .. } => then(
+            error,
+            &format!("check the connection, name a mirror in HF_ENDPOINT, {BY_HAND}"),
+        ),
+        HubError::Gated { token, .. } => then(
+            error,
+            match token {
+                Some(_) => "accept it there with the account of the token",
+                None => {
+                    "accept it there, make a token in the settings of your account, and set HF_TOKEN to it"
+                }
+            },
+        ),
+        HubError::Token { .. } => then(error, "make a new one, or leave it out"),
+        HubError::NoRepository { token: None, .. } => then(
+            error,
+            "check the name, or set HF_TOKEN to a token that may read it",
+        ),
+        HubError::NoRepository { .. } => then(error, "check the name"),
+        HubError::NoRevision { .. } => then(error, "leave @REVISION out for the main branch"),
+        HubError::OnlyPickles { files, .. } => then(
+            error,
+            &format!(
+                "convert it where you trust it, and name the folder: python -c \"import torch, safetensors.torch as s; \
+                 s.save_file({{k: v.clone() for k, v in torch.load('{}', weights_only=True).items()}}, \
+                 'model.safetensors')\"",
+                files.first().map_or("pytorch_model.bin", |file| file)
+            ),
+        ),
+        HubError::Refused { .. } | HubError::NoHub { .. } => {
+            then(error, "try again later, or check HF_ENDPOINT")
+        }
+        HubError::BrokeOff { .. } => then(error, "the same command continues from there"),
+        HubError::Checksum { .. } | HubError::TooLong { .. } => then(
+            error,
+            "try again; if it stays so, the mirror or the proxy changes files",
+        ),
+        HubError::Index { .. } => then(error, "report it to the repository's owner"),
+        HubError::Cache { source, .. } => then(
+            error,
+            match source.kind() {
+                std::io::ErrorKind::StorageFull => {
+                    "make room, or set HF_HOME to a folder on another disk; the same command continues"
+                }
+                _ => "set HF_HOME to a folder that you may write to",
+            },
+        ),
+        _ => None,
+    }
+}
+
+/// How a repository gets into a machine without a connection.
+const BY_HAND: &str =
+    "copy its folder into the cache from another machine, or name a folder with its files";
 
 fn of_device(error: &DeviceError) -> Option<String> {
     match error {

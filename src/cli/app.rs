@@ -22,8 +22,10 @@ use super::output::{is_broken_pipe, note};
 use super::plot::{self, PlotArgs};
 use super::train::{self, TrainArgs};
 use super::usage;
+use super::weights::{self, WeightsArgs};
 use crate::device::{self, PROBE_COMMAND};
 use crate::ops::precision::check_instructions;
+use crate::run;
 
 /// Vision Transformer image classifier: train on your own pictures, classify, compare with a CNN.
 #[derive(Debug, Parser)]
@@ -52,6 +54,7 @@ enum Command {
     Compare(CompareArgs),
     Devices(DevicesArgs),
     Data(DataArgs),
+    Weights(WeightsArgs),
     Plot(PlotArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
@@ -89,6 +92,7 @@ pub fn main() -> u8 {
     if let Ok(program) = std::env::current_exe() {
         device::probe_with(program);
     }
+    run::tell_of_fetches(weights::show);
     if let Some(threads) = cli.threads
         && let Err(error) = device::set_threads(threads as usize)
     {
@@ -113,6 +117,7 @@ pub fn main() -> u8 {
         Command::Compare(args) => compare::run(&args, cli.threads),
         Command::Devices(args) => devices::run(&args).map(|()| Done::Success),
         Command::Data(args) => data::run(args),
+        Command::Weights(args) => weights::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => man::run(&args, Cli::command()),

@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::done::Done;
 use super::findings::{Tried, lines};
+use super::named::unambiguous;
 use super::output::{columns, note, say, tell};
-use super::weights::unambiguous;
 use super::{interrupt, lists};
 use crate::data::SplitName;
 use crate::device::{self, DeviceChoice};

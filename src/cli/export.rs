@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::done::Done;
+use super::named::unambiguous;
 use super::output::{note, say, tell};
-use super::weights::unambiguous;
 use super::{interrupt, lists};
 use crate::device::{self, DeviceChoice};
 use crate::names::{self, shown};

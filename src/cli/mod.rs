@@ -20,6 +20,7 @@ mod flags;
 mod interrupt;
 mod lists;
 mod man;
+mod named;
 mod output;
 mod plot;
 mod progress;

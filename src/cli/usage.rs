@@ -28,6 +28,7 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["verify"], "data verify"),
     (&["info"], "data info"),
     (&["download"], "data download"),
+    (&["fetch", "pull"], "weights fetch"),
 ];
 
 /// Names of flags in other tools, and ours.

@@ -4,15 +4,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use ureq::Body;
-use ureq::http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::cache::{is_commit, name_of_etag};
 use super::error::HubError;
 use super::repo::Repo;
 use super::settings::Settings;
 use crate::stop::Stop;
-use crate::transfer::{self, TransferError};
+use crate::transfer::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use crate::transfer::{self, Body, TransferError};
 
 /// Most redirects on the way to a file.
 const REDIRECTS: usize = 5;

@@ -5,20 +5,15 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::repo::Repo;
+use super::repo::{NoRepoName, Repo};
 use crate::names::{listed, shown, visible};
 
 /// Why a repository's weights are not here.
 #[derive(Debug, Error)]
 pub enum HubError {
     /// No name of a repository.
-    #[error("{} is no repository: expected {expected}", visible(name))]
-    Name {
-        /// What was named.
-        name: String,
-        /// What a name looks like.
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Name(#[from] NoRepoName),
     /// A variable of the environment cannot be used.
     #[error("{variable} is {}: expected {expected}", visible(value))]
     Variable {

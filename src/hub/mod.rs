@@ -20,7 +20,7 @@ pub use error::HubError;
 pub use known::{KNOWN, Known};
 pub use listing::{Cached, cached};
 pub use open::{Event, Snapshot, Want, open};
-pub use repo::Repo;
+pub use repo::{NoRepoName, Repo};
 pub use settings::Settings;
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::fmt::{self, Display};
 use std::path::Path;
 
-use super::error::HubError;
+use thiserror::Error;
+
+use crate::names::visible;
 
 /// The revision that is meant where none is named.
 const MAIN: &str = "main";
@@ -21,13 +23,21 @@ const PREFIXES: [&str; 6] = [
     "https://hf.co/",
 ];
 
+/// A name that no repository can have.
+#[derive(Debug, Error)]
+#[error("{} is no repository: expected {expected}", visible(name))]
+pub struct NoRepoName {
+    name: String,
+    expected: &'static str,
+}
+
 /// A repository of a model, at a revision: `hf:OWNER/NAME[@REVISION]`, or `hf:NAME` for the oldest ones, which
 /// have no owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repo {
     /// `OWNER/NAME`, or `NAME`.
-    id: String,
-    revision: Option<String>,
+    id: Box<str>,
+    revision: Option<Box<str>>,
 }
 
 impl Repo {
@@ -41,8 +51,8 @@ impl Repo {
     ///
     /// # Errors
     ///
-    /// [`HubError::Name`] where a repository is meant and the name cannot be one.
-    pub fn find(path: &Path) -> Result<Option<Self>, HubError> {
+    /// [`NoRepoName`] where a repository is meant and the name cannot be one.
+    pub fn find(path: &Path) -> Result<Option<Self>, NoRepoName> {
         match path.to_str() {
             Some(name) if Self::is_named(path) => Self::parse(name).map(Some),
             _ => Ok(None),
@@ -53,9 +63,9 @@ impl Repo {
     ///
     /// # Errors
     ///
-    /// [`HubError::Name`].
-    pub fn parse(name: &str) -> Result<Self, HubError> {
-        let wrong = |expected: &'static str| HubError::Name {
+    /// [`NoRepoName`].
+    pub fn parse(name: &str) -> Result<Self, NoRepoName> {
+        let wrong = |expected: &'static str| NoRepoName {
             name: name.to_owned(),
             expected,
         };
@@ -81,8 +91,8 @@ impl Repo {
             check_revision(revision).map_err(wrong)?;
         }
         Ok(Self {
-            id,
-            revision: revision.map(str::to_owned),
+            id: id.into(),
+            revision: revision.map(Box::from),
         })
     }
 
@@ -100,7 +110,7 @@ impl Repo {
     pub(super) fn at(&self, commit: &str) -> Self {
         Self {
             id: self.id.clone(),
-            revision: Some(commit.to_owned()),
+            revision: Some(commit.into()),
         }
     }
 
@@ -108,7 +118,10 @@ impl Repo {
     pub(super) fn of_folder(folder: &str) -> Option<Self> {
         let id = folder.strip_prefix("models--")?.replace("--", "/");
         check_id(&id).ok()?;
-        Some(Self { id, revision: None })
+        Some(Self {
+            id: id.into(),
+            revision: None,
+        })
     }
 }
 
@@ -176,6 +189,7 @@ fn check_revision(revision: &str) -> Result<(), &'static str> {
     match revision.len() <= 255
         && !revision.contains(is_wrong)
         && !revision.contains("..")
+        && !revision.contains("@{")
         && revision.split('/').all(is_part)
     {
         true => Ok(()),

@@ -7,9 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ureq::http::HeaderValue;
-
 use super::error::HubError;
+use crate::transfer::http::{HeaderValue, Uri};
 
 const HUGGING_FACE: &str = "https://huggingface.co";
 
@@ -126,7 +125,7 @@ fn endpoint(set: Option<OsString>) -> Result<String, HubError> {
             && !host.contains(['?', '#', '@', '\\'])
             && !host.contains(char::is_whitespace)
     };
-    match host.is_some_and(is_address) && address.parse::<ureq::http::Uri>().is_ok() {
+    match host.is_some_and(is_address) && address.parse::<Uri>().is_ok() {
         true => Ok(address.to_owned()),
         false => Err(HubError::Variable {
             variable: "HF_ENDPOINT",

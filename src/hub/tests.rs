@@ -120,7 +120,7 @@ fn a_repository_becomes_a_snapshot_in_the_layout_of_python() {
         told.contains(&"model.safetensors 7 Some(7)".to_owned()),
         "{told:?}"
     );
-    assert_eq!(told.last().unwrap(), "81 bytes");
+    assert_eq!(told.last().unwrap(), "82 bytes");
     let sum = sha256(b"weights");
     let read = |path: PathBuf| fs::read_to_string(path).unwrap();
     assert_eq!(read(place.at("refs/main")), COMMIT);
@@ -305,7 +305,7 @@ fn what_is_not_there_is_told_apart() {
     place.hub.be_plain();
     let error = said(&format!("hf:{REPO}@main"));
     assert!(
-        error.ends_with("does not answer as a hub does: it states no etag"),
+        error.ends_with("does not answer as a hub does: it states no x-repo-commit"),
         "{error}"
     );
 }
@@ -577,7 +577,7 @@ fn two_at_once_fetch_a_file_once() {
         both.map(|one| one.join().unwrap()).into()
     });
     let fetched: Vec<u64> = results.into_iter().map(Result::unwrap).collect();
-    assert_eq!(fetched.iter().sum::<u64>(), 81, "{fetched:?}");
+    assert_eq!(fetched.iter().sum::<u64>(), 82, "{fetched:?}");
     let stored = place
         .hub
         .asked()
@@ -808,7 +808,7 @@ fn the_cache_is_listed_with_what_python_put_there() {
     };
     assert_eq!((&*one.id, &*one.commit), (REPO, COMMIT));
     assert_eq!(one.revisions, ["main"]);
-    assert_eq!((one.files, one.bytes, one.has_weights), (3, 81, true));
+    assert_eq!((one.files, one.bytes, one.has_weights), (3, 82, true));
 }
 
 proptest! {

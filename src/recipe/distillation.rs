@@ -13,8 +13,8 @@ use crate::train::{DistillationConfig, Through};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DistillationRecipe {
-    /// The teacher: a weights file, a run directory (its best weights), or the name of weights that
-    /// ship with vitrine.
+    /// The teacher: a weights file, a run directory (its best weights), the name of weights that
+    /// ship with vitrine, or a repository on the hub as `hf:OWNER/NAME[@REVISION]`.
     #[serde(with = "names::optional_path")]
     pub teacher: Option<PathBuf>,
     /// SHA-256 of the teacher's file. A run writes it down; if it is set, another file is refused.

@@ -15,6 +15,7 @@ use super::start::InitRecipe;
 use super::table::{BUDGET_KEYS, flatten, insert};
 use crate::checkpoint::Shipped;
 use crate::data::AugmentConfig;
+use crate::hub::Repo;
 use crate::model::ModelConfig;
 use crate::ops::Precision;
 use crate::setting::{Invalid, below, positive, within};
@@ -124,13 +125,13 @@ impl Recipe {
     }
 
     /// Makes its paths absolute, so that a run can be continued from anywhere, and drops slashes at
-    /// their end. Names of weights that ship stay names.
+    /// their end. Names of weights that ship, and of repositories on a hub, stay names.
     pub(crate) fn make_paths_absolute(&mut self) {
         let weights = [&mut self.distillation.teacher, &mut self.init.weights];
         let paths = weights
             .into_iter()
             .flatten()
-            .filter(|path| Shipped::find(path).is_none())
+            .filter(|path| Shipped::find(path).is_none() && !Repo::is_named(path))
             .chain(&mut self.data.path);
         for path in paths {
             if let Ok(absolute) = std::path::absolute(&*path) {

@@ -16,8 +16,8 @@ use crate::train::{FinetuneConfig, Freeze};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InitRecipe {
-    /// Weights file, run directory (its best weights), or name of weights that ship with vitrine;
-    /// without one, weights are drawn.
+    /// Weights file, run directory (its best weights), name of weights that ship with vitrine, or
+    /// repository on the hub as `hf:OWNER/NAME[@REVISION]`; without one, weights are drawn.
     #[serde(with = "names::optional_path")]
     pub weights: Option<PathBuf>,
     /// SHA-256 of the file. A run writes it down; if it is set, another file is refused.

@@ -9,6 +9,7 @@ use super::error::RunError;
 use crate::checkpoint::{self, Shipped, TensorFile, WeightsMeta};
 use crate::data::{Skipped, SplitName};
 use crate::device::Selected;
+use crate::hub::Repo;
 use crate::metrics::Calibration;
 use crate::whole_file::Unfinished;
 
@@ -45,6 +46,11 @@ pub fn calibrate(
         && !weights.exists()
     {
         return Err(RunError::ShippedIsCalibrated { name: shipped.name });
+    }
+    if Repo::is_named(weights) {
+        return Err(RunError::OfHub {
+            path: weights.to_owned(),
+        });
     }
     let best = find_weights(weights)?;
     let run = match weights.is_dir() {

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::error::RunError;
-use crate::checkpoint::{Shipped, TensorFile};
+use super::hub_weights;
+use crate::checkpoint::{CheckpointError, Shipped, TensorFile};
 use crate::data::SplitName;
 use crate::recipe::Recipe;
 use crate::whole_file;
@@ -297,25 +298,41 @@ pub(crate) fn find_weights(path: &Path) -> Result<PathBuf, RunError> {
     Err(no_run(path))
 }
 
-/// Opens weights: a file, a run directory's best, or, by their name, weights that are built in.
+/// Opens weights: a file, a run directory's best, or, by their name, weights that are built in or those of a
+/// repository on a hub, which are fetched where they are not in its cache.
 ///
 /// # Errors
 ///
-/// Where a run directory holds no weights yet, there is nothing at `path`, or the file cannot be read.
+/// Where a run directory holds no weights yet, there is nothing at `path`, or the file cannot be read or fetched.
 pub fn open_weights(path: &Path) -> Result<TensorFile, RunError> {
-    match Shipped::find(path) {
-        Some(shipped) => Ok(shipped.file()),
-        None => {
-            let mut weights = find_weights(path);
-            if let Err(RunError::NoRun {
-                path, or_shipped, ..
-            }) = &mut weights
-            {
-                *or_shipped = !path.exists();
-            }
-            Ok(TensorFile::open(&weights?)?)
+    if let Some(shipped) = Shipped::find(path) {
+        return Ok(shipped.file());
+    }
+    if let Some(snapshot) = hub_weights::snapshot(path)? {
+        return open_folder(&snapshot.folder);
+    }
+    let mut weights = find_weights(path);
+    if let Err(RunError::NoRun {
+        path, or_shipped, ..
+    }) = &mut weights
+    {
+        *or_shipped = !path.exists();
+    }
+    Ok(TensorFile::open(&weights?)?)
+}
+
+/// Opens a repository's weights: ours, or those of another project.
+fn open_folder(folder: &Path) -> Result<TensorFile, RunError> {
+    let ours = folder.join("model.safetensors");
+    if ours.is_file() {
+        match TensorFile::open(&ours) {
+            Err(CheckpointError::Foreign { .. }) => {}
+            opened => return Ok(opened?),
         }
     }
+    Err(RunError::ForeignLayout {
+        path: folder.to_owned(),
+    })
 }
 
 fn no_run(path: &Path) -> RunError {

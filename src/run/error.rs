@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::checkpoint::CheckpointError;
 use crate::classify::StreamError;
 use crate::data::{DataError, SplitName};
+use crate::hub::HubError;
 use crate::names::{self, shown, visible};
 use crate::recipe::RecipeError;
 use crate::report::{CsvError, PlotError, ReportError};
@@ -291,6 +292,21 @@ pub enum RunError {
         /// The precision.
         precision: String,
     },
+    /// What other programs share cannot be written to.
+    #[error("{path} lies in a cache that other programs read, too, and is not written to", path = shown(path))]
+    OfHub {
+        /// The repository.
+        path: PathBuf,
+    },
+    /// A repository whose weights nothing here reads.
+    #[error("{path}: weights of other projects are not read yet", path = shown(path))]
+    ForeignLayout {
+        /// Their folder.
+        path: PathBuf,
+    },
+    /// Hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// Data.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -312,7 +328,7 @@ impl RunError {
     /// Whether nothing failed: someone asked to stop.
     pub(crate) fn is_stop(&self) -> bool {
         match self {
-            Self::Data(DataError::Stopped) => true,
+            Self::Data(DataError::Stopped) | Self::Hub(HubError::Stopped) => true,
             Self::Train(error) => error.is_stop(),
             _ => false,
         }

@@ -4,6 +4,7 @@ use burn::tensor::Device;
 
 use super::dir::open_weights;
 use super::error::RunError;
+use super::hub_weights::pin;
 use crate::checkpoint;
 use crate::model::ModelConfig;
 use crate::model::parameters::declared;
@@ -14,7 +15,8 @@ use crate::setting::Invalid;
 use crate::train::{FinetuneConfig, Freeze, Start};
 
 /// Resolves a recipe. If it starts from weights, their architecture and preprocessing are its
-/// defaults. Its paths become absolute, so that the run can be resumed from any folder.
+/// defaults. Its paths become absolute, so that the run can be resumed from any folder, and repositories on a
+/// hub get their commits, so that a new run of the recipe starts from the same weights.
 ///
 /// # Errors
 ///
@@ -28,6 +30,8 @@ pub fn resolve(sources: &Sources) -> Result<Recipe, RunError> {
         }
     };
     recipe.make_paths_absolute();
+    pin(&mut recipe.init.weights)?;
+    pin(&mut recipe.distillation.teacher)?;
     Ok(recipe)
 }
 

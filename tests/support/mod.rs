@@ -36,6 +36,20 @@ impl Said {
     }
 }
 
+/// The variables by which a hub, its cache and a token are found.
+const HUB: [&str; 10] = [
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_ENDPOINT",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_TOKEN_PATH",
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "HF_HUB_DISABLE_SYMLINKS",
+];
+
 /// A folder in which `vitrine` is run.
 #[derive(Debug)]
 pub struct Place {
@@ -123,12 +137,24 @@ impl Place {
 
     /// Runs `vitrine`.
     pub fn run_with(&self, args: &[impl AsRef<OsStr>], stdin: &[u8]) -> Said {
+        self.ran(args, stdin, &[])
+    }
+
+    /// Runs `vitrine` with variables of its environment.
+    pub fn run_where(&self, args: &[impl AsRef<OsStr>], variables: &[(&str, String)]) -> Said {
+        self.ran(args, &[], variables)
+    }
+
+    fn ran(&self, args: &[impl AsRef<OsStr>], stdin: &[u8], variables: &[(&str, String)]) -> Said {
         let output = assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("vitrine"))
             .current_dir(&self.root)
             .args(args)
             // What the test runner sets must not show in messages.
             .env_remove("CARGO")
             .env_remove("COLUMNS")
+            // Nor may a cache or a token of whoever runs the tests be used.
+            .envs(HUB.map(|name| (name, "")))
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .write_stdin(stdin)
             .timeout(Duration::from_secs(120))
             .output()

@@ -18,8 +18,8 @@ use crate::classify::{
 };
 use crate::cli::done::Done;
 use crate::cli::interrupt::{nothing_to_save, on_interrupt};
+use crate::cli::named::unambiguous;
 use crate::cli::output::{is_broken_pipe, note};
-use crate::cli::weights::unambiguous;
 use crate::device;
 use crate::names;
 use crate::ops::Purpose;
