@@ -566,7 +566,11 @@ fn with_hub(place: &Place, hub: &Hub, line: &str) -> Said {
         ("HF_ENDPOINT", hub.url.clone()),
         ("HF_HOME", place.path("home").display().to_string()),
     ];
-    place.run_where(&line.split_whitespace().collect::<Vec<_>>(), &variables)
+    place.run_where(
+        &line.split_whitespace().collect::<Vec<_>>(),
+        &[],
+        &variables,
+    )
 }
 
 /// A hub that has the trained run's weights as `me/pets`.

@@ -137,15 +137,16 @@ impl Place {
 
     /// Runs `vitrine`.
     pub fn run_with(&self, args: &[impl AsRef<OsStr>], stdin: &[u8]) -> Said {
-        self.ran(args, stdin, &[])
+        self.run_where(args, stdin, &[])
     }
 
     /// Runs `vitrine` with variables of its environment.
-    pub fn run_where(&self, args: &[impl AsRef<OsStr>], variables: &[(&str, String)]) -> Said {
-        self.ran(args, &[], variables)
-    }
-
-    fn ran(&self, args: &[impl AsRef<OsStr>], stdin: &[u8], variables: &[(&str, String)]) -> Said {
+    pub fn run_where(
+        &self,
+        args: &[impl AsRef<OsStr>],
+        stdin: &[u8],
+        variables: &[(&str, String)],
+    ) -> Said {
         let output = assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("vitrine"))
             .current_dir(&self.root)
             .args(args)
