@@ -146,6 +146,11 @@ impl Unfinished {
         Ok(Self { file, path })
     }
 
+    /// The file, for whoever writes it in pieces.
+    pub(crate) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
     /// Where it lies until it has its name.
     pub(crate) fn path(&self) -> &Path {
         self.path.as_deref().unwrap_or(Path::new(""))

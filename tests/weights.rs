@@ -283,11 +283,61 @@ fn weights_are_handed_on_whole_or_halved() {
     );
     fails(
         &place.run("export run weights.bin"),
-        "weights.bin: expected a name that ends in .safetensors",
+        "weights.bin: expected a name that ends in .safetensors or .onnx",
     );
     let said = place.run("export run nowhere/half.safetensors");
     let start = "error: cannot write nowhere/half.safetensors: No such file or directory";
     assert!(said.code == 1 && said.err.starts_with(start), "{said:#?}");
+}
+
+#[test]
+fn weights_become_a_model_for_other_programs() {
+    let place = copy();
+    let size = |file: &str| fs::metadata(place.path(file)).unwrap().len();
+    let said = place.run("export run pets.onnx").ok();
+    assert!(said.out.starts_with("pets.onnx: "), "{said:#?}");
+    let shapes = "in: pixel_values [batch, 3, 16, 16]; out: logits and probabilities [batch, 2]";
+    assert!(said.err.contains(shapes), "{said:#?}");
+    let line = "export run half.onnx --half --include-preprocessing --json";
+    let told = place.run(line).ok().json();
+    assert_eq!(told["bytes"], size("half.onnx"));
+    assert_eq!(told["bytes_before"], size(FILES[0]));
+    assert_eq!(told["data"], serde_json::Value::Null);
+    assert!(size("half.onnx") < size("pets.onnx"));
+    // A name of the class and the hash of the weights are readable in the file.
+    let bytes = fs::read(place.path("pets.onnx")).unwrap();
+    let hash = Sha256::digest(fs::read(place.path(FILES[0])).unwrap());
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    for text in ["[\"cat\",\"dog\"]", &hash] {
+        assert!(
+            bytes
+                .windows(text.len())
+                .any(|window| window == text.as_bytes()),
+            "{text}"
+        );
+    }
+
+    fails(
+        &place.run("export run pets.onnx"),
+        "pets.onnx exists: name another file, or remove it first",
+    );
+    assert_eq!(fs::read(place.path("pets.onnx")).unwrap(), bytes);
+    fails(
+        &place.run("export run eight.onnx --int8"),
+        "--int8 is for .safetensors: an .onnx file has f32, or f16 with --half; ONNX Runtime's `quantize_dynamic` makes eight bits of it",
+    );
+    fails(
+        &place.run("export run out.safetensors --include-preprocessing"),
+        "--include-preprocessing is for .onnx, and out.safetensors is for vitrine, which prepares pictures itself",
+    );
+    let said = place.run("export run nowhere/pets.onnx");
+    let start = "error: cannot write nowhere/pets.onnx: No such file or directory";
+    assert!(said.code == 1 && said.err.starts_with(start), "{said:#?}");
+    let said = place.run("export pets.onnx again.onnx");
+    assert!(
+        said.code == 1 && !place.path("again.onnx").exists(),
+        "{said:#?}"
+    );
 }
 
 #[test]

@@ -71,6 +71,14 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
     },
+    /// A copy does not read back as it was written.
+    #[error("the copy {path} does not read back as it was written and was not kept: {reason}", path = shown(path), reason = visible(reason))]
+    NotAsWritten {
+        /// The copy.
+        path: PathBuf,
+        /// The first difference.
+        reason: String,
+    },
     /// The tensors do not fit the model that the metadata describes.
     #[error("{path} does not fit its own model configuration: {reason}", path = shown(path), reason = visible(reason))]
     Mismatch {

@@ -2,21 +2,27 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::Args;
 
 use super::done::Done;
 use super::named::unambiguous;
 use super::output::{note, say, tell};
 use super::{interrupt, lists};
+use crate::checkpoint::OnnxOptions;
 use crate::device::{self, DeviceChoice};
 use crate::names::{self, shown};
 use crate::report::text;
-use crate::run::{self, Exported, Storage};
+use crate::run::{self, ExportFormat, Exported, OnnxExported, Storage};
 
 /// Write weights as one file to hand on, and check that it answers the same.
 ///
-/// Writes a run's best weights, with all that `classify` needs, reads the file back, and compares
-/// both on 64 pictures: no probability may differ by more than 0.01, or 0.2 in eight bits.
+/// A .safetensors file has a run's best weights, with all that `classify` needs; it is read back, and both are
+/// compared on 64 pictures: no probability may differ by more than 0.01, or 0.2 in eight bits.
+///
+/// An .onnx file is a model of opset 17 that other programs run, such as ONNX Runtime: any number of pictures
+/// goes in, logits and probabilities come out; classes, preprocessing and temperature are in its metadata. It is
+/// read back and compared, tensor by tensor.
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
     #[arg(
@@ -24,15 +30,20 @@ pub(super) struct ExportArgs {
         help = lists::fill("Run directory, .safetensors file, or the name of weights that ship with vitrine: {weights}")
     )]
     weights: PathBuf,
-    /// The .safetensors file to write; one that exists is refused.
+    /// The .safetensors or .onnx file to write; one that exists is refused.
     #[arg(value_name = "FILE")]
     out: PathBuf,
     /// Halve the file: matrices in f16, biases and norms in f32.
     #[arg(long)]
     half: bool,
-    /// Quarter the file: matrices in eight bits, with which `classify` and `eval` then compute on the CPU.
+    /// Quarter the file: matrices in eight bits, with which `classify` and `eval` then compute on the CPU
+    /// (.safetensors only).
     #[arg(long, conflicts_with = "half")]
     int8: bool,
+    /// Let the model take pictures as bytes, `pixels` [batch, height, width, 3] at its own size, and normalise
+    /// them itself (.onnx only).
+    #[arg(long)]
+    include_preprocessing: bool,
     #[arg(
         long,
         default_value = "cpu",
@@ -52,6 +63,19 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Done> {
         shown(&args.out)
     ));
     unambiguous(&args.weights)?;
+    match ExportFormat::of(&args.out)? {
+        ExportFormat::Safetensors => safetensors(&args),
+        ExportFormat::Onnx => onnx(&args),
+    }
+}
+
+fn safetensors(args: &ExportArgs) -> anyhow::Result<Done> {
+    if args.include_preprocessing {
+        bail!(
+            "--include-preprocessing is for .onnx, and {} is for vitrine, which prepares pictures itself",
+            shown(&args.out)
+        );
+    }
     let device = device::select(args.device)?;
     let storage = match (args.half, args.int8) {
         (true, _) => Storage::F16,
@@ -86,6 +110,65 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Done> {
     note(&format!(
         "read back and compared on {} pictures: no logit differs by more than {logit:.2e}, no probability by more than {probability:.2e}",
         run::EXPORT_PICTURES
+    ));
+    Ok(Done::Success)
+}
+
+fn onnx(args: &ExportArgs) -> anyhow::Result<Done> {
+    if args.int8 {
+        bail!(
+            "--int8 is for .safetensors: an .onnx file has f32, or f16 with --half; ONNX Runtime's `quantize_dynamic` makes eight bits of it"
+        );
+    }
+    let device = device::select(args.device)?;
+    let options = OnnxOptions {
+        half: args.half,
+        include_preprocessing: args.include_preprocessing,
+    };
+    let OnnxExported {
+        from,
+        bytes_before,
+        image_size,
+        classes,
+        written,
+    } = run::export_onnx(&args.weights, &args.out, options, &device)?;
+    let mut beside = args.out.clone().into_os_string();
+    beside.push(".data");
+    let beside = PathBuf::from(beside);
+    if args.json {
+        let told = serde_json::json!({
+            "from": names::text(&from),
+            "out": names::text(&args.out),
+            "data": written.data_beside.then(|| names::text(&beside)),
+            "bytes_before": bytes_before,
+            "bytes": written.bytes,
+            "tensors": written.tensors,
+            "nodes": written.nodes,
+        });
+        say(&told.to_string())?;
+        return Ok(Done::Success);
+    }
+    tell(&format!(
+        "{}: {} bytes, {} of {}",
+        shown(&args.out),
+        text::count(written.bytes),
+        text::percent(written.bytes as f64 / bytes_before.max(1) as f64),
+        shown(&from)
+    ))?;
+    if written.data_beside {
+        note(&format!(
+            "its weights are in {}, which has to stay beside it",
+            shown(&beside)
+        ));
+    }
+    let input = match options.include_preprocessing {
+        true => format!("pixels [batch, {image_size}, {image_size}, 3] of bytes"),
+        false => format!("pixel_values [batch, 3, {image_size}, {image_size}]"),
+    };
+    note(&format!(
+        "read back: {} tensors and {} operations, as written; in: {input}; out: logits and probabilities [batch, {classes}]",
+        text::count(written.tensors as u64),
+        text::count(written.nodes as u64),
     ));
     Ok(Done::Success)
 }

@@ -22,11 +22,16 @@ pub struct ConvNorm {
     pub norm: BatchNorm,
 }
 
+/// Added to the variances.
+pub(crate) const BATCH_NORM_EPSILON: f64 = 1e-5;
+
 impl ConvNorm {
     pub(crate) fn new(channels: [usize; 2], kernel: usize, stride: usize, device: &Device) -> Self {
         Self {
             conv: undrawn_conv(channels, kernel, stride, device),
-            norm: BatchNormConfig::new(channels[1]).init(device),
+            norm: BatchNormConfig::new(channels[1])
+                .with_epsilon(BATCH_NORM_EPSILON)
+                .init(device),
         }
     }
 

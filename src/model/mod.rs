@@ -43,7 +43,9 @@ mod freeze;
 pub mod parameters;
 pub mod role;
 
+pub(crate) use airbench::LOGIT_SCALE as AIRBENCH_LOGIT_SCALE;
 pub use airbench::{Airbench, AirbenchConfig};
+pub(crate) use convolution::BATCH_NORM_EPSILON;
 pub use error::ModelError;
 pub use families::{Model, ModelConfig};
 pub use freeze::freeze;
@@ -51,6 +53,7 @@ pub(crate) use layers::{affine, undrawn_linear};
 pub use network::Outputs;
 pub use pass::{Noise, Pass};
 pub use preset::{Preset, presets};
+pub(crate) use resnet::LOGIT_SCALE as RESNET9_LOGIT_SCALE;
 pub use resnet::{Resnet9, Resnet18, ResnetConfig, ResnetVariant};
 pub use role::{Declarations, Declare, Declared, Role};
 pub use vit::{Init, Pooling, Position, Stem, Vit, VitConfig};

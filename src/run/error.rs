@@ -231,8 +231,8 @@ pub enum RunError {
         expected: String,
     },
     /// The name of a file to write says that it is something else.
-    #[error("{path}: expected a name that ends in .safetensors", path = shown(path))]
-    NotSafetensors {
+    #[error("{path}: expected a name that ends in .safetensors or .onnx", path = shown(path))]
+    ExportName {
         /// The path.
         path: PathBuf,
     },

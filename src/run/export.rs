@@ -1,4 +1,4 @@
-//! Weights exported to one file, optionally in f16 or in eight bits, and checked against the original.
+//! Weights exported to one file of ours, optionally in f16 or in eight bits, and checked against the original.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,32 @@ const INT8_TOLERANCE: f64 = 0.2;
 
 /// Number of pictures on which both must agree.
 pub(crate) const PICTURES: usize = 64;
+
+/// What an export writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// A weights file of ours, `.safetensors`.
+    Safetensors,
+    /// A model that other programs run, `.onnx`.
+    Onnx,
+}
+
+impl ExportFormat {
+    /// The one that a file's name ends in.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::ExportName`].
+    pub fn of(out: &Path) -> Result<Self, RunError> {
+        match out.extension().and_then(|extension| extension.to_str()) {
+            Some("safetensors") => Ok(Self::Safetensors),
+            Some("onnx") => Ok(Self::Onnx),
+            _ => Err(RunError::ExportName {
+                path: out.to_owned(),
+            }),
+        }
+    }
+}
 
 /// How an export stores numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,14 +86,6 @@ pub fn export(
     storage: Storage,
     device: &Selected,
 ) -> Result<Exported, RunError> {
-    if out
-        .extension()
-        .is_none_or(|extension| extension != "safetensors")
-    {
-        return Err(RunError::NotSafetensors {
-            path: out.to_owned(),
-        });
-    }
     if out.exists() {
         return Err(RunError::Exists {
             path: out.to_owned(),
@@ -96,11 +114,7 @@ pub fn export(
         let precision = choice.on(&device.device, weights.is_int8, Purpose::Figures);
         answers(&weights, precision.unwrap_or_default(), device)
     });
-    if before.logits.iter().any(|logit| !logit.is_finite()) {
-        return Err(RunError::NotFinite {
-            path: from.path().to_owned(),
-        });
-    }
+    check_finite(&before, &from)?;
     let logit = difference(before.logits.iter().zip(&after.logits));
     let probability = difference(before.probabilities.iter().zip(&after.probabilities));
     // Not a number is no agreement either.
@@ -124,12 +138,23 @@ pub fn export(
     })
 }
 
-struct Answers {
+/// That weights have given numbers.
+pub(super) fn check_finite(answers: &Answers, from: &TensorFile) -> Result<(), RunError> {
+    match answers.logits.iter().all(|logit| logit.is_finite()) {
+        true => Ok(()),
+        false => Err(RunError::NotFinite {
+            path: from.path().to_owned(),
+        }),
+    }
+}
+
+pub(super) struct Answers {
     logits: Vec<f64>,
     probabilities: Vec<f64>,
 }
 
-fn answers(weights: &Checkpoint, precision: Precision, device: &Selected) -> Answers {
+/// What weights answer to the pictures of the comparison.
+pub(super) fn answers(weights: &Checkpoint, precision: Precision, device: &Selected) -> Answers {
     let Checkpoint { meta, model, .. } = weights;
     let size = meta.preprocess.image_size;
     let prepared = Prepared::default();

@@ -2,7 +2,7 @@
 //!
 //! A [`Plan`] opens the data, once, and holds everything that follows from recipe and data, before
 //! anything is written. [`train`] takes a plan to the final results in a [`RunDir`]; [`resume`]
-//! continues a run. [`evaluate`], [`calibrate`], [`export`] and [`redraw`] use a finished run.
+//! continues a run. [`evaluate`], [`calibrate`], [`export`], [`export_onnx`] and [`redraw`] use a finished run.
 //! Nothing here prints; progress is reported as [`RunEvent`]s.
 
 mod answer;
@@ -16,6 +16,7 @@ mod estimate;
 mod evaluate;
 mod event;
 mod export;
+mod export_onnx;
 mod files;
 mod findings;
 mod finish;
@@ -40,7 +41,8 @@ pub use error::RunError;
 pub use estimate::{Estimate, estimate};
 pub use evaluate::{Evaluated, evaluate};
 pub use event::RunEvent;
-pub use export::{Exported, Storage, export};
+pub use export::{ExportFormat, Exported, Storage, export};
+pub use export_onnx::{OnnxExported, export_onnx};
 pub use findings::{Finding, findings};
 pub use finish::Finished;
 pub use hub_weights::tell_of_fetches;

@@ -6,3 +6,4 @@ mod whiten;
 
 pub use config::AirbenchConfig;
 pub use network::Airbench;
+pub(crate) use network::LOGIT_SCALE;

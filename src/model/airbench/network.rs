@@ -75,7 +75,7 @@ impl Declare for Group {
 }
 
 /// Factor on the logits (Jordan 2024, appendix).
-const LOGIT_SCALE: f64 = 1.0 / 9.0;
+pub(crate) const LOGIT_SCALE: f64 = 1.0 / 9.0;
 
 /// The CNN of airbench.
 ///

@@ -72,7 +72,7 @@ impl Declare for Branch {
 }
 
 /// Factor on ResNet-9's logits, as in Page's network: a head of unit scale would start too steep.
-const LOGIT_SCALE: f64 = 0.125;
+pub(crate) const LOGIT_SCALE: f64 = 0.125;
 
 /// ResNet-9: eight convolutions and a linear layer, in the spirit of Page's DAWNBench network, at
 /// half its width by default.

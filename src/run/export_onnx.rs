@@ -1,0 +1,62 @@
+//! Weights exported as an ONNX model, for other programs to run.
+
+use std::path::{Path, PathBuf};
+
+use super::dir::open_weights;
+use super::error::RunError;
+use super::export::{answers, check_finite};
+use super::info::COMMIT;
+use crate::checkpoint::{self, OnnxOptions, OnnxSource, OnnxWritten};
+use crate::device::Selected;
+use crate::ops::Precision;
+
+/// An exported ONNX model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OnnxExported {
+    /// The weights that it is of.
+    pub from: PathBuf,
+    /// Their size in bytes.
+    pub bytes_before: u64,
+    /// Side of the pictures it takes, in pixels.
+    pub image_size: usize,
+    /// Logits that it gives.
+    pub classes: usize,
+    /// What was written and read back.
+    pub written: OnnxWritten,
+}
+
+/// Writes weights as an ONNX model to `out`, as [`save_onnx`](checkpoint::save_onnx) does; `weights` as in
+/// [`export`](super::export).
+///
+/// # Errors
+///
+/// [`RunError`]; `out` does not exist then.
+pub fn export_onnx(
+    weights: &Path,
+    out: &Path,
+    options: OnnxOptions,
+    device: &Selected,
+) -> Result<OnnxExported, RunError> {
+    if out.exists() {
+        return Err(RunError::Exists {
+            path: out.to_owned(),
+        });
+    }
+    let from = open_weights(weights)?;
+    let original = checkpoint::load(&from, &device.device)?;
+    check_finite(&answers(&original, Precision::F32, device), &from)?;
+    let sha256 = from.sha256();
+    let source = OnnxSource {
+        version: env!("CARGO_PKG_VERSION"),
+        commit: COMMIT,
+        sha256: &sha256,
+    };
+    let written = checkpoint::save_onnx(out, &original.model, &original.meta, source, options)?;
+    Ok(OnnxExported {
+        bytes_before: from.size(),
+        from: from.path().to_owned(),
+        image_size: original.meta.model.image_size(),
+        classes: original.meta.model.num_classes(),
+        written,
+    })
+}
