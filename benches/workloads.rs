@@ -203,6 +203,7 @@ fn save(file: &Path, name: &str, config: ModelConfig) {
             resize: Resize::Crop,
             mean: [0.5; 3],
             std: [0.5; 3],
+            ..Preprocess::default()
         },
         temperature: 1.0,
         epoch: 0,

@@ -30,6 +30,7 @@ fn main() -> anyhow::Result<()> {
         resize: Resize::Crop,
         mean: [0.5; 3],
         std: [0.5; 3],
+        ..Preprocess::default()
     };
     let options = PicturesOptions {
         keep_larger: !crops.is_empty(),

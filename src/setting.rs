@@ -37,6 +37,11 @@ impl Invalid {
     }
 }
 
+/// Whether a field is left out of files: at its default, they stay as they were before there was such a field.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Whether `value` lies in `range`.
 ///
 /// # Errors

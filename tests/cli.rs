@@ -315,7 +315,7 @@ fn recipes_are_read_with_care() {
         ("--set optimizer.lr=high", "optimizer.lr is high: expected a number".to_owned()),
         ("--set model.image_size=9", "--set model.image_size=9: unknown key `model.image_size`; did you mean `preprocess.image_size`?".to_owned()),
         ("--set model.width=9", "model.width does not apply to vit-micro: leave it out, or choose another model".to_owned()),
-        ("--resize stretch", "--resize is stretch: expected one of squash, crop, pad".to_owned()),
+        ("--resize stretch", "--resize is stretch: expected one of squash, crop, pad, shorter-edge, longer-edge".to_owned()),
         ("--model vit-w2", "--model \"vit-w2\" is not a model, did you mean \"vit-w1\"?; known models are vit-micro, vit-w1, vit-tiny, vit-small, vit-base, resnet9, resnet18, airbench".to_owned()),
     ] {
         fails(&place.run(&format!("train --data pets --device cpu --out run {line}")), &message);

@@ -182,6 +182,7 @@ fn overfits(model: &[&str], lr: &str) {
         resize: Resize::Squash,
         mean: [0.5; 3],
         std: [0.25; 3],
+        ..Preprocess::default()
     };
     let samples: Vec<_> = dataset.given(SplitName::Train)[..].to_vec();
     let options = PicturesOptions::default();

@@ -86,6 +86,7 @@ pub fn picture(bytes: &[u8]) {
             resize: Resize::Crop,
             mean: [0.5; 3],
             std: [0.5; 3],
+            ..Preprocess::default()
         };
         let small = preprocess.decode(&raw, &LIMITS);
         assert_eq!(small.is_ok(), whole.is_ok());

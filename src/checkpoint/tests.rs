@@ -57,6 +57,7 @@ pub(crate) fn meta() -> WeightsMeta {
             resize: Resize::Pad,
             mean: [0.1, 0.2, 0.3],
             std: [0.4, 0.5, 0.6],
+            ..Preprocess::default()
         },
         temperature: 1.25,
         epoch: 7,

@@ -91,7 +91,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("accumulate", "train.accumulate", Integer, "N", "Batches per optimizer update"),
     flag("image-size", "preprocess.image_size", Integer, "PIXELS", "Side of the model's input in pixels").in_short_help(),
     flag("patch-size", "model.patch_size", Integer, "PIXELS", "Side of a patch in pixels"),
-    flag("resize", "preprocess.resize", Text, "POLICY", "How a picture becomes square: squash, crop or pad"),
+    flag("resize", "preprocess.resize", Text, "POLICY", "How a picture becomes square: squash, crop, pad, shorter-edge or longer-edge"),
     flag("lr", "optimizer.lr", Number, "X", "Peak learning rate").in_short_help(),
     flag("weight-decay", "optimizer.weight_decay", Number, "X", "Weight decay"),
     flag("warmup-epochs", "schedule.warmup_epochs", Number, "X", "Length of the warm-up in epochs"),
@@ -496,7 +496,11 @@ mod tests {
                 "expected an image size that is a multiple of 5, such as 25 or 30; or a patch size of 2, 4, 7 or 14",
             ),
             ("patch-size", "0", "expected 1 to 28"),
-            ("resize", "foo", "expected one of squash, crop, pad"),
+            (
+                "resize",
+                "foo",
+                "expected one of squash, crop, pad, shorter-edge, longer-edge",
+            ),
             ("lr", "fast", "expected a number"),
             ("lr", "0", "expected more than 0, at most 100"),
             ("weight-decay", "x", "expected a number"),
@@ -558,7 +562,7 @@ mod tests {
         for (line, told) in [
             (
                 "--set preprocess.resize=foo",
-                "preprocess.resize is foo: expected one of squash, crop, pad",
+                "preprocess.resize is foo: expected one of squash, crop, pad, shorter-edge, longer-edge",
             ),
             (
                 "--set init.freeze=half",

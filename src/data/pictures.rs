@@ -299,6 +299,7 @@ pub(super) mod tests {
             resize: Resize::Crop,
             mean: [0.5, 0.4, 0.3],
             std: [0.25, 0.5, 0.125],
+            ..Preprocess::default()
         }
     }
 

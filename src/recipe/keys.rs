@@ -4,6 +4,7 @@ use toml::{Table, Value};
 
 use super::error::{Origin, RecipeError};
 use super::resolved::Recipe;
+use crate::data::{Centre, Filter};
 use crate::model::{self, ModelConfig};
 
 /// Every dotted key a recipe may hold.
@@ -24,7 +25,12 @@ pub(crate) fn known_keys() -> Vec<String> {
         }
     }
     let mut keys = Vec::new();
-    let recipe = serde_json::to_value(Recipe::default()).expect("a recipe is plain data");
+    let mut recipe = Recipe::default();
+    // Keys that are written only where they are not at their defaults.
+    recipe.preprocess.centre = Centre::Down;
+    recipe.preprocess.filter = Filter::Bicubic;
+    recipe.preprocess.exact = true;
+    let recipe = serde_json::to_value(recipe).expect("a recipe is plain data");
     collect("", &recipe, &mut keys);
     for preset in model::presets() {
         if let Ok(config) = ModelConfig::preset(preset.name, 32, None, 10) {

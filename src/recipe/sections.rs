@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use crate::data::Resize;
+use crate::data::{Centre, Filter, Resize, check_resize_to};
 use crate::names;
 use crate::ops::PrecisionChoice;
-use crate::setting::{Invalid, below, positive, within};
+use crate::setting::{Invalid, below, is_default, positive, within};
 
 /// Where the pictures come from and how they are split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,6 +74,17 @@ pub struct PreprocessRecipe {
     pub image_size: Option<usize>,
     /// What happens to pictures that are not square.
     pub resize: Resize,
+    /// Side to which they are resized before the middle is cut out; without one, `image_size`.
+    pub resize_to: Option<usize>,
+    /// Where that middle is.
+    #[serde(skip_serializing_if = "is_default")]
+    pub centre: Centre,
+    /// What a pixel of a resized picture is made of.
+    #[serde(skip_serializing_if = "is_default")]
+    pub filter: Filter,
+    /// Whether every pixel of a large photograph is decoded and takes part.
+    #[serde(skip_serializing_if = "is_default")]
+    pub exact: bool,
     /// Mean of each channel, 0 to 1; without one, measured on the training split.
     pub mean: Option<[f32; 3]>,
     /// Standard deviation of each channel; without one, measured on the training split.
@@ -85,6 +96,10 @@ impl Default for PreprocessRecipe {
         Self {
             image_size: None,
             resize: Resize::Crop,
+            resize_to: None,
+            centre: Centre::Even,
+            filter: Filter::Bilinear,
+            exact: false,
             mean: None,
             std: None,
         }
@@ -97,6 +112,7 @@ impl PreprocessRecipe {
         if let Some(size) = self.image_size {
             within("preprocess.image_size", size, 8..=2048)?;
         }
+        check_resize_to(self.resize, self.resize_to)?;
         for mean in self.mean.into_iter().flatten() {
             within("preprocess.mean", mean, 0.0..=1.0)?;
         }

@@ -50,7 +50,7 @@ impl Sources {
         let mut layers = self.tables()?;
         if let Some((path, meta)) = weights {
             start::check(path, meta, &layers)?;
-            layers.insert(0, start::layer(meta));
+            layers.insert(0, start::layer(meta, &layers));
         }
         let name = layers
             .iter()

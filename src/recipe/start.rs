@@ -44,10 +44,26 @@ impl InitRecipe {
 /// Fields of an architecture on which the shape of its weights does not depend: they may differ.
 const FREE: [&str; 2] = ["drop_path", "init"];
 
-/// What a recipe takes from weights: the architecture, and how pictures are prepared.
-pub(super) fn layer(meta: &WeightsMeta) -> Table {
+/// What a recipe takes from weights: the architecture, and how pictures are prepared, but for what the `stated` layers
+/// leave no room for.
+pub(super) fn layer(meta: &WeightsMeta, stated: &[Table]) -> Table {
     let model = architecture(meta, Table::try_from(&meta.model));
-    let preprocess = Table::try_from(&meta.preprocess).expect("preprocessing is plain data");
+    let stated = |key: &str| {
+        let of = |table: &Table| table.get("preprocess")?.get(key).cloned();
+        stated.iter().rev().find_map(of)
+    };
+    let size = stated("image_size").and_then(|size| usize::try_from(size.as_integer()?).ok());
+    let mut theirs = match size {
+        Some(size) => meta.preprocess.at(size),
+        None => meta.preprocess.clone(),
+    };
+    // A training decodes no more than it needs, unless it is asked to.
+    theirs.exact = false;
+    let mut preprocess = Table::try_from(theirs).expect("preprocessing is plain data");
+    // Another policy may have no such size.
+    if stated("resize").is_some_and(|policy| preprocess.get("resize") != Some(&policy)) {
+        preprocess.remove("resize_to");
+    }
     let mut layer = Table::new();
     layer.insert("model".to_owned(), Value::Table(model));
     layer.insert("preprocess".to_owned(), Value::Table(preprocess));
@@ -102,7 +118,7 @@ pub(super) fn check(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::data::{Preprocess, Resize};
+    use crate::data::{Centre, Filter, Preprocess, Resize};
     use crate::model::ModelConfig;
     use crate::recipe::{Recipe, Sources};
 
@@ -121,6 +137,7 @@ mod tests {
                 resize: Resize::Pad,
                 mean: [0.1, 0.2, 0.3],
                 std: [0.4, 0.5, 0.6],
+                ..Preprocess::default()
             },
             temperature: 1.0,
             epoch: 1,
@@ -171,6 +188,49 @@ mod tests {
         assert_eq!((vit.image_size, vit.depth, vit.num_classes), (32, 3, 2));
         assert_eq!(vit.drop_path, 0.25);
         assert_eq!(recipe.preprocess.std, Some([0.5; 3]));
+    }
+
+    #[test]
+    fn preprocessing_of_other_projects_follows_the_image_size() {
+        let mut meta = meta();
+        meta.preprocess = Preprocess {
+            image_size: 28,
+            resize: Resize::ShorterEdge,
+            resize_to: Some(32),
+            filter: Filter::Bicubic,
+            centre: Centre::Down,
+            exact: true,
+            ..meta.preprocess
+        };
+        let resolve = |set: &[&str]| {
+            let sources = Sources {
+                set: set.iter().map(|s| (*s).to_owned()).collect(),
+                ..Sources::default()
+            };
+            let recipe = sources.resolve_from(Some((Path::new("FILE"), &meta)));
+            recipe.unwrap().preprocess
+        };
+        let theirs = resolve(&[]);
+        assert_eq!(
+            (
+                theirs.resize,
+                theirs.resize_to,
+                theirs.filter,
+                theirs.centre
+            ),
+            (Resize::ShorterEdge, Some(32), Filter::Bicubic, Centre::Down)
+        );
+        assert!(!theirs.exact, "a training decodes no more than it needs");
+        assert!(resolve(&["preprocess.exact=true"]).exact);
+        let larger = resolve(&["preprocess.image_size=56"]);
+        assert_eq!(larger.resize_to, Some(64));
+        let stated = resolve(&["preprocess.image_size=56", "preprocess.resize_to=60"]);
+        assert_eq!(stated.resize_to, Some(60));
+        let same = resolve(&["preprocess.resize=shorter-edge"]);
+        assert_eq!(same.resize_to, Some(32));
+        // Another policy has no such size, and is no error for that.
+        let padded = resolve(&["preprocess.resize=pad", "preprocess.filter=box"]);
+        assert_eq!((padded.resize_to, padded.filter), (None, Filter::Box));
     }
 
     #[test]

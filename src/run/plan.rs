@@ -89,6 +89,10 @@ impl Plan {
         let preprocess = Preprocess {
             image_size,
             resize: recipe.preprocess.resize,
+            resize_to: recipe.preprocess.resize_to,
+            centre: recipe.preprocess.centre,
+            filter: recipe.preprocess.filter,
+            exact: recipe.preprocess.exact,
             mean: recipe.preprocess.mean.unwrap_or([0.0; 3]),
             std: recipe.preprocess.std.unwrap_or([1.0; 3]),
         };

@@ -120,6 +120,7 @@ fn train(folder: &Path, saved: Option<Saved>, until: u64) -> Outcome {
         resize: Resize::Squash,
         mean: [0.3; 3],
         std: [0.3; 3],
+        ..Preprocess::default()
     };
     let dataset = Arc::new(Dataset::embedded());
     let samples = dataset.given(SplitName::Train);

@@ -24,7 +24,8 @@ impl AugmentConfig {
         let fill = preprocess.mean_colour();
         let mut picture = match self.random_resized_crop {
             Some(scale) => {
-                geometry::random_resized_crop(picture, preprocess.image_size, scale, rng)
+                let (size, filter) = (preprocess.image_size, preprocess.filter);
+                geometry::random_resized_crop(picture, size, scale, filter, rng)
             }
             None => preprocess.resize(picture),
         };
@@ -85,6 +86,7 @@ mod tests {
             resize: Resize::Crop,
             mean: [0.5; 3],
             std: [0.25; 3],
+            ..Preprocess::default()
         }
     }
 

@@ -5,7 +5,7 @@ use rand::{Rng, RngExt};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::seeded::uniform;
-use crate::data::preprocess::resample;
+use crate::data::preprocess::{Filter, resample};
 
 /// A random crop of the picture padded by `padding` pixels of colour `fill` (He et al. 2016, § 4.2): the picture shifted
 /// by up to `padding` pixels in each direction.
@@ -52,6 +52,7 @@ pub(super) fn random_resized_crop(
     picture: &RgbImage,
     size: usize,
     scale: [f32; 2],
+    filter: Filter,
     rng: &mut Xoshiro256PlusPlus,
 ) -> RgbImage {
     let (width, height) = picture.dimensions();
@@ -60,6 +61,7 @@ pub(super) fn random_resized_crop(
         picture,
         [x, y, w, h].map(f64::from),
         (size as u32, size as u32),
+        filter,
     )
 }
 
@@ -192,7 +194,14 @@ mod tests {
             }
         }
         assert_eq!(
-            random_resized_crop(&picture(40, 20), 7, [0.1, 1.0], &mut rng(0)).dimensions(),
+            random_resized_crop(
+                &picture(40, 20),
+                7,
+                [0.1, 1.0],
+                Filter::Bilinear,
+                &mut rng(0)
+            )
+            .dimensions(),
             (7, 7)
         );
     }

@@ -43,7 +43,7 @@ pub(crate) use format::is_picture_head;
 pub use limits::DecodeLimits;
 pub(super) use reduced::Reduced;
 pub use rgb::decode;
-pub(super) use rgb::decode_reduced;
+pub(super) use rgb::{decode_exactly, decode_reduced};
 #[cfg(test)]
 pub(super) use tiff::MOST_JPEGS;
 #[cfg(test)]

@@ -52,6 +52,18 @@ pub(in crate::data) fn decode_reduced(
     })
 }
 
+/// [`decode`] with the pixels that other projects see.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub(in crate::data) fn decode_exactly(
+    raw: &RawPicture<'_>,
+    limits: &DecodeLimits,
+) -> Result<RgbImage, DecodeError> {
+    decode(raw, limits)
+}
+
 /// `None` where the picture is to be decoded as a whole, which also tells what is wrong with it.
 fn reduced_jpeg(
     bytes: &[u8],

@@ -10,7 +10,7 @@ use super::workers::Workers;
 use crate::data::augment::{AugmentConfig, Purpose, draw_mix, generator};
 use crate::data::error::DataError;
 use crate::data::pictures::Pictures;
-use crate::data::preprocess::{Preprocess, all_of, resample};
+use crate::data::preprocess::{Filter, Preprocess, all_of, resample};
 
 /// One device's part of every batch, where several devices train together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ impl TrainLoader {
                 let shown = self
                     .augment
                     .apply(picture, &self.preprocess, self.seed, epoch, index);
-                resized(shown, size as u32)
+                resized(shown, size as u32, self.preprocess.filter)
             },
         )?;
         let labels: Vec<usize> = indices
@@ -189,9 +189,9 @@ impl TrainLoader {
 }
 
 /// The picture at `size`² pixels.
-fn resized(picture: RgbImage, size: u32) -> RgbImage {
+fn resized(picture: RgbImage, size: u32, filter: Filter) -> RgbImage {
     if picture.dimensions() == (size, size) {
         return picture;
     }
-    resample(&picture, all_of(&picture), (size, size))
+    resample(&picture, all_of(&picture), (size, size), filter)
 }

@@ -343,6 +343,7 @@ mod tests {
             resize: Resize::Squash,
             mean: [mean, mean + 0.1, mean + 0.2],
             std: [std, std * 2.0, std * 1.5],
+            ..Preprocess::default()
         }
     }
 
