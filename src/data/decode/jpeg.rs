@@ -221,6 +221,11 @@ impl Header {
             && self.width > 0
     }
 
+    /// Whether [`whole`](super::whole) may decode it.
+    pub(super) fn can_be_decoded_exactly(&self) -> bool {
+        self.process <= PROGRESSIVE && self.unread().is_none() && self.width > 0
+    }
+
     /// How the components become red, green and blue: libjpeg's rules.
     pub(super) fn colours(&self) -> Colours {
         let names: Vec<u8> = self.components.iter().map(|one| one.name).collect();

@@ -36,6 +36,7 @@ mod tests;
 mod tiff;
 mod tiff_directory;
 mod tiff_tags;
+mod whole;
 
 pub use error::DecodeError;
 pub(super) use format::guess_format;

@@ -1,19 +1,28 @@
 //! The code of a scan: its bits, its Huffman tables, and the skipping of what is not needed (ITU-T T.81, annex F).
 
+/// The positions of the frequencies in the order in which they are stored (T.81, figure A.6).
+#[rustfmt::skip]
+pub(in crate::data::decode) const ZIGZAG: [u8; 64] = [
+     0,  1,  8, 16,  9,  2,  3, 10, 17, 24, 32, 25, 18, 11,  4,  5,
+    12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13,  6,  7, 14, 21, 28,
+    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
+    58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+];
+
 /// The code of a scan, from one restart marker to the next.
-pub(super) struct Code<'a> {
+pub(in crate::data::decode) struct Code<'a> {
     rest: &'a [u8],
     /// Without the zeros that follow each 0xff (T.81, F.1.2.3), and with [`PADDING`] zeros at the end.
-    pub(super) bytes: Vec<u8>,
+    pub(in crate::data::decode) bytes: Vec<u8>,
     /// What ended it.
-    pub(super) marker: u8,
+    pub(in crate::data::decode) marker: u8,
 }
 
 /// So many bytes may be read beyond the end.
 const PADDING: usize = 16;
 
 impl<'a> Code<'a> {
-    pub(super) fn new(rest: &'a [u8]) -> Self {
+    pub(in crate::data::decode) fn new(rest: &'a [u8]) -> Self {
         Code {
             rest,
             bytes: Vec::new(),
@@ -21,7 +30,12 @@ impl<'a> Code<'a> {
         }
     }
 
-    pub(super) fn next(&mut self) -> Option<()> {
+    /// How many bytes there are behind what ended it.
+    pub(in crate::data::decode) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    pub(in crate::data::decode) fn next(&mut self) -> Option<()> {
         self.bytes.clear();
         self.bytes
             .reserve(if self.marker == 0 { self.rest.len() } else { 0 });
@@ -43,9 +57,9 @@ impl<'a> Code<'a> {
 
 /// Reads bits, the highest first.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Bits {
+pub(in crate::data::decode) struct Bits {
     /// The next bits are the highest.
-    pub(super) buffer: u64,
+    pub(in crate::data::decode) buffer: u64,
     /// How many of them are there.
     count: u32,
     /// The byte from which on nothing is in the buffer as a whole.
@@ -55,7 +69,7 @@ pub(super) struct Bits {
 impl Bits {
     /// 56 bits or more.
     #[inline(always)]
-    pub(super) fn refill(&mut self, code: &[u8]) -> Option<()> {
+    pub(in crate::data::decode) fn refill(&mut self, code: &[u8]) -> Option<()> {
         let word = u64::from_be_bytes(*code.get(self.at..)?.first_chunk()?);
         self.buffer |= word >> self.count;
         self.at += (63 - self.count as usize) >> 3;
@@ -64,21 +78,21 @@ impl Bits {
     }
 
     #[inline(always)]
-    pub(super) fn skip(&mut self, bits: u32) {
+    pub(in crate::data::decode) fn skip(&mut self, bits: u32) {
         self.buffer <<= bits;
         self.count -= bits;
     }
 
     /// A number of so many bits, of which half are negative (T.81, F.2.2.1).
     #[inline(always)]
-    pub(super) fn number(&mut self, bits: u32) -> i32 {
+    pub(in crate::data::decode) fn number(&mut self, bits: u32) -> i32 {
         let value = ((self.buffer >> 1) >> (63 - bits)) as i32;
         self.skip(bits);
         value_of(value, bits)
     }
 
     /// `None` unless all was read, but for bits that fill up the last byte.
-    pub(super) fn check_end(&self, code: &Code) -> Option<()> {
+    pub(in crate::data::decode) fn check_end(&self, code: &Code) -> Option<()> {
         let (there, read) = (
             8 * (code.bytes.len() - PADDING),
             8 * self.at - self.count as usize,
@@ -97,20 +111,20 @@ fn value_of(number: i32, bits: u32) -> i32 {
 
 /// What a table's symbols are for: means or the other frequencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(in crate::data::decode) enum Class {
     Dc,
     Ac,
 }
 
 /// A Huffman table, and what several symbols in a row skip.
-pub(super) struct Huffman {
+pub(in crate::data::decode) struct Huffman {
     /// By the next bits: a symbol << 8 and the length of its code; 0 where that is longer.
     one: Box<[u16; 1 << LOOK]>,
     /// By fewer of the next bits: a symbol and the number after it, where they end within these. 0 elsewhere.
     valued: Box<[Valued; 1 << VALUED]>,
     /// By the next bits, of AC frequencies: how many are passed by as many symbols as are known << 8, and the bits of these
     /// symbols with their numbers. [`END`] more where the block ends; [`UNKNOWN`] where the first symbol is not known.
-    pub(super) skips: Vec<u16>,
+    pub(in crate::data::decode) skips: Vec<u16>,
     /// For each length, one more than the last code of it, with 16 bits, and the index of that code's symbol, plus one,
     /// less the code.
     longer: [(u32, i32); 17],
@@ -119,26 +133,30 @@ pub(super) struct Huffman {
 
 /// A number other than zero, the frequencies that it takes with the zeros before it, and the bits of both.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Valued {
-    pub(super) number: i16,
-    pub(super) steps: u8,
-    pub(super) bits: u8,
+pub(in crate::data::decode) struct Valued {
+    pub(in crate::data::decode) number: i16,
+    pub(in crate::data::decode) steps: u8,
+    pub(in crate::data::decode) bits: u8,
 }
 
 /// Bits that are looked at for a number.
 const VALUED: u32 = 10;
 /// Bits that are looked at at once.
-pub(super) const LOOK: u32 = 12;
+pub(in crate::data::decode) const LOOK: u32 = 12;
 /// The most bits that one look skips: those looked at, and a number of fifteen after them.
-pub(super) const MOST_SKIPPED: u32 = LOOK + 15;
+pub(in crate::data::decode) const MOST_SKIPPED: u32 = LOOK + 15;
 /// Frequencies passed: so many more where the block ends.
-pub(super) const END: usize = 128;
+pub(in crate::data::decode) const END: usize = 128;
 /// Frequencies passed, where the first symbol is not known by so few bits: as many as there are.
 const UNKNOWN: usize = 64;
 
 impl Huffman {
     /// A table of so many codes of each length (T.81, annex C). `None` where there are more than fit.
-    pub(super) fn new(class: Class, counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
+    pub(in crate::data::decode) fn new(
+        class: Class,
+        counts: &[u8; 16],
+        symbols: &[u8],
+    ) -> Option<Self> {
         let mut one = vec![0u16; 1 << LOOK];
         let mut longer = [(0, 0); 17];
         let (mut code, mut index) = (0usize, 0usize);
@@ -188,13 +206,13 @@ impl Huffman {
     }
 
     #[inline(always)]
-    pub(super) fn valued(&self, bits: &Bits) -> Valued {
+    pub(in crate::data::decode) fn valued(&self, bits: &Bits) -> Valued {
         self.valued[(bits.buffer >> (64 - VALUED)) as usize]
     }
 
     /// The next symbol.
     #[inline(always)]
-    pub(super) fn symbol(&self, bits: &mut Bits) -> Option<u8> {
+    pub(in crate::data::decode) fn symbol(&self, bits: &mut Bits) -> Option<u8> {
         let entry = self.one[(bits.buffer >> (64 - LOOK)) as usize];
         if entry != 0 {
             bits.skip(u32::from(entry & 0xff));
@@ -205,7 +223,7 @@ impl Huffman {
 
     /// The difference of a mean from the one before.
     #[inline(always)]
-    pub(super) fn difference(&self, bits: &mut Bits) -> Option<i32> {
+    pub(in crate::data::decode) fn difference(&self, bits: &mut Bits) -> Option<i32> {
         let valued = self.valued(bits);
         if valued.bits > 0 {
             bits.skip(u32::from(valued.bits));
@@ -217,7 +235,7 @@ impl Huffman {
 
     /// Passes the AC frequency `next` and the zeros before it; gives the one after, which is 64 at the end of a block.
     #[inline(never)]
-    pub(super) fn pass(&self, bits: &mut Bits, next: usize) -> Option<usize> {
+    pub(in crate::data::decode) fn pass(&self, bits: &mut Bits, next: usize) -> Option<usize> {
         let symbol = self.symbol(bits)?;
         let after = match (symbol >> 4, symbol & 15) {
             (0, 0) => 64,

@@ -7,7 +7,7 @@
 //! Whatever is not an ordinary picture (several scans, progressive, arithmetic, 12 bits, unusual sampling) and whatever is
 //! damaged in any way gets no answer here, and is left to the decoders that read all of it.
 
-mod code;
+pub(super) mod code;
 mod inverse;
 mod plane;
 
@@ -229,7 +229,7 @@ impl<'a> Picture<'a> {
 }
 
 /// Appends pixels of luma and chroma (JFIF) as red, green and blue.
-fn to_rgb(luma: &[u8], blue: &[u8], red: &[u8], pixels: &mut Vec<u8>) {
+pub(super) fn to_rgb(luma: &[u8], blue: &[u8], red: &[u8], pixels: &mut Vec<u8>) {
     // In 65,536ths.
     const HALF: i32 = 1 << 15;
     let start = pixels.len();

@@ -1,17 +1,8 @@
 //! One component of a picture, read block by block.
 
-use super::code::{Bits, END, Huffman, LOOK, MOST_SKIPPED};
+use super::code::{Bits, END, Huffman, LOOK, MOST_SKIPPED, ZIGZAG};
 use super::inverse::{Inverse, inverse, pixel};
 use super::{Component, Detail, Picture};
-
-/// The positions of the frequencies in the order in which they are stored (T.81, figure A.6).
-#[rustfmt::skip]
-const ZIGZAG: [u8; 64] = [
-     0,  1,  8, 16,  9,  2,  3, 10, 17, 24, 32, 25, 18, 11,  4,  5,
-    12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13,  6,  7, 14, 21, 28,
-    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
-    58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
-];
 
 /// The pixels of one component in a row of MCUs, and what its blocks are read with.
 pub(super) struct Plane<'a> {
