@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use vitrine::checkpoint::{OnnxOptions, OnnxSource, OnnxWritten, WeightsMeta, save_onnx};
 use vitrine::data::{Preprocess, Resize};
 use vitrine::model::{
-    AirbenchConfig, Init, Model, ModelConfig, Pooling, Position, ResnetConfig, ResnetVariant, Stem,
-    VitConfig, parameters,
+    AirbenchConfig, Init, Model, ModelConfig, Pooling, Position, ResnetConfig, ResnetStem,
+    ResnetVariant, Stem, VitConfig, parameters,
 };
 use vitrine::ops::{Activation, Precision, Prepared};
 
@@ -70,6 +70,7 @@ fn meta(model: &ModelConfig) -> WeightsMeta {
             resize: Resize::Crop,
             mean: [0.5, 0.4, 0.3],
             std: [0.2, 0.25, 0.3],
+            ..Preprocess::default()
         },
         temperature: 1.7,
         epoch: 3,
@@ -424,6 +425,7 @@ fn convolutional_baselines_answer_the_same() {
             image_size,
             num_classes: CLASSES,
             width,
+            stem: ResnetStem::BySize,
         })
     };
     check("resnet9", &resnet(ResnetVariant::Resnet9, 19, 4));

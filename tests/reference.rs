@@ -1,16 +1,21 @@
-//! Our Vision Transformer against a published implementation: timm's `VisionTransformer`.
+//! Our networks against published implementations: timm's `VisionTransformer`, and torchvision's
+//! ResNet-18, which is timm's too.
 //!
-//! The fixtures hold random weights and what timm makes of them;
+//! The fixtures hold random weights and what those make of them;
 //! `tests/support/make_reference_fixtures.py` wrote them.
 #![cfg(feature = "cpu")]
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
 
+use burn::module::Module;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData, Tolerance};
 use safetensors::SafeTensors;
-use vitrine::model::{Init, ModelConfig, Pass, Pooling, Position, Stem, VitConfig, parameters};
+use vitrine::model::{
+    Init, ModelConfig, Pass, Pooling, Position, ResnetConfig, ResnetStem, ResnetVariant, Stem,
+    VitConfig, parameters,
+};
 use vitrine::ops::{Activation, Precision};
 
 type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
@@ -138,6 +143,23 @@ fn smaller() -> VitConfig {
     }
 }
 
+/// Asserts that both are equal to 1e-5, absolute or relative.
+fn same(found: Tensor<2>, (shape, expected): &(Vec<usize>, Vec<f32>)) {
+    let expected = TensorData::new(expected.clone(), shape.clone());
+    let tolerance = Tolerance::<f32>::absolute(1e-5).set_relative(1e-5);
+    found.into_data().assert_approx_eq(&expected, tolerance);
+}
+
+/// The mean negative log-probability of class 2.
+fn loss(logits: Tensor<2>) -> Tensor<1> {
+    -log_softmax(logits, 1).narrow(1, 2, 1).mean()
+}
+
+fn images(tensors: &Tensors, device: &Device) -> Tensor<4> {
+    let (shape, pixels) = &tensors["images"];
+    Tensor::from_data(TensorData::new(pixels.clone(), shape.clone()), device)
+}
+
 fn check(name: &str, vit: VitConfig) {
     let config = ModelConfig::Vit(vit.clone());
     config.validate().unwrap();
@@ -155,23 +177,17 @@ fn check(name: &str, vit: VitConfig) {
     });
     assert_eq!(replaced, count, "every tensor of timm's has its place");
 
-    let (shape, pixels) = &tensors["images"];
-    let images = TensorData::new(pixels.clone(), shape.clone());
-    let images = Tensor::<4>::from_data(images, &device);
-    let (shape, logits) = &tensors["logits"];
-    let expected = TensorData::new(logits.clone(), shape.clone());
-    let tolerance = Tolerance::<f32>::absolute(1e-5).set_relative(1e-5);
-    let logits = model.forward(images.clone(), &mut Pass::inference(Precision::F32));
-    logits
-        .clone()
-        .into_data()
-        .assert_approx_eq(&expected, tolerance);
-    let inference = burn::module::Module::valid(&model)
-        .forward(images.inner(), &mut Pass::inference(Precision::F32));
-    inference.into_data().assert_approx_eq(&expected, tolerance);
+    let images = images(&tensors, &device);
+    let pass = || Pass::inference(Precision::F32);
+    let logits = model.forward(images.clone(), &mut pass());
+    same(logits.clone(), &tensors["logits"]);
+    same(
+        model.valid().forward(images.inner(), &mut pass()),
+        &tensors["logits"],
+    );
 
-    let loss = -log_softmax(logits, 1).narrow(1, 2, 1).mean();
-    let gradients = parameters::take_gradients(&model, &mut loss.backward());
+    let mut gradients = loss(logits).backward();
+    let gradients = parameters::take_gradients(&model, &mut gradients);
     for (parameter, gradient) in parameters::trainable(&model).iter().zip(gradients) {
         let expected = ours(&tensors, "gradient", parameter.path(), &vit, &plain).into_data();
         // In units of the largest: those of an embedding that is almost nothing are large.
@@ -237,4 +253,86 @@ fn logits_and_gradients_equal_timms_with_a_distillation_token() {
         ..smaller()
     };
     check("vit_distilled", config);
+}
+
+/// torchvision's name for one of our parameters.
+fn torchvision_name(path: &str) -> String {
+    let path = path.strip_prefix("Resnet18.").unwrap();
+    let name = match path.strip_prefix("blocks.") {
+        None => path.replace("stem", "first").replace("head", "fc"),
+        Some(rest) => {
+            let (block, rest) = rest.split_once('.').unwrap();
+            let block: usize = block.parse().unwrap();
+            format!("layer{}.{}.{rest}", block / 2 + 1, block % 2)
+        }
+    };
+    let mut name = name.replace("gamma", "weight").replace("beta", "bias");
+    for (ours, theirs) in [
+        ("first.conv", "conv1"),
+        ("first.norm", "bn1"),
+        ("second.conv", "conv2"),
+        ("second.norm", "bn2"),
+        ("shortcut.conv", "downsample.0"),
+        ("shortcut.norm", "downsample.1"),
+    ] {
+        name = name.replace(ours, theirs);
+    }
+    name
+}
+
+#[test]
+fn logits_and_gradients_equal_torchvisions_with_the_stem_for_imagenet() {
+    let config = ModelConfig::Resnet(ResnetConfig {
+        variant: ResnetVariant::Resnet18,
+        image_size: 33,
+        num_classes: 3,
+        width: 1,
+        stem: ResnetStem::Imagenet,
+    });
+    config.validate().unwrap();
+    let tensors = fixture("resnet18");
+    let (device, plain) = (Device::flex().autodiff(), Device::flex());
+    let ours = |kind: &str, path: &str| -> Option<Tensor<1>> {
+        let (shape, values) = tensors.get(&format!("{kind}/{}", torchvision_name(path)))?;
+        let flat = Tensor::<1>::from_floats(values.as_slice(), &plain);
+        // A linear weight is [inputs, outputs] here; convolutions lie alike.
+        Some(match shape[..] {
+            [outputs, inputs] => {
+                let count = values.len();
+                flat.reshape([outputs, inputs]).transpose().reshape([count])
+            }
+            _ => flat,
+        })
+    };
+    let mut replaced = 0;
+    let model = parameters::replace(config.init(0, &device), |path, _| {
+        replaced += 1;
+        Some(ours("weight", path).unwrap_or_else(|| panic!("no {}", torchvision_name(path))))
+    });
+    let of_theirs = tensors.keys().filter(|name| name.starts_with("weight/"));
+    assert_eq!(replaced, of_theirs.count());
+
+    let images = images(&tensors, &device);
+    let pass = || Pass::inference(Precision::F32);
+    let inference = model.valid();
+    same(
+        inference.forward(images.clone().inner(), &mut pass()),
+        &tensors["logits"],
+    );
+    let logits = model.forward(images, &mut pass());
+    same(logits.clone(), &tensors["training_logits"]);
+    let mut gradients = loss(logits).backward();
+    let gradients = parameters::take_gradients(&model, &mut gradients);
+    let mut compared = 0;
+    for (parameter, gradient) in parameters::trainable(&model).iter().zip(gradients) {
+        let Some(expected) = ours("gradient", parameter.path()) else {
+            continue;
+        };
+        let tolerance = Tolerance::<f32>::absolute(1e-5).set_relative(1e-5);
+        let found = gradient.unwrap().into_data();
+        found.assert_approx_eq(&expected.into_data(), tolerance);
+        compared += 1;
+    }
+    let of_theirs = tensors.keys().filter(|name| name.starts_with("gradient/"));
+    assert_eq!(compared, of_theirs.count());
 }

@@ -54,7 +54,7 @@ pub use network::Outputs;
 pub use pass::{Noise, Pass};
 pub use preset::{Preset, presets};
 pub(crate) use resnet::LOGIT_SCALE as RESNET9_LOGIT_SCALE;
-pub use resnet::{Resnet9, Resnet18, ResnetConfig, ResnetVariant};
+pub use resnet::{Resnet9, Resnet18, ResnetConfig, ResnetStem, ResnetVariant};
 pub use role::{Declarations, Declare, Declared, Role};
 pub use vit::{Init, Pooling, Position, Stem, Vit, VitConfig};
 

@@ -257,6 +257,7 @@ fn every_family_gives_logits_and_features() {
             image_size,
             num_classes: 7,
             width: 3,
+            stem: ResnetStem::BySize,
         }));
     }
     for (depth, residual, stem_kernel, whiten) in [

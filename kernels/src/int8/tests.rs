@@ -118,6 +118,9 @@ fn attention_is_near_that_of_f32() {
         (3, 9, 9, 2, 12),
         (2, 70, 1, 3, 48),
         (9, 33, 33, 3, 36),
+        (2, 21, 21, 3, 192),
+        (1, 21, 2, 1, 80),
+        (2, 21, 21, 5, 440),
     ] {
         let branch = Branch::new(width, [3 * width, width]);
         let weights = crate::attention::Weights::new(branch.get());

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::count::Count;
 use crate::model::error::ModelError;
 use crate::model::family::{Family, PresetOf, Sizes};
-use crate::setting::within;
+use crate::setting::{Invalid, within};
 
 /// Which baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,25 @@ pub enum ResnetVariant {
     Resnet18,
     /// After D. Page's DAWNBench entry of 2018.
     Resnet9,
+}
+
+/// The first layers of ResNet-18.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResnetStem {
+    /// `small` for pictures below 96 pixels, else `imagenet`.
+    #[default]
+    BySize,
+    /// A 3×3 convolution, as for CIFAR.
+    Small,
+    /// A 7×7 convolution of stride 2, then 3×3 max pooling of stride 2, as for ImageNet.
+    Imagenet,
+}
+
+impl ResnetStem {
+    fn is_by_size(&self) -> bool {
+        *self == Self::BySize
+    }
 }
 
 /// The architecture of a convolutional baseline.
@@ -29,6 +48,9 @@ pub struct ResnetConfig {
     pub num_classes: usize,
     /// Channels after the first convolution; later stages have 2, 4 and 8 times as many.
     pub width: usize,
+    /// The first layers of ResNet-18.
+    #[serde(default, skip_serializing_if = "ResnetStem::is_by_size")]
+    pub stem: ResnetStem,
 }
 
 /// Image side from which ResNet-18 takes its ImageNet stem.
@@ -37,7 +59,11 @@ const IMAGENET_FROM: usize = 96;
 impl ResnetConfig {
     /// Whether ResNet-18 takes the ImageNet stem, 7×7 with pooling, over CIFAR's 3×3.
     pub(crate) fn imagenet_stem(&self) -> bool {
-        self.image_size >= IMAGENET_FROM
+        match self.stem {
+            ResnetStem::BySize => self.image_size >= IMAGENET_FROM,
+            ResnetStem::Small => false,
+            ResnetStem::Imagenet => true,
+        }
     }
 }
 
@@ -64,6 +90,15 @@ impl Family for ResnetConfig {
         within("image_size", self.image_size, 8..=4096)?;
         within("num_classes", self.num_classes, 1..=1_000_000)?;
         within("width", self.width, 1..=2048)?;
+        if self.variant == ResnetVariant::Resnet9 && self.stem != ResnetStem::BySize {
+            let found = if self.imagenet_stem() {
+                "imagenet"
+            } else {
+                "small"
+            };
+            let expected = "by-size, for ResNet-9 has one stem alone";
+            return Err(Invalid::new("stem", found, expected).into());
+        }
         Ok(())
     }
 
@@ -82,6 +117,13 @@ impl Family for ResnetConfig {
 
     fn num_classes(&self) -> usize {
         self.num_classes
+    }
+
+    fn unwritten(&self) -> Vec<(&'static str, serde_json::Value)> {
+        match self.variant {
+            ResnetVariant::Resnet18 => vec![("stem", serde_json::json!(self.stem))],
+            ResnetVariant::Resnet9 => Vec::new(),
+        }
     }
 
     /// The stem stays that of the configuration's own size.
@@ -155,5 +197,6 @@ const fn preset(variant: ResnetVariant, width: usize) -> ResnetConfig {
         image_size: 0,
         num_classes: 0,
         width,
+        stem: ResnetStem::BySize,
     }
 }

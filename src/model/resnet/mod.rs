@@ -5,7 +5,7 @@ mod config;
 mod resnet18;
 mod resnet9;
 
-pub use config::{ResnetConfig, ResnetVariant};
+pub use config::{ResnetConfig, ResnetStem, ResnetVariant};
 pub(crate) use resnet9::LOGIT_SCALE;
 pub use resnet9::Resnet9;
 pub use resnet18::Resnet18;

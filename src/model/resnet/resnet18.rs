@@ -63,7 +63,8 @@ impl Declare for Residual {
     }
 }
 
-/// ResNet-18, in CIFAR's form below 96 pixels and in ImageNet's from there on.
+/// ResNet-18, in CIFAR's form below 96 pixels and in ImageNet's from there on, unless its
+/// configuration states which.
 ///
 /// Departure from the paper: the last γ of each residual branch starts at 0.
 #[derive(Module, Debug)]

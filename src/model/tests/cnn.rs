@@ -11,6 +11,7 @@ fn running_statistics_reach_inference() {
         image_size: 8,
         num_classes: 3,
         width: 2,
+        stem: ResnetStem::BySize,
     };
     let device = flex().autodiff();
     let model = stirred(&ModelConfig::Resnet(config), &device);
@@ -101,4 +102,46 @@ fn airbench_begins_whitened_and_as_the_identity() {
 #[test]
 fn airbench_gradients_equal_differences() {
     gradients_equal_differences(&ModelConfig::Airbench(small_airbench()));
+}
+
+#[test]
+fn the_stem_is_by_size_unless_it_is_stated() {
+    let with = |stem, image_size| ResnetConfig {
+        variant: ResnetVariant::Resnet18,
+        image_size,
+        num_classes: 3,
+        width: 2,
+        stem,
+    };
+    for (stem, image_size, expected) in [
+        (ResnetStem::BySize, 95, [3, 3]),
+        (ResnetStem::BySize, 96, [7, 7]),
+        (ResnetStem::Small, 96, [3, 3]),
+        (ResnetStem::Imagenet, 16, [7, 7]),
+    ] {
+        let config = ModelConfig::Resnet(with(stem, image_size));
+        config.validate().unwrap();
+        assert_eq!(trainable_count(&config), config.parameters());
+        let Model::Resnet18(model) = config.init(0, &flex()) else {
+            unreachable!()
+        };
+        let [_, _, kernel @ ..] = model.stem.conv.weight.dims();
+        assert_eq!((kernel, model.pool), (expected, expected == [7, 7]));
+        let json = serde_json::to_value(&config).unwrap();
+        assert_eq!(json.get("stem").is_none(), stem == ResnetStem::BySize);
+        assert_eq!(serde_json::from_value::<ModelConfig>(json).unwrap(), config);
+        let fields = config.fields();
+        assert_eq!(
+            serde_json::from_value::<ModelConfig>(fields).unwrap(),
+            config
+        );
+    }
+    let refused = ModelConfig::Resnet(ResnetConfig {
+        variant: ResnetVariant::Resnet9,
+        ..with(ResnetStem::Imagenet, 32)
+    });
+    assert_eq!(
+        refused.validate().unwrap_err().to_string(),
+        "stem is imagenet: expected by-size, for ResNet-9 has one stem alone"
+    );
 }

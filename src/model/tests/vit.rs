@@ -492,3 +492,66 @@ fn a_norm_after_pooling_leaves_the_map_as_it_is() {
         .into_data()
         .assert_approx_eq::<f32>(&normed.into_data(), Tolerance::default());
 }
+
+/// Patches of 14 and of 32, all kinds of tokens before them, heads of 64, 80 and 88 channels in odd
+/// numbers: in training and inference, and in every precision.
+#[test]
+fn sizes_of_other_projects_work_in_every_precision() {
+    for (image_size, patch_size, num_heads, head_dim) in [
+        (224, 14, 3, 64),
+        (64, 32, 1, 80),
+        (224, 32, 5, 88),
+        (48, 16, 3, 80),
+    ] {
+        let width = num_heads * head_dim;
+        let config = ModelConfig::Vit(VitConfig {
+            image_size,
+            patch_size,
+            embed_dim: width,
+            depth: 2,
+            num_heads,
+            mlp_dim: 2 * width,
+            registers: 4,
+            distillation_token: true,
+            layer_scale: 1e-5,
+            qk_norm: patch_size == 32,
+            qk_norm_bias: patch_size == 32,
+            ..tiny()
+        });
+        config.validate().unwrap();
+        assert_eq!(trainable_count(&config), config.parameters());
+        let trained = stirred(&config, &flex().autodiff());
+        let images = random([2, 3, image_size, image_size], &flex());
+        let run = |precision| {
+            let pass = &mut Pass::inference(precision);
+            let logits = trained.forward(images.clone().autodiff(), pass);
+            let mut gradients = logits.clone().square().sum().backward();
+            let gradients = parameters::take_gradients(&trained, &mut gradients);
+            let gradients = gradients.into_iter().flat_map(|of| values(of.unwrap()));
+            (values(logits.inner()), gradients.collect::<Vec<f32>>())
+        };
+        let far = |found: &[f32], expected: &[f32]| {
+            let length = |of: &mut dyn Iterator<Item = f32>| -> f64 {
+                of.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+            };
+            let difference = &mut found.iter().zip(expected).map(|(a, b)| a - b);
+            length(difference) / length(&mut expected.iter().copied())
+        };
+        let (wide, gradients) = run(Precision::F32);
+        let (narrow, narrow_gradients) = run(Precision::Bf16);
+        let inferred = |precision| {
+            let model = trained.valid();
+            values(model.infer(images.clone(), precision, &Prepared::default()))
+        };
+        assert!(far(&inferred(Precision::F32), &wide) < 1e-5, "{config:?}");
+        for (found, expected, within) in [
+            (&narrow, &wide, 0.03),
+            (&narrow_gradients, &gradients, 0.1),
+            (&inferred(Precision::Bf16), &wide, 0.03),
+            (&inferred(Precision::Int8), &wide, 0.1),
+        ] {
+            let far = far(found, expected);
+            assert!(far < within, "{far} of {within}: {config:?}");
+        }
+    }
+}
