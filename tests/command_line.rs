@@ -78,6 +78,11 @@ fn a_refused_command_line_says_what_was_probably_meant() {
             "name a run and the file to write, as in `vitrine export runs/pets pets.safetensors`",
         ),
         ("data download", "`vitrine data list` names the data sets"),
+        (
+            "weights fetch",
+            "`vitrine weights list` names some to start from",
+        ),
+        ("train hf:a/b", "--init hf:a/b names weights to start from"),
     ] {
         let said = place.run(line);
         assert_eq!(said.code, 2, "{said:#?}");

@@ -5,6 +5,9 @@
 #[allow(unreachable_pub, dead_code)]
 mod support;
 
+#[cfg(unix)]
+#[path = "support/hub.rs"]
+mod hub;
 #[path = "support/signals.rs"]
 mod signals;
 
@@ -382,6 +385,7 @@ mod interrupts {
     use std::process::{Child, Command, ExitStatus, Stdio};
     use std::time::{Duration, Instant};
 
+    use super::hub::{Fault, Hub, sha256};
     use super::*;
 
     /// Within this time an interrupted command is over; twice what is promised, for a machine under load.
@@ -407,12 +411,17 @@ mod interrupts {
 
     /// Starts a command and waits until its standard error, which goes to `log`, holds `word`.
     fn start(place: &Place, line: &str, word: &str) -> Child {
+        start_where(place, line, word, &[])
+    }
+
+    fn start_where(place: &Place, line: &str, word: &str, variables: &[(&str, &str)]) -> Child {
         signals::answer();
         let log = fs::File::create(place.path("log")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_vitrine"))
             .current_dir(place.path(""))
             .args(line.split_whitespace())
             .env_remove("CARGO")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -704,6 +713,36 @@ mod interrupts {
                         " MB) stays in sets/cifar10: the same command continues from there\n"
                     ),
                 "{log}"
+            );
+            assert!(part.is_file());
+        }
+    }
+
+    #[test]
+    fn weights_that_are_fetched_keep_what_has_arrived() {
+        let place = Place::new();
+        let hub = Hub::start();
+        let bytes = vec![7; 100_000];
+        let part = place.path(&format!(
+            "hub/models--a--b/blobs/{}.incomplete",
+            sha256(&bytes)
+        ));
+        hub.add("a/b", "model.safetensors", bytes)
+            .fault("model.safetensors", Fault::Slow);
+        let home = place.path("").display().to_string();
+        for signal in SIGNALS {
+            let variables = [("HF_ENDPOINT", &*hub.url), ("HF_HOME", &home)];
+            let _ = fs::remove_file(&part);
+            let mut child = start_where(&place, "weights fetch hf:a/b", "", &variables);
+            while fs::metadata(&part).map_or(0, |part| part.len()) == 0 {
+                assert_eq!(child.try_wait().unwrap(), None, "{}", place.read("log"));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            tell(&child, signal.0);
+            ends_soon(&mut child);
+            assert_eq!(
+                place.read("log"),
+                "fetching model.safetensors of hf:a/b, 0.1 MB\nstopped; what has arrived stays in the cache: the same command continues from there\n"
             );
             assert!(part.is_file());
         }

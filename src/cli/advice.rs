@@ -10,7 +10,7 @@ use super::shell::quoted;
 use crate::checkpoint::{CheckpointError, Shipped};
 use crate::data::DataError;
 use crate::device::DeviceError;
-use crate::hub::HubError;
+use crate::hub::{HubError, Repo};
 use crate::model::ModelError;
 use crate::names::shown;
 use crate::recipe::{Origin, RecipeError};
@@ -113,7 +113,10 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
                 None => error.to_string(),
             };
             let names = Shipped::names();
-            let shipped = format!("; weights that ship with vitrine: {names}");
+            let mut shipped = format!("; weights that ship with vitrine: {names}");
+            if is_repository(path) {
+                shipped += &format!("; a repository on the hub: hf:{}", shown(path));
+            }
             Some(format!(
                 "{wrong}; {run}{}",
                 if *or_shipped { &shipped } else { "" }
@@ -186,6 +189,15 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
         RunError::Checkpoint(error) => of_checkpoint(error),
         _ => None,
     }
+}
+
+/// Whether a path to nothing is OWNER/NAME, as a hub has repositories, and not a folder here.
+fn is_repository(path: &Path) -> bool {
+    let name = path.to_str().unwrap_or_default();
+    let owner = name.split_once('/').map(|(owner, _)| owner);
+    owner.is_some_and(|owner| !Path::new(owner).exists())
+        && !path.exists()
+        && Repo::parse(&format!("hf:{name}")).is_ok()
 }
 
 /// What to do about weights whose hash is not that of the recipe: `file`, unless they ship.
@@ -351,6 +363,10 @@ fn of_hub(error: &HubError) -> Option<String> {
         HubError::Offline { repo, variable, .. } => then(
             error,
             &format!("fetch it once with `{variable}=0 vitrine weights fetch {repo}`, {BY_HAND}"),
+        ),
+        HubError::Unreachable { cache: None, .. } => then(
+            error,
+            "check the connection; without it the weights in the cache are used as they are",
         ),
         HubError::Unreachable { .. } => then(
             error,

@@ -82,7 +82,7 @@ const fn flag(
 pub(super) const FLAGS: &[Flag] = &[
     flag("data", "data.path", Text, "PATH", "Data set: a folder of class folders, .tar, .tar.gz, .zip, CIFAR, IDX or Parquet").in_short_help().on_resume().in_compare(),
     flag("model", "model.name", Text, "NAME", "Model: {models}").in_short_help().in_compare(),
-    flag("init", "init.weights", Weights, "RUN|WEIGHTS", "Start from the best weights of a run, a weights file, or weights that ship with vitrine ({weights}); other classes get a new head").in_short_help(),
+    flag("init", "init.weights", Weights, "RUN|WEIGHTS", "Start from the best weights of a run, a weights file, a repository on the hub (hf:OWNER/NAME), or weights that ship with vitrine ({weights}); other classes get a new head").in_short_help(),
     flag("freeze", "init.freeze", Freeze, "WHAT", "Freeze: none, backbone, or a number N: the embedding and the first N blocks; needs --init"),
     flag("epochs", "train.epochs", Integer, "N", "Passes over the training split").in_short_help().on_resume().in_compare(),
     flag("time", "train.time", Text, "DURATION", "Train for this long instead of --epochs, such as 90s, 30m or 1h30m; a number without a unit counts seconds").in_short_help().on_resume().in_compare(),
@@ -111,7 +111,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("cache-mb", "data.cache_mb", Integer, "MIB", "Memory for decoded pictures in MiB").on_resume(),
     flag("checkpoint-minutes", "train.checkpoint_minutes", Number, "X", "Minutes between two saved states within an epoch"),
     flag("strict", "data.strict", Switch, "", "Refuse unreadable pictures and files outside the data set's layout instead of skipping them"),
-    flag("teacher", "distillation.teacher", Weights, "RUN|WEIGHTS", "Also learn from a teacher: the best weights of a run, a weights file, or weights that ship with vitrine ({weights}); see [distillation] in recipes").in_short_help().on_resume(),
+    flag("teacher", "distillation.teacher", Weights, "RUN|WEIGHTS", "Also learn from a teacher: the best weights of a run, a weights file, a repository on the hub (hf:OWNER/NAME), or weights that ship with vitrine ({weights}); see [distillation] in recipes").in_short_help().on_resume(),
 ];
 
 /// Flags of which one excludes the others.

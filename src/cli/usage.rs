@@ -12,6 +12,7 @@ use super::shell::quoted;
 use super::wrap::wrap;
 use crate::checkpoint::Shipped;
 use crate::data;
+use crate::hub::Repo;
 use crate::names::{printable, shown};
 use crate::{model, recipe};
 
@@ -97,6 +98,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("plot", "name runs, as in `vitrine plot runs/pets`"),
     ("download", "`vitrine data list` names the data sets"),
+    ("fetch", "`vitrine weights list` names some to start from"),
 ];
 
 /// Prints an error of clap's, or the help or version that was requested, and returns the exit code.
@@ -244,11 +246,11 @@ fn flag_meant(flag: &str, command: &Command) -> Option<String> {
 fn value_meant(word: &str) -> String {
     let is_model = model::presets().iter().any(|preset| preset.name == word);
     let is_recipe = recipe::EMBEDDED.iter().any(|recipe| recipe.name == word);
-    let is_shipped = Shipped::find(Path::new(word)).is_some();
+    let is_weights = Shipped::find(Path::new(word)).is_some() || Repo::is_named(Path::new(word));
     let named = [
         (is_model, "a model", "--model"),
         (is_recipe, "a recipe", "--recipe"),
-        (is_shipped, "weights to start from", "--init"),
+        (is_weights, "weights to start from", "--init"),
     ];
     let mut meant: Vec<_> = named.iter().filter(|(is, ..)| *is).collect();
     if meant.is_empty() {

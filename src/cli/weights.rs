@@ -239,6 +239,11 @@ pub(super) fn show(event: Event<'_>) {
                 bar.set_position(bytes);
             }
         }
+        Event::Waits { repo, file } => {
+            note(&format!(
+                "another process fetches {file} of {repo}: waiting for it"
+            ));
+        }
         Event::Fetched(snapshot) => {
             if let Some((_, bar)) = shown.take() {
                 bar.finish_and_clear();

@@ -230,7 +230,7 @@ impl Client<'_> {
         match error {
             TransferError::Unreachable(reason) => HubError::Unreachable {
                 repo: repo.clone(),
-                cache: self.settings.cache.clone(),
+                cache: Some(self.settings.cache.clone()),
                 host: host_of(&url).to_owned(),
                 reason,
             },

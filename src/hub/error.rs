@@ -39,15 +39,15 @@ pub enum HubError {
     },
     /// No connection to the hub.
     #[error(
-        "{repo} is not in the cache {}, and {host} cannot be reached ({})",
-        shown(cache),
+        "{}{host} cannot be reached ({})",
+        missing(repo, cache),
         visible(reason)
     )]
     Unreachable {
         /// The repository.
         repo: Repo,
-        /// The cache.
-        cache: PathBuf,
+        /// The cache, where that has it not.
+        cache: Option<PathBuf>,
         /// The hub, or where it keeps the file.
         host: String,
         /// What the system says.
@@ -207,6 +207,12 @@ fn of_token(token: Option<&'static str>) -> String {
         Some(token) => format!("the token of {token} is of nobody who may read it"),
         None => "no token was sent".to_owned(),
     }
+}
+
+fn missing(repo: &Repo, cache: &Option<PathBuf>) -> String {
+    cache.as_ref().map_or_else(String::new, |cache| {
+        format!("{repo} is not in the cache {}, and ", shown(cache))
+    })
 }
 
 fn instead(files: &[String]) -> String {

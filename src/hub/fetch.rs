@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::cache::RepoFolder;
 use super::client::{Answer, Client, Metadata, wait_for};
 use super::error::HubError;
+use super::event::Event;
 use super::repo::Repo;
 use crate::transfer::{self, Remote, TransferError};
 use crate::whole_file;
@@ -30,8 +31,7 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Puts it there; `progress` is called with the bytes that have arrived and how many there will be. Returns how
-    /// many were fetched: none where the cache has them.
+    /// Puts it there, and returns how many bytes were fetched: none where the cache has them.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl Wanted<'_> {
         &self,
         client: &Client<'_>,
         metadata: Metadata,
-        progress: &mut dyn FnMut(u64, Option<u64>),
+        listen: &mut dyn FnMut(Event<'_>),
     ) -> Result<u64, HubError> {
         let Self {
             folder,
@@ -55,7 +55,7 @@ impl Wanted<'_> {
         folder
             .make(commit)
             .map_err(HubError::cache(folder.snapshot(commit), "write"))?;
-        let _held = self.hold(client, &etag)?;
+        let _held = self.hold(client, &etag, listen)?;
         let link = |is_new| {
             let symlinks = client.settings.symlinks;
             let linked = folder.link(&etag, commit, name, is_new, symlinks);
@@ -69,21 +69,34 @@ impl Wanted<'_> {
         if folder.file(commit, name).is_some() {
             return Ok(0);
         }
-        let fetched = self.transfer(client, metadata, progress)?;
+        let fetched = self.transfer(client, metadata, listen)?;
         link(true)?;
         Ok(fetched)
     }
 
     /// Waits until no other process fetches it.
-    fn hold(&self, client: &Client<'_>, etag: &str) -> Result<fs::File, HubError> {
+    fn hold(
+        &self,
+        client: &Client<'_>,
+        etag: &str,
+        listen: &mut dyn FnMut(Event<'_>),
+    ) -> Result<fs::File, HubError> {
         let lock = self.folder.lock(etag);
+        let mut is_told = false;
         loop {
             if client.stop.is_requested() {
                 return Err(HubError::Stopped);
             }
             match whole_file::hold(&lock).map_err(HubError::cache(&lock, "write"))? {
                 Some(held) => return Ok(held),
-                None => thread::sleep(LOOK),
+                None if is_told => thread::sleep(LOOK),
+                None => {
+                    listen(Event::Waits {
+                        repo: self.repo,
+                        file: self.name,
+                    });
+                    is_told = true;
+                }
             }
         }
     }
@@ -93,7 +106,7 @@ impl Wanted<'_> {
         &self,
         client: &Client<'_>,
         mut metadata: Metadata,
-        progress: &mut dyn FnMut(u64, Option<u64>),
+        listen: &mut dyn FnMut(Event<'_>),
     ) -> Result<u64, HubError> {
         let part = self.folder.part(&metadata.etag);
         let is_text = !self.name.ends_with(".safetensors");
@@ -124,7 +137,12 @@ impl Wanted<'_> {
                 at_most,
             };
             let result = transfer::fetch(&remote, &part, client.stop, &mut |arrived| {
-                progress(arrived, bytes);
+                listen(Event::Arrived {
+                    repo: self.repo,
+                    file: self.name,
+                    bytes: arrived,
+                    of: bytes,
+                });
             });
             let error = match result {
                 Ok(found) => {

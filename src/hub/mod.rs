@@ -8,6 +8,7 @@ mod cache;
 mod card;
 mod client;
 mod error;
+mod event;
 mod fetch;
 mod index;
 mod known;
@@ -17,9 +18,10 @@ mod repo;
 mod settings;
 
 pub use error::HubError;
+pub use event::{Event, Snapshot};
 pub use known::{KNOWN, Known};
 pub use listing::{Cached, cached};
-pub use open::{Event, Snapshot, Want, open};
+pub use open::{Want, open};
 pub use repo::{NoRepoName, Repo};
 pub use settings::Settings;
 

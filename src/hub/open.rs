@@ -1,12 +1,12 @@
 //! A repository's configuration and weights, from the cache or from the hub.
 
 use std::fs;
-use std::path::PathBuf;
 
 use super::cache::RepoFolder;
 use super::card::licence_of;
 use super::client::{Answer, Client, Metadata};
 use super::error::HubError;
+use super::event::{Event, Snapshot};
 use super::fetch::Wanted;
 use super::index::shards_of;
 use super::repo::Repo;
@@ -31,44 +31,6 @@ pub enum Want {
     Cached,
     /// What the hub has now.
     Latest,
-}
-
-/// What happens meanwhile.
-#[derive(Debug, Clone, Copy)]
-pub enum Event<'a> {
-    /// Bytes of a file have arrived.
-    Arrived {
-        /// The repository.
-        repo: &'a Repo,
-        /// The file.
-        file: &'a str,
-        /// Its bytes that are here.
-        bytes: u64,
-        /// All of its bytes, if the hub says how many.
-        of: Option<u64>,
-    },
-    /// Everything is in the cache, and some of it was fetched.
-    Fetched(&'a Snapshot),
-}
-
-/// A repository's files in the cache.
-#[derive(Debug, Clone)]
-pub struct Snapshot {
-    /// The repository, at the commit.
-    pub repo: Repo,
-    /// The folder with the files.
-    pub folder: PathBuf,
-    /// The commit that the revision is.
-    pub commit: String,
-    /// The licence that its card states.
-    pub licence: Option<String>,
-    /// Names of the files that were wanted and are there, and their sizes in bytes.
-    pub files: Vec<(String, u64)>,
-    /// How many bytes were fetched.
-    pub fetched: u64,
-    /// Whether it could not be found out how the model's pictures are prepared: `preprocessor_config.json` is not
-    /// in the cache, and the hub was not asked.
-    pub preprocessor_unknown: bool,
 }
 
 /// Makes a repository's weights and configuration a folder of the cache: `model.safetensors`, or
@@ -96,7 +58,17 @@ pub fn open(
             Some(snapshot) => opening.with_preprocessor(snapshot, listen)?,
             None => opening.latest(listen)?,
         },
-        (None, Want::Latest) => opening.latest(listen)?,
+        (None, Want::Latest) => opening.latest(listen).map_err(|error| match error {
+            HubError::Unreachable {
+                repo, host, reason, ..
+            } if matches!(opening.cached(), Ok(Some(_))) => HubError::Unreachable {
+                repo,
+                cache: None,
+                host,
+                reason,
+            },
+            error => error,
+        })?,
     };
     if snapshot.fetched > 0 {
         listen(Event::Fetched(&snapshot));
@@ -258,14 +230,7 @@ impl Opening<'_> {
             commit,
             name,
         };
-        wanted.fetch(&self.client, metadata, &mut |bytes, of| {
-            listen(Event::Arrived {
-                repo: self.repo,
-                file: name,
-                bytes,
-                of,
-            });
-        })
+        wanted.fetch(&self.client, metadata, listen)
     }
 
     fn no_weights(&self) -> HubError {

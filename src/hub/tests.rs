@@ -12,9 +12,10 @@ use proptest::prelude::*;
 use self::hub::{COMMIT, Fault, Hub, sha256};
 use super::cache::{RepoFolder, name_of_etag};
 use super::error::HubError;
+use super::event::{Event, Snapshot};
 use super::known::KNOWN;
 use super::listing::cached;
-use super::open::{Event, Snapshot, Want, open};
+use super::open::{Want, open};
 use super::repo::Repo;
 use super::settings::Settings;
 use crate::stop::Stop;
@@ -105,6 +106,7 @@ fn a_repository_becomes_a_snapshot_in_the_layout_of_python() {
             Event::Arrived {
                 file, bytes, of, ..
             } => told.push(format!("{file} {bytes} {of:?}")),
+            Event::Waits { file, .. } => told.push(format!("waits for {file}")),
             Event::Fetched(snapshot) => told.push(format!("{} bytes", snapshot.fetched)),
         },
     )
@@ -598,8 +600,12 @@ fn a_wait_for_another_process_ends_when_asked() {
             thread::sleep(Duration::from_millis(300));
             stop.request();
         });
-        let error = open(&repo(), &place.settings(), Want::Cached, &stop, &mut |_| ());
+        let mut waits = 0;
+        let mut listen =
+            |event: Event<'_>| waits += u32::from(matches!(event, Event::Waits { .. }));
+        let error = open(&repo(), &place.settings(), Want::Cached, &stop, &mut listen);
         assert!(matches!(error, Err(HubError::Stopped)), "{error:?}");
+        assert_eq!(waits, 1);
     });
 }
 
@@ -616,6 +622,19 @@ fn nobody_there_is_said_with_the_cache() {
         cache.trim_end_matches('/')
     );
     assert!(error.starts_with(&start), "{error}");
+    place
+        .variables
+        .insert("HF_ENDPOINT", place.hub.url.clone().into());
+    place.open(Want::Cached).unwrap();
+    place
+        .variables
+        .insert("HF_ENDPOINT", "http://127.0.0.1:1/".into());
+    place.open(Want::Cached).unwrap();
+    let error = place.open(Want::Latest).unwrap_err().to_string();
+    assert!(
+        error.starts_with("127.0.0.1:1 cannot be reached ("),
+        "{error}"
+    );
 }
 
 #[test]

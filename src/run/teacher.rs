@@ -9,6 +9,7 @@ use super::error::RunError;
 use crate::checkpoint::{self, WeightsMeta};
 use crate::data::Preprocess;
 use crate::device::Selected;
+use crate::hub::Repo;
 use crate::names;
 use crate::ops::{Precision, PrecisionChoice};
 use crate::recipe::Recipe;
@@ -17,7 +18,7 @@ use crate::train::{Distillation, Teacher};
 /// A teacher whose file is whole and whose classes are the student's.
 #[derive(Debug, Clone)]
 pub struct PlannedTeacher {
-    /// Its weights file.
+    /// Its weights file, or the name of its repository on a hub.
     pub weights: PathBuf,
     /// The file's SHA-256, as `sha256sum` prints it.
     pub sha256: String,
@@ -52,7 +53,11 @@ impl PlannedTeacher {
             return Ok(None);
         };
         let file = open_weights(path)?;
-        let weights = file.path().to_owned();
+        // The folder of a repository says less than its name.
+        let weights = match Repo::is_named(path) {
+            true => path.clone(),
+            false => file.path().to_owned(),
+        };
         let meta = checkpoint::meta(&file)?;
         let sha256 = file.sha256();
         if let Some(expected) = &recipe.distillation.sha256

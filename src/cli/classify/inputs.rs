@@ -8,6 +8,7 @@ use super::sources::is_glob;
 use crate::checkpoint::{SHIPPED, Shipped, TensorFile, WeightsMeta};
 use crate::cli::shell::quoted;
 use crate::data;
+use crate::hub::Repo;
 use crate::names::shown;
 
 /// Extensions of weights files that other programs write, and names whose extension says too little.
@@ -95,7 +96,7 @@ fn looks_like_pictures(path: &Path) -> bool {
     path == Path::new("-") || is_glob(path) || data::is_picture_name(path)
 }
 
-/// Whether an argument means weights: what ships, a file of them, a run, or a folder of runs.
+/// Whether an argument means weights: what ships, a repository on the hub, a file of them, a run, or a folder of runs.
 fn looks_like_weights(path: &Path) -> bool {
     let is_run = |folder: &Path| {
         let files = ["recipe.toml", "weights/best.safetensors"];
@@ -107,6 +108,7 @@ fn looks_like_weights(path: &Path) -> bool {
     };
     let mut inside = path.read_dir().into_iter().flatten().flatten();
     Shipped::find(path).is_some()
+        || Repo::is_named(path)
         || (path.extension().is_some_and(|end| end == "safetensors") && !path.is_dir())
         || is_file_of_weights()
         || is_run(path)
