@@ -3,5 +3,8 @@
 mod pass;
 mod tta;
 
-pub use pass::{Predictions, evaluate, input, predict, predict_augmented, report, seconds_of_pass};
+pub use pass::{
+    Predictions, SplitFeatures, evaluate, features, input, predict, predict_augmented, report,
+    seconds_of_pass,
+};
 pub use tta::Tta;

@@ -119,3 +119,136 @@ fn features_of_a_data_set_know_its_labels() {
         "cifar10-vit: no pictures to embed; name some, as in `vitrine embed cifar10-vit PICTURE --out v.csv`, or a data set with --data",
     );
 }
+
+/// Two classes of pictures that a colour tells apart.
+fn colours(place: &Place, folder: &str, copies: u32) {
+    for (class, red) in [("cold", 30), ("warm", 220)] {
+        for i in 0..copies {
+            let mut one = picture(16, 16, 7 * i + u32::from(red));
+            one.pixels_mut().for_each(|p| p.0[0] = red);
+            place.write(&format!("{folder}/{class}/{i}.png"), png(&one));
+        }
+    }
+}
+
+const PROBE: &str = "train --probe --init cifar10-vit --device cpu --data data";
+
+#[test]
+fn a_probe_is_a_run_like_any_other_and_changes_the_head_alone() {
+    let place = Place::new();
+    colours(&place, "data/train", 8);
+    colours(&place, "data/val", 4);
+    colours(&place, "data/test", 4);
+    let said = place.run(&format!("{PROBE} --out a")).ok();
+    let first = said.out.lines().next().unwrap();
+    assert!(
+        first.starts_with("fitted a probe on 16 pictures in "),
+        "{first}"
+    );
+    assert!(first.ends_with(" on validation"), "{first}");
+    assert!(said.out.contains("test top-1: 100.0 %"), "{}", said.out);
+    // What it starts from, under another head.
+    let tensors = |run: &str| {
+        let file = std::fs::read(place.path(&format!("{run}/weights/best.safetensors"))).unwrap();
+        let read = safetensors::SafeTensors::deserialize(&file).unwrap();
+        let all = read
+            .iter()
+            .map(|(name, view)| (name.to_owned(), view.data().to_vec()));
+        all.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    place.folder("c/weights");
+    place
+        .run("export cifar10-vit c/weights/best.safetensors")
+        .ok();
+    let (mut fitted, mut start) = (tensors("a"), tensors("c"));
+    for head in ["Vit.head.weight", "Vit.head.bias"] {
+        assert_ne!(fitted.remove(head), start.remove(head));
+    }
+    // The weights that ship are in 16 bits; widened, they are the same in both.
+    assert!(fitted == start);
+    // The same once more, and with mirror images not quite.
+    place.run(&format!("{PROBE} --out b")).ok();
+    assert!(tensors("a") == tensors("b"));
+    let mirrored = PROBE.replace("--probe", "--probe=mirror");
+    place.run(&format!("{mirrored} --out m")).ok();
+    assert!(tensors("a") != tensors("m"));
+    let table = place.read("a/results.csv");
+    assert!(table.starts_with(
+        "epoch,time,train/loss,metrics/accuracy_top1,metrics/accuracy_top5,val/loss,probe/l2,lr/pg0,"
+    ));
+    assert!(place.path("a/results.png").exists() && place.path("a/predictions.png").exists());
+    assert!(place.read("a/recipe.toml").contains("probe = \"plain\""));
+    // What is done with any run.
+    let named = place
+        .run("classify a data/test/warm/0.png --topk 1 --csv")
+        .ok();
+    assert!(
+        named.out.contains("data/test/warm/0.png,1,warm,"),
+        "{}",
+        named.out
+    );
+    place.run("eval a --device cpu").ok();
+    place.run("calibrate a --device cpu").ok();
+    place.run("export a small.safetensors --int8").ok();
+    place.run("plot a").ok();
+    place.run("data info data").ok();
+    let again = place.run("train --resume a --device cpu").ok();
+    assert!(
+        again
+            .err
+            .contains("this probe is fitted and is only evaluated again")
+    );
+    // A kill after the state and before the weights leaves them to a resume.
+    std::fs::remove_file(place.path("b/weights/best.safetensors")).unwrap();
+    place.run("train --resume b --device cpu").ok();
+    assert!(tensors("b").contains_key("Vit.head.weight"));
+    place
+        .run("train --model resnet9 --image-size 8 --device cpu --data data --steps 1 -b 4 --out t")
+        .ok();
+    let compared = place
+        .run("compare b t --device cpu --out both --json")
+        .ok()
+        .json();
+    assert_eq!(compared["rows"].as_array().unwrap().len(), 2);
+    fails(
+        &place.run("train --resume a --epochs 3"),
+        "a is a probe, which has found its optimum: --epochs does not go with it",
+    );
+}
+
+#[test]
+fn a_probe_without_validation_uses_folds_and_what_means_nothing_to_it_is_refused() {
+    let place = Place::new();
+    colours(&place, "data", 5);
+    let line = format!("{PROBE} --val-fraction 0 --test-fraction 0 --out a --json");
+    let json = place.run(&line).ok().json();
+    assert_eq!((&json["val"], &json["test"]), (&().into(), &().into()));
+    assert!(json["probe"]["l2"].as_f64().unwrap() < 100.0, "{json}");
+    let info = place.run("classify a data/cold/0.png --json").ok().json();
+    assert_eq!(info[0]["predictions"][0]["label"], "cold");
+    let file = vitrine::checkpoint::TensorFile::open(&place.path("a/weights/best.safetensors"));
+    let meta = vitrine::checkpoint::meta(&file.unwrap()).unwrap();
+    assert_eq!(meta.val_top1, None);
+    for (more, found) in [
+        ("--epochs 3", "--epochs"),
+        ("--lr 0.1", "--lr"),
+        ("--freeze 2", "--freeze"),
+        ("--set augment.flip=false", "--set augment.flip=false"),
+    ] {
+        let said = place.run(&format!("{PROBE} {more}"));
+        let told = format!(
+            "without a budget, a learning rate or augmentation: {found} does not go with it; --data, "
+        );
+        assert!(said.code == 1 && said.err.contains(&told), "{said:?}");
+    }
+    fails(
+        &place.run("train --probe --data data"),
+        "--probe needs weights whose features it is fitted on: name some with --init",
+    );
+    let wrong = place.run(&format!("{PROBE} --dry-run"));
+    fails(
+        &wrong,
+        "--dry-run measures updates, and --probe takes none: leave one of them out",
+    );
+    assert!(!place.path("runs").exists());
+}

@@ -51,11 +51,13 @@ enum Kind {
     Precision,
     /// A word, or a number of blocks.
     Freeze,
+    /// What a probe sees; `plain` without a value.
+    Views,
     /// No value: named, it is on.
     Switch,
 }
 
-use Kind::{Count, Freeze, Integer, Number, Precision, Switch, Text, Weights};
+use Kind::{Count, Freeze, Integer, Number, Precision, Switch, Text, Views, Weights};
 
 const fn flag(
     name: &'static str,
@@ -84,6 +86,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("model", "model.name", Text, "NAME", "Model: {models}").in_short_help().in_compare(),
     flag("init", "init.weights", Weights, "RUN|WEIGHTS", "Start from the best weights of a run, a weights file, a repository on the hub (hf:OWNER/NAME), or weights that ship with vitrine ({weights}); other classes get a new head").in_short_help(),
     flag("freeze", "init.freeze", Freeze, "WHAT", "Freeze: none, backbone, or a number N: the embedding and the first N blocks; needs --init"),
+    flag("probe", "init.probe", Views, "VIEWS", "Fit a linear classifier on the features of --init instead of training, in seconds; --probe=mirror also takes mirror images").in_short_help(),
     flag("epochs", "train.epochs", Integer, "N", "Passes over the training split").in_short_help().on_resume().in_compare(),
     flag("time", "train.time", Text, "DURATION", "Train for this long instead of --epochs, such as 90s, 30m or 1h30m; a number without a unit counts seconds").in_short_help().on_resume().in_compare(),
     flag("steps", "train.steps", Integer, "N", "Train for this many optimizer updates instead of --epochs").on_resume().in_compare(),
@@ -112,6 +115,25 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("checkpoint-minutes", "train.checkpoint_minutes", Number, "X", "Minutes between two saved states within an epoch"),
     flag("strict", "data.strict", Switch, "", "Refuse unreadable pictures and files outside the data set's layout instead of skipping them"),
     flag("teacher", "distillation.teacher", Weights, "RUN|WEIGHTS", "Also learn from a teacher: the best weights of a run, a weights file, a repository on the hub (hf:OWNER/NAME), or weights that ship with vitrine ({weights}); see [distillation] in recipes").in_short_help().on_resume(),
+];
+
+/// Flags that mean something to a probe; all others say how to learn, which its optimum does not depend on.
+const OF_PROBE: [&str; 15] = [
+    "data",
+    "model",
+    "init",
+    "probe",
+    "batch-size",
+    "image-size",
+    "resize",
+    "precision",
+    "fraction",
+    "val-fraction",
+    "test-fraction",
+    "seed",
+    "workers",
+    "cache-mb",
+    "strict",
 ];
 
 /// Flags of which one excludes the others.
@@ -143,6 +165,11 @@ impl Flag {
         FLAGS.iter().find(|flag| flag.key == key)
     }
 
+    /// Whether it means something to a probe.
+    pub(super) fn is_of_probe(&self) -> bool {
+        OF_PROBE.contains(&self.name)
+    }
+
     /// As it is typed.
     pub(super) fn typed(&self) -> String {
         format!("--{}", self.name)
@@ -161,6 +188,14 @@ impl Flag {
         let kind = self.kind;
         match kind {
             Switch => arg.action(ArgAction::SetTrue),
+            Views => arg
+                .value_name(self.value_name)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("plain")
+                .value_parser(
+                    PathBufValueParser::new().try_map(move |typed| kind.read(&names::text(typed))),
+                ),
             // The parser of paths takes any bytes, and no empty value.
             _ => arg
                 .value_name(self.value_name)
@@ -201,6 +236,10 @@ impl Kind {
                 Ok(Value::String(precision.to_string()))
             }
             Freeze => Ok(integer().map_or_else(|_| Value::String(text.into()), Value::Integer)),
+            Views => match text {
+                "plain" | "mirror" => Ok(Value::String(text.into())),
+                _ => Err("expected plain or mirror".to_owned()),
+            },
             Text | Weights | Switch => Ok(Value::String(text.into())),
         }
     }
@@ -283,6 +322,11 @@ impl Settings {
         let words = |(flag, value): &(&Flag, Value)| {
             let value = match value {
                 Value::Boolean(_) => None,
+                Value::String(text) if flag.kind == Views => {
+                    return [Some(format!("{}={text}", flag.typed()).into()), None]
+                        .into_iter()
+                        .flatten();
+                }
                 Value::String(text) => Some(names::path(text).into()),
                 other => Some(other.to_string().into()),
             };
@@ -357,7 +401,7 @@ mod tests {
         for flag in FLAGS.iter().filter(|flag| flag.on_resume) {
             assert!(recipe::MAY_CHANGE.contains(&flag.key), "{}", flag.key);
         }
-        for name in BUDGET {
+        for name in BUDGET.into_iter().chain(OF_PROBE) {
             assert!(FLAGS.iter().any(|flag| flag.name == name), "{name}");
         }
     }
@@ -409,6 +453,10 @@ mod tests {
                     Value::String("bf16".into()),
                 ),
                 Text | Weights => (format!("{name} b {name} a"), Value::String("a".into())),
+                Views => (
+                    format!("{name} {name}=mirror"),
+                    Value::String("mirror".into()),
+                ),
             };
             assert_eq!(
                 typed(&line).unwrap(),
@@ -537,12 +585,15 @@ mod tests {
             ("checkpoint-minutes", "x", "expected a number"),
             ("checkpoint-minutes", "-1", "expected 0 to 100000"),
             ("teacher", "no-such-run", "expected a run or a weights file"),
+            ("probe", "x", "expected plain or mirror"),
         ];
         let mut bad = Vec::new();
         for (name, value, told) in wrong {
-            let answer = answer(&format!("--device cpu --dry-run --{name} {value}"));
-            let first = answer.lines().next().unwrap();
             let flag = FLAGS.iter().find(|flag| flag.name == *name).unwrap();
+            // A value that may be left out stands behind a sign of equality.
+            let sign = if flag.kind == Views { '=' } else { ' ' };
+            let answer = answer(&format!("--device cpu --dry-run --{name}{sign}{value}"));
+            let first = answer.lines().next().unwrap();
             let parts = [&flag.typed(), *value, told];
             if !parts.iter().all(|part| first.contains(*part)) || answer.contains(flag.key) {
                 bad.push(format!("--{name} {value}: {answer}"));

@@ -10,6 +10,7 @@ use crate::names::visible;
 use crate::recipe::TrainRecipe;
 use crate::report::text;
 use crate::run::RunEvent;
+use crate::train::probe::PROBE_L2;
 use crate::train::task::classification::{TOP1, VAL_LOSS};
 use crate::train::{Curriculum, EpochRecord, TrainEvent};
 
@@ -60,6 +61,13 @@ impl Progress {
                     bar.set_position(done as u64);
                 }
             }
+            RunEvent::Features { split, done, total } => {
+                if interactive() {
+                    let bar = self.bar(total as u64, "features of {msg} [{bar:30}] {pos}/{len}");
+                    bar.set_message(split.to_string());
+                    bar.set_position(done as u64);
+                }
+            }
             RunEvent::Begin(plan) => {
                 self.clear();
                 self.curriculum = (!self.of_time).then(|| plan.curriculum.clone());
@@ -85,6 +93,17 @@ impl Progress {
                     note(&format!("{}note: {}", self.prefix, visible(text)));
                 }
                 self.warn(&plan.skipped);
+            }
+            RunEvent::NothingLeft(progress)
+                if progress
+                    .history
+                    .iter()
+                    .any(|r| r.figure(PROBE_L2).is_some()) =>
+            {
+                note(&format!(
+                    "{}this probe is fitted and is only evaluated again",
+                    self.prefix
+                ));
             }
             RunEvent::NothingLeft(progress) => note(&format!(
                 "{}this run is finished ({} updates, {} epochs) and is only evaluated again; to train on, ask for more --epochs, --steps, --time or --patience",
@@ -213,6 +232,18 @@ impl Progress {
     }
 
     fn line(&self, record: &EpochRecord, best: bool) -> String {
+        if let (Some(l2), Some(top1), Some(loss)) = (
+            record.figure(PROBE_L2),
+            record.figure(TOP1),
+            record.figure(VAL_LOSS),
+        ) {
+            return format!(
+                "L2 {l2:.1e}, loss {:.4}, val loss {loss:.4}, val top-1 {}{}",
+                record.train_loss,
+                text::percent(top1),
+                if best { " (best)" } else { "" }
+            );
+        }
         let mut line = format!(
             "epoch {}, loss {:.4}",
             self.epoch(record.epoch),

@@ -227,6 +227,7 @@ fn training_pictures(dir: &RunDir, recipe: &Recipe) -> Fact {
 
 fn budget(recipe: &Recipe, info: &serde_json::Value) -> Fact {
     let value = match recipe.budget() {
+        _ if recipe.init.probe.is_some() => "to the optimum".to_owned(),
         Ok(Budget::Time(time)) => text::seconds(time.as_secs_f64()),
         Ok(Budget::Epochs(epochs)) => format!("{epochs} epochs"),
         Ok(Budget::Steps(steps)) => {

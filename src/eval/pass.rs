@@ -72,6 +72,72 @@ pub fn predict_augmented(
     })
 }
 
+/// What a model's head sees of every picture of a split.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SplitFeatures {
+    /// `[n·V, D]`, row by row: the V views of a picture after each other.
+    pub values: Vec<f32>,
+    /// D.
+    pub width: usize,
+    /// True classes, `[n·V]`.
+    pub labels: Vec<usize>,
+    /// V: 1, or 2 with the mirror image.
+    pub views: usize,
+}
+
+/// Features of every picture of `loader`, and of its mirror image where `mirrored`.
+///
+/// The model must be without autodiff, on `device`. `seen` is called with the number of pictures of each batch.
+///
+/// # Errors
+///
+/// As [`predict`].
+pub fn features(
+    model: &Model,
+    loader: &EvalLoader,
+    device: &Device,
+    precision: Precision,
+    mirrored: bool,
+    seen: &mut dyn FnMut(usize),
+) -> Result<SplitFeatures, DataError> {
+    let prepared = Prepared::default();
+    let width = model.width();
+    let mirror = mirrored.then(|| Tta::Mirror.views()[1]);
+    let views = 1 + usize::from(mirrored);
+    let mut values = Vec::new();
+    let mut labels = Vec::new();
+    for batch in loader.pass() {
+        let batch = batch?;
+        let count = batch.len;
+        let Targets::Hard(hard) = &batch.targets else {
+            unreachable!("a loader of evaluation mixes nothing")
+        };
+        labels.extend(hard.iter().flat_map(|&label| vec![label; views]));
+        let mirrored = mirror.map(|mirror| Batch {
+            images: mirror.of(&batch.images, batch.image_size),
+            ..batch.clone()
+        });
+        let of_views = [Some(batch), mirrored].into_iter().flatten().map(|batch| {
+            let features = model.infer_features(input(batch, device), precision, &prepared);
+            let values = features.try_into_vec_as::<f32>();
+            values.expect("features read back as f32")
+        });
+        let of_views: Vec<Vec<f32>> = of_views.collect();
+        for picture in 0..count {
+            for view in &of_views {
+                values.extend_from_slice(&view[picture * width..][..width]);
+            }
+        }
+        seen(count);
+    }
+    Ok(SplitFeatures {
+        values,
+        width,
+        labels,
+        views,
+    })
+}
+
 /// The mean of `answer` over the views of a batch.
 fn views(tta: Tta, batch: Batch, answer: impl Fn(Batch) -> Tensor<2>) -> Tensor<2> {
     let answers = tta.views().into_iter().map(|view| {

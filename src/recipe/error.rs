@@ -92,6 +92,9 @@ pub enum RecipeError {
         /// As stated.
         freeze: Freeze,
     },
+    /// A probe without weights.
+    #[error("init.probe needs weights whose features it is fitted on")]
+    NothingToProbe,
     /// Settings of a distillation without a teacher.
     #[error("[distillation] has settings and no teacher")]
     NoTeacher,

@@ -37,6 +37,8 @@ pub(crate) fn known_keys() -> Vec<String> {
             collect("model", &config.fields(), &mut keys);
         }
     }
+    // Absent where it is not set, so that recipes without it stay as they were.
+    keys.push("init.probe".to_owned());
     // These follow from the data or from the preset's name.
     keys.retain(|k| {
         ![

@@ -25,7 +25,7 @@ pub(crate) use resolved::MAY_CHANGE;
 pub use resolved::Recipe;
 pub use sections::{DataRecipe, ModelRecipe, PreprocessRecipe, TrainRecipe};
 pub use sources::Sources;
-pub use start::InitRecipe;
+pub use start::{InitRecipe, ProbeViews};
 
 #[cfg(test)]
 mod tests;

@@ -120,6 +120,13 @@ impl Recipe {
         self.augment.validate()?;
         self.curriculum.validate()?;
         self.init.validate()?;
+        if self.init.probe.is_some() && self.distillation.teacher.is_some() {
+            return Err(RecipeError::Value {
+                reason:
+                    "init.probe learns from labels alone: distillation.teacher does not go with it"
+                        .to_owned(),
+            });
+        }
         self.budget()?;
         Ok(())
     }

@@ -22,9 +22,22 @@ pub struct InitRecipe {
     pub weights: Option<PathBuf>,
     /// SHA-256 of the file. A run writes it down; if it is set, another file is refused.
     pub sha256: Option<String>,
+    /// Fits a linear probe on the features of these weights instead of training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeViews>,
     /// Learning rates by layer, and what is frozen.
     #[serde(flatten)]
     pub finetune: FinetuneConfig,
+}
+
+/// What a probe sees of a training picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeViews {
+    /// The picture as it is evaluated.
+    Plain,
+    /// That, and its mirror image.
+    Mirror,
 }
 
 impl InitRecipe {
@@ -34,6 +47,16 @@ impl InitRecipe {
             freeze,
         } = self.finetune;
         positive("init.layer_decay", layer_decay, 1.0)?;
+        if self.probe.is_some() {
+            if self.weights.is_none() {
+                return Err(RecipeError::NothingToProbe);
+            }
+            if self.finetune != FinetuneConfig::default() {
+                return Err(RecipeError::Value {
+                    reason: "init.probe leaves all but the head as it is: init.freeze and init.layer_decay do not go with it".to_owned(),
+                });
+            }
+        }
         if self.weights.is_none() && freeze != Freeze::None {
             return Err(RecipeError::NothingToFreeze { freeze });
         }

@@ -20,6 +20,15 @@ pub enum RunEvent<'a> {
     Begin(&'a Plan),
     /// A run is resumed whose budget is spent: it is only evaluated again.
     NothingLeft(&'a Progress),
+    /// Features of a split are being computed.
+    Features {
+        /// The split.
+        split: SplitName,
+        /// Pictures done.
+        done: usize,
+        /// Pictures in total.
+        total: usize,
+    },
     /// An event of the trainer.
     Train(TrainEvent),
     /// Training is over; the best weights are being evaluated.

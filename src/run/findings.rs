@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::answer::Answers;
 use crate::metrics::{EvalReport, calibration_on_folds};
+use crate::train::probe::PROBE_L2;
 use crate::train::task::classification::{TOP1, VAL_LOSS};
 use crate::train::{Budget, EpochRecord, Progress};
 
@@ -175,7 +176,9 @@ fn never_predicted(report: &EvalReport) -> Option<Finding> {
 /// What the course of a training shows.
 fn of_training(history: &[EpochRecord]) -> Vec<Finding> {
     let epochs_seen: f64 = history.iter().map(|record| record.share).sum();
-    if history.is_empty() {
+    // What a probe has tried is no course of time.
+    let is_probe = |record: &EpochRecord| record.figure(PROBE_L2).is_some();
+    if history.is_empty() || history.iter().any(is_probe) {
         return Vec::new();
     }
     if epochs_seen < FEW_PASSES {

@@ -105,6 +105,8 @@ impl RunInfo {
             flops_per_image: plan.model.flops(),
             seed: recipe.train.seed,
             budget: match recipe.budget() {
+                // A probe ends where its loss does.
+                _ if recipe.init.probe.is_some() => Value::Null,
                 Ok(Budget::Epochs(epochs)) => json!({ "epochs": epochs }),
                 Ok(Budget::Steps(steps)) => json!({ "steps": steps }),
                 Ok(Budget::Time(time)) => json!({ "time_s": time.as_secs_f64() }),

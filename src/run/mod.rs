@@ -24,6 +24,7 @@ mod hub_weights;
 mod info;
 mod pictures;
 mod plan;
+mod probe;
 mod redraw;
 mod results;
 mod start;

@@ -43,10 +43,20 @@ pub(super) fn validation(
     stop: &Stop,
     observe: &mut dyn FnMut(RunEvent<'_>),
 ) -> Result<Option<EvalLoader>, RunError> {
-    if plan.splits.val.is_empty() {
+    plain(plan, SplitName::Val, stop, observe)
+}
+
+/// Decodes the pictures of a split, as they are evaluated; `None` where it has none.
+pub(super) fn plain(
+    plan: &mut Plan,
+    split: SplitName,
+    stop: &Stop,
+    observe: &mut dyn FnMut(RunEvent<'_>),
+) -> Result<Option<EvalLoader>, RunError> {
+    if plan.splits.get(split).is_empty() {
         return Ok(None);
     }
-    let pictures = load_split(plan, SplitName::Val, stop, observe)?;
+    let pictures = load_split(plan, split, stop, observe)?;
     Ok(Some(EvalLoader::new(
         pictures,
         plan.preprocess.clone(),
@@ -95,7 +105,9 @@ fn load_split(
     let options = PicturesOptions {
         cache_mb: recipe.data.cache_mb,
         strict: recipe.data.strict,
-        keep_larger: split == SplitName::Train && recipe.augment.random_resized_crop.is_some(),
+        keep_larger: split == SplitName::Train
+            && recipe.augment.random_resized_crop.is_some()
+            && recipe.init.probe.is_none(),
     };
     let total = samples.len();
     let mut progress = |done| observe(RunEvent::Decoding { split, done, total });

@@ -10,7 +10,7 @@ use super::files::{make_folder, write};
 use super::finish::{self, Finished};
 use super::info::{self, RunInfo};
 use super::plan::Plan;
-use super::{pictures, results, start};
+use super::{pictures, probe, results, start};
 use crate::checkpoint::WeightsMeta;
 use crate::data::{EvalLoader, TrainLoader};
 use crate::names;
@@ -143,7 +143,11 @@ fn carry_out(
             .as_ref()
             .map_or_else(Progress::default, |saved| saved.progress.clone()),
     };
-    let finished = match fit(&mut plan, saved, dir, devices, stop, observe) {
+    let fitted = match plan.recipe.init.probe {
+        Some(views) => probe::fit(&mut plan, views, saved, dir, devices, stop, observe),
+        None => fit(&mut plan, saved, dir, devices, stop, observe),
+    };
+    let finished = match fitted {
         Ok((trained, unwritten)) if trained.progress.finished => {
             outcome = trained;
             observe(RunEvent::Testing);

@@ -80,6 +80,24 @@ pub(super) fn save(
     checkpoint::write_tensors(&folder.join(FILE), &tensors, &meta)
 }
 
+/// Writes the state of a run that has found its weights and needs nothing to go on.
+///
+/// # Errors
+///
+/// As [`save`].
+pub fn save_finished(
+    folder: &Path,
+    progress: &Progress,
+    recipe: &str,
+) -> Result<(), CheckpointError> {
+    let meta = StateMeta {
+        progress: progress.clone(),
+        recipe: Some(recipe.to_owned()),
+        moments: None,
+    };
+    checkpoint::write_tensors(&folder.join(FILE), &[], &meta)
+}
+
 /// A state read back, before it is put into a model.
 #[derive(Debug)]
 pub struct Saved {

@@ -60,11 +60,50 @@ pub(in crate::cli) struct TrainArgs {
 impl TrainArgs {
     /// The recipe of a new run.
     pub(super) fn recipe(&self) -> anyhow::Result<Recipe> {
+        if self.settings.flag("init.probe").is_some() {
+            self.check_probe()?;
+        }
         Ok(run::resolve(&Sources {
             recipe: self.recipe.as_ref().map(names::text),
             set: self.set.clone(),
             values: self.settings.values()?,
         })?)
+    }
+
+    /// Refuses what means nothing to a probe.
+    fn check_probe(&self) -> anyhow::Result<()> {
+        let is_for_probe = |key: &str| {
+            let flag = FLAGS.iter().find(|flag| flag.key == key);
+            key.starts_with("data.")
+                || key.starts_with("preprocess.")
+                || flag.is_some_and(Flag::is_of_probe)
+        };
+        let typed = self.settings.flags().find(|flag| !flag.is_of_probe());
+        let set = self.set.iter().find(|set| {
+            let key = set.split('=').next().unwrap_or_default().trim();
+            !is_for_probe(key)
+        });
+        let found = typed.map(Flag::typed);
+        let found = found.or_else(|| set.map(|set| format!("--set {set}")));
+        if let Some(found) = found {
+            let free = FLAGS
+                .iter()
+                .filter(|flag| flag.is_of_probe())
+                .map(Flag::typed);
+            bail!(
+                "--probe fits one linear layer to its optimum, without a budget, a learning rate or augmentation: {found} does not go with it; {} do",
+                free.collect::<Vec<_>>().join(", ")
+            );
+        }
+        if self.profile || self.dry_run {
+            let flag = if self.profile {
+                "--profile"
+            } else {
+                "--dry-run"
+            };
+            bail!("{flag} measures updates, and --probe takes none: leave one of them out");
+        }
+        Ok(())
     }
 
     /// The recipe of a run to continue, with what may change of it.
@@ -77,6 +116,14 @@ impl TrainArgs {
                 "--resume continues {root} with its own recipe: {} cannot change; only {}, --device and --teacher-device may",
                 fixed.typed(),
                 free.collect::<Vec<_>>().join(", ")
+            );
+        }
+        if recipe.init.probe.is_some()
+            && let Some(budget) = self.settings.flags().find(|flag| !flag.is_of_probe())
+        {
+            bail!(
+                "{root} is a probe, which has found its optimum: {} does not go with it",
+                budget.typed()
             );
         }
         let teacher = self.settings.flag("distillation.teacher");

@@ -7,6 +7,7 @@ use crate::names::{self, shown};
 use crate::recipe::Recipe;
 use crate::report::text;
 use crate::run::{Finished, RunDir};
+use crate::train::probe::PROBE_L2;
 use crate::train::{Budget, Ending, Progress};
 
 /// The results as text.
@@ -17,18 +18,30 @@ pub(super) fn plain(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> Strin
         Ending::Stale => ", stopped early: validation no longer improved",
         _ => "",
     };
-    out += &format!(
-        "trained {} in {}{}{ending}; best epoch {}\n",
-        passes(progress, finished.train_pictures),
-        text::seconds(progress.elapsed_s),
-        match recipe.budget() {
-            Ok(Budget::Time(time)) => {
-                format!(" of the {} budget", text::seconds(time.as_secs_f64()))
+    if let Some((l2, tried)) = probed(progress) {
+        out += &format!(
+            "fitted a probe on {} pictures in {}; L2 {l2:.1e} is the best of {tried} {}\n",
+            text::count(finished.train_pictures as u64),
+            text::seconds(progress.elapsed_s),
+            match finished.val {
+                Some(_) => "on validation",
+                None => "on folds of them",
             }
-            _ => String::new(),
-        },
-        progress.best.map_or(progress.epoch, |b| b.epoch),
-    );
+        );
+    } else {
+        out += &format!(
+            "trained {} in {}{}{ending}; best epoch {}\n",
+            passes(progress, finished.train_pictures),
+            text::seconds(progress.elapsed_s),
+            match recipe.budget() {
+                Ok(Budget::Time(time)) => {
+                    format!(" of the {} budget", text::seconds(time.as_secs_f64()))
+                }
+                _ => String::new(),
+            },
+            progress.best.map_or(progress.epoch, |b| b.epoch),
+        );
+    }
     if let Some(val) = &finished.val {
         out += &(text::accuracy_line("val", val) + "\n");
     }
@@ -62,6 +75,12 @@ pub(super) fn plain(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> Strin
         );
     }
     out
+}
+
+/// The strength of a probe's penalty, and how many were tried; `None` of a training.
+fn probed(progress: &Progress) -> Option<(f64, usize)> {
+    let best = progress.history.get(progress.best?.epoch.checked_sub(1)?)?;
+    Some((best.figure(PROBE_L2)?, progress.history.len()))
 }
 
 /// How much was trained: `1 epoch`, `12 epochs`, `12.4 epochs`, `0.28 epochs (2,500 of 9,000 pictures)`.
@@ -104,6 +123,7 @@ pub(super) fn json(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> serde_
         "images_seen": progress.images,
         "train_pictures": finished.train_pictures,
         "best_epoch": progress.best.map(|b| b.epoch),
+        "probe": probed(progress).map(|(l2, tried)| serde_json::json!({"l2": l2, "tried": tried})),
         "training_s": progress.elapsed_s,
         "budget_s": match recipe.budget() {
             Ok(Budget::Time(time)) => Some(time.as_secs_f64()),

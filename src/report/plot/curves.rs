@@ -8,6 +8,7 @@ use plotters::prelude::*;
 use super::figure::{Drawn, Figure, PlotError, save};
 use super::panel::{Line, Panel, Unit, panel};
 use crate::train::EpochRecord;
+use crate::train::probe::PROBE_L2;
 use crate::train::task::classification::{TOP1, TOP5, VAL_LOSS};
 
 /// Draws loss, accuracy, learning rate and speed of one run over its epochs.
@@ -42,17 +43,30 @@ struct Results<'a>(&'a [EpochRecord]);
 
 impl Figure for Results<'_> {
     fn size(&self) -> (u32, u32) {
-        (1800, 1200)
+        match self.0.iter().any(|r| r.figure(PROBE_L2).is_some()) {
+            true => (1800, 760),
+            false => (1800, 1200),
+        }
     }
 
     fn draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Drawn
     where
         B::ErrorType: 'static,
     {
+        // Of a probe the rows are strengths of its penalty.
+        let is_probe = self.0.iter().any(|r| r.figure(PROBE_L2).is_some());
+        let at = |r: &EpochRecord| match r.figure(PROBE_L2) {
+            Some(l2) => l2.log10(),
+            None => r.epoch as f64,
+        };
+        let x = match is_probe {
+            true => "strength of the L2 penalty, as a power of ten",
+            false => "epoch",
+        };
         let over = |value: &dyn Fn(&EpochRecord) -> Option<f64>| -> Vec<(f64, f64)> {
             self.0
                 .iter()
-                .filter_map(|r| Some((r.epoch as f64, value(r)?)))
+                .filter_map(|r| Some((at(r), value(r)?)))
                 .collect()
         };
         let mut accuracy = vec![Line::new("top-1", over(&|r| r.figure(TOP1)))];
@@ -63,8 +77,8 @@ impl Figure for Results<'_> {
         let panels = [
             Panel {
                 title: "Loss",
-                x: "epoch",
-                whole: true,
+                x,
+                whole: !is_probe,
                 lines: vec![
                     Line::new("training", over(&|r| Some(r.train_loss))),
                     Line::new("validation", over(&|r| r.figure(VAL_LOSS))),
@@ -73,8 +87,8 @@ impl Figure for Results<'_> {
             },
             Panel {
                 title: "Accuracy on validation",
-                x: "epoch",
-                whole: true,
+                x,
+                whole: !is_probe,
                 lines: accuracy,
                 unit: Unit::Percent,
             },
@@ -93,7 +107,9 @@ impl Figure for Results<'_> {
                 unit: Unit::Plain,
             },
         ];
-        for (area, one) in root.split_evenly((2, 2)).iter().zip(&panels) {
+        // A probe has no learning rate, and one speed.
+        let rows = if is_probe { 1 } else { 2 };
+        for (area, one) in root.split_evenly((rows, 2)).iter().zip(&panels) {
             panel(area, one)?;
         }
         Ok(())

@@ -1,0 +1,190 @@
+//! A run that fits a linear probe in place of a training: features once, then logistic regression on them.
+
+use std::time::Instant;
+
+use burn::module::Module;
+
+use super::devices::{Devices, precision};
+use super::dir::RunDir;
+use super::error::RunError;
+use super::event::RunEvent;
+use super::plan::Plan;
+use super::{pictures, results, start};
+use crate::checkpoint::{self, WeightsMeta};
+use crate::data::{DataError, EvalLoader, SplitName};
+use crate::eval::{self, SplitFeatures};
+use crate::model::Model;
+use crate::recipe::ProbeViews;
+use crate::stop::Stop;
+use crate::train::probe::{Labelled, PROBE_L2, Probe, ProbeOptions, Tried, fit as fit_probe};
+use crate::train::task::Figure;
+use crate::train::task::classification::{TOP1, TOP5, VAL_LOSS, figures};
+use crate::train::{
+    Best, Ending, EpochRecord, Outcome, Progress, Saved, TrainEvent, save_finished,
+};
+
+/// The columns of `results.csv`, in which a row is a strength of the penalty.
+const COLUMNS: [&str; 4] = [TOP1, TOP5, VAL_LOSS, PROBE_L2];
+
+/// Fits the probe of a plan and writes its weights: those that it starts from, with the fitted head. With the outcome
+/// it returns the first file that could not be written on the way.
+///
+/// # Errors
+///
+/// [`RunError`]; one that [is a stop](RunError::is_stop) where it was stopped, and nothing is written then.
+pub(super) fn fit(
+    plan: &mut Plan,
+    views: ProbeViews,
+    saved: Option<Saved>,
+    dir: &RunDir,
+    devices: Devices<'_>,
+    stop: &Stop,
+    observe: &mut dyn FnMut(RunEvent<'_>),
+) -> Result<(Outcome, Option<RunError>), RunError> {
+    let began = Instant::now();
+    // The weights are written after the state: a kill may have left them out.
+    if let Some(saved) = saved
+        && dir.best().is_file()
+        && dir.last().is_file()
+    {
+        observe(RunEvent::Begin(plan));
+        observe(RunEvent::NothingLeft(&saved.progress));
+        let unwritten = results::write_results(dir, &COLUMNS, &saved.progress.history).err();
+        return Ok((complete(saved.progress), unwritten));
+    }
+    let train = pictures::plain(plan, SplitName::Train, stop, observe)?;
+    let train = train.ok_or(crate::train::TrainError::Empty)?;
+    let val = pictures::validation(plan, stop, observe)?;
+    if plan.recipe.data.strict {
+        pictures::check_test(plan, stop, observe)?;
+    }
+    observe(RunEvent::Begin(plan));
+    let meta = WeightsMeta {
+        name: plan.recipe.model.name.clone(),
+        model: plan.model.clone(),
+        classes: plan.splits.classes.clone(),
+        preprocess: plan.preprocess.clone(),
+        temperature: 1.0,
+        epoch: 0,
+        val_top1: None,
+        calibration: None,
+    };
+    let backbone = backbone(plan, &meta, devices)?;
+    let precision = precision(&plan.recipe, devices.student)?;
+    let device = &devices.student.device;
+    let mut features = |loader: &EvalLoader, split, mirrored| {
+        let total = loader.pictures().len();
+        let mut done = 0;
+        eval::features(
+            &backbone,
+            loader,
+            device,
+            precision,
+            mirrored,
+            &mut |count| {
+                done += count;
+                observe(RunEvent::Features { split, done, total });
+            },
+        )
+    };
+    let of_train = features(&train, SplitName::Train, views == ProbeViews::Mirror)?;
+    let of_val = val
+        .as_ref()
+        .map(|val| features(val, SplitName::Val, false))
+        .transpose()?;
+    let pictures = of_train.labels.len() + of_val.as_ref().map_or(0, |val| val.labels.len());
+    let images_per_s = pictures as f64 / began.elapsed().as_secs_f64().max(1e-9);
+    let fitting = Instant::now();
+    let mut history = Vec::new();
+    let mut each = |step: usize, tried: &Tried, best: bool| {
+        let record = record(step, tried, began.elapsed().as_secs_f64(), images_per_s);
+        history.push(record.clone());
+        observe(RunEvent::Train(TrainEvent::Epoch { record, best }));
+    };
+    let options = ProbeOptions {
+        width: of_train.width,
+        classes: meta.classes.len(),
+        views: of_train.views,
+        device,
+    };
+    let val = of_val.as_ref().map(labelled);
+    let probe = fit_probe(labelled(&of_train), val, options, stop, &mut each);
+    let probe = probe.ok_or(DataError::Stopped)?;
+    let best = probe.tried[probe.best];
+    let mut progress = Progress::default();
+    progress.epoch = history.len();
+    progress.update = probe.iterations as u64;
+    progress.elapsed_s = began.elapsed().as_secs_f64();
+    progress.images = of_train.labels.len() as u64;
+    progress.training_s = fitting.elapsed().as_secs_f64();
+    progress.best = Some(Best {
+        epoch: probe.best + 1,
+        score: best.top1,
+        loss: best.val_loss,
+    });
+    progress.history = history;
+    progress.finished = true;
+    save_finished(&dir.state_folder(), &progress, &plan.recipe.to_toml())?;
+    let meta = WeightsMeta {
+        epoch: probe.best + 1,
+        // Folds are no validation split.
+        val_top1: val.map(|_| best.top1),
+        ..meta
+    };
+    let Probe { weight, bias, .. } = &probe;
+    let model = backbone.with_head(weight, bias, device);
+    for path in [dir.last(), dir.best()] {
+        checkpoint::save_weights(&path, &model, &meta)?;
+    }
+    let unwritten = results::write_results(dir, &COLUMNS, &progress.history).err();
+    Ok((complete(progress), unwritten))
+}
+
+fn complete(progress: Progress) -> Outcome {
+    Outcome {
+        ending: Ending::Complete,
+        progress,
+    }
+}
+
+/// The model that the plan starts from, with a head for its classes.
+fn backbone(plan: &mut Plan, meta: &WeightsMeta, devices: Devices<'_>) -> Result<Model, RunError> {
+    let device = &devices.student.device;
+    let found = match plan.start.take() {
+        Some(found) => Some(found),
+        None => start::open(&mut plan.recipe)?,
+    };
+    // A recipe without weights to start from was refused.
+    let found = found.ok_or(crate::recipe::RecipeError::NothingToProbe)?;
+    // Nothing of it is drawn: the head is fitted, and the rest is in the file.
+    let fresh = plan.model.init_constant(device);
+    Ok(found.fill(fresh, meta, device)?.valid())
+}
+
+fn labelled(features: &SplitFeatures) -> Labelled<'_> {
+    Labelled {
+        features: &features.values,
+        labels: &features.labels,
+    }
+}
+
+/// A strength that was tried, as a row of `results.csv`.
+fn record(step: usize, tried: &Tried, elapsed_s: f64, images_per_s: f64) -> EpochRecord {
+    let mut figures = figures(tried.top1, tried.top5, tried.val_loss);
+    figures.push(Figure {
+        column: PROBE_L2.to_owned(),
+        value: tried.l2,
+    });
+    EpochRecord {
+        epoch: step + 1,
+        elapsed_s,
+        train_loss: tried.train_loss,
+        figures,
+        lr: 0.0,
+        images_per_s,
+        waiting: 0.0,
+        // Every picture was seen once, whatever was tried.
+        share: if step == 0 { 1.0 } else { 0.0 },
+        spent: None,
+    }
+}
