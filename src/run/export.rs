@@ -47,6 +47,15 @@ impl ExportFormat {
             }),
         }
     }
+
+    pub(super) fn check(self, out: &Path) -> Result<(), RunError> {
+        match Self::of(out)? == self {
+            true => Ok(()),
+            false => Err(RunError::ExportName {
+                path: out.to_owned(),
+            }),
+        }
+    }
 }
 
 /// How an export stores numbers.
@@ -86,6 +95,7 @@ pub fn export(
     storage: Storage,
     device: &Selected,
 ) -> Result<Exported, RunError> {
+    ExportFormat::Safetensors.check(out)?;
     if out.exists() {
         return Err(RunError::Exists {
             path: out.to_owned(),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::dir::open_weights;
 use super::error::RunError;
-use super::export::{answers, check_finite};
+use super::export::{ExportFormat, answers, check_finite};
 use super::info::COMMIT;
 use crate::checkpoint::{self, OnnxOptions, OnnxSource, OnnxWritten};
 use crate::device::Selected;
@@ -37,6 +37,7 @@ pub fn export_onnx(
     options: OnnxOptions,
     device: &Selected,
 ) -> Result<OnnxExported, RunError> {
+    ExportFormat::Onnx.check(out)?;
     if out.exists() {
         return Err(RunError::Exists {
             path: out.to_owned(),
