@@ -26,7 +26,7 @@ pub use float16::save_half;
 pub use host::{HostTensor, host, host_tensors};
 pub use int8::save_int8;
 pub use meta::WeightsMeta;
-pub use onnx::{OnnxOptions, OnnxSource, OnnxWritten, save_onnx};
+pub use onnx::{OnnxOptions, OnnxSource, OnnxWritten, onnx_data, save_onnx};
 pub use shipped::{SHIPPED, Shipped};
 pub use weights::{Checkpoint, begin_to_load, load, load_weights, meta, save_meta, save_weights};
 

@@ -322,6 +322,11 @@ fn weights_become_a_model_for_other_programs() {
         "pets.onnx exists: name another file, or remove it first",
     );
     assert_eq!(fs::read(place.path("pets.onnx")).unwrap(), bytes);
+    place.write("other.onnx.data", "weights of a model that is gone");
+    fails(
+        &place.run("export run other.onnx"),
+        "other.onnx.data exists: name another file, or remove it first",
+    );
     fails(
         &place.run("export run eight.onnx --int8"),
         "--int8 is for .safetensors: an .onnx file has f32, or f16 with --half; ONNX Runtime's `quantize_dynamic` makes eight bits of it",

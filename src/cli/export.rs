@@ -130,16 +130,14 @@ fn onnx(args: &ExportArgs) -> anyhow::Result<Done> {
         bytes_before,
         image_size,
         classes,
+        data,
         written,
     } = run::export_onnx(&args.weights, &args.out, options, &device)?;
-    let mut beside = args.out.clone().into_os_string();
-    beside.push(".data");
-    let beside = PathBuf::from(beside);
     if args.json {
         let told = serde_json::json!({
             "from": names::text(&from),
             "out": names::text(&args.out),
-            "data": written.data_beside.then(|| names::text(&beside)),
+            "data": data.as_deref().map(names::text),
             "bytes_before": bytes_before,
             "bytes": written.bytes,
             "tensors": written.tensors,
@@ -155,10 +153,10 @@ fn onnx(args: &ExportArgs) -> anyhow::Result<Done> {
         text::percent(written.bytes as f64 / bytes_before.max(1) as f64),
         shown(&from)
     ))?;
-    if written.data_beside {
+    if let Some(data) = data {
         note(&format!(
             "its weights are in {}, which has to stay beside it",
-            shown(&beside)
+            shown(&data)
         ));
     }
     let input = match options.include_preprocessing {

@@ -21,6 +21,8 @@ pub struct OnnxExported {
     pub image_size: usize,
     /// Logits that it gives.
     pub classes: usize,
+    /// The file that its weights are in, where the model alone would be too large.
+    pub data: Option<PathBuf>,
     /// What was written and read back.
     pub written: OnnxWritten,
 }
@@ -38,10 +40,14 @@ pub fn export_onnx(
     device: &Selected,
 ) -> Result<OnnxExported, RunError> {
     ExportFormat::Onnx.check(out)?;
-    if out.exists() {
-        return Err(RunError::Exists {
-            path: out.to_owned(),
-        });
+    let data = checkpoint::onnx_data(out);
+    // A model that is small needs no second file, but one of that name would be taken for its own.
+    for path in [out, &data] {
+        if path.exists() {
+            return Err(RunError::Exists {
+                path: path.to_owned(),
+            });
+        }
     }
     let from = open_weights(weights)?;
     let original = checkpoint::load(&from, &device.device)?;
@@ -58,6 +64,7 @@ pub fn export_onnx(
         from: from.path().to_owned(),
         image_size: original.meta.model.image_size(),
         classes: original.meta.model.num_classes(),
+        data: written.data_beside.then_some(data),
         written,
     })
 }

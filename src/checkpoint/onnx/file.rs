@@ -21,7 +21,7 @@ pub(super) fn write(out: &Path, onnx: &Onnx<'_>, most: usize) -> Result<[u64; 2]
     if let Some(fault) = onnx.fault() {
         return Err(differs(out, fault));
     }
-    let beside = beside(out);
+    let beside = onnx_data(out);
     let whole = stored(onnx, None);
     if whole.encode().length() <= most {
         let part = write_model(out, &whole)?;
@@ -50,8 +50,8 @@ pub(super) fn write(out: &Path, onnx: &Onnx<'_>, most: usize) -> Result<[u64; 2]
     Ok([all[0], all[0] + all[1]])
 }
 
-/// `OUT.onnx.data`.
-fn beside(out: &Path) -> PathBuf {
+/// Where an ONNX model keeps its weights that are too large for one file: `OUT.onnx.data`.
+pub fn onnx_data(out: &Path) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
     name.push(".data");
     name.into()

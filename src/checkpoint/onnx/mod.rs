@@ -16,3 +16,4 @@ mod message;
 mod vit;
 
 pub use export::{OnnxOptions, OnnxSource, OnnxWritten, save_onnx};
+pub use file::onnx_data;
