@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vitrine::checkpoint::TensorFile;
 use vitrine::classify::Classifier;
-use vitrine::data::{Dataset, DecodeLimits, Preprocess, RawPicture, Resize, Splits, decode};
+use vitrine::data::{
+    Dataset, DecodeLimits, Filter, Preprocess, RawPicture, Resize, Splits, decode,
+};
 use vitrine::device::{Backend, DeviceChoice, Selected, select};
 use vitrine::recipe::Sources;
 use vitrine::report::csv::read_results;
@@ -88,8 +90,16 @@ pub fn picture(bytes: &[u8]) {
             std: [0.5; 3],
             ..Preprocess::default()
         };
-        let small = preprocess.decode(&raw, &LIMITS);
-        assert_eq!(small.is_ok(), whole.is_ok());
+        let exact = Preprocess {
+            exact: true,
+            filter: Filter::Lanczos,
+            resize: Resize::ShorterEdge,
+            ..preprocess.clone()
+        };
+        for preprocess in [preprocess, exact] {
+            let small = preprocess.decode(&raw, &LIMITS);
+            assert_eq!(small.is_ok(), whole.is_ok());
+        }
     }
 }
 

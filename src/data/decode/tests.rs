@@ -11,6 +11,7 @@ use super::*;
 use crate::data::sample::RawPicture;
 
 mod reduced;
+mod whole;
 
 fn photo(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {

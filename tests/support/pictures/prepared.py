@@ -9,6 +9,7 @@ difference in steps of a byte, and the share of values that differ by more than 
 how many pictures hold the bound, one in a thousand. No pretrained weights are loaded."""
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -23,6 +24,8 @@ import torchvision
 import transformers
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
+
+import jpeg_writer as j
 
 logging.disable(logging.WARNING)
 Image.MAX_IMAGE_PIXELS = None
@@ -114,8 +117,45 @@ def formula(width, height):
     return Image.fromarray(((x * 37 + y * 59 + c * 83 + x * y * 5) % 256).astype(np.uint8))
 
 
+def decoded():
+    """Small JPEGs of many kinds, and their pixels."""
+    x, y = np.meshgrid(np.arange(21), np.arange(13))
+    scene = np.stack([x * 12, 255 - y * 19, (x // 7 + y // 5) % 2 * 200 + 20], -1).astype(np.uint8)
+    picture = Image.fromarray(scene)
+
+    def saved(picture, **how):
+        out = io.BytesIO()
+        picture.save(out, "JPEG", **how)
+        return out.getvalue()
+
+    half, all = [(1, 1)] * 2, [(1, 1)] * 3
+    dc_refined = [([0, 1, 2], 0, 0, 0, 1), ([0], 1, 63), ([1], 1, 63), ([0, 1, 2], 0, 0, 1, 0), ([2], 1, 63)]
+    files = {
+        "444": saved(picture, quality=97, subsampling=0),
+        "422": saved(picture, quality=80, subsampling=1),
+        "420": saved(picture, quality=90, subsampling=2),
+        "420 at the worst quality": saved(picture, quality=1, subsampling=2),
+        "420 of two columns": saved(picture.crop((12, 0, 14, 5)), quality=90, subsampling=2),
+        "420, restarts": saved(picture, quality=75, subsampling=2, restart_marker_blocks=1),
+        "420, progressive": saved(picture, quality=90, subsampling=2, progressive=True),
+        "422, progressive, restarts": saved(picture, subsampling=1, progressive=True, restart_marker_blocks=2),
+        "grey": saved(picture.convert("L"), quality=85),
+        "grey, progressive": saved(picture.convert("L"), quality=85, progressive=True),
+        "440": j.encode(j.ycc(scene), [(1, 2), *half], before=j.JFIF),
+        "411": j.encode(j.ycc(scene), [(4, 1), *half], before=j.JFIF),
+        "444, refined": j.encode(j.ycc(scene), all, before=j.JFIF, progressive=True, scans=dc_refined),
+        "420, components apart": j.encode(j.ycc(scene), [(2, 2), *half], scans=[([i], 0, 63) for i in range(3)]),
+        "wide quantisation": j.encode(j.ycc(scene), all, before=j.JFIF, wide_quant=True),
+        "red, green and blue": j.encode([scene[..., i] for i in range(3)], before=j.adobe(0)),
+    }
+    for name, jpeg in files.items():
+        shown = Image.open(io.BytesIO(jpeg)).convert("RGB")
+        yield {"name": name, "jpeg": jpeg.hex(), "size": shown.size, "pixels": shown.tobytes().hex()}
+
+
 def fixture(path):
-    """Small pictures: `resized` by each filter, the width first whatever Pillow's version; `prepared` by each policy."""
+    """Small pictures: `decoded` from JPEGs; `resized` by each filter, the width first whatever Pillow's version;
+    `prepared` by each policy."""
     resized = []
     for width, height, to in [(11, 7, (4, 3)), (11, 7, (5, 7)), (11, 7, (11, 3)), (5, 3, (9, 8)), (97, 3, (2, 5))]:
         for number, filter in FILTERS.items():
@@ -149,7 +189,7 @@ def fixture(path):
             config = json.loads(json.dumps(processor.to_dict(), default=str))
             case("transformers", config, width, height, by_transformers(processor))
     with open(path, "w") as file:
-        json.dump({"resized": resized, "prepared": prepared}, file, separators=(",", ":"))
+        json.dump({"decoded": list(decoded()), "resized": resized, "prepared": prepared}, file, separators=(",", ":"))
         file.write("\n")
 
 
