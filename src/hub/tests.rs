@@ -832,7 +832,7 @@ fn the_cache_is_listed_with_what_python_put_there() {
 
 proptest! {
     #[test]
-    fn no_name_leads_out_of_the_cache(name in "(hf:|hf-hub:|https://hf.co/)?.{0,60}") {
+    fn no_name_leads_out_of_the_cache(name in "(hf:|hf-hub:|https://hf.co/)([a./\\\\:-]{0,12}|[a-z]{1,3}/[a-z]{1,3})(@[a./\\\\:-]{0,8})?\\PC?") {
         let Ok(repo) = Repo::parse(&name) else { return Ok(()) };
         let folder = RepoFolder::new(Path::new("cache"), &repo);
         let snapshot = folder.snapshot(COMMIT);
