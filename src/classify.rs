@@ -5,8 +5,10 @@
 
 mod classifier;
 mod error;
+mod neighbours;
 mod stream;
 
 pub use classifier::{Classifier, Found, Prediction, Wanted};
 pub use error::ClassifyError;
+pub use neighbours::{Nearest, Neighbour, Neighbours, OtherWeights};
 pub use stream::{Answer, Answers, Input, Next, StreamError, StreamOptions, stream};

@@ -252,3 +252,47 @@ fn a_probe_without_validation_uses_folds_and_what_means_nothing_to_it_is_refused
     );
     assert!(!place.path("runs").exists());
 }
+
+#[test]
+fn neighbours_are_training_pictures_and_vote() {
+    let place = Place::new();
+    colours(&place, "data/train", 4);
+    place
+        .run("embed cifar10-vit --data data --out train.safetensors --device cpu")
+        .ok();
+    let line = "classify --weights cifar10-vit data/train/warm/2.png --topk 1 --neighbours-of train.safetensors";
+    let json = place
+        .run(&format!("{line} --neighbours 3 --json"))
+        .ok()
+        .json();
+    let one = &json[0];
+    let nearest = one["neighbours"].as_array().unwrap();
+    assert_eq!(nearest.len(), 3);
+    assert_eq!(nearest[0]["name"], "train/warm/2.png");
+    assert!(nearest[0]["similarity"].as_f64().unwrap() > 0.9999);
+    assert_eq!(
+        (&one["vote"], &nearest[0]["label"]),
+        (&"warm".into(), &"warm".into())
+    );
+    let table = place.run(&format!("{line} nowhere.png --csv")).out;
+    let rows: Vec<&str> = table.lines().collect();
+    assert_eq!(
+        rows[0],
+        "filename,index,label,prob,error,vote,vote_share,nearest,similarity"
+    );
+    assert!(
+        rows[1].contains(",,warm,0.") && rows[1].contains(",train/warm/2.png,1.0000"),
+        "{table}"
+    );
+    assert!(rows[2].ends_with("no such file or folder,,,,"), "{table}");
+    let text = place.run(line).ok().out;
+    // No more than there are.
+    assert_eq!(text.lines().count(), 3 + 8, "{text}");
+    assert!(
+        text.contains("its neighbours: warm (") && text.contains("1.000  warm  train/warm/2.png")
+    );
+    fails(
+        &place.run("classify --weights cifar10-cnn data/train/warm/2.png --neighbours-of train.safetensors"),
+        "--neighbours-of train.safetensors: make them with `vitrine embed cifar10-cnn --out FILE.safetensors`: these are features of other weights (vit-w1), or of pictures prepared in another way",
+    );
+}

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 
 use super::error::ClassifyError;
+use super::neighbours::{Nearest, Neighbours};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, HashCheck, TensorFile, WeightsMeta};
 use crate::data::{self, Dataset, DecodeLimits, RawPicture, Sample};
 use crate::metrics::{self, Calibration};
@@ -43,6 +44,8 @@ pub struct Found {
     pub predictions: Vec<Prediction>,
     /// What the head sees, `[D]`; empty where nobody wants it.
     pub features: Vec<f32>,
+    /// The pictures that it is most like, where [some are known](Classifier::with_neighbours).
+    pub nearest: Option<Nearest>,
 }
 
 /// A loaded model that classifies pictures.
@@ -53,6 +56,7 @@ pub struct Classifier {
     prepared: Prepared,
     precision: Precision,
     device: Device,
+    neighbours: Option<(Neighbours, usize)>,
 }
 
 impl Classifier {
@@ -80,6 +84,7 @@ impl Classifier {
             checkpoint,
             check,
             prepared: Prepared::default(),
+            neighbours: None,
             device: device.clone(),
         })
     }
@@ -89,6 +94,15 @@ impl Classifier {
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// The same, which also names the `count` pictures of `neighbours` that are most like each picture.
+    #[must_use]
+    pub fn with_neighbours(self, neighbours: Neighbours, count: usize) -> Self {
+        Self {
+            neighbours: Some((neighbours, count)),
+            ..self
+        }
     }
 
     /// Whether the weights are saved in eight bits.
@@ -247,14 +261,20 @@ impl Classifier {
                     row.iter().all(|x| x.is_finite()).then(|| Found {
                         predictions: Vec::new(),
                         features: row.to_vec(),
+                        nearest: None,
                     })
                 })
                 .collect());
         };
-        let logits = model
-            .infer(images, self.precision, &self.prepared)
-            .div_scalar(self.checkpoint.meta.temperature);
-        let logits = host(logits);
+        let (logits, features) = match &self.neighbours {
+            None => (model.infer(images, self.precision, &self.prepared), None),
+            Some(_) => {
+                let (logits, features) =
+                    model.infer_with_features(images, self.precision, &self.prepared);
+                (logits, Some(host(features)))
+            }
+        };
+        let logits = host(logits.div_scalar(self.checkpoint.meta.temperature));
         self.verify()?;
         let classes = self.classes();
         let best = |row: &[f32]| {
@@ -273,8 +293,17 @@ impl Classifier {
             Some(Found {
                 predictions: named.collect(),
                 features: Vec::new(),
+                nearest: None,
             })
         };
-        Ok(logits.chunks(classes.len()).map(best).collect())
+        let mut found: Vec<Option<Found>> = logits.chunks(classes.len()).map(best).collect();
+        if let (Some((neighbours, count)), Some(features)) = (&self.neighbours, features) {
+            for (found, row) in found.iter_mut().zip(features.chunks(self.width())) {
+                if let Some(found) = found {
+                    found.nearest = Some(neighbours.of(row, *count));
+                }
+            }
+        }
+        Ok(found)
     }
 }

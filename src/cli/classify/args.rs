@@ -45,6 +45,14 @@ pub(in crate::cli) struct ClassifyArgs {
     /// it, int8 for weights that were exported with --int8, else f32.
     #[arg(long, default_value = "auto", value_name = "PRECISION")]
     pub precision: InferencePrecision,
+    /// Also name the K training pictures that each picture is most like, and the label that they vote for; needs
+    /// --neighbours-of.
+    #[arg(long, value_name = "K", requires = "neighbours_of", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub neighbours: Option<u32>,
+    /// Features of the pictures to look for neighbours in, as `vitrine embed RUN --out FILE.safetensors` writes them;
+    /// default of --neighbours: 20.
+    #[arg(long, value_name = "FILE")]
+    pub neighbours_of: Option<PathBuf>,
     /// Print JSON.
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
@@ -94,6 +102,8 @@ mod tests {
                 weights: weights.clone(),
                 topk: 5,
                 abstain: None,
+                neighbours: None,
+                neighbours_of: None,
                 precision: InferencePrecision::Auto,
                 json: false,
                 csv: false,

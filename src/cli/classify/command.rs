@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::abstain::threshold;
 use super::args::ClassifyArgs;
@@ -12,16 +12,17 @@ use super::list::NameList;
 use super::print::{Format, Printer};
 use super::progress::Progress;
 use super::sources::Sources;
-use crate::checkpoint::SHIPPED;
+use crate::checkpoint::{Features, SHIPPED, backbone_sha256};
 use crate::classify::{
-    Answer, Answers, Classifier, Next, StreamError, StreamOptions, Wanted, stream,
+    Answer, Answers, Classifier, Neighbours, Next, StreamError, StreamOptions, Wanted, stream,
 };
 use crate::cli::done::Done;
 use crate::cli::interrupt::{nothing_to_save, on_interrupt};
 use crate::cli::named::unambiguous;
 use crate::cli::output::{is_broken_pipe, note};
+use crate::cli::shell::quoted;
 use crate::device;
-use crate::names;
+use crate::names::{self, shown};
 use crate::ops::Purpose;
 use crate::report::text;
 use crate::run;
@@ -32,6 +33,9 @@ const BATCH: usize = 64;
 
 /// Most pixels of model input at once, 64 pictures of 512²: small enough for any memory.
 const PIXELS: usize = 1 << 24;
+
+/// Neighbours that are named by default: what DINO's classifier takes.
+const NEIGHBOURS: u32 = 20;
 
 /// How often a wait for answers looks whether it should end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -66,7 +70,24 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     let classifier = Classifier::of(&file, &device.device)?;
     let is_int8 = classifier.is_int8();
     let precision = run::inference_precision(args.precision, &device, is_int8, Purpose::Answers)?;
-    let classifier = Arc::new(classifier.with_precision(precision));
+    let mut classifier = classifier.with_precision(precision);
+    if let Some(path) = &args.neighbours_of {
+        // The features are compared with the weights by a hash of these.
+        classifier.verify()?;
+        let backbone = backbone_sha256(&file, classifier.meta(), classifier.model())?;
+        let features = Features::open(path).context("--neighbours-of")?;
+        let neighbours = Neighbours::new(features, &backbone).with_context(|| {
+            let weights = weights.as_deref().unwrap_or(file.path());
+            format!(
+                "--neighbours-of {}: make them with `vitrine embed {} --out FILE.safetensors`",
+                shown(path),
+                quoted(weights)
+            )
+        })?;
+        let count = args.neighbours.unwrap_or(NEIGHBOURS);
+        classifier = classifier.with_neighbours(neighbours, count as usize);
+    }
+    let classifier = Arc::new(classifier);
     let threshold = match args.abstain {
         Some(rate) => {
             let name = weights.as_deref().unwrap_or(file.path());
@@ -86,7 +107,7 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     };
     let answers = stream(&classifier, sources, options)?;
     let mut output = Output {
-        printer: Printer::new(format, threshold),
+        printer: Printer::new(format, threshold, args.neighbours_of.is_some()),
         progress,
         classifier: &classifier,
         names_weights: weights.is_none(),

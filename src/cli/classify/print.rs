@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use serde_json::{Value, json};
 
 use super::abstain::not_sure;
-use crate::classify::{Answer, Found, Prediction};
+use crate::classify::{Answer, Found, Nearest, Prediction};
 use crate::cli::output::{columns, say_csv, say_part};
 use crate::cli::wrap::wrap;
 use crate::metrics::Threshold;
@@ -17,6 +17,9 @@ const NOT_SURE: &str = "not sure";
 
 /// Columns of the CSV; JSON has the same names.
 const COLUMNS: [&str; 5] = ["filename", "index", "label", "prob", "error"];
+
+/// Further columns where neighbours are wanted: what they vote for, its share, the nearest and how similar it is.
+const OF_NEIGHBOURS: [&str; 4] = ["vote", "vote_share", "nearest", "similarity"];
 
 /// How answers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,16 +33,19 @@ pub(super) enum Format {
 pub(super) struct Printer {
     format: Format,
     threshold: Option<Threshold>,
+    /// Whether neighbours are wanted.
+    neighbours: bool,
     begun: bool,
     /// Answers that have been written.
     count: usize,
 }
 
 impl Printer {
-    pub(super) fn new(format: Format, threshold: Option<Threshold>) -> Self {
+    pub(super) fn new(format: Format, threshold: Option<Threshold>, neighbours: bool) -> Self {
         Self {
             format,
             threshold,
+            neighbours,
             begun: false,
             count: 0,
         }
@@ -83,7 +89,10 @@ impl Printer {
         match self.format {
             Format::Plain => Ok(plain(answers, self.threshold)),
             Format::Json => Ok(json(answers, self.threshold, head, before)),
-            Format::Csv => csv(answers, self.threshold, head, io::stdout().is_terminal()),
+            Format::Csv => {
+                let on_terminal = io::stdout().is_terminal();
+                csv(answers, self.threshold, head, self.neighbours, on_terminal)
+            }
         }
     }
 }
@@ -92,9 +101,10 @@ impl Printer {
 fn plain(answers: &[Answer], threshold: Option<Threshold>) -> String {
     let mut out = String::new();
     for answer in answers {
-        let Ok(Found { predictions, .. }) = &answer.outcome else {
+        let Ok(found) = &answer.outcome else {
             continue;
         };
+        let predictions = &found.predictions;
         out += &format!("{}\n", shown(&answer.filename));
         if not_sure(threshold, predictions) {
             out += &format!("  {NOT_SURE}\n");
@@ -106,6 +116,31 @@ fn plain(answers: &[Answer], threshold: Option<Threshold>) -> String {
                 visible(&p.label)
             );
         }
+        if let Some(nearest) = &found.nearest {
+            out += &neighbours(nearest);
+        }
+    }
+    out
+}
+
+/// The neighbours of a picture as text.
+fn neighbours(nearest: &Nearest) -> String {
+    let mut out = match &nearest.vote {
+        Some((label, share)) => format!(
+            "  its neighbours: {} ({} of the vote)\n",
+            visible(label),
+            text::percent(f64::from(*share))
+        ),
+        None => "  its neighbours:\n".to_owned(),
+    };
+    for one in &nearest.neighbours {
+        let label = one.label.as_deref().unwrap_or("–");
+        out += &format!(
+            "  {:>8.3}  {}  {}\n",
+            one.similarity,
+            visible(label),
+            visible(&one.name)
+        );
     }
     out
 }
@@ -139,6 +174,16 @@ fn element(answer: &Answer, threshold: Option<Threshold>) -> Value {
         one["not_sure"] = not_sure(threshold, predictions).into();
         one["threshold"] = row.confidence.into();
     }
+    if let Ok(Found {
+        nearest: Some(nearest),
+        ..
+    }) = &answer.outcome
+    {
+        let vote = nearest.vote.as_ref();
+        one["neighbours"] = json!(nearest.neighbours);
+        one["vote"] = vote.map(|(label, _)| label.as_str()).into();
+        one["vote_share"] = vote.map(|(_, share)| *share).into();
+    }
     one
 }
 
@@ -149,32 +194,50 @@ fn csv(
     answers: &[Answer],
     threshold: Option<Threshold>,
     head: bool,
+    neighbours: bool,
     on_terminal: bool,
 ) -> anyhow::Result<String> {
     let cell = |name: &str| match on_terminal {
         true => visible(&cell(name)).into_owned(),
         false => cell(name).into_owned(),
     };
+    let wanted: &[&str] = if neighbours { &OF_NEIGHBOURS } else { &[] };
     let mut writer = csv::Writer::from_writer(Vec::new());
     if head {
-        writer.write_record(COLUMNS)?;
+        writer.write_record(COLUMNS.iter().chain(wanted))?;
     }
     let prob = |p: &Prediction| format!("{:.6}", p.prob);
     for answer in answers {
         let file = names::text(&answer.filename);
         let file = cell(&file);
+        let nearest = answer.outcome.as_ref().ok();
+        let nearest = nearest.and_then(|found| found.nearest.as_ref());
+        let mut last = vec![String::new(); wanted.len()];
+        if let (Some(nearest), [vote, share, name, similarity]) = (nearest, &mut last[..]) {
+            if let Some((label, weight)) = &nearest.vote {
+                (*vote, *share) = (cell(label), format!("{weight:.6}"));
+            }
+            if let Some(first) = nearest.neighbours.first() {
+                *name = cell(&first.name);
+                *similarity = format!("{:.6}", first.similarity);
+            }
+        }
+        let mut write = |own: [&str; 5]| {
+            let last = last.iter().map(String::as_str);
+            writer.write_record(own.into_iter().chain(last))
+        };
         match &answer.outcome {
             Err(error) => {
-                writer.write_record([&*file, "", "", "", &cell(&error.reason())])?;
+                write([&*file, "", "", "", &cell(&error.reason())])?;
             }
             Ok(Found { predictions, .. }) if not_sure(threshold, predictions) => {
                 let prob = predictions.first().map(prob).unwrap_or_default();
-                writer.write_record([&*file, "", NOT_SURE, &prob, ""])?;
+                write([&*file, "", NOT_SURE, &prob, ""])?;
             }
             Ok(Found { predictions, .. }) => {
                 for p in predictions {
                     let index = p.index.to_string();
-                    writer.write_record([&*file, &index, &cell(&p.label), &prob(p), ""])?;
+                    write([&*file, &index, &cell(&p.label), &prob(p), ""])?;
                 }
             }
         }
@@ -206,6 +269,7 @@ mod tests {
                 outcome: Ok(Found {
                     predictions: vec![prediction],
                     features: Vec::new(),
+                    nearest: None,
                 }),
             },
             Answer {
@@ -217,7 +281,7 @@ mod tests {
 
     /// The document of `parts`, each printed on its own.
     fn document(format: Format, parts: &[&[Answer]]) -> String {
-        let mut printer = Printer::new(format, None);
+        let mut printer = Printer::new(format, None, false);
         let parts: String = parts
             .iter()
             .map(|part| printer.part(part).unwrap())
@@ -283,7 +347,9 @@ mod tests {
     fn a_name_makes_no_line_of_its_own_on_a_terminal() {
         let [mut good, _] = answers();
         good.outcome.as_mut().unwrap().predictions[0].label = "a\nb: 99.9 %  cat".into();
-        let of = |on_terminal| csv(std::slice::from_ref(&good), None, false, on_terminal).unwrap();
+        let of = |on_terminal| {
+            csv(std::slice::from_ref(&good), None, false, false, on_terminal).unwrap()
+        };
         assert_eq!(of(true), "good.png,3,a\\nb: 99.9 %  cat,0.750000,\n");
         assert_eq!(of(false), "good.png,3,\"a\nb: 99.9 %  cat\",0.750000,\n");
     }
