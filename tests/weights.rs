@@ -732,7 +732,7 @@ fn fetching_says_where_it_lies_and_what_is_wrong() {
         ),
         (
             "weights fetch hf:me/pets",
-            "and no token was sent; accept it there, make a token in the settings of your account, and set HF_TOKEN to it",
+            "and no token was sent: accept it there, make a token in the settings of your account, and set HF_TOKEN to it",
         ),
         (
             "classify hf:me/old x.png",
@@ -740,7 +740,7 @@ fn fetching_says_where_it_lies_and_what_is_wrong() {
         ),
         (
             "train --init hf:no/body --data x",
-            "knows no repository no/body, or it is private and no token was sent; check the name, or set HF_TOKEN to a token that may read it",
+            "knows no repository no/body, or it is private and no token was sent: check the name, or set HF_TOKEN to a token that may read it",
         ),
         ("weights fetch hf:me/pets@v2", "and no token was sent"),
     ] {
