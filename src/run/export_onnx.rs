@@ -28,7 +28,7 @@ pub struct OnnxExported {
 }
 
 /// Writes weights as an ONNX model to `out`, as [`save_onnx`](checkpoint::save_onnx) does; `weights` as in
-/// [`export`](super::export).
+/// [`export`](super::export()).
 ///
 /// # Errors
 ///

@@ -84,7 +84,7 @@ pub(super) fn save(
 ///
 /// # Errors
 ///
-/// As [`save`].
+/// As `save`: [`CheckpointError::Write`].
 pub fn save_finished(
     folder: &Path,
     progress: &Progress,
