@@ -261,6 +261,25 @@ mod tests {
     }
 
     #[test]
+    fn a_stem_that_followed_from_the_size_may_be_stated() {
+        let meta = WeightsMeta {
+            name: "resnet18".to_owned(),
+            model: ModelConfig::preset("resnet18", 128, None, 7).unwrap(),
+            ..meta()
+        };
+        let set = ["preprocess.image_size=64", "model.stem=imagenet"];
+        let sources = Sources {
+            set: set.map(str::to_owned).to_vec(),
+            ..Sources::default()
+        };
+        let recipe = sources.resolve_from(Some((Path::new("FILE"), &meta)));
+        let ModelConfig::Resnet(resnet) = recipe.unwrap().model_config(64, 7).unwrap() else {
+            panic!("it stays a ResNet")
+        };
+        assert!(resnet.imagenet_stem());
+    }
+
+    #[test]
     fn another_architecture_is_refused() {
         for (set, told) in [
             (

@@ -106,6 +106,15 @@ fn an_mlp_is_near_that_of_f32() {
             assert!(off < 0.03, "{off} of {pictures} {tokens} {width} {hidden}");
         }
     }
+    // Both activations are so near each other that eight bits hide which it was, but for the bits.
+    let branch = Branch::new(12, [40, 40]);
+    let packed = mlp::pack(&crate::mlp::Weights::new(branch.get()));
+    let x = numbers(60, 9);
+    let [exact, approximate] = FORMS.map(|form| {
+        let epsilon = 1e-6;
+        mlp::infer(&x, &packed, Form { epsilon, ..form })
+    });
+    assert_ne!(exact, approximate);
     let branch = Branch::new(4, [6, 6]);
     let packed = mlp::pack(&crate::mlp::Weights::new(branch.get()));
     assert!(mlp::infer(&[], &packed, FORMS[0]).is_empty());
