@@ -637,7 +637,7 @@ mod tests {
             ),
             (
                 "--set model.pooling=max",
-                "model.pooling is max: expected class-token or mean",
+                "model.pooling is max: expected one of class-token, mean, class-token-and-mean",
             ),
             (
                 "--set distillation.through=head",
