@@ -12,8 +12,10 @@ mod file;
 mod float16;
 mod host;
 mod int8;
+mod layouts;
 mod meta;
 mod onnx;
+mod origin;
 mod shipped;
 mod start;
 mod weights;
@@ -25,10 +27,16 @@ pub use file::{HashCheck, TensorFile, write_tensors};
 pub use float16::save_half;
 pub use host::{HostTensor, host, host_tensors};
 pub use int8::save_int8;
+pub use layouts::{Layout, LayoutError, is_foreign, open as open_foreign, write_layout};
 pub use meta::WeightsMeta;
 pub use onnx::{OnnxOptions, OnnxSource, OnnxWritten, onnx_data, save_onnx};
+pub use origin::{Origin, Taken};
 pub use shipped::{SHIPPED, Shipped};
-pub use weights::{Checkpoint, begin_to_load, load, load_weights, meta, save_meta, save_weights};
+pub use start::Fit;
+pub use weights::{
+    Checkpoint, begin_to_load, begin_to_load_backbone, load, load_weights, meta, save_meta,
+    save_weights,
+};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

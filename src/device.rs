@@ -17,6 +17,7 @@ mod select;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
+pub(crate) use backend::to_describe;
 pub use backend::{Backend, Kind};
 pub use choice::DeviceChoice;
 pub use error::DeviceError;

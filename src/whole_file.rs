@@ -203,13 +203,63 @@ impl Drop for Unfinished {
     }
 }
 
-/// Removes the unfinished files of this process, and lets it begin none: the last act of a process that
+/// A folder under a temporary name, which is removed with this value.
+#[derive(Debug)]
+pub(crate) struct UnfinishedFolder(Option<tempfile::TempDir>);
+
+impl UnfinishedFolder {
+    /// An empty folder in the folder of `path`.
+    pub(crate) fn beside(path: &Path) -> io::Result<Self> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(TEMPORARY).rand_bytes(RANDOM);
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        let mut unfinished = unfinished();
+        let folder = builder.tempdir_in(folder_of(path))?;
+        unfinished.insert(folder.path().to_owned());
+        Ok(Self(Some(folder)))
+    }
+
+    /// Where it lies until it has its name.
+    pub(crate) fn path(&self) -> &Path {
+        self.0
+            .as_ref()
+            .map_or(Path::new(""), |folder| folder.path())
+    }
+
+    /// Gives it its name, which nothing may have yet but an empty folder.
+    pub(crate) fn create(mut self, path: &Path) -> io::Result<()> {
+        let Some(folder) = self.0.take() else {
+            return Ok(());
+        };
+        keep_name(&folder.path().join("."));
+        unfinished().remove(folder.path());
+        // Removed where this fails.
+        std::fs::rename(folder.path(), path)?;
+        let _ = folder.keep();
+        keep_name(path);
+        Ok(())
+    }
+}
+
+impl Drop for UnfinishedFolder {
+    fn drop(&mut self) {
+        if let Some(folder) = self.0.take() {
+            unfinished().remove(folder.path());
+        }
+    }
+}
+
+/// Removes the unfinished files and folders of this process, and lets it begin none: the last act of a process that
 /// is told to exit at once.
 pub(crate) fn remove_unfinished() {
     let files = unfinished();
     for path in files.iter() {
-        // A file that cannot be removed is no reason to stay.
-        let _ = std::fs::remove_file(path);
+        // What cannot be removed is no reason to stay.
+        let _ = match path.is_dir() {
+            true => std::fs::remove_dir_all(path),
+            false => std::fs::remove_file(path),
+        };
     }
     std::mem::forget(files);
 }

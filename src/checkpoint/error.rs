@@ -40,6 +40,20 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
     },
+    /// The file was made of another project's, which is not ours to change.
+    #[error(
+        "{path} is another project's, and vitrine does not write into it: `vitrine export` makes a file of vitrine's own of it", path = shown(path))]
+    NotOurs {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// The weights make features and have no classifier.
+    #[error(
+        "{path} holds weights without a classifier, which answer nothing by themselves: train one on top, such as with `vitrine train --init` or `--probe`", path = shown(path))]
+    NoClassifier {
+        /// The file or folder.
+        path: PathBuf,
+    },
     /// The bytes are not the ones that were written.
     #[error(
         "{path} was changed after it was written: its bytes do not match their SHA-256; copy or train it again", path = shown(path))]

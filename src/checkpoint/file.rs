@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use super::codes::{is_scale, widened};
 use super::error::CheckpointError;
 use super::host::HostTensor;
+use super::origin::Origin;
 use super::widen::floats;
 use crate::model::{Model, parameters};
 use crate::whole_file;
@@ -126,13 +127,7 @@ pub(super) fn serialize<M: Serialize>(
     meta: &M,
 ) -> Result<Vec<u8>, CheckpointError> {
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
-    let envelope = Envelope {
-        format: FORMAT,
-        sha256: String::from_utf8_lossy(&NO_HASH).into_owned(),
-        meta,
-    };
-    let json = serde_json::to_string(&envelope).expect("metadata is plain data");
-    let metadata = HashMap::from([(META.to_owned(), json)]);
+    let metadata = HashMap::from([(META.to_owned(), unhashed(meta))]);
     let mut serialized = safetensors::serialize(tensors, Some(metadata)).map_err(|e| {
         let source = std::io::Error::other(e.to_string());
         CheckpointError::Write {
@@ -144,6 +139,16 @@ pub(super) fn serialize<M: Serialize>(
     let hash = digest([serialized.as_slice()]);
     serialized[place].copy_from_slice(hash.as_bytes());
     Ok(serialized)
+}
+
+/// The JSON of a file's metadata, with zeros in the place of its hash.
+pub(super) fn unhashed<M: Serialize>(meta: &M) -> String {
+    let envelope = Envelope {
+        format: FORMAT,
+        sha256: String::from_utf8_lossy(&NO_HASH).into_owned(),
+        meta,
+    };
+    serde_json::to_string(&envelope).expect("metadata is plain data")
 }
 
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
@@ -200,6 +205,8 @@ pub struct TensorFile {
     path: PathBuf,
     /// Live as long as the last tensor that lies in them.
     bytes: Bytes,
+    /// Where they come from, if another project wrote what they were made of.
+    origin: Option<Arc<Origin>>,
 }
 
 impl TensorFile {
@@ -239,7 +246,28 @@ impl TensorFile {
         Ok(Self {
             path: path.to_owned(),
             bytes: bytes.into(),
+            origin: None,
         })
+    }
+
+    /// A file in memory that was made of another project's, which are at `path`.
+    pub(super) fn converted(path: &Path, bytes: Vec<u8>, origin: Origin) -> Self {
+        Self {
+            path: path.to_owned(),
+            bytes: bytes.into(),
+            origin: Some(Arc::new(origin)),
+        }
+    }
+
+    /// The same under another name, for messages.
+    #[must_use]
+    pub fn named(self, path: PathBuf) -> Self {
+        Self { path, ..self }
+    }
+
+    /// Where the tensors come from, if another project wrote them.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_deref()
     }
 
     /// A file that is part of the program; `name` is for messages.
@@ -247,6 +275,7 @@ impl TensorFile {
         Self {
             path: name.into(),
             bytes: Bytes::from_static(bytes),
+            origin: None,
         }
     }
 
@@ -255,9 +284,12 @@ impl TensorFile {
         &self.path
     }
 
-    /// Bytes of the whole file.
+    /// Bytes of the whole file, or of the files of another project.
     pub fn size(&self) -> u64 {
-        self.bytes.len() as u64
+        match &self.origin {
+            Some(origin) => origin.bytes,
+            None => self.bytes.len() as u64,
+        }
     }
 
     pub(super) fn corrupt(&self, reason: impl ToString) -> CheckpointError {
@@ -316,7 +348,12 @@ impl TensorFile {
             )));
         }
         let bytes = self.bytes.clone();
+        // What was made in this process has been looked at while it was made.
+        let is_made = self.origin.is_some();
         let check = HashCheck::start(&self.path, move || {
+            if is_made {
+                return Found::AsWritten;
+            }
             let (header, data) = bytes.split_at(8 + header_bytes);
             let as_written = hash_place(header).is_some_and(|place| {
                 let (before, after) = (&header[..place.start], &header[place.end..]);
@@ -344,9 +381,13 @@ impl TensorFile {
         }
     }
 
-    /// SHA-256 of the whole file, as `sha256sum` prints it.
+    /// SHA-256 of the whole file, as `sha256sum` prints it; of another project's,
+    /// [`Origin::sha256`].
     pub fn sha256(&self) -> String {
-        digest([&self.bytes[..]])
+        match &self.origin {
+            Some(origin) => origin.sha256.clone(),
+            None => digest([&self.bytes[..]]),
+        }
     }
 
     /// One tensor's values, or `None` where the file has none of that name.
@@ -425,14 +466,25 @@ impl TensorFile {
         }
     }
 
-    /// The model with every tensor taken from this file.
+    /// The model with every tensor taken from this file, but for its heads unless `with_heads`:
+    /// they stay as they are.
     ///
     /// # Errors
     ///
     /// `Corrupt`, or `Mismatch` where a tensor is missing, unknown or of another shape.
-    pub fn fill(&self, model: Model, device: &Device) -> Result<Model, CheckpointError> {
+    pub fn fill(
+        &self,
+        model: Model,
+        with_heads: bool,
+        device: &Device,
+    ) -> Result<Model, CheckpointError> {
         let tensors = self.tensors()?;
-        let expected = parameters::shapes(&model);
+        let mut expected = parameters::shapes(&model);
+        if !with_heads {
+            let declared = parameters::declared(&model);
+            let mut is_head = declared.iter().map(|declared| declared.role.is_head());
+            expected.retain(|_| !is_head.next().unwrap_or_default());
+        }
         let mut data = HashMap::new();
         for (path, shape) in &expected {
             let view = self.view(&tensors, path, shape)?;

@@ -13,7 +13,7 @@ pub struct WeightsMeta {
     pub name: String,
     /// The architecture.
     pub model: ModelConfig,
-    /// Class names, in the order of the logits.
+    /// Class names, in the order of the logits; none for weights without a classifier.
     pub classes: Vec<String>,
     /// How a picture becomes the model's input.
     pub preprocess: Preprocess,

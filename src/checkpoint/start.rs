@@ -14,6 +14,19 @@ use crate::model::parameters::declared;
 use crate::model::role::{Declare, Declared, Role};
 use crate::model::vit::position;
 
+/// What becomes of each tensor when a training starts from weights.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fit {
+    /// How many are taken.
+    pub taken: usize,
+    /// Those of them that are interpolated to another size of pictures.
+    pub resampled: Vec<String>,
+    /// Those of the model that stay as they were drawn.
+    pub fresh: Vec<String>,
+    /// Those of the file that are not taken.
+    pub left_out: Vec<String>,
+}
+
 impl TensorFile {
     /// A freshly drawn module with the tensors of this file, whose metadata is `meta`.
     ///
@@ -32,7 +45,7 @@ impl TensorFile {
         keep_heads: bool,
         device: &Device,
     ) -> Result<M, CheckpointError> {
-        let mut found = self.fitting(meta, &fresh, grid, keep_heads, device)?;
+        let (mut found, _fit) = self.fitting(meta, &fresh, grid, keep_heads, device)?;
         Ok(parameters::replace(fresh, |path, _| {
             let values = found.remove(path)?;
             let shape = [values.len()];
@@ -40,7 +53,7 @@ impl TensorFile {
         }))
     }
 
-    /// Whether [`start`](Self::start) will work.
+    /// What [`start`](Self::start) will do, if it will work.
     ///
     /// # Errors
     ///
@@ -52,9 +65,9 @@ impl TensorFile {
         grid: Option<usize>,
         keep_heads: bool,
         device: &Device,
-    ) -> Result<(), CheckpointError> {
-        self.fitting(meta, undrawn, grid, keep_heads, device)
-            .map(drop)
+    ) -> Result<Fit, CheckpointError> {
+        let (_found, fit) = self.fitting(meta, undrawn, grid, keep_heads, device)?;
+        Ok(fit)
     }
 
     /// What a module takes from this file, by path.
@@ -65,7 +78,8 @@ impl TensorFile {
         grid: Option<usize>,
         keep_heads: bool,
         device: &Device,
-    ) -> Result<HashMap<String, Vec<f32>>, CheckpointError> {
+    ) -> Result<(HashMap<String, Vec<f32>>, Fit), CheckpointError> {
+        let mut fit = Fit::default();
         let tensors = self.tensors()?;
         let unfit = |reason: String| CheckpointError::Start {
             path: self.path().to_owned(),
@@ -81,6 +95,7 @@ impl TensorFile {
         let shapes = parameters::shapes(model);
         for (declared, (path, shape)) in declared.iter().zip(&shapes) {
             if !taken(declared) {
+                fit.fresh.push(path.clone());
                 continue;
             }
             let Ok(view) = tensors.tensor(path) else {
@@ -94,6 +109,7 @@ impl TensorFile {
                             && values.len() >= old * old * width =>
                     {
                         values = positions_for(&values, old, new, width);
+                        fit.resampled.push(path.clone());
                     }
                     _ => {
                         return Err(unfit(format!(
@@ -119,11 +135,15 @@ impl TensorFile {
         let known = declared.iter().chain(dropped);
         let known: HashSet<&str> = known.map(|tensor| tensor.path.as_str()).collect();
         let names = tensors.names().into_iter();
+        let left = |name: &&str| !found.contains_key(*name) && !is_scale(&tensors, name);
+        fit.left_out = names.clone().filter(left).map(str::to_owned).collect();
+        fit.left_out.sort();
+        fit.taken = found.len();
         let unknown = names.filter(|name| !known.contains(name) && !is_scale(&tensors, name));
         if let Some(name) = unknown.min() {
             return Err(unfit(format!("its tensor {name} has no place here")));
         }
-        Ok(found)
+        Ok((found, fit))
     }
 }
 

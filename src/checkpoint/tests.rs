@@ -307,7 +307,9 @@ fn values_that_are_not_aligned_are_copied() {
     fs::write(&path, shifted).unwrap();
     let file = TensorFile::open(&path).unwrap();
     let device = Device::flex();
-    let read = file.fill(tiny().init_constant(&device), &device).unwrap();
+    let read = file
+        .fill(tiny().init_constant(&device), true, &device)
+        .unwrap();
     assert_eq!(host_tensors(&read), host_tensors(&model));
 }
 

@@ -64,6 +64,26 @@ pub fn begin_to_load(
     file: &TensorFile,
     device: &Device,
 ) -> Result<(Checkpoint, HashCheck), CheckpointError> {
+    let (checkpoint, check) = begin_to_load_backbone(file, device)?;
+    if checkpoint.meta.classes.is_empty() {
+        check.wait()?;
+        return Err(CheckpointError::NoClassifier {
+            path: file.path().to_owned(),
+        });
+    }
+    Ok((checkpoint, check))
+}
+
+/// [`begin_to_load`] for whoever needs features only: weights without a classifier will do, and the
+/// model's heads are then zeros.
+///
+/// # Errors
+///
+/// As for [`begin_to_load`].
+pub fn begin_to_load_backbone(
+    file: &TensorFile,
+    device: &Device,
+) -> Result<(Checkpoint, HashCheck), CheckpointError> {
     let (meta, check) = file.unchecked_meta()?;
     let loaded = build(file, meta, device);
     if loaded.is_err() {
@@ -79,7 +99,10 @@ fn build(
     device: &Device,
 ) -> Result<Checkpoint, CheckpointError> {
     check(file, &meta)?;
-    let model = file.fill(meta.model.init_constant(device), device)?.valid();
+    let undrawn = meta.model.init_constant(device);
+    let model = file
+        .fill(undrawn, !meta.classes.is_empty(), device)?
+        .valid();
     let is_int8 = file.is_int8()?;
     Ok(Checkpoint {
         meta,
@@ -112,7 +135,8 @@ fn check(file: &TensorFile, meta: &WeightsMeta) -> Result<(), CheckpointError> {
             "pictures of {prepared} pixels a side for a model of {expected}"
         )));
     }
-    if meta.classes.len() != meta.model.num_classes() {
+    let has_no_classifier = meta.classes.is_empty() && meta.model.num_classes() == 1;
+    if meta.classes.len() != meta.model.num_classes() && !has_no_classifier {
         return Err(file.mismatch(format!(
             "{} class names for a head of {} classes",
             meta.classes.len(),
@@ -142,10 +166,15 @@ fn check(file: &TensorFile, meta: &WeightsMeta) -> Result<(), CheckpointError> {
 ///
 /// # Errors
 ///
-/// [`CheckpointError::Replaced`] where another file has taken its place since it was read,
-/// [`CheckpointError::Corrupt`] or [`CheckpointError::Write`]; the file is then untouched.
+/// [`CheckpointError::NotOurs`] where another project wrote it, [`CheckpointError::Replaced`] where
+/// another file has taken its place since it was read, [`CheckpointError::Corrupt`] or [`CheckpointError::Write`]; the file is then untouched.
 pub fn save_meta(file: &TensorFile, meta: &WeightsMeta) -> Result<(), CheckpointError> {
     let path = file.path();
+    if file.origin().is_some() {
+        return Err(CheckpointError::NotOurs {
+            path: path.to_owned(),
+        });
+    }
     let serialized = serialize(path, file.tensors()?.tensors(), meta)?;
     file.check_current()?;
     write_file(path, &serialized)

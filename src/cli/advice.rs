@@ -181,7 +181,6 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
             "`vitrine export {} OUT.safetensors` makes a copy that can be calibrated",
             shown(path)
         )),
-        RunError::ForeignLayout { .. } => then("name a run or a weights file of vitrine"),
         RunError::Hub(error) => of_hub(error),
         RunError::Data(error) => of_data(error, settings),
         RunError::Recipe(error) => of_recipe(error, settings),

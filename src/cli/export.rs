@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::done::Done;
 use super::named::unambiguous;
 use super::output::{note, say, tell};
 use super::{interrupt, lists};
-use crate::checkpoint::OnnxOptions;
+use crate::checkpoint::{Layout, OnnxOptions};
 use crate::device::{self, DeviceChoice};
 use crate::names::{self, shown};
 use crate::report::text;
-use crate::run::{self, ExportFormat, Exported, OnnxExported, Storage};
+use crate::run::{self, ExportFormat, Exported, LayoutExported, OnnxExported, Storage};
 
 /// Write weights as one file to hand on, and check that it answers the same.
 ///
@@ -51,9 +51,29 @@ pub(super) struct ExportArgs {
         help = lists::fill("Device: {devices}; auto uses a GPU if present")
     )]
     device: DeviceChoice,
+    /// Write a folder as another project does: timm's for `timm.create_model("local-dir:FOLDER",
+    /// pretrained=True)`, transformers' for `AutoModelForImageClassification.from_pretrained("FOLDER")`.
+    #[arg(long, value_enum, value_name = "LAYOUT", conflicts_with_all = ["half", "int8"])]
+    layout: Option<LayoutChoice>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+}
+
+/// Whose layout to write.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LayoutChoice {
+    Timm,
+    Transformers,
+}
+
+impl From<LayoutChoice> for Layout {
+    fn from(choice: LayoutChoice) -> Self {
+        match choice {
+            LayoutChoice::Timm => Self::Timm,
+            LayoutChoice::Transformers => Self::Transformers,
+        }
+    }
 }
 
 /// Runs the command.
@@ -63,6 +83,9 @@ pub(super) fn run(args: ExportArgs) -> anyhow::Result<Done> {
         shown(&args.out)
     ));
     unambiguous(&args.weights)?;
+    if let Some(layout) = args.layout {
+        return as_layout(&args, layout.into());
+    }
     match ExportFormat::of(&args.out)? {
         ExportFormat::Safetensors => safetensors(&args),
         ExportFormat::Onnx => onnx(&args),
@@ -167,6 +190,43 @@ fn onnx(args: &ExportArgs) -> anyhow::Result<Done> {
         "read back: {} tensors and {} operations, as written; in: {input}; out: logits and probabilities [batch, {classes}]",
         text::count(written.tensors as u64),
         text::count(written.nodes as u64),
+    ));
+    Ok(Done::Success)
+}
+
+fn as_layout(args: &ExportArgs, layout: Layout) -> anyhow::Result<Done> {
+    let device = device::select(args.device)?;
+    let LayoutExported {
+        from,
+        bytes,
+        difference,
+        notes,
+    } = run::export_layout(&args.weights, &args.out, layout, &device)?;
+    if args.json {
+        let told = serde_json::json!({
+            "from": names::text(&from),
+            "out": names::text(&args.out),
+            "layout": layout.name(),
+            "bytes": bytes,
+            "largest_relative_difference": difference,
+            "notes": notes,
+        });
+        say(&told.to_string())?;
+        return Ok(Done::Success);
+    }
+    tell(&format!(
+        "{}: as {} writes it, {} bytes of tensors, of {}",
+        shown(&args.out),
+        layout.name(),
+        text::count(bytes),
+        shown(&from)
+    ))?;
+    for difference in &notes {
+        note(&format!("note: {difference}"));
+    }
+    note(&format!(
+        "read back and compared on {} pictures: no answer differs by more than {difference:.1e} of the largest",
+        run::EXPORT_PICTURES
     ));
     Ok(Done::Success)
 }

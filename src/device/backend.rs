@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use burn::tensor::Device;
 use serde::Serialize;
 
 /// A family of devices, best first.
@@ -87,4 +88,13 @@ impl Backend {
             Backend::Cpu => cfg!(feature = "cpu"),
         }
     }
+}
+
+/// The device on which models are built that are described and not computed with: the processor,
+/// where its backend is compiled in, so that no GPU is started for it.
+pub(crate) fn to_describe() -> Device {
+    #[cfg(feature = "cpu")]
+    return Device::flex();
+    #[cfg(not(feature = "cpu"))]
+    Device::default()
 }

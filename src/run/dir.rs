@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::RunError;
 use super::hub_weights;
-use crate::checkpoint::{CheckpointError, Shipped, TensorFile};
+use crate::checkpoint::{self, Shipped, TensorFile};
 use crate::data::SplitName;
 use crate::recipe::Recipe;
 use crate::whole_file;
@@ -298,8 +298,13 @@ pub(crate) fn find_weights(path: &Path) -> Result<PathBuf, RunError> {
     Err(no_run(path))
 }
 
-/// Opens weights: a file, a run directory's best, or, by their name, weights that are built in or those of a
-/// repository on a hub, which are fetched where they are not in its cache.
+/// Whether a folder is a run directory, sound or not.
+fn is_run(path: &Path) -> bool {
+    path.join("recipe.toml").is_file() || path.join("weights").is_dir()
+}
+
+/// Opens weights: a file, a run directory's best, a folder or file of another project, or, by their name, weights
+/// that are built in or those of a repository on a hub, which are fetched where they are not in its cache.
 ///
 /// # Errors
 ///
@@ -309,7 +314,14 @@ pub fn open_weights(path: &Path) -> Result<TensorFile, RunError> {
         return Ok(shipped.file());
     }
     if let Some(snapshot) = hub_weights::snapshot(path)? {
-        return open_folder(&snapshot.folder);
+        let name = PathBuf::from(snapshot.repo.to_string());
+        return Ok(open_folder(&snapshot.folder)?.named(name));
+    }
+    if !is_run(path) && checkpoint::is_foreign(path) {
+        return match path.is_dir() {
+            true => open_folder(path),
+            false => Ok(checkpoint::open_foreign(path)?),
+        };
     }
     let mut weights = find_weights(path);
     if let Err(RunError::NoRun {
@@ -321,18 +333,13 @@ pub fn open_weights(path: &Path) -> Result<TensorFile, RunError> {
     Ok(TensorFile::open(&weights?)?)
 }
 
-/// Opens a repository's weights: ours, or those of another project.
+/// Opens a folder of another project, or one that holds a file of ours under the same name.
 fn open_folder(folder: &Path) -> Result<TensorFile, RunError> {
-    let ours = folder.join("model.safetensors");
-    if ours.is_file() {
-        match TensorFile::open(&ours) {
-            Err(CheckpointError::Foreign { .. }) => {}
-            opened => return Ok(opened?),
-        }
+    let single = folder.join("model.safetensors");
+    match single.is_file() && !checkpoint::is_foreign(&single) {
+        true => Ok(TensorFile::open(&single)?),
+        false => Ok(checkpoint::open_foreign(folder)?),
     }
-    Err(RunError::ForeignLayout {
-        path: folder.to_owned(),
-    })
 }
 
 fn no_run(path: &Path) -> RunError {

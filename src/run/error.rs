@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, LayoutError};
 use crate::classify::StreamError;
 use crate::data::{DataError, SplitName};
 use crate::hub::HubError;
@@ -298,12 +298,6 @@ pub enum RunError {
         /// The repository.
         path: PathBuf,
     },
-    /// A repository whose weights nothing here reads.
-    #[error("{path}: weights of other projects are not read yet", path = shown(path))]
-    ForeignLayout {
-        /// Their folder.
-        path: PathBuf,
-    },
     /// Hub.
     #[error(transparent)]
     Hub(#[from] HubError),
@@ -319,6 +313,9 @@ pub enum RunError {
     /// Weights.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Weights of another project cannot be read.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// Tables and plots.
     #[error(transparent)]
     Report(#[from] ReportError),

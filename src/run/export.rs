@@ -204,7 +204,7 @@ fn difference<'a>(pairs: impl Iterator<Item = (&'a f64, &'a f64)>) -> f64 {
 }
 
 /// Pictures of random colours in squares of 1, 2, 4 and 8 pixels, normalised: details and areas.
-fn squares(preprocess: &Preprocess, pictures: Range<usize>) -> Vec<f32> {
+pub(super) fn squares(preprocess: &Preprocess, pictures: Range<usize>) -> Vec<f32> {
     let size = preprocess.image_size;
     let mut values = Vec::with_capacity(pictures.len() * 3 * size * size);
     for picture in pictures {

@@ -8,6 +8,7 @@ use super::dir::RunDir;
 use super::error::RunError;
 use super::start;
 use super::teacher::PlannedTeacher;
+use crate::checkpoint::Fit;
 use crate::data::{Dataset, DecodeLimits, Preprocess, Skipped, SplitLists, Splits, decode};
 use crate::device::Selected;
 use crate::model::ModelConfig;
@@ -119,18 +120,20 @@ impl Plan {
     }
 
     /// Checks that the weights to start from fit the model, and that `device` computes in the
-    /// recipe's precision.
+    /// recipe's precision; returns what becomes of each tensor of those weights, if there are any.
     ///
     /// # Errors
     ///
     /// [`RunError`]; nothing has been written by then.
-    pub fn check(&self, device: &Selected) -> Result<(), RunError> {
-        if let Some(start) = &self.start {
+    pub fn check(&self, device: &Selected) -> Result<Option<Fit>, RunError> {
+        let fits = |start: &Start| {
             let finetune = &self.recipe.init.finetune;
             let classes = &self.splits.classes;
-            start::check(start, finetune, &self.model, classes, &device.device)?;
-        }
-        precision(&self.recipe, device).map(drop)
+            start::check(start, finetune, &self.model, classes, &device.device)
+        };
+        let fit = self.start.as_ref().map(fits).transpose()?;
+        precision(&self.recipe, device)?;
+        Ok(fit)
     }
 
     /// Pictures of one batch.

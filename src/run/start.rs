@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use super::dir::open_weights;
 use super::error::RunError;
 use super::hub_weights::pin;
-use crate::checkpoint;
+use crate::checkpoint::{self, Fit};
 use crate::model::ModelConfig;
 use crate::model::parameters::declared;
 use crate::model::role::Role;
@@ -36,7 +36,7 @@ pub fn resolve(sources: &Sources) -> Result<Recipe, RunError> {
 }
 
 /// Checks that a model of `classes` can start from these weights, and that the blocks to freeze
-/// exist.
+/// exist; returns what becomes of each tensor.
 ///
 /// # Errors
 ///
@@ -47,8 +47,8 @@ pub(super) fn check(
     model: &ModelConfig,
     classes: &[String],
     device: &Device,
-) -> Result<(), RunError> {
-    start.check(model, classes, device)?;
+) -> Result<Fit, RunError> {
+    let fit = start.check(model, classes, device)?;
     let has_token = |model: &ModelConfig| {
         let tensors = declared(&model.init_constant(device)).into_iter();
         tensors
@@ -66,7 +66,7 @@ pub(super) fn check(
         .into());
     }
     match finetune.too_many(&model.init_constant(device)) {
-        None => Ok(()),
+        None => Ok(fit),
         Some(blocks) => {
             let expected = format!("at most the {blocks} blocks of the model, or backbone");
             Err(RecipeError::from(Invalid::new("init.freeze", finetune.freeze, expected)).into())

@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{CheckpointError, TensorFile, WeightsMeta};
+use crate::checkpoint::{CheckpointError, Fit, TensorFile, WeightsMeta};
 use crate::model::parameters::declared;
 use crate::model::role::{Declare, Declared};
 use crate::model::{Model, ModelConfig, freeze, parameters};
@@ -166,7 +166,7 @@ pub struct Start {
 }
 
 impl Start {
-    /// Whether [`fill`](Self::fill) will work, for a model of `config` and `classes`.
+    /// What [`fill`](Self::fill) will do, if it will work, for a model of `config` and `classes`.
     ///
     /// # Errors
     ///
@@ -176,7 +176,7 @@ impl Start {
         config: &ModelConfig,
         classes: &[String],
         device: &Device,
-    ) -> Result<(), CheckpointError> {
+    ) -> Result<Fit, CheckpointError> {
         let undrawn = config.init_constant(device);
         let keep_heads = all_same(&self.meta.classes, classes);
         self.file

@@ -60,7 +60,9 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
         None => {
             // Errors of the data or the model come before a folder is made.
             let plan = Plan::new(recipe.clone())?;
-            plan.check(&device)?;
+            if let Some(fit) = plan.check(&device)? {
+                note(&summary::fit(&fit));
+            }
             if let Some((size, share)) = smaller_size(&plan) {
                 note(&format!(
                     "the weights to start from saw pictures of {size}x{size}: with --image-size {size} an update would \

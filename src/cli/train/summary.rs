@@ -1,5 +1,6 @@
 //! What a finished training prints.
 
+use crate::checkpoint::Fit;
 use crate::cli::findings::{Tried, lines};
 use crate::cli::shell::{program, quoted};
 use crate::metrics::EvalReport;
@@ -134,4 +135,19 @@ pub(super) fn json(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> serde_
         "test": brief(&finished.test),
         "example": finished.example.as_ref().map(names::text),
     })
+}
+
+/// What becomes of each tensor of the weights that a training starts from, in a line.
+pub(super) fn fit(fit: &Fit) -> String {
+    let some = |what: &str, names: &[String]| match names {
+        [] => String::new(),
+        _ => format!("; {what} {}", names::listed(names)),
+    };
+    format!(
+        "start: {} tensors taken{}{}{}",
+        text::count(fit.taken as u64),
+        some("interpolated", &fit.resampled),
+        some("drawn anew", &fit.fresh),
+        some("left out", &fit.left_out)
+    )
 }

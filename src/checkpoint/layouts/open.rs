@@ -1,0 +1,72 @@
+//! The one door for weights of other projects.
+
+use std::path::Path;
+
+use super::convert::convert;
+use super::error::LayoutError;
+use super::plan::Plan;
+use super::source::{CONFIG, Shard, Source};
+use super::{timm, torchvision, transformers};
+use crate::checkpoint::file::{META, TensorFile};
+
+/// Opens the weights of another project: a folder with `config.json` and `model.safetensors` (or
+/// several files and their index), or one `.safetensors` file with `config.json` beside it.
+/// torchvision's need no settings.
+///
+/// What comes of it is a file of ours in memory: whoever reads ours reads it.
+///
+/// # Errors
+///
+/// [`LayoutError`]: what is there is no model that vitrine has, or not whole.
+pub fn open(path: &Path) -> Result<TensorFile, LayoutError> {
+    let source = Source::open(path)?;
+    let plan = plan(&source)?;
+    convert(&source, plan)
+}
+
+fn plan(source: &Source) -> Result<Plan, LayoutError> {
+    match &source.config {
+        Some(config) if timm::is_its(config) => timm::plan(source, config),
+        Some(config) if transformers::is_its(config) => transformers::plan(source, config),
+        Some(config) => Err(config.wrong(
+            "model_type",
+            "missing, and so is architecture",
+            "transformers' model_type or timm's architecture",
+        )),
+        None if torchvision::is_its(source) => torchvision::plan(source),
+        None => Err(LayoutError::NoConfig {
+            path: source.path.clone(),
+        }),
+    }
+}
+
+/// Whether `path` is for [`open`]: a folder with settings or tensors as other projects write them,
+/// a pickle, or a whole safetensors file that says nothing of vitrine.
+pub fn is_foreign(path: &Path) -> bool {
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        return names.any(|name| name == CONFIG || is_tensors(&name));
+    }
+    let name = path.to_string_lossy();
+    if !path.is_file() {
+        return false;
+    }
+    if !name.ends_with(".safetensors") && is_tensors(&name) {
+        return true;
+    }
+    Shard::open(path.to_owned()).is_ok_and(|shard| !shard.metadata.contains(META))
+}
+
+/// Whether a file of this name holds tensors, in any format.
+fn is_tensors(name: &str) -> bool {
+    let endings = [
+        ".safetensors",
+        ".safetensors.index.json",
+        ".bin",
+        ".pth",
+        ".pt",
+        ".ckpt",
+    ];
+    endings.iter().any(|ending| name.ends_with(ending))
+}

@@ -1,0 +1,61 @@
+//! ResNet-18 as timm and torchvision name its tensors.
+
+use super::error::LayoutError;
+use super::names::{Name, Names, name};
+use super::source::Source;
+use crate::model::{ModelConfig, ResnetConfig, ResnetVariant};
+
+/// Blocks are counted by stage: `layer2.0` is the third.
+pub(super) const NAMES: Names = Names {
+    names: TABLE,
+    number: |block| format!("{}.{}", 1 + block / 2, block % 2),
+};
+
+const TABLE: &[Name] = &[
+    name("stem.conv", &["conv1.*"]),
+    name("stem.norm", &["bn1.*"]),
+    name("blocks.#.first.conv", &["layer#.conv1.*"]),
+    name("blocks.#.first.norm", &["layer#.bn1.*"]),
+    name("blocks.#.second.conv", &["layer#.conv2.*"]),
+    name("blocks.#.second.norm", &["layer#.bn2.*"]),
+    name("blocks.#.shortcut.conv", &["layer#.downsample.0.*"]),
+    name("blocks.#.shortcut.norm", &["layer#.downsample.1.*"]),
+    name("head", &["fc.*"]),
+];
+
+/// Outputs of the classifier `head`; 0 where there is none.
+pub(super) fn classes(source: &Source, head: &str) -> usize {
+    let shapes = source.shapes();
+    let weight = format!("{head}.weight");
+    shapes.get(weight.as_str()).map_or(0, |shape| shape[0])
+}
+
+/// The configuration that the tensors tell.
+///
+/// # Errors
+///
+/// [`LayoutError::Tensors`] where the first convolution is not ImageNet's.
+pub(super) fn config(
+    source: &Source,
+    head: &str,
+    image_size: usize,
+) -> Result<ModelConfig, LayoutError> {
+    let shapes = source.shapes();
+    let width = match shapes.get("conv1.weight") {
+        Some(&&[width, 3, 7, 7]) => width,
+        Some(other) => {
+            let reason = format!("its tensor conv1.weight is {other:?}, expected [width, 3, 7, 7]");
+            return Err(LayoutError::tensors(&source.path, reason));
+        }
+        None => {
+            let reason = "it has no tensor conv1.weight";
+            return Err(LayoutError::tensors(&source.path, reason));
+        }
+    };
+    Ok(ModelConfig::Resnet(ResnetConfig {
+        variant: ResnetVariant::Resnet18,
+        image_size,
+        num_classes: classes(source, head).max(1),
+        width,
+    }))
+}

@@ -1,0 +1,8 @@
+//! timm's layout.
+
+mod names;
+mod read;
+mod write;
+
+pub(super) use read::{is_its, plan};
+pub(super) use write::written;
