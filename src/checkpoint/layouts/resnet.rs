@@ -3,7 +3,7 @@
 use super::error::LayoutError;
 use super::names::{Name, Names, name};
 use super::source::Source;
-use crate::model::{ModelConfig, ResnetConfig, ResnetVariant};
+use crate::model::{ModelConfig, ResnetConfig, ResnetStem, ResnetVariant};
 
 /// Blocks are counted by stage: `layer2.0` is the third.
 pub(super) const NAMES: Names = Names {
@@ -57,5 +57,6 @@ pub(super) fn config(
         image_size,
         num_classes: classes(source, head).max(1),
         width,
+        stem: ResnetStem::Imagenet,
     }))
 }
