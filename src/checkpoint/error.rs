@@ -49,7 +49,7 @@ pub enum CheckpointError {
     },
     /// The weights make features and have no classifier.
     #[error(
-        "{path} holds weights without a classifier, which answer nothing by themselves: train one on top, such as with `vitrine train --init` or `--probe`", path = shown(path))]
+        "{path} holds weights without a classifier, which answer nothing by themselves", path = shown(path))]
     NoClassifier {
         /// The file or folder.
         path: PathBuf,

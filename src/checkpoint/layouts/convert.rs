@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::TensorView;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -273,32 +273,10 @@ fn place(
                 (expected, Target::Copy { first })
             }
         };
-        check(source, stored, &expected)?;
+        source.check(stored, &expected)?;
         targets.insert(name.clone(), target);
     }
     Ok(())
-}
-
-/// Checks a tensor's shape and type.
-pub(super) fn check(
-    source: &Source,
-    stored: &Stored,
-    expected: &[usize],
-) -> Result<(), LayoutError> {
-    let Stored {
-        name, shape, dtype, ..
-    } = stored;
-    if shape != expected {
-        let reason = format!("its tensor {name} is {shape:?}, expected {expected:?}");
-        return Err(LayoutError::tensors(&source.path, reason));
-    }
-    match dtype {
-        Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(()),
-        _ => {
-            let reason = format!("its tensor {name} is {dtype:?}, expected F32, F16 or BF16");
-            Err(LayoutError::tensors(&source.path, reason))
-        }
-    }
 }
 
 /// Names what is not taken; what no layout knows is an error.

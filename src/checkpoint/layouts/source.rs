@@ -115,6 +115,28 @@ impl Source {
         self.shards.iter().flat_map(|shard| &shard.tensors)
     }
 
+    /// Checks a tensor's shape and type.
+    ///
+    /// # Errors
+    ///
+    /// [`LayoutError::Tensors`].
+    pub(super) fn check(&self, stored: &Stored, expected: &[usize]) -> Result<(), LayoutError> {
+        let Stored {
+            name, shape, dtype, ..
+        } = stored;
+        if shape != expected {
+            let reason = format!("its tensor {name} is {shape:?}, expected {expected:?}");
+            return Err(LayoutError::tensors(&self.path, reason));
+        }
+        match dtype {
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(()),
+            _ => {
+                let reason = format!("its tensor {name} is {dtype:?}, expected F32, F16 or BF16");
+                Err(LayoutError::tensors(&self.path, reason))
+            }
+        }
+    }
+
     /// Shapes by name.
     pub(super) fn shapes(&self) -> BTreeMap<&str, &[usize]> {
         self.tensors()

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::convert::check;
 use super::error::LayoutError;
 use super::plan::Tokens;
 use super::positions::resampled;
@@ -55,7 +54,7 @@ pub(super) fn assemble(
             2 => vec![rows, width],
             _ => vec![1, rows, width],
         };
-        check(source, stored, &expected)?;
+        source.check(stored, &expected)?;
         Ok(rows)
     };
     // Each vector before the patches: where it is to go, its values, and its name.
