@@ -348,6 +348,9 @@ fn of_data(error: &DataError, settings: &Settings) -> Option<String> {
 
 fn of_checkpoint(error: &CheckpointError) -> Option<String> {
     match error {
+        CheckpointError::NoClassifier { .. } => {
+            then(error, "train one on top of it with `vitrine train --init`")
+        }
         CheckpointError::Write { source, .. } => cannot_write(error, source),
         CheckpointError::Mismatch { .. } => then(error, "copy it again, or train it again"),
         CheckpointError::Start { .. } => then(

@@ -92,7 +92,7 @@ pub fn main() -> u8 {
     if let Ok(program) = std::env::current_exe() {
         device::probe_with(program);
     }
-    run::tell_of_fetches(weights::show);
+    run::tell_of_fetches(weights::tell_of);
     if let Some(threads) = cli.threads
         && let Err(error) = device::set_threads(threads as usize)
     {

@@ -1,23 +1,21 @@
-//! `vitrine weights`, and what is said while weights are fetched.
-
-use std::sync::{Mutex, PoisonError};
+//! `vitrine weights`: what there is, and fetching it.
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::done::Done;
-use super::interrupt;
-use super::output::{columns, interactive, note, say, tell};
-use super::shell::program;
-use crate::hub::{self, Cached, Event, KNOWN, Repo, Settings, Snapshot, Want};
+use super::fetching::{licence, megabytes, tell_of};
+use super::show::{self, ShowArgs};
+use crate::cli::done::Done;
+use crate::cli::output::{columns, note, say, tell};
+use crate::cli::shell::program;
+use crate::hub::{self, Cached, KNOWN, Repo, Settings, Snapshot, Want};
 use crate::names::{self, shown};
-use crate::report::text::{self, Table};
+use crate::report::text::Table;
 use crate::stop::Stop;
 
-/// List and fetch pretrained weights.
+/// List, show and fetch pretrained weights.
 #[derive(Debug, Args)]
-pub(super) struct WeightsArgs {
+pub(in crate::cli) struct WeightsArgs {
     #[command(subcommand)]
     command: WeightsCommand,
 }
@@ -33,6 +31,8 @@ enum WeightsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show what weights are: architecture, input, classes, and what becomes of each tensor.
+    Show(ShowArgs),
     /// Fetch a repository's weights into the cache that Python's tools use, too, or bring them up to date.
     Fetch {
         /// Repository: hf:OWNER/NAME, or hf:OWNER/NAME@REVISION for a branch, tag or commit.
@@ -45,9 +45,10 @@ enum WeightsCommand {
 }
 
 /// Runs the command.
-pub(super) fn run(args: WeightsArgs) -> anyhow::Result<Done> {
+pub(in crate::cli) fn run(args: WeightsArgs) -> anyhow::Result<Done> {
     match args.command {
         WeightsCommand::List { cached, json } => list(cached, json),
+        WeightsCommand::Show(args) => show::run(args),
         WeightsCommand::Fetch { name, json } => fetch(&name, json),
     }
 }
@@ -156,7 +157,7 @@ fn fetch(name: &str, as_json: bool) -> anyhow::Result<Done> {
     let repo = Repo::parse(name)?;
     let settings = Settings::from_env()?;
     let stop = Stop::default();
-    let snapshot = hub::open(&repo, &settings, Want::Latest, &stop, &mut show)?;
+    let snapshot = hub::open(&repo, &settings, Want::Latest, &stop, &mut tell_of)?;
     if as_json {
         say(&snapshot_json(&snapshot).to_string())?;
         return Ok(Done::Success);
@@ -187,88 +188,4 @@ fn snapshot_json(snapshot: &Snapshot) -> serde_json::Value {
             .collect::<Vec<_>>(),
         "fetched_bytes": snapshot.fetched,
     })
-}
-
-fn licence(snapshot: &Snapshot) -> String {
-    match &snapshot.licence {
-        Some(licence) => format!("licence {licence}"),
-        None => "whose card states no licence".to_owned(),
-    }
-}
-
-fn megabytes(bytes: u64) -> String {
-    match bytes {
-        0..100_000 => format!("{} bytes", text::count(bytes)),
-        _ => format!("{:.1} MB", bytes as f64 / 1e6),
-    }
-}
-
-/// The bar of the file that is being fetched, with the file's name.
-static BAR: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
-
-/// Says what is fetched, whichever command needs it.
-pub(super) fn show(event: Event<'_>) {
-    let mut shown = BAR.lock().unwrap_or_else(PoisonError::into_inner);
-    match event {
-        Event::Arrived {
-            repo,
-            file,
-            bytes,
-            of,
-        } => {
-            interrupt::nothing_to_save(
-                "stopped; what has arrived stays in the cache: the same command continues from there",
-            );
-            let is_new = shown.as_ref().is_none_or(|(known, _)| known != file);
-            if is_new {
-                if let Some((_, bar)) = shown.take() {
-                    bar.finish_and_clear();
-                }
-                let size = of.map_or_else(String::new, |of| format!(", {}", megabytes(of)));
-                let bar = match interactive() {
-                    true => bar(of),
-                    false => {
-                        note(&format!("fetching {file} of {repo}{size}"));
-                        ProgressBar::hidden()
-                    }
-                };
-                bar.set_message(file.to_owned());
-                *shown = Some((file.to_owned(), bar));
-            }
-            if let Some((_, bar)) = &*shown {
-                bar.set_position(bytes);
-            }
-        }
-        Event::Waits { repo, file } => {
-            note(&format!(
-                "another process fetches {file} of {repo}: waiting for it"
-            ));
-        }
-        Event::Fetched(snapshot) => {
-            if let Some((_, bar)) = shown.take() {
-                bar.finish_and_clear();
-            }
-            note(&format!(
-                "fetched {} of {}, {}",
-                megabytes(snapshot.fetched),
-                snapshot.repo,
-                licence(snapshot)
-            ));
-            interrupt::nothing_to_save(
-                "stopped; nothing was written: the same command begins again",
-            );
-        }
-    }
-}
-
-fn bar(bytes: Option<u64>) -> ProgressBar {
-    let bar = match bytes {
-        Some(bytes) => ProgressBar::new(bytes),
-        None => ProgressBar::no_length(),
-    };
-    let template = "{msg} [{wide_bar}] {bytes}/{total_bytes}, {bytes_per_sec}, ETA {eta}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
 }
