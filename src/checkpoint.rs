@@ -27,7 +27,7 @@ pub use file::{HashCheck, TensorFile, write_tensors};
 pub use float16::save_half;
 pub use host::{HostTensor, host, host_tensors};
 pub use int8::save_int8;
-pub use layouts::{Layout, LayoutError, is_foreign, open as open_foreign, write_layout};
+pub use layouts::{Layout, LayoutError, is_foreign, is_ours, open as open_foreign, write_layout};
 pub use meta::WeightsMeta;
 pub use onnx::{OnnxOptions, OnnxSource, OnnxWritten, onnx_data, save_onnx};
 pub use origin::{Origin, Taken};

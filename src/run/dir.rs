@@ -336,7 +336,7 @@ pub fn open_weights(path: &Path) -> Result<TensorFile, RunError> {
 /// Opens a folder of another project, or one that holds a file of ours under the same name.
 fn open_folder(folder: &Path) -> Result<TensorFile, RunError> {
     let single = folder.join("model.safetensors");
-    match single.is_file() && !checkpoint::is_foreign(&single) {
+    match checkpoint::is_ours(&single) == Some(true) {
         true => Ok(TensorFile::open(&single)?),
         false => Ok(checkpoint::open_foreign(folder)?),
     }

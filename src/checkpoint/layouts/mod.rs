@@ -22,5 +22,5 @@ mod write;
 mod written;
 
 pub use error::LayoutError;
-pub use open::{is_foreign, open};
+pub use open::{is_foreign, is_ours, open};
 pub use write::{Layout, write_layout};

@@ -71,14 +71,15 @@ mod tests {
 
     #[test]
     fn a_name_is_filled_in() {
+        const TABLE: &[Name] = &[
+            name(
+                "blocks.#.attention.qkv",
+                &["layer.#.{query,key}.*", "l.#.qk_*"],
+            ),
+            name("blocks.#.scale", &["layer.#.ls.gamma"]),
+        ];
         let names = Names {
-            names: &[
-                name(
-                    "blocks.#.attention.qkv",
-                    &["layer.#.{query,key}.*", "l.#.qk_*"],
-                ),
-                name("blocks.#.scale", &["layer.#.ls.gamma"]),
-            ],
+            names: TABLE,
             number: |block| (block + 1).to_string(),
         };
         let found = names.of("blocks.11.attention.qkv.bias").unwrap();

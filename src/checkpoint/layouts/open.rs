@@ -55,7 +55,13 @@ pub fn is_foreign(path: &Path) -> bool {
     if !name.ends_with(".safetensors") && is_tensors(&name) {
         return true;
     }
-    Shard::open(path.to_owned()).is_ok_and(|shard| !shard.metadata.contains(META))
+    is_ours(path) == Some(false)
+}
+
+/// Whether vitrine wrote a file; `None` where it is no whole safetensors file.
+pub fn is_ours(path: &Path) -> Option<bool> {
+    let shard = Shard::open(path.to_owned()).ok()?;
+    Some(shard.metadata.contains(META))
 }
 
 /// Whether a file of this name holds tensors, in any format.

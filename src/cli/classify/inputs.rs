@@ -96,7 +96,8 @@ fn looks_like_pictures(path: &Path) -> bool {
     path == Path::new("-") || is_glob(path) || data::is_picture_name(path)
 }
 
-/// Whether an argument means weights: what ships, a repository on the hub, a file of them, a run, or a folder of runs.
+/// Whether an argument means weights: what ships, a repository on the hub, a file of them, a run, a folder of runs, or
+/// one that another project wrote.
 fn looks_like_weights(path: &Path) -> bool {
     let is_run = |folder: &Path| {
         let files = ["recipe.toml", "weights/best.safetensors"];
@@ -106,6 +107,10 @@ fn looks_like_weights(path: &Path) -> bool {
         let open = || TensorFile::open(path)?.meta::<WeightsMeta>();
         path.is_file() && !data::is_picture_name(path) && open().is_ok()
     };
+    let is_of_another_project = |folder: &Path| {
+        let files = ["config.json", "model.safetensors"];
+        files.iter().any(|file| folder.join(file).is_file())
+    };
     let mut inside = path.read_dir().into_iter().flatten().flatten();
     Shipped::find(path).is_some()
         || Repo::is_named(path)
@@ -113,6 +118,7 @@ fn looks_like_weights(path: &Path) -> bool {
         || is_file_of_weights()
         || is_run(path)
         || inside.any(|entry| is_run(&entry.path()))
+        || (is_of_another_project(path) && !looks_like_pictures(path))
 }
 
 /// Refuses weights that are not a run's, so that nobody takes the answers of the weights that ship for

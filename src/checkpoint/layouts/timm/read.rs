@@ -170,7 +170,7 @@ fn vit(
     let image_size = preprocess.image_size;
     let grid = grid(source, rows, prefix, image_size / shape.patch_size)?;
 
-    let scaled = shapes.get("blocks.0.ls1.gamma").is_some();
+    let scaled = has("blocks.0.ls1.gamma");
     let tanh = match arguments.get("act_layer").and_then(Value::as_str) {
         Some("gelu") => false,
         Some("gelu_tanh") => true,
@@ -251,10 +251,10 @@ fn grid(
     if [0, 1, prefix].iter().any(|tokens| patches + tokens == rows) {
         return Ok(expected);
     }
-    let squares = [0, prefix, 1]
+    let mut squares = [0, prefix, 1]
         .into_iter()
         .filter_map(|tokens| rows.checked_sub(tokens));
-    let square = squares.filter(|&n| n > 0 && n.isqrt().pow(2) == n).next();
+    let square = squares.find(|&n| n > 0 && n.isqrt().pow(2) == n);
     side(source, "pos_embed", square.unwrap_or(rows))
 }
 
