@@ -5,7 +5,7 @@ use std::path::Path;
 use super::convert::convert;
 use super::error::LayoutError;
 use super::plan::Plan;
-use super::source::{CONFIG, Shard, Source};
+use super::source::{CONFIG, INDEX, SINGLE, Shard, Source, is_pickle};
 use super::{timm, torchvision, transformers};
 use crate::checkpoint::file::{META, TensorFile};
 
@@ -40,39 +40,21 @@ fn plan(source: &Source) -> Result<Plan, LayoutError> {
     }
 }
 
-/// Whether `path` is for [`open`]: a folder with settings or tensors as other projects write them,
-/// a pickle, or a whole safetensors file that says nothing of vitrine.
+/// Whether `path` is for [`open`]: a folder as other projects write them, a pickle, or a whole
+/// safetensors file that says nothing of vitrine.
 pub fn is_foreign(path: &Path) -> bool {
     if path.is_dir() {
-        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-        let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        return names.any(|name| name == CONFIG || is_tensors(&name));
+        let names = [CONFIG, SINGLE, INDEX, "pytorch_model.bin"];
+        return names.iter().any(|name| path.join(name).is_file());
     }
-    let name = path.to_string_lossy();
-    if !path.is_file() {
-        return false;
+    match is_ours(path) {
+        Some(is_ours) => !is_ours,
+        None => path.is_file() && is_pickle(path),
     }
-    if !name.ends_with(".safetensors") && is_tensors(&name) {
-        return true;
-    }
-    is_ours(path) == Some(false)
 }
 
 /// Whether vitrine wrote a file; `None` where it is no whole safetensors file.
 pub fn is_ours(path: &Path) -> Option<bool> {
     let shard = Shard::open(path.to_owned()).ok()?;
     Some(shard.metadata.contains(META))
-}
-
-/// Whether a file of this name holds tensors, in any format.
-fn is_tensors(name: &str) -> bool {
-    let endings = [
-        ".safetensors",
-        ".safetensors.index.json",
-        ".bin",
-        ".pth",
-        ".pt",
-        ".ckpt",
-    ];
-    endings.iter().any(|ending| name.ends_with(ending))
 }

@@ -21,7 +21,7 @@ pub(super) const PREPROCESSOR: &str = "preprocessor_config.json";
 pub(super) const SINGLE: &str = "model.safetensors";
 
 /// Which of several files holds which tensor.
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// The largest file of settings that is read: that of 21,841 classes with descriptions has 3 MB.
 const MOST_JSON: u64 = 64 << 20;
@@ -87,6 +87,11 @@ impl Source {
         };
         let files = match is_folder {
             true => files_of(folder)?,
+            false if is_pickle(path) && Shard::open(path.to_owned()).is_err() => {
+                return Err(LayoutError::Pickle {
+                    path: path.to_owned(),
+                });
+            }
             false => vec![path.to_owned()],
         };
         let settings = |name: &str| {
@@ -167,9 +172,7 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, LayoutError> {
     if let [only] = tensors[..] {
         return Ok(vec![only.clone()]);
     }
-    let pickles = ["bin", "pth", "pt", "ckpt", "pkl"];
-    let pickle = |path: &&PathBuf| pickles.iter().any(|ending| ends(path, ending));
-    match others.iter().find(pickle) {
+    match others.iter().find(|path| is_pickle(path)) {
         Some(pickle) => Err(LayoutError::Pickle {
             path: pickle.clone(),
         }),
@@ -177,6 +180,13 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, LayoutError> {
             path: folder.to_owned(),
         }),
     }
+}
+
+/// Whether a file's name is that of a pickle.
+pub(super) fn is_pickle(path: &Path) -> bool {
+    let pickles = ["bin", "pth", "pt", "ckpt", "pkl"];
+    path.extension()
+        .is_some_and(|ending| pickles.iter().any(|pickle| ending == *pickle))
 }
 
 /// The files that an index names, all within its folder.
