@@ -67,6 +67,9 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         }
         None => SHIPPED[0].file(),
     };
+    for assumed in file.origin().into_iter().flat_map(|origin| &origin.notes) {
+        note(&format!("note: {assumed}"));
+    }
     let classifier = Classifier::of(&file, &device.device)?;
     let is_int8 = classifier.is_int8();
     let precision = run::inference_precision(args.precision, &device, is_int8, Purpose::Answers)?;

@@ -62,6 +62,10 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
             let plan = Plan::new(recipe.clone())?;
             if let Some(fit) = plan.check(&device)? {
                 note(&summary::fit(&fit));
+                let origin = plan.start.as_ref().and_then(|start| start.file.origin());
+                for assumed in origin.into_iter().flat_map(|origin| &origin.notes) {
+                    note(&format!("note: {assumed}"));
+                }
             }
             if let Some((size, share)) = smaller_size(&plan) {
                 note(&format!(

@@ -66,7 +66,14 @@ pub(super) fn run(args: ShowArgs) -> anyhow::Result<Done> {
 /// Who made it.
 fn of_whom(file: &TensorFile, meta: &WeightsMeta) -> String {
     match file.origin() {
-        Some(origin) => format!("{}'s {}", origin.layout, names::visible(&meta.name)),
+        Some(origin) => {
+            let of = if origin.layout.ends_with('s') {
+                "'"
+            } else {
+                "'s"
+            };
+            format!("{}{of} {}", origin.layout, names::visible(&meta.name))
+        }
         None => format!("vitrine's {}", names::visible(&meta.name)),
     }
 }
