@@ -3,6 +3,10 @@
 #![cfg(feature = "cpu")]
 #![allow(clippy::unwrap_used)]
 
+// Each test file uses its own part of what the support offers.
+#[allow(dead_code, unreachable_pub)]
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +19,8 @@ use vitrine::checkpoint::{self, Checkpoint, Layout, TensorFile, write_layout};
 use vitrine::model::Pass;
 use vitrine::ops::Precision;
 use vitrine::run::open_weights;
+
+use support::Place;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/foreign")
@@ -470,4 +476,59 @@ fn classes_have_names() {
     assert_eq!(names[0], "tench, Tinca tinca");
     assert_eq!(names[281], "tabby, tabby cat");
     assert_eq!(names[999], "toilet tissue, toilet paper, bathroom tissue");
+}
+
+/// A ViT that timm can build, trained for two updates.
+const SMALL: &str = "--model vit-micro --set model.stem=linear --set model.depth=1 --set train.steps=2 --batch-size 4 --set data.val_fraction=0 --set data.test_fraction=0 --device cpu";
+
+#[test]
+fn a_training_that_starts_from_an_export_is_the_same_to_the_last_bit() {
+    let place = Place::new();
+    place.pictures("pets", &["ant", "bee"], 6);
+    place.pictures("other", &["cat", "dog", "eel"], 4);
+    place
+        .run(&format!("train --data pets --out run {SMALL}"))
+        .ok();
+    let said = place.run("export run timm --layout timm --json").ok();
+    assert_eq!(said.json()["layout"], "timm");
+    let started = |from: &str| {
+        let line = format!(
+            "train --data other --init ./{from} --out from-{from} --set train.steps=3 --batch-size 4 --lr 1e-3 --set data.val_fraction=0 --set data.test_fraction=0 --device cpu"
+        );
+        let said = place.run(&line).ok();
+        assert!(
+            said.err
+                .contains("tensors taken; drawn anew Vit.head.weight, Vit.head.bias; left out "),
+            "{}",
+            said.err
+        );
+        place.read(&format!("from-{from}/results.csv"))
+    };
+    let loss = |results: String| -> Vec<String> {
+        let last = results
+            .lines()
+            .last()
+            .unwrap()
+            .split(',')
+            .map(str::to_owned);
+        // All but seconds and pictures a second.
+        let columns = results.lines().next().unwrap().split(',').zip(last);
+        let kept = columns.filter(|(name, _)| ["train/loss", "lr/pg0", "epoch"].contains(name));
+        kept.map(|(_, value)| value).collect()
+    };
+    assert_eq!(loss(started("run")), loss(started("timm")));
+    let weights = |run: &str| {
+        let path = place.path(&format!("{run}/weights/last.safetensors"));
+        let bytes = fs::read(path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let tensors = file.tensors().into_iter();
+        let tensors: BTreeMap<_, _> = tensors.map(|(n, v)| (n, v.data().to_vec())).collect();
+        tensors
+    };
+    assert_eq!(weights("from-run"), weights("from-timm"));
+    // What comes of it goes out again.
+    let out = place.run("export from-timm out --layout transformers");
+    assert_eq!(out.code, 0, "{out:?}");
+    let refused = place.run("calibrate timm --data pets");
+    assert_eq!(refused.code, 1);
 }

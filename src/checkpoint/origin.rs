@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub struct Origin {
     /// The project whose layout it is, such as `timm`.
     pub layout: &'static str,
+    /// The architecture, as the project calls it.
+    pub name: String,
     /// The files of tensors.
     pub files: Vec<PathBuf>,
     /// Bytes of all of them.

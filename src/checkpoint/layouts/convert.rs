@@ -18,6 +18,7 @@ use crate::checkpoint::meta::WeightsMeta;
 use crate::checkpoint::origin::{Origin, Taken};
 use crate::checkpoint::widen::floats;
 use crate::device;
+use crate::model::ModelConfig;
 use crate::model::parameters;
 use crate::model::role::{Declared, Role};
 
@@ -67,6 +68,7 @@ pub(super) fn convert(source: &Source, plan: Plan) -> Result<TensorFile, LayoutE
     let mut targets = HashMap::new();
     let mut origin = Origin {
         layout: plan.layout,
+        name: plan.name.clone(),
         files: source.shards.iter().map(|s| s.path.clone()).collect(),
         bytes: 0,
         sha256: String::new(),
@@ -163,7 +165,7 @@ fn is_token(role: Role) -> bool {
 /// The bytes of a file whose tensors are all zeros, and where each begins.
 fn file_of_zeros(plan: &Plan, ours: &[(Declared, Vec<usize>)]) -> (Vec<u8>, Vec<usize>) {
     let meta = WeightsMeta {
-        name: plan.name.clone(),
+        name: nearest_preset(&plan.model).to_owned(),
         model: plan.model.clone(),
         classes: plan.classes.clone(),
         preprocess: plan.preprocess.clone(),
@@ -190,6 +192,19 @@ fn file_of_zeros(plan: &Plan, ours: &[(Declared, Vec<usize>)]) -> (Vec<u8>, Vec<
     bytes[..8].copy_from_slice(&(json.len() as u64).to_le_bytes());
     bytes[8..start].copy_from_slice(&json);
     (bytes, places.into_iter().map(|at| start + at).collect())
+}
+
+/// The preset that a recipe which starts from the weights takes as its own: all that differs from it
+/// is stated there.
+fn nearest_preset(model: &ModelConfig) -> &'static str {
+    match model {
+        ModelConfig::Vit(vit) => match vit.embed_dim {
+            0..=192 => "vit-tiny",
+            193..=384 => "vit-small",
+            _ => "vit-base",
+        },
+        ModelConfig::Resnet(_) | ModelConfig::Airbench(_) => "resnet18",
+    }
 }
 
 /// The tensors that one of ours is made of; `None` for a bias that this source is without.

@@ -72,7 +72,7 @@ fn of_whom(file: &TensorFile, meta: &WeightsMeta) -> String {
             } else {
                 "'s"
             };
-            format!("{}{of} {}", origin.layout, names::visible(&meta.name))
+            format!("{}{of} {}", origin.layout, names::visible(&origin.name))
         }
         None => format!("vitrine's {}", names::visible(&meta.name)),
     }
@@ -245,6 +245,7 @@ fn to_json(file: &TensorFile, meta: &WeightsMeta) -> anyhow::Result<Value> {
         };
         json!({
             "layout": origin.layout,
+            "architecture": origin.name,
             "files": origin.files.iter().map(names::text).collect::<Vec<_>>(),
             "taken": taken
                 .map(|t| json!({ "name": t.ours, "of": t.theirs, "shape": t.shape }))
