@@ -3,7 +3,8 @@
 //! `cargo bench --bench workloads -- w1-train --precision bf16` prints one JSON object: workload,
 //! precision, batch, threads, images_per_s, ms_per_step, peak_rss_mb. Workloads: w1-train,
 //! w1-infer (vit-w1 on 32×32), w2-train, w2-infer (resnet18 on 32×32), w3-infer (vit-tiny on
-//! 224×224, 1000 classes). Options: --device cpu|cuda:0|… as `vitrine train` has it, --precision
+//! 224×224, 1000 classes), ti-tune, s-tune (fine-tuning of vit-tiny, vit-small on 224×224, 10 classes,
+//! with layer-wise decay). Options: --device cpu|cuda:0|… as `vitrine train` has it, --precision
 //! f32|bf16|int8 (for inference), --batch, --steps, --warmup, --threads; --image-size and --width, of
 //! w1, for `growth.py`; --save FILE writes the model's first weights for
 //! `vitrine classify` instead of timing it.
@@ -102,6 +103,8 @@ fn main() {
         Some("w1") => ("vit-w1", 32, 10),
         Some("w2") => ("resnet18", 32, 10),
         Some("w3") => ("vit-tiny", 224, 1000),
+        Some("ti") => ("vit-tiny", 224, 10),
+        Some("s") => ("vit-small", 224, 10),
         _ => panic!("{:?} is no workload", options.workload),
     };
     let patches = options.image_size.map(|_| 4);
@@ -120,11 +123,16 @@ fn main() {
     }
     let selected = select(options.device).unwrap_or_else(|error| panic!("{error}"));
     let device = selected.device;
-    let seconds = if options.workload.ends_with("-train") {
+    let tunes = options.workload.ends_with("-tune");
+    let seconds = if tunes || options.workload.ends_with("-train") {
+        let finetune = FinetuneConfig {
+            layer_decay: if tunes { 0.75 } else { 1.0 },
+            ..FinetuneConfig::default()
+        };
         let workload = Workload {
             model: &config,
             optimizer: &OptimizerConfig::default(),
-            finetune: &FinetuneConfig::default(),
+            finetune: &finetune,
             batch_size: options.batch,
             accumulate: 1,
             precision: options.precision,

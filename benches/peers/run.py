@@ -46,6 +46,8 @@ WORKLOADS = [
     Workload("w2-infer", 128, 10),
     Workload("w3-infer", 1, 100),
     Workload("w3-infer", 16, 20),
+    Workload("ti-tune", 32, 3),
+    Workload("s-tune", 32, 2),
     Workload("cold", 1, 1),
 ]
 
@@ -326,7 +328,9 @@ def figures(contender, workload, tools, args):
         classify = [tools.vitrine, "--threads", args.threads, "classify", tools.weights, tools.picture]
         output, seconds, peak = execute(classify if ours else [*peer, "--image", tools.picture])
         return {"seconds": seconds, "peak_rss_mb": peak}
-    steps, warmup = (max(2, workload.steps // 5), 1) if args.quick else (workload.steps, 3)
+    # A step of fine-tuning takes seconds, of which the first is the only one that differs.
+    warmup = 1 if args.quick or workload.name.endswith("-tune") else 3
+    steps = max(2, workload.steps // 5) if args.quick else workload.steps
     command = [tools.ours, workload.name, "--threads", args.threads] if ours else [*peer, "--peer", contender.who]
     command += ["--precision", contender.precision, "--batch", workload.batch]
     command += ["--steps", steps, "--warmup", warmup]

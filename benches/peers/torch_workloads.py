@@ -10,10 +10,12 @@ ms_per_step.
                        10 classes; 1,806,154 parameters
   w2-train, w2-infer   ResNet-18 in its CIFAR form on 3x32x32, 10 classes; 11,173,962 parameters
   w3-infer             timm's vit_tiny_patch16_224, 1000 classes
+  ti-tune, s-tune      fine-tuning of timm's vit_tiny_patch16_224, vit_small_patch16_224, 10 classes
   w3-export            writes w3 to --onnx FILE and times nothing
   cold                 imports, builds w3, decodes --image FILE, prints its top-5 and peak memory
 
-A training step is forward, cross-entropy, backward and AdamW. bf16 is autocast: weights stay f32.
+A training step is forward, cross-entropy, backward and AdamW; of fine-tuning, with layer-wise decay of 0.75, weight
+decay as timm groups it, and the gradient's norm clipped to 1, as vitrine does in every training. bf16 is autocast: weights stay f32.
 --device cuda times a GPU to the end of its work; --matmul high lets it round f32 products to TF32, convolutions
 included. int8 is ONNX Runtime's alone: w3-export --precision int8 quantises weights by channel, and activations are
 quantised as they come.
@@ -21,12 +23,14 @@ quantised as they come.
 
 import argparse
 import contextlib
+import functools
 import json
 import sys
 import time
 
 W1_WIDTH, W1_HEADS, W1_MLP, W1_DEPTH = 192, 3, 384, 6
 W3 = "vit_tiny_patch16_224"
+TUNED = {"ti": W3, "s": "vit_small_patch16_224"}
 
 
 def parse():
@@ -124,6 +128,13 @@ def vit_tiny():
     return timm.create_model(W3, pretrained=False)
 
 
+def tuned(name):
+    """A model to fine-tune; its weights are random, too."""
+    import timm
+
+    return timm.create_model(TUNED[name], pretrained=False, num_classes=10)
+
+
 def peak_rss_mb():
     try:
         import resource
@@ -163,14 +174,19 @@ def in_torch(args):
     torch.set_float32_matmul_precision(args.matmul)
     torch.backends.cudnn.allow_tf32 = args.matmul == "high"
     name, kind = args.workload.split("-")
-    model, size, classes = {"w1": (vit, 32, 10), "w2": (resnet, 32, 10), "w3": (vit_tiny, 224, 1000)}[name]
+    model, size, classes = {
+        "w1": (vit, 32, 10),
+        "w2": (resnet, 32, 10),
+        "w3": (vit_tiny, 224, 1000),
+        **{of: (functools.partial(tuned, of), 224, 10) for of in TUNED},
+    }[name]
     model = model().to(args.device)
     images = torch.randn(args.batch, 3, size, size, device=args.device)
     if name == "w2":
         # The layout in which PyTorch's convolutions are fastest on a processor and on tensor cores.
         model = model.to(memory_format=torch.channels_last)
         images = images.to(memory_format=torch.channels_last)
-    model.train(kind == "train")
+    model.train(kind != "infer")
     forward = torch.compile(model) if args.peer == "compile" else model
 
     def autocast():
@@ -189,16 +205,25 @@ def in_torch(args):
     if kind == "infer":
         return timed(args, infer, wait)
     labels = torch.randint(0, classes, (args.batch,), device=args.device)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    optimizer = torch.optim.AdamW(layer_groups(model) if kind == "tune" else model.parameters(), 1e-3)
 
     def train():
         with autocast():
             loss = torch.nn.functional.cross_entropy(forward(images).float(), labels)
         optimizer.zero_grad()
         loss.backward()
+        if kind == "tune":
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
     timed(args, train, wait)
+
+
+def layer_groups(model):
+    from timm.optim import param_groups_layer_decay
+
+    groups = param_groups_layer_decay(model, 0.05, model.no_weight_decay(), layer_decay=0.75)
+    return [{**group, "lr": 1e-3 * group["lr_scale"]} for group in groups]
 
 
 def export(args):
@@ -260,7 +285,7 @@ def main():
         if args.workload != "w3-infer":
             sys.exit(f"{args.workload}: --peer onnx runs w3-infer only")
         in_onnx_runtime(args)
-    elif args.workload in ("w1-train", "w1-infer", "w2-train", "w2-infer", "w3-infer"):
+    elif args.workload in ("w1-train", "w1-infer", "w2-train", "w2-infer", "w3-infer", "ti-tune", "s-tune"):
         in_torch(args)
     else:
         sys.exit(f"{args.workload}: no such workload; --help lists them")
