@@ -9,8 +9,7 @@ use super::resnet;
 use super::shape::{Shape, Telling, side};
 use super::source::Source;
 use crate::data::Preprocess;
-use crate::model::{Init, ModelConfig, Pooling, Position, Stem, VitConfig};
-use crate::ops::Activation;
+use crate::model::{ModelConfig, VitConfig};
 
 const LAYER: &str = "encoder.layers.encoder_layer_#";
 
@@ -107,20 +106,7 @@ pub(super) fn plan(source: &Source) -> Result<Plan, LayoutError> {
         num_heads: (shape.embed_dim / 64).clamp(1, 16),
         mlp_dim: shape.mlp_dim,
         num_classes: num_classes.max(1),
-        pooling: Pooling::ClassToken,
-        position: Position::Learned,
-        stem: Stem::Linear,
-        stem_depth: 0,
-        registers: 0,
-        drop_path: 0.0,
-        distillation_token: false,
-        init: Init::Xavier,
-        layer_scale: 0.0,
-        qk_norm: false,
-        qk_norm_bias: false,
-        norm_epsilon: 1e-6,
-        norm_after_pooling: false,
-        activation: Activation::Gelu,
+        ..VitConfig::PLAIN
     };
     Ok(Plan {
         layout: "torchvision",

@@ -153,6 +153,9 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl VitConfig {
+    /// What a plain Vision Transformer with a class token is, but for its sizes, which are zero.
+    pub const PLAIN: Self = preset([0; 4], Pooling::ClassToken);
+
     /// Patches along one side.
     pub fn grid(&self) -> usize {
         self.image_size / self.patch_size

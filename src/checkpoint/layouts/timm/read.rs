@@ -15,7 +15,7 @@ use crate::checkpoint::layouts::resnet;
 use crate::checkpoint::layouts::shape::{Shape, Telling, agree, side};
 use crate::checkpoint::layouts::source::{Settings, Source};
 use crate::data::Preprocess;
-use crate::model::{Init, ModelConfig, Pooling, Position, Stem, VitConfig};
+use crate::model::{ModelConfig, Pooling, VitConfig};
 use crate::ops::Activation;
 
 /// Whether `config.json` is one of timm's.
@@ -197,24 +197,19 @@ fn vit(
         mlp_dim: shape.mlp_dim,
         num_classes: num_classes.max(1),
         pooling,
-        position: Position::Learned,
-        stem: Stem::Linear,
-        stem_depth: 0,
         registers,
-        drop_path: 0.0,
         distillation_token: has_distillation && two_heads,
-        init: Init::Xavier,
         // What is learned replaces it: only that there is one counts.
         layer_scale: if scaled { 1e-5 } else { 0.0 },
         qk_norm: has("blocks.0.attn.q_norm.weight"),
         qk_norm_bias: has("blocks.0.attn.q_norm.bias"),
-        norm_epsilon: 1e-6,
         norm_after_pooling: after,
         activation: if tanh {
             Activation::GeluTanh
         } else {
             Activation::Gelu
         },
+        ..VitConfig::PLAIN
     };
     let token = |name: &str| has(name).then(|| name.to_owned());
     Ok(Plan {

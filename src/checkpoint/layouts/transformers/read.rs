@@ -12,7 +12,7 @@ use crate::checkpoint::layouts::plan::{Plan, Tokens};
 use crate::checkpoint::layouts::shape::{Shape, Telling, agree, side};
 use crate::checkpoint::layouts::source::{Settings, Source};
 use crate::data::Preprocess;
-use crate::model::{Init, ModelConfig, Pooling, Position, Stem, VitConfig};
+use crate::model::{ModelConfig, Pooling, VitConfig};
 use crate::ops::Activation;
 
 /// Whether `config.json` is one of transformers'.
@@ -155,23 +155,16 @@ pub(in crate::checkpoint::layouts) fn plan(
         mlp_dim: shape.mlp_dim,
         num_classes: num_classes.max(1),
         pooling: kind.pooling,
-        position: Position::Learned,
-        stem: Stem::Linear,
-        stem_depth: 0,
         registers,
-        drop_path: 0.0,
         distillation_token: tokens.distillation.is_some() && two_heads,
-        init: Init::Xavier,
         layer_scale: if kind.pooling == Pooling::ClassTokenAndMean {
             1.0
         } else {
             0.0
         },
-        qk_norm: false,
-        qk_norm_bias: false,
         norm_epsilon: epsilon,
-        norm_after_pooling: false,
         activation,
+        ..VitConfig::PLAIN
     };
     let first = kind
         .names
