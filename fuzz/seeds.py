@@ -134,6 +134,15 @@ def recipes():
         save("recipe", path.name, path.read_bytes())
 
 
+def foreign():
+    fixtures = Path(__file__).parent.parent / "tests/fixtures/foreign"
+    files = ["config.json", "preprocessor_config.json", "model.safetensors"]
+    for name in ["timm-vit_wee_patch16_reg1_gap_256", "transformers-ViTForImageClassification",
+                 "transformers-Dinov2WithRegistersForImageClassification", "torchvision-vit"]:
+        parts = [fixtures / name / file for file in files]
+        save("foreign", name, BETWEEN.join(part.read_bytes() if part.exists() else b"" for part in parts))
+
+
 def trained(program):
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
@@ -157,5 +166,6 @@ if __name__ == "__main__":
     plain_arrays()
     split_lists()
     recipes()
+    foreign()
     if len(sys.argv) > 1:
         trained(sys.argv[1])

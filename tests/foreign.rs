@@ -420,9 +420,9 @@ fn files_that_are_not_whole_or_not_safe_are_refused() {
     }
     let index = json!({ "weight_map": { "cls_token": "model-1.safetensors" } });
     fs::write(copy.at("model.safetensors.index.json"), index.to_string()).unwrap();
-    assert!(
-        copy.refused()
-            .starts_with("cannot read FOLDER/model-1.safetensors: ")
+    assert_eq!(
+        copy.refused(),
+        "cannot read FOLDER/model-1.safetensors: it is not there, and model.safetensors.index.json names it: fetch or copy it too"
     );
 
     let copy = Copy::of(TIMM);
@@ -433,6 +433,137 @@ fn files_that_are_not_whole_or_not_safe_are_refused() {
     );
     fs::remove_file(copy.at("config.json")).unwrap();
     assert!(copy.refused().contains("there is no config.json beside it"));
+}
+
+/// A test of what no library writes: sizes that a file does not have, kinds that are not read.
+#[test]
+fn tensors_that_lie_are_refused() {
+    type Change = fn(&mut BTreeMap<String, (Vec<usize>, Vec<u8>)>);
+    let cases: [(&str, Change, &str); 7] = [
+        (
+            TIMM,
+            |all| drop(all.remove("blocks.0.mlp.fc1.weight")),
+            "it has no tensor blocks.0.mlp.fc1.weight",
+        ),
+        (
+            TIMM,
+            |all| drop(all.insert("head.weight".to_owned(), (vec![], vec![0; 4]))),
+            "its tensor head.weight is [], expected [classes, width]",
+        ),
+        (
+            VIT,
+            |all| drop(all.insert("classifier.weight".to_owned(), (vec![], vec![0; 4]))),
+            "its tensor classifier.weight is [], expected [classes, width]",
+        ),
+        (
+            "torchvision-vit",
+            |all| {
+                let classes = (vec![1_000_000_000_000_000_000, 0], Vec::new());
+                all.insert("heads.head.weight".to_owned(), classes);
+            },
+            "its tensor heads.head.weight is empty: [1000000000000000000, 0]",
+        ),
+        (
+            TIMM,
+            |all| {
+                drop(all.insert(
+                    "patch_embed.proj.weight".to_owned(),
+                    (vec![12, 3, 0, 0], vec![]),
+                ))
+            },
+            "its tensor patch_embed.proj.weight is empty: [12, 3, 0, 0]",
+        ),
+        (
+            TIMM,
+            |all| drop(all.insert("cls_token".to_owned(), (vec![1, 2, 12], vec![0; 96]))),
+            "its tensor cls_token is [1, 2, 12], expected [1, 1, 12]",
+        ),
+        (
+            TIMM,
+            |all| drop(all.insert("x".repeat(5000), (vec![1], vec![0; 4]))),
+            "(its header: a tensor's name of 5000 bytes); fetch or copy it again",
+        ),
+    ];
+    for (fixture, change, told) in cases {
+        let copy = Copy::of(fixture);
+        copy.tensors(change);
+        let error = copy.refused();
+        assert!(error.starts_with("FOLDER"), "{error}");
+        assert!(error.ends_with(told), "{error}\ninstead of {told}");
+    }
+
+    // Tokens of a type that is not read.
+    let copy = Copy::of(TIMM);
+    let path = copy.at("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let wide = vec![0; 2 * file.tensor("cls_token").unwrap().data().len()];
+    let views: Vec<_> = file
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| match name == "cls_token" {
+            true => {
+                let shape = view.shape().to_vec();
+                (name, TensorView::new(Dtype::F64, shape, &wide).unwrap())
+            }
+            false => (name, view),
+        })
+        .collect();
+    fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    assert_eq!(
+        copy.refused(),
+        "FOLDER is no model that vitrine has: its tensor cls_token is F64, expected F32, F16 or BF16"
+    );
+
+    // A few tensors that tell of a model of 8 GB, which no memory is taken for.
+    let copy = Copy::of(TIMM);
+    copy.edit("config.json", |json| {
+        json["model_args"] = Value::Null;
+        json["num_features"] = json!(2048);
+    });
+    copy.tensors(|all| {
+        let tensor =
+            |shape: &[usize]| (shape.to_vec(), vec![0; 4 * shape.iter().product::<usize>()]);
+        all.insert(
+            "patch_embed.proj.weight".to_owned(),
+            tensor(&[2048, 3, 8, 8]),
+        );
+        for block in [0, 29] {
+            let name = format!("blocks.{block}.mlp.fc1.weight");
+            all.insert(name, tensor(&[8192, 1]));
+        }
+    });
+    let error = copy.refused();
+    assert!(error.contains("is no model that vitrine has: "), "{error}");
+}
+
+#[test]
+fn messages_stay_short_and_obey_nobody() {
+    let copy = Copy::of(TIMM);
+    copy.edit("config.json", |json| {
+        json["architecture"] = json!(format!("\u{1b}[31m{}", "x".repeat(100_000)));
+    });
+    let error = copy.refused();
+    assert!(error.len() < 400 && !error.contains('\u{1b}'), "{error}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_pipe_is_not_waited_for() {
+    let copy = Copy::of(TIMM);
+    let path = copy.at("model.safetensors");
+    fs::remove_file(&path).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    // With an index, so that the pipe is among the files that it names.
+    fs::rename(&path, copy.at("model-1.safetensors")).unwrap();
+    let index = json!({ "weight_map": { "cls_token": "model-1.safetensors" } });
+    fs::write(copy.at("model.safetensors.index.json"), index.to_string()).unwrap();
+    let error = copy.refused();
+    assert_eq!(
+        error,
+        "cannot read FOLDER/model-1.safetensors: it is no regular file; expected a .safetensors file"
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use vitrine::checkpoint::TensorFile;
+use vitrine::checkpoint::{Layout as Library, TensorFile, begin_to_load_backbone, write_layout};
 use vitrine::classify::Classifier;
 use vitrine::data::{
     Dataset, DecodeLimits, Filter, Preprocess, RawPicture, Resize, Splits, decode,
@@ -21,7 +21,7 @@ use vitrine::data::{
 use vitrine::device::{Backend, DeviceChoice, Selected, select};
 use vitrine::recipe::Sources;
 use vitrine::report::csv::read_results;
-use vitrine::run::{RunDir, redraw};
+use vitrine::run::{RunDir, open_weights, redraw};
 use vitrine::train::Saved;
 
 /// A target: it takes any bytes, and returns. An error inside is an answer; a panic, a hang or too much memory is what is
@@ -29,7 +29,7 @@ use vitrine::train::Saved;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its seeds' folder and of its file in `fuzz_targets/`.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("picture", picture),
     ("tar", tar),
     ("tar_gz", tar_gz),
@@ -38,6 +38,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("idx", idx),
     ("cifar", cifar),
     ("weights", weights),
+    ("foreign", foreign),
     ("state", state),
     ("recipe", recipe),
     ("lists", lists),
@@ -135,6 +136,34 @@ pub fn cifar(bytes: &[u8]) {
 pub fn weights(bytes: &[u8]) {
     if let Ok(file) = TensorFile::open(&file("weights.safetensors", bytes)) {
         let _ = Classifier::of(&file, &cpu().device);
+    }
+}
+
+/// The folder of another project's weights: `config.json`, `preprocessor_config.json` and `model.safetensors`, up to the
+/// model that is made of them and to what is written of that. A file of no bytes is absent.
+pub fn foreign(bytes: &[u8]) {
+    let names = [
+        "config.json",
+        "preprocessor_config.json",
+        "model.safetensors",
+    ];
+    let [config, preprocessor, tensors] = parts(bytes);
+    let mut last = PathBuf::new();
+    for (name, part) in names.into_iter().zip([config, preprocessor, tensors]) {
+        last = file(&format!("foreign/{name}"), part);
+        if part.is_empty() {
+            fs::remove_file(&last).expect("a file of this call");
+        }
+    }
+    let Ok(weights) = open_weights(parent(&last)) else {
+        return;
+    };
+    if let Ok((checkpoint, _)) = begin_to_load_backbone(&weights, &cpu().device) {
+        for layout in [Library::Timm, Library::Transformers] {
+            let out = folder().join("foreign-written");
+            fs::create_dir_all(&out).expect("a folder for what is written");
+            let _ = write_layout(&checkpoint, layout, &out);
+        }
     }
 }
 

@@ -76,17 +76,31 @@ impl Classifier {
     ///
     /// [`CheckpointError`].
     pub fn of(file: &TensorFile, device: &Device) -> Result<Self, CheckpointError> {
-        let (checkpoint, check) = checkpoint::begin_to_load(file, device)?;
+        Ok(Self::with(checkpoint::begin_to_load(file, device)?, device))
+    }
+
+    /// [`of`](Self::of) for whoever wants features: weights without a classifier will do, and then no
+    /// picture has predictions.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`].
+    pub fn of_backbone(file: &TensorFile, device: &Device) -> Result<Self, CheckpointError> {
+        let loaded = checkpoint::begin_to_load_backbone(file, device)?;
+        Ok(Self::with(loaded, device))
+    }
+
+    fn with((checkpoint, check): (Checkpoint, HashCheck), device: &Device) -> Self {
         let choice = InferencePrecision::Auto;
         let precision = choice.on(device, checkpoint.is_int8, Purpose::Figures);
-        Ok(Self {
+        Self {
             precision: precision.unwrap_or_default(),
             checkpoint,
             check,
             prepared: Prepared::default(),
             neighbours: None,
             device: device.clone(),
-        })
+        }
     }
 
     /// The same with products of another precision; at first it is f32, or eight bits for weights that
@@ -277,6 +291,9 @@ impl Classifier {
         let logits = host(logits.div_scalar(self.checkpoint.meta.temperature));
         self.verify()?;
         let classes = self.classes();
+        let outputs = self.checkpoint.meta.model.num_classes();
+        // What a head of zeros says is no answer.
+        let top_k = top_k.min(classes.len());
         let best = |row: &[f32]| {
             if row.iter().any(|logit| !logit.is_finite()) {
                 return None;
@@ -296,7 +313,7 @@ impl Classifier {
                 nearest: None,
             })
         };
-        let mut found: Vec<Option<Found>> = logits.chunks(classes.len()).map(best).collect();
+        let mut found: Vec<Option<Found>> = logits.chunks(outputs).map(best).collect();
         if let (Some((neighbours, count)), Some(features)) = (&self.neighbours, features) {
             for (found, row) in found.iter_mut().zip(features.chunks(self.width())) {
                 if let Some(found) = found {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::data::{OpenData, data_of_run};
-use super::dir::{RunDir, find_weights, open_weights};
+use super::dir::{RunDir, find_weights, is_run, open_weights};
 use super::error::RunError;
 use super::pictures;
 use crate::checkpoint::{self, Checkpoint, TensorFile, WeightsMeta};
@@ -184,7 +184,8 @@ pub fn inference_precision(
 /// The weights file that `weights` means, and its run where that is given.
 pub(super) fn open(weights: &Path) -> Result<(TensorFile, Option<RunDir>), RunError> {
     // A run's folder is meant where one is given, whatever ships under its name.
-    match weights.is_dir() {
+    let is_foreign = !is_run(weights) && checkpoint::is_foreign(weights);
+    match weights.is_dir() && !is_foreign {
         true => Ok((
             TensorFile::open(&find_weights(weights)?)?,
             Some(RunDir::open(weights)?),

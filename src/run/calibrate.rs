@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::answer::{EvaluateOptions, answer_raw};
 use super::data::OpenData;
-use super::dir::{RunDir, find_weights};
+use super::dir::{RunDir, find_weights, is_run};
 use super::error::RunError;
-use crate::checkpoint::{self, Shipped, TensorFile, WeightsMeta};
+use crate::checkpoint::{self, CheckpointError, Shipped, TensorFile, WeightsMeta};
 use crate::data::{Skipped, SplitName};
 use crate::device::Selected;
 use crate::hub::Repo;
@@ -51,6 +51,10 @@ pub fn calibrate(
         return Err(RunError::OfHub {
             path: weights.to_owned(),
         });
+    }
+    if !is_run(weights) && checkpoint::is_foreign(weights) {
+        let path = weights.to_owned();
+        return Err(CheckpointError::NotOurs { path }.into());
     }
     let best = find_weights(weights)?;
     let run = match weights.is_dir() {

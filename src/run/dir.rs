@@ -299,7 +299,7 @@ pub(crate) fn find_weights(path: &Path) -> Result<PathBuf, RunError> {
 }
 
 /// Whether a folder is a run directory, sound or not.
-fn is_run(path: &Path) -> bool {
+pub(super) fn is_run(path: &Path) -> bool {
     path.join("recipe.toml").is_file() || path.join("weights").is_dir()
 }
 

@@ -91,7 +91,7 @@ pub fn embed(
 ) -> Result<Embedded, RunError> {
     let began = Instant::now();
     let (file, run) = open(weights)?;
-    let classifier = Classifier::of(&file, &device.device)?;
+    let classifier = Classifier::of_backbone(&file, &device.device)?;
     let is_int8 = classifier.is_int8();
     let precision = inference_precision(options.precision, device, is_int8, Purpose::Figures)?;
     let classifier = Arc::new(classifier.with_precision(precision));

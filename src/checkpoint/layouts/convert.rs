@@ -18,9 +18,8 @@ use crate::checkpoint::meta::WeightsMeta;
 use crate::checkpoint::origin::{Origin, Taken};
 use crate::checkpoint::widen::floats;
 use crate::device;
-use crate::model::ModelConfig;
-use crate::model::parameters;
 use crate::model::role::{Declared, Role};
+use crate::model::{ModelConfig, parameters};
 
 /// Bytes of a number of ours.
 const WIDE: usize = size_of::<f32>();
@@ -63,7 +62,7 @@ pub(super) fn convert(source: &Source, plan: Plan) -> Result<TensorFile, LayoutE
         .filter(|(declared, _)| !plan.classes.is_empty() || !declared.role.is_head())
         .collect();
     ours.sort_by(|a, b| a.0.path.cmp(&b.0.path));
-    let (mut bytes, places) = file_of_zeros(&plan, &ours);
+    let (header, places, length) = header_of(&plan, &ours);
 
     let mut targets = HashMap::new();
     let mut origin = Origin {
@@ -103,13 +102,17 @@ pub(super) fn convert(source: &Source, plan: Plan) -> Result<TensorFile, LayoutE
             shape: shape.clone(),
         });
     }
-    if let Some(tokens) = &plan.tokens {
+    if let (Some(tokens), ModelConfig::Vit(config)) = (&plan.tokens, &plan.model) {
+        tokens.check(source, config.embed_dim)?;
         for name in tokens.names() {
             targets.insert(name.clone(), Target::Token);
         }
     }
     leave_out(source, &plan, &mut targets, &mut origin)?;
 
+    // Only now is it known that what the model is made of is there.
+    let mut bytes = vec![0; length];
+    bytes[..header.len()].copy_from_slice(&header);
     let mut kept = HashMap::new();
     let mut hashes = Vec::new();
     for shard in &source.shards {
@@ -132,7 +135,7 @@ pub(super) fn convert(source: &Source, plan: Plan) -> Result<TensorFile, LayoutE
         hashes.push((shard, read(shard, is_taken, values)?));
     }
     if let Some(tokens) = &plan.tokens {
-        let made = tokens::assemble(source, tokens, &plan.model, &there, &kept)?;
+        let made = tokens::assemble(source, tokens, &plan.model, &kept)?;
         for ((declared, shape), &first) in ours.iter().zip(&places) {
             let Some(made) = made.iter().find(|made| made.role == declared.role) else {
                 continue;
@@ -162,8 +165,8 @@ fn is_token(role: Role) -> bool {
     )
 }
 
-/// The bytes of a file whose tensors are all zeros, and where each begins.
-fn file_of_zeros(plan: &Plan, ours: &[(Declared, Vec<usize>)]) -> (Vec<u8>, Vec<usize>) {
+/// The first bytes of our file, where each of its tensors begins, and where the last one ends.
+fn header_of(plan: &Plan, ours: &[(Declared, Vec<usize>)]) -> (Vec<u8>, Vec<usize>, usize) {
     let meta = WeightsMeta {
         name: nearest_preset(&plan.model).to_owned(),
         model: plan.model.clone(),
@@ -188,10 +191,9 @@ fn file_of_zeros(plan: &Plan, ours: &[(Declared, Vec<usize>)]) -> (Vec<u8>, Vec<
     let mut json = serde_json::to_vec(&header).expect("plain data");
     json.resize(json.len().next_multiple_of(8), b' ');
     let start = 8 + json.len();
-    let mut bytes = vec![0; start + end];
-    bytes[..8].copy_from_slice(&(json.len() as u64).to_le_bytes());
-    bytes[8..start].copy_from_slice(&json);
-    (bytes, places.into_iter().map(|at| start + at).collect())
+    let header = [&(json.len() as u64).to_le_bytes()[..], &json].concat();
+    let places = places.into_iter().map(|at| start + at).collect();
+    (header, places, start + end)
 }
 
 /// The preset that a recipe which starts from the weights takes as its own: all that differs from it

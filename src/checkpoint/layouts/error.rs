@@ -51,7 +51,7 @@ pub enum LayoutError {
         reason: String,
     },
     /// A setting is missing, of another type, or contradicts the tensors.
-    #[error("{path}: {invalid}", path = shown(path))]
+    #[error("{path}: {invalid}", path = shown(path), invalid = visible(&invalid.to_string()))]
     Setting {
         /// The file.
         path: PathBuf,

@@ -23,12 +23,8 @@ const TABLE: &[Name] = &[
     name("head", &["fc.*"]),
 ];
 
-/// Outputs of the classifier `head`; 0 where there is none.
-pub(super) fn classes(source: &Source, head: &str) -> usize {
-    let shapes = source.shapes();
-    let weight = format!("{head}.weight");
-    shapes.get(weight.as_str()).map_or(0, |shape| shape[0])
-}
+/// The matrix of its classifier.
+pub(super) const HEAD: &str = "fc.weight";
 
 /// The configuration that the tensors tell.
 ///
@@ -37,7 +33,7 @@ pub(super) fn classes(source: &Source, head: &str) -> usize {
 /// [`LayoutError::Tensors`] where the first convolution is not ImageNet's.
 pub(super) fn config(
     source: &Source,
-    head: &str,
+    num_classes: usize,
     image_size: usize,
 ) -> Result<ModelConfig, LayoutError> {
     let shapes = source.shapes();
@@ -55,7 +51,7 @@ pub(super) fn config(
     Ok(ModelConfig::Resnet(ResnetConfig {
         variant: ResnetVariant::Resnet18,
         image_size,
-        num_classes: classes(source, head).max(1),
+        num_classes: num_classes.max(1),
         width,
         stem: ResnetStem::Imagenet,
     }))

@@ -53,13 +53,14 @@ impl Shape {
             return Err(wrong(format!("it has no tensor {first}")));
         };
         let first = format!("{prefix}{}", mlp.replace('#', "0"));
-        let mlp_dim = match shapes[first.as_str()] {
-            &[mlp_dim, _] => mlp_dim,
-            other => {
+        let mlp_dim = match shapes.get(first.as_str()) {
+            Some(&&[mlp_dim, _]) => mlp_dim,
+            Some(other) => {
                 return Err(wrong(format!(
                     "its tensor {first} is {other:?}, expected [inner width, width]"
                 )));
             }
+            None => return Err(wrong(format!("it has no tensor {first}"))),
         };
         Ok(Self {
             embed_dim,
@@ -79,6 +80,23 @@ fn blocks(shapes: &BTreeMap<&str, &[usize]>, pattern: &str) -> usize {
     };
     let last = shapes.keys().filter_map(number).max();
     last.map_or(0, |last| last.saturating_add(1))
+}
+
+/// Outputs of the classifier whose matrix is called `name`; 0 where there is none.
+pub(super) fn classes(source: &Source, name: &str) -> Result<usize, LayoutError> {
+    match source.tensors().find(|stored| stored.name == name) {
+        None => Ok(0),
+        Some(stored) => match stored.shape[..] {
+            [outputs, _] => Ok(outputs),
+            _ => {
+                let reason = format!(
+                    "its tensor {name} is {:?}, expected [classes, width]",
+                    stored.shape
+                );
+                Err(LayoutError::tensors(&source.path, reason))
+            }
+        },
+    }
 }
 
 /// The patches along a side of a square grid of `patches`, or the error that they are none.

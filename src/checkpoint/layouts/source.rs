@@ -29,6 +29,12 @@ const MOST_JSON: u64 = 64 << 20;
 /// The largest header of a safetensors file, as the format has it.
 const MOST_HEADER: u64 = 100_000_000;
 
+/// The longest name of a tensor, in bytes: it is shown in messages.
+const LONGEST_NAME: usize = 1000;
+
+/// What of a value is shown in a message, in characters.
+const SHOWN: usize = 80;
+
 /// A folder or file that another project wrote.
 #[derive(Debug)]
 pub(super) struct Source {
@@ -107,6 +113,11 @@ impl Source {
         };
         let mut names = BTreeSet::new();
         for stored in source.tensors() {
+            // Every size that a tensor tells is then one that the file has room for.
+            if stored.bytes == 0 {
+                let reason = format!("its tensor {} is empty: {:?}", stored.name, stored.shape);
+                return Err(LayoutError::tensors(path, reason));
+            }
             if !names.insert(&stored.name) {
                 let reason = format!("two of its files hold the tensor {}", stored.name);
                 return Err(LayoutError::tensors(path, reason));
@@ -193,9 +204,7 @@ pub(super) fn is_pickle(path: &Path) -> bool {
 fn shards_of(folder: &Path, index: &Path) -> Result<Vec<PathBuf>, LayoutError> {
     let settings = Settings::read(index.to_owned())?;
     let expected = "the name of a .safetensors file beside it for each tensor";
-    let wrong = |found: &dyn std::fmt::Display| {
-        LayoutError::setting(index, Invalid::new("weight_map", found, expected))
-    };
+    let wrong = |found: &dyn std::fmt::Display| settings.wrong("weight_map", found, expected);
     let Some(map) = settings.json.get("weight_map").and_then(Value::as_object) else {
         return Err(wrong(&"missing or no object"));
     };
@@ -207,6 +216,13 @@ fn shards_of(folder: &Path, index: &Path) -> Result<Vec<PathBuf>, LayoutError> {
             return Err(wrong(file));
         }
         files.insert(folder.join(name));
+    }
+    if let Some(missing) = files.iter().find(|path| !path.exists()) {
+        let reason = format!("it is not there, and {INDEX} names it: fetch or copy it too");
+        return Err(LayoutError::Read {
+            path: missing.clone(),
+            source: std::io::Error::new(std::io::ErrorKind::NotFound, reason),
+        });
     }
     if files.is_empty() {
         return Err(wrong(&"empty"));
@@ -252,6 +268,11 @@ impl Settings {
         found: impl std::fmt::Display,
         expected: impl Into<String>,
     ) -> LayoutError {
+        let mut found = found.to_string();
+        if let Some((at, _)) = found.char_indices().nth(SHOWN) {
+            found.truncate(at);
+            found.push('…');
+        }
         LayoutError::setting(&self.path, Invalid::new(key, found, expected))
     }
 
@@ -297,8 +318,14 @@ impl Shard {
             path: path.clone(),
             reason,
         };
+        let found = std::fs::metadata(&path).map_err(read)?;
+        // A pipe would be waited for.
+        if !found.is_file() {
+            let reason = "it is no regular file; expected a .safetensors file";
+            return Err(read(std::io::Error::other(reason)));
+        }
+        let length = found.len();
         let mut file = File::open(&path).map_err(read)?;
-        let length = file.metadata().map_err(read)?.len();
         let mut size = [0; 8];
         if length < 8 {
             return Err(corrupt(format!("it has {length} bytes")));
@@ -318,6 +345,10 @@ impl Shard {
         let mut end = 0;
         for name in metadata.offset_keys() {
             let info = metadata.info(&name).expect("one of its own names");
+            if name.len() > LONGEST_NAME {
+                let reason = format!("its header: a tensor's name of {} bytes", name.len());
+                return Err(corrupt(reason));
+            }
             let (first, last) = info.data_offsets;
             let count = info.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
             let bits = count.and_then(|count| count.checked_mul(info.dtype.bitsize()));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::error::LayoutError;
 use super::plan::Tokens;
 use super::positions::resampled;
-use super::source::{Source, Stored};
+use super::source::Source;
 use crate::model::role::Role;
 use crate::model::{ModelConfig, Pooling, VitConfig};
 
@@ -23,40 +23,51 @@ impl Tokens {
         let tokens = [&self.class, &self.distillation, &self.registers];
         tokens.into_iter().flatten().chain([&self.positions])
     }
+
+    /// Checks that they are there: one class and one distillation token, or lists of vectors, of the
+    /// model's width.
+    ///
+    /// # Errors
+    ///
+    /// [`LayoutError::Tensors`].
+    pub(super) fn check(&self, source: &Source, width: usize) -> Result<(), LayoutError> {
+        for name in self.names() {
+            let Some(stored) = source.tensors().find(|stored| stored.name == *name) else {
+                let reason = format!("it has no tensor {name}");
+                return Err(LayoutError::tensors(&source.path, reason));
+            };
+            // Any leading ones of a shape are the same vectors.
+            let is_list = *name == self.positions || Some(name) == self.registers.as_ref();
+            let rows = match is_list {
+                true => stored.shape.iter().rev().nth(1).copied().unwrap_or(1),
+                false => 1,
+            };
+            let expected: &[usize] = match stored.shape.len() {
+                2 => &[rows, width],
+                _ => &[1, rows, width],
+            };
+            source.check(stored, expected)?;
+        }
+        Ok(())
+    }
 }
 
 /// The tokens and positions of a Vision Transformer of ours.
 ///
 /// # Errors
 ///
-/// [`LayoutError::Tensors`] where one is missing, of another shape, or there are positions for
-/// another number of tokens.
+/// [`LayoutError::Tensors`] where there are positions for another number of tokens, or tokens that
+/// the model has no place for.
 pub(super) fn assemble(
     source: &Source,
     tokens: &Tokens,
     model: &ModelConfig,
-    there: &HashMap<&str, &Stored>,
     kept: &HashMap<String, Vec<f32>>,
 ) -> Result<Vec<Made>, LayoutError> {
     let ModelConfig::Vit(config) = model else {
         return Ok(Vec::new());
     };
     let width = config.embed_dim;
-    let missing = |name: &str| {
-        let reason = format!("it has no tensor {name}");
-        LayoutError::tensors(&source.path, reason)
-    };
-    // Any leading ones of a shape are the same vectors.
-    let rows = |name: &str| -> Result<usize, LayoutError> {
-        let stored = there.get(name).ok_or_else(|| missing(name))?;
-        let rows = stored.shape.iter().rev().nth(1).copied().unwrap_or(1);
-        let expected: Vec<usize> = match stored.shape.len() {
-            2 => vec![rows, width],
-            _ => vec![1, rows, width],
-        };
-        source.check(stored, &expected)?;
-        Ok(rows)
-    };
     // Each vector before the patches: where it is to go, its values, and its name.
     let mut prefix: Vec<(Role, Vec<f32>, String)> = Vec::new();
     for (name, role) in [
@@ -65,7 +76,6 @@ pub(super) fn assemble(
         (&tokens.registers, Role::RegisterToken),
     ] {
         let Some(name) = name else { continue };
-        rows(name)?;
         let is_ours = match role {
             Role::ClassToken => has_class_token(config),
             Role::DistillationToken => config.distillation_token,
@@ -76,9 +86,17 @@ pub(super) fn assemble(
         let vectors = kept[name].chunks(width);
         prefix.extend(vectors.map(|vector| (role, vector.to_vec(), name.clone())));
     }
+    let count = prefix.iter().filter(|t| t.0 == Role::RegisterToken).count();
+    if count != config.registers {
+        let reason = format!(
+            "it has {count} tokens that no classifier reads, expected {}",
+            config.registers
+        );
+        return Err(LayoutError::tensors(&source.path, reason));
+    }
     let patches = tokens.grid * tokens.grid;
-    let found = rows(&tokens.positions)?;
     let positions = &kept[&tokens.positions];
+    let found = positions.len() / width;
     let positioned = found.checked_sub(patches).unwrap_or(usize::MAX);
     let is_known = positioned == 0
         || positioned == prefix.len()

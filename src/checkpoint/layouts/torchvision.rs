@@ -6,7 +6,7 @@ use super::labels;
 use super::names::{Name, Names, name};
 use super::plan::{Plan, Resampling, Tokens};
 use super::resnet;
-use super::shape::{Shape, Telling, side};
+use super::shape::{Shape, Telling, classes, side};
 use super::source::Source;
 use crate::data::Preprocess;
 use crate::model::{ModelConfig, VitConfig};
@@ -66,11 +66,12 @@ fn is_resnet(source: &Source) -> bool {
 pub(super) fn plan(source: &Source) -> Result<Plan, LayoutError> {
     if is_resnet(source) {
         let preprocess = Preprocess::TORCHVISION;
-        let (classes, notes) = labels::assumed(resnet::classes(source, "fc"));
+        let num_classes = classes(source, resnet::HEAD)?;
+        let (classes, notes) = labels::assumed(num_classes);
         return Ok(Plan {
             layout: "torchvision",
             name: "resnet18".to_owned(),
-            model: resnet::config(source, "fc", preprocess.image_size)?,
+            model: resnet::config(source, num_classes, preprocess.image_size)?,
             preprocess,
             classes,
             names: resnet::NAMES,
@@ -94,7 +95,7 @@ pub(super) fn plan(source: &Source) -> Result<Plan, LayoutError> {
     let positions = "encoder.pos_embedding";
     let rows = shapes[positions].iter().rev().nth(1).copied().unwrap_or(0);
     let grid = side(source, positions, rows.saturating_sub(1))?;
-    let num_classes = shapes.get("heads.head.weight").map_or(0, |shape| shape[0]);
+    let num_classes = classes(source, "heads.head.weight")?;
     let (classes, notes) = labels::assumed(num_classes);
     let preprocess = Preprocess::TORCHVISION.at(grid * shape.patch_size);
     let model = VitConfig {

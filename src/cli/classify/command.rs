@@ -70,7 +70,11 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     for assumed in file.origin().into_iter().flat_map(|origin| &origin.notes) {
         note(&format!("note: {assumed}"));
     }
-    let classifier = Classifier::of(&file, &device.device)?;
+    let classifier = match args.neighbours_of {
+        // Pictures that are like it say something of a picture without a classifier.
+        Some(_) => Classifier::of_backbone(&file, &device.device)?,
+        None => Classifier::of(&file, &device.device)?,
+    };
     let is_int8 = classifier.is_int8();
     let precision = run::inference_precision(args.precision, &device, is_int8, Purpose::Answers)?;
     let mut classifier = classifier.with_precision(precision);

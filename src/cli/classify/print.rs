@@ -234,6 +234,10 @@ fn csv(
                 let prob = predictions.first().map(prob).unwrap_or_default();
                 write([&*file, "", NOT_SURE, &prob, ""])?;
             }
+            // Neighbours alone.
+            Ok(Found { predictions, .. }) if predictions.is_empty() => {
+                write([&*file, "", "", "", ""])?;
+            }
             Ok(Found { predictions, .. }) => {
                 for p in predictions {
                     let index = p.index.to_string();

@@ -12,7 +12,7 @@ use crate::checkpoint::layouts::error::LayoutError;
 use crate::checkpoint::layouts::labels;
 use crate::checkpoint::layouts::plan::{Plan, Resampling, Tokens};
 use crate::checkpoint::layouts::resnet;
-use crate::checkpoint::layouts::shape::{Shape, Telling, agree, side};
+use crate::checkpoint::layouts::shape::{Shape, Telling, agree, classes, side};
 use crate::checkpoint::layouts::source::{Settings, Source};
 use crate::data::Preprocess;
 use crate::model::{ModelConfig, Pooling, VitConfig};
@@ -45,8 +45,9 @@ pub(in crate::checkpoint::layouts) fn plan(
         _ => architecture.clone(),
     };
     if architecture == "resnet18" {
-        let model = resnet::config(source, "fc", preprocess.image_size)?;
-        let (classes, notes) = labels::of_timm(config, pretrained, resnet::classes(source, "fc"))?;
+        let num_classes = classes(source, resnet::HEAD)?;
+        let model = resnet::config(source, num_classes, preprocess.image_size)?;
+        let (classes, notes) = labels::of_timm(config, pretrained, num_classes)?;
         return Ok(Plan {
             layout: "timm",
             name,
@@ -180,7 +181,7 @@ fn vit(
         None => is_tanh(architecture),
     };
     let after = has("fc_norm.weight");
-    let num_classes = shapes.get("head.weight").map_or(0, |shape| shape[0]);
+    let num_classes = classes(source, "head.weight")?;
     let told = config.get("num_classes").and_then(Value::as_u64);
     if told.is_some_and(|told| told != num_classes as u64) {
         let found = told.unwrap_or_default();

@@ -9,7 +9,7 @@ use crate::checkpoint::layouts::error::LayoutError;
 use crate::checkpoint::layouts::labels;
 use crate::checkpoint::layouts::names::Names;
 use crate::checkpoint::layouts::plan::{Plan, Tokens};
-use crate::checkpoint::layouts::shape::{Shape, Telling, agree, side};
+use crate::checkpoint::layouts::shape::{Shape, Telling, agree, classes, side};
 use crate::checkpoint::layouts::source::{Settings, Source};
 use crate::data::Preprocess;
 use crate::model::{ModelConfig, Pooling, VitConfig};
@@ -107,8 +107,8 @@ pub(in crate::checkpoint::layouts) fn plan(
         has(&name).then_some(name)
     };
     let heads = ["classifier.weight", "cls_classifier.weight"];
-    let head = heads.into_iter().find_map(|name| shapes.get(name));
-    let num_classes = head.map_or(0, |shape| shape[0]);
+    let head = heads.into_iter().find(|name| has(name));
+    let num_classes = head.map_or(Ok(0), |name| classes(source, name))?;
     let two_heads = has("distillation_classifier.weight");
     let positions = own("position_embeddings").or_else(|| own("position_embedding.weight"));
     let Some(positions) = positions else {
