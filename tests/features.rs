@@ -296,3 +296,57 @@ fn neighbours_are_training_pictures_and_vote() {
         "--neighbours-of train.safetensors: make them with `vitrine embed cifar10-cnn --out FILE.safetensors`: these are features of other weights (vit-w1), or of pictures prepared in another way",
     );
 }
+
+/// Weights of another project: their features without a classifier, and a training from them.
+#[test]
+fn weights_of_another_project_without_a_classifier_serve_wherever_features_do() {
+    let place = place();
+    place.pictures("data", &["ant", "bee"], 12);
+    let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/foreign/timm-vit_small_patch14_dinov2");
+    for name in ["config.json", "model.safetensors"] {
+        place.write(
+            &format!("dino/{name}"),
+            std::fs::read(fixture.join(name)).unwrap(),
+        );
+    }
+    place
+        .run("embed dino --data data --split train --out f.safetensors --device cpu")
+        .ok();
+    let said = place
+        .run("classify dino a.png --neighbours-of f.safetensors --csv --device cpu")
+        .ok();
+    let rows: Vec<&str> = said.out.lines().collect();
+    assert!(
+        rows.len() == 2 && rows[1].starts_with("a.png,,,,,"),
+        "{rows:?}"
+    );
+    let none = "dino holds weights without a classifier, which answer nothing by themselves: \
+                train one on top of it with `vitrine train --init`";
+    for line in ["classify dino a.png", "eval dino --data data"] {
+        fails(&place.run(&format!("{line} --device cpu")), none);
+    }
+    for weights in ["dino", "dino/model.safetensors"] {
+        let line = format!("calibrate {weights} --data data --device cpu");
+        fails(
+            &place.run(&line),
+            &format!(
+                "{weights} is another project's, and vitrine does not write into it: `vitrine export` makes a file of vitrine's own of it"
+            ),
+        );
+    }
+    for how in ["--probe", "--steps 1 -b 4"] {
+        place
+            .run(&format!(
+                "train --init dino --data data --device cpu --out run {how}"
+            ))
+            .ok();
+        assert!(
+            place
+                .read("run/recipe.toml")
+                .contains("name = \"vit-micro\"")
+        );
+        place.run("classify run a.png --device cpu").ok();
+        std::fs::remove_dir_all(place.path("run")).unwrap();
+    }
+}
