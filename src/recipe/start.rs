@@ -213,7 +213,7 @@ mod tests {
             let name = "vit_small_patch14_dinov2.lvd142m".to_owned();
             let preprocess = Preprocess {
                 image_size: model.image_size(),
-                ..Preprocess::default()
+                ..meta().preprocess
             };
             let meta = WeightsMeta {
                 name,
