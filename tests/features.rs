@@ -344,7 +344,7 @@ fn weights_of_another_project_without_a_classifier_serve_wherever_features_do() 
         assert!(
             place
                 .read("run/recipe.toml")
-                .contains("name = \"vit-micro\"")
+                .contains("name = \"vit-tiny\"")
         );
         place.run("classify run a.png --device cpu").ok();
         std::fs::remove_dir_all(place.path("run")).unwrap();

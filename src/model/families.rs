@@ -174,26 +174,6 @@ impl ModelConfig {
         json
     }
 
-    /// The preset that is most like this one: of its family and variant, and nearest in width.
-    pub(crate) fn nearest_preset(&self) -> &'static str {
-        let own = self.fields();
-        let is_alike = |preset: &Self| {
-            let fields = preset.fields();
-            let kind = ["family", "variant"];
-            kind.iter().all(|key| fields.get(key) == own.get(key))
-        };
-        let sizes = Sizes {
-            image_size: self.image_size(),
-            patch_size: self.family().patch_size(),
-            num_classes: self.num_classes(),
-        };
-        let names = Self::preset_names().into_iter().map(|(name, _)| name);
-        let presets = names.filter_map(|name| Some((name, Self::find_preset(name, sizes)?.ok()?)));
-        let alike = presets.filter(|(_, preset)| is_alike(preset));
-        let nearest = alike.min_by_key(|(_, preset)| preset.width().abs_diff(self.width()));
-        nearest.expect("a preset of each variant").0
-    }
-
     /// Classes, which is the number of logits.
     pub fn num_classes(&self) -> usize {
         self.family().num_classes()

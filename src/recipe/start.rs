@@ -8,7 +8,6 @@ use toml::{Table, Value};
 use super::error::RecipeError;
 use super::table::merge;
 use crate::checkpoint::WeightsMeta;
-use crate::model;
 use crate::names;
 use crate::setting::positive;
 use crate::train::{FinetuneConfig, Freeze};
@@ -100,15 +99,7 @@ fn architecture(meta: &WeightsMeta, fields: Result<Table, toml::ser::Error>) -> 
     for follows in ["family", "variant", "image_size", "num_classes"] {
         model.remove(follows);
     }
-    // Weights of another project are called what they are called there.
-    let name = match model::presets()
-        .iter()
-        .any(|preset| preset.name == meta.name)
-    {
-        true => &meta.name,
-        false => meta.model.nearest_preset(),
-    };
-    model.insert("name".to_owned(), Value::String(name.to_owned()));
+    model.insert("name".to_owned(), Value::String(meta.name.clone()));
     model
 }
 
@@ -155,7 +146,7 @@ pub(super) fn check(
 mod tests {
     use super::*;
     use crate::data::{Centre, Filter, Preprocess, Resize};
-    use crate::model::{ModelConfig, VitConfig};
+    use crate::model::ModelConfig;
     use crate::recipe::{Recipe, Sources};
 
     fn meta() -> WeightsMeta {
@@ -204,51 +195,6 @@ mod tests {
         let path = folder.path().join("recipe.toml");
         std::fs::write(&path, recipe.to_toml()).unwrap();
         assert_eq!(Recipe::load(&path).unwrap(), recipe);
-    }
-
-    #[test]
-    fn weights_of_another_project_are_the_preset_that_they_are_most_like() {
-        use crate::model::{ResnetConfig, ResnetStem, ResnetVariant};
-        let named = |model: ModelConfig| {
-            let name = "vit_small_patch14_dinov2.lvd142m".to_owned();
-            let preprocess = Preprocess {
-                image_size: model.image_size(),
-                ..meta().preprocess
-            };
-            let meta = WeightsMeta {
-                name,
-                model,
-                preprocess,
-                ..meta()
-            };
-            let weights = Some((Path::new("FILE"), &meta));
-            let recipe = Sources::default().resolve_from(weights).unwrap();
-            let size = meta.model.image_size();
-            assert_eq!(
-                recipe.model_config(size, meta.model.num_classes()).unwrap(),
-                meta.model
-            );
-            recipe.model.name
-        };
-        let ModelConfig::Vit(vit) = meta().model else {
-            panic!("it is a ViT")
-        };
-        let dinov2 = VitConfig {
-            embed_dim: 384,
-            num_heads: 6,
-            image_size: 28,
-            patch_size: 14,
-            ..vit
-        };
-        assert_eq!(named(ModelConfig::Vit(dinov2)), "vit-small");
-        let resnet = ResnetConfig {
-            variant: ResnetVariant::Resnet18,
-            image_size: 224,
-            num_classes: 5,
-            width: 4,
-            stem: ResnetStem::Imagenet,
-        };
-        assert_eq!(named(ModelConfig::Resnet(resnet)), "resnet18");
     }
 
     #[test]
