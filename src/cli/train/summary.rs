@@ -53,7 +53,8 @@ pub(super) fn plain(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> Strin
         &finished.findings,
         Tried {
             weights: Some(dir.root()),
-            trained: true,
+            // A probe has no rate to lower and no budget to raise.
+            trained: recipe.init.probe.is_none(),
             started: recipe.init.weights.is_some(),
         },
     );

@@ -13,7 +13,7 @@ use crate::cli::named::unambiguous;
 use crate::cli::output::{columns, say, tell};
 use crate::data::{Preprocess, Resize};
 use crate::model::{ModelConfig, Pooling};
-use crate::names::{self, listed, shown};
+use crate::names::{self, shown};
 use crate::report::text::{self, Table};
 use crate::run::open_weights;
 
@@ -149,11 +149,16 @@ fn input(preprocess: &Preprocess) -> String {
 }
 
 fn classes(classes: &[String]) -> String {
+    // A name may hold commas.
+    let listed = |classes: &[String]| -> String {
+        let names: Vec<_> = classes.iter().map(|name| names::visible(name)).collect();
+        names.join("; ")
+    };
     match classes {
         [] => "none: it makes features, and has no classifier".to_owned(),
         _ if classes.len() <= CLASSES => format!("{}: {}", classes.len(), listed(classes)),
         _ => format!(
-            "{}: {}, …",
+            "{}: {}; …",
             text::count(classes.len() as u64),
             listed(&classes[..CLASSES])
         ),
