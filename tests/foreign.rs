@@ -284,7 +284,7 @@ fn a_wrong_tensor_is_named() {
 #[test]
 fn settings_that_contradict_the_tensors_are_named() {
     type Change = fn(&mut Value);
-    let cases: [(&str, &str, Change, &str); 12] = [
+    let cases: [(&str, &str, Change, &str); 14] = [
         (
             VIT,
             "config.json",
@@ -332,6 +332,26 @@ fn settings_that_contradict_the_tensors_are_named() {
             "preprocessor_config.json",
             |j| j["image_std"] = json!([0.5, 0.0, 0.5]),
             "image_std",
+        ),
+        (
+            TIMM,
+            "config.json",
+            |j| drop(j["model_args"].as_object_mut().unwrap().remove("embed_dim")),
+            "architecture is deit3_small_patch16_224: expected one of width 12, as the tensors have it",
+        ),
+        (
+            TIMM,
+            "config.json",
+            |j| {
+                j["architecture"] = json!("deit3_small_patch7_224");
+                drop(
+                    j["model_args"]
+                        .as_object_mut()
+                        .unwrap()
+                        .remove("patch_size"),
+                );
+            },
+            "architecture is deit3_small_patch7_224: expected one with patches of 8, as the tensors have it",
         ),
         (
             TIMM,
@@ -518,6 +538,8 @@ fn tensors_that_lie_are_refused() {
     // A few tensors that tell of a model of 8 GB, which no memory is taken for.
     let copy = Copy::of(TIMM);
     copy.edit("config.json", |json| {
+        // A name that tells no width.
+        json["architecture"] = json!("vit_giant_patch8_224");
         json["model_args"] = Value::Null;
         json["num_features"] = json!(2048);
     });

@@ -104,6 +104,14 @@ pub(super) fn convert(source: &Source, plan: Plan) -> Result<TensorFile, LayoutE
     }
     if let (Some(tokens), ModelConfig::Vit(config)) = (&plan.tokens, &plan.model) {
         tokens.check(source, config.embed_dim)?;
+        let (old, new) = (tokens.grid, config.grid());
+        if old != new {
+            let note = format!(
+                "its positions are of {old}×{old} patches, and interpolated to the {new}×{new} of pictures of {} pixels",
+                config.image_size
+            );
+            origin.notes.push(note);
+        }
         for name in tokens.names() {
             targets.insert(name.clone(), Target::Token);
         }

@@ -124,6 +124,25 @@ fn vit(
         config.number("num_features")?,
         shape.embed_dim,
     )?;
+    for (key, told, what, found) in [
+        (
+            "embed_dim",
+            width(architecture),
+            "of width",
+            shape.embed_dim,
+        ),
+        (
+            "patch_size",
+            patch(architecture),
+            "with patches of",
+            shape.patch_size,
+        ),
+    ] {
+        if argument(key)?.is_none() && told.is_some_and(|told| told != found) {
+            let expected = format!("one {what} {found}, as the tensors have it");
+            return Err(config.wrong("architecture", architecture, expected));
+        }
+    }
     let num_heads = match argument("num_heads")? {
         Some(heads) => heads,
         None => heads(architecture, shape.embed_dim),
@@ -252,6 +271,26 @@ fn grid(
         .filter_map(|tokens| rows.checked_sub(tokens));
     let square = squares.find(|&n| n > 0 && n.isqrt().pow(2) == n);
     side(source, "pos_embed", square.unwrap_or(rows))
+}
+
+/// The width that the name of an architecture tells, where it tells one.
+fn width(architecture: &str) -> Option<usize> {
+    let widths = [
+        ("tiny", 192),
+        ("small", 384),
+        ("base", 768),
+        ("large", 1024),
+    ];
+    let mut words = architecture.split('_').skip(1);
+    let size = words.next()?;
+    let known = widths.into_iter().find(|(word, _)| *word == size);
+    known.map(|(_, width)| width)
+}
+
+/// The side of a patch that the name of an architecture tells, in pixels, where it tells one.
+fn patch(architecture: &str) -> Option<usize> {
+    let mut words = architecture.split('_');
+    words.find_map(|word| word.strip_prefix("patch")?.parse().ok())
 }
 
 /// Attention heads of an architecture, which no tensor tells: timm's are 64 wide but for these.
