@@ -89,7 +89,7 @@ pub(crate) fn losses(
         ..FinetuneConfig::default()
     };
     let task = Box::new(Classification::new(0.0, device));
-    let mut learner = Learner::new(model, task, optimizer, &finetune, 0.0, Precision::F32);
+    let mut learner = Learner::new(model, task, optimizer, &finetune, 0.0, Precision::F32, 0);
     let batches = batches(&folder.join("batches.safetensors"))?;
     let updates = 0..run.losses.len();
     updates

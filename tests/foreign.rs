@@ -685,3 +685,37 @@ fn a_training_that_starts_from_an_export_is_the_same_to_the_last_bit() {
     let refused = place.run("calibrate timm --data pets");
     assert_eq!(refused.code, 1);
 }
+
+#[test]
+fn adapters_of_weights_of_another_project_go_out_merged() {
+    let place = Place::new();
+    place.pictures("pets", &["ant", "bee"], 6);
+    place
+        .run(&format!("train --data pets --out run {SMALL}"))
+        .ok();
+    place.run("export run timm --layout timm").ok();
+    place
+        .run("train --data pets --init ./timm --lora-rank 2 --out small --set train.steps=3 --batch-size 4 --lr 1e-2 --set data.val_fraction=0 --set data.test_fraction=0 --device cpu")
+        .ok();
+    place.run("export small whole.safetensors").ok();
+    place.run("export small out --layout timm").ok();
+    let shown = place.run("weights show small --json").ok().json();
+    let of = place.run("weights show timm --json").ok().json();
+    assert_eq!(shown["lora"]["base"]["sha256"], of["sha256"]);
+    assert_eq!(shown["origin"], Value::Null);
+    // Neither needs the weights that were adapted, and both answer as the adapters with them did.
+    let answers = |weights: &str| {
+        let said = place.run(&format!("classify {weights} pets --json --device cpu"));
+        said.ok().json()
+    };
+    let adapted = answers("small");
+    fs::rename(place.path("timm"), place.path("gone")).unwrap();
+    assert_eq!(answers("whole.safetensors"), adapted);
+    let foreign = answers("out");
+    let score = |of: &Value, i: usize| of[i]["predictions"][0]["prob"].as_f64().unwrap();
+    for i in 0..12 {
+        let (a, b) = (score(&adapted, i), score(&foreign, i));
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    }
+    assert_eq!(place.run("classify small pets --device cpu").code, 1);
+}

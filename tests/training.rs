@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use image::{Rgb, RgbImage};
 use runs::{all_whole, assert_same, hash, left, progress, temporary_files};
 use safetensors::SafeTensors;
-use vitrine::checkpoint::{HostTensor, TensorFile, WeightsMeta, host_tensors, load_weights};
+use vitrine::checkpoint::{self, HostTensor, TensorFile, WeightsMeta, host_tensors, load_weights};
 use vitrine::data::{
     Dataset, Pictures, PicturesOptions, Preprocess, Resize, Shard, SplitName, TrainLoader,
 };
@@ -220,6 +220,7 @@ fn overfits(model: &[&str], lr: &str) {
             calibration: None,
         },
         init: None,
+        base: None,
         weights: folder.path().to_owned(),
         state: folder.path().to_owned(),
         recipe: String::new(),
@@ -651,6 +652,75 @@ fn what_is_frozen_keeps_every_bit_and_a_resume_the_course() {
         let info = fs::read_to_string(at("whole").join("run.json")).unwrap();
         let info: serde_json::Value = serde_json::from_str(&info).unwrap();
         assert_eq!(info["init"]["sha256"].as_str().map(str::len), Some(64));
+    }
+}
+
+#[test]
+fn adapters_are_all_that_learns_and_a_resume_keeps_the_course() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let other = other_pictures(folder.path(), &data);
+    let base = folder.path().join("base");
+    let short = &["train.epochs=2"];
+    train(&recipe(&data, &[VIT, short]), &base, false, never).unwrap();
+    let weights = format!("init.weights={:?}", base.display().to_string());
+    let whole_tensors = |weights: &Path| {
+        let file = run::open_weights(weights).unwrap();
+        host_tensors(&checkpoint::load(&file, &cpu().device).unwrap().model)
+    };
+    for (i, more) in [
+        &["init.layer_decay=0.8", "preprocess.image_size=16"][..],
+        &["optimizer.kind=muon", "train.precision=bf16"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let at = |name: &str| folder.path().join(format!("{name}{i}"));
+        let settings = [
+            VIT,
+            EVERYTHING,
+            short,
+            &["init.lora_rank=3", &weights],
+            more,
+        ];
+        let recipe = recipe(&other, &settings);
+        train(&recipe, &at("whole"), false, never).unwrap();
+        let (before, after) = (
+            whole_tensors(&base),
+            whole_tensors(&at("whole").join("weights/last.safetensors")),
+        );
+        for ((path, _, old), (_, _, new)) in before.iter().zip(&after) {
+            let is_matrix = [
+                "attention.qkv",
+                "attention.projection",
+                "mlp.fc1",
+                "mlp.fc2",
+            ]
+            .iter()
+            .any(|matrix| path.ends_with(&format!(".{matrix}.weight")));
+            let moves = is_matrix || path.starts_with("Vit.head.");
+            let resized = path == "Vit.position_embedding" && i == 0;
+            assert_eq!(old != new, moves || resized, "{path}");
+        }
+        // Only what learns is in the file.
+        let file = TensorFile::open(&at("whole").join("weights/last.safetensors")).unwrap();
+        for name in file.sizes().unwrap().into_keys() {
+            let learns = name.contains(".weight.lora_") || name.starts_with("Vit.head.");
+            assert!(learns, "{name}");
+        }
+        train(&recipe, &at("run"), false, at_update(2)).unwrap();
+        // Its results need the weights that it changes, and that is said before it goes on.
+        let moved = folder.path().join("moved");
+        fs::rename(&base, &moved).unwrap();
+        let error = train(&recipe, &at("run"), true, never).unwrap_err();
+        assert!(
+            error.to_string().contains("base is not a run directory"),
+            "{error}"
+        );
+        fs::rename(&moved, &base).unwrap();
+        train(&recipe, &at("run"), true, at_epochs_end(1)).unwrap();
+        train(&recipe, &at("run"), true, never).unwrap();
+        assert_same(&left(&at("run")), &left(&at("whole")), &format!("{more:?}"));
     }
 }
 

@@ -219,6 +219,138 @@ fn a_training_starts_from_weights_of_other_classes() {
     );
 }
 
+const BIRDS: &str = "--data birds --epochs 2 -b 8 --image-size 24 --val-fraction 0.3 --device cpu";
+
+#[test]
+fn adapters_are_a_small_file_that_answers_with_its_base_and_is_exported_without() {
+    let place = copy();
+    place.pictures("birds", &["hen", "owl", "tit"], 12);
+    let said = place
+        .run(&format!(
+            "train {BIRDS} --init run --lora-rank 2 --lr 0.02 --out b"
+        ))
+        .ok();
+    // 2·(16 + 16)·3 of queries, keys and values, and of projection and both of the MLP, in two blocks.
+    assert!(
+        said.err
+            .contains("adapters: 768 parameters learn, and the heads\n"),
+        "{said:#?}"
+    );
+    let size = |file: &str| fs::metadata(place.path(file)).unwrap().len();
+    let (best, last) = ("b/weights/best.safetensors", "b/weights/last.safetensors");
+    let line = format!(
+        "weights:  {best} ({} bytes, which need run)\n",
+        said_count(size(best))
+    );
+    assert!(said.out.contains(&line), "{line}{said:#?}");
+    assert!(
+        size(best) < size(FILES[0]) / 2,
+        "{} {}",
+        size(best),
+        size(FILES[0])
+    );
+    let shown = place.run("weights show b --json").ok().json();
+    let lora = &shown["lora"];
+    assert_eq!((&lora["rank"], &lora["alpha"]), (&2.into(), &8.0.into()));
+    let hash = Sha256::digest(fs::read(place.path(FILES[0])).unwrap());
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(lora["base"]["sha256"], hash.as_str());
+    assert_eq!(shown["bytes"], size(best));
+    let shown = place.run("weights show b").ok();
+    let adapters =
+        format!("adapters: low-rank (LoRA), rank 2, alpha 8, of the weights run, SHA-256 {hash}\n");
+    assert!(shown.out.contains(&adapters), "{shown:#?}");
+
+    // A temperature is written into the small file, which stays small; all else reads it.
+    let answers = |weights: &str| {
+        let said = place.run(&format!("classify {weights} birds --json --device cpu"));
+        said.ok().json()
+    };
+    let tensors = |file: &str| {
+        let file = vitrine::checkpoint::TensorFile::open(&place.path(file)).unwrap();
+        file.sizes().unwrap()
+    };
+    let before = (tensors(best), tensors(last));
+    place.run("calibrate b --device cpu").ok();
+    assert_eq!((tensors(best), tensors(last)), before);
+    assert!(
+        place
+            .run("weights show b")
+            .ok()
+            .out
+            .contains(", calibrated")
+    );
+    place.run("eval b --device cpu").ok();
+    place.run("plot b").ok();
+    place
+        .run("embed b birds/hen/00.png --out f.npy --device cpu")
+        .ok();
+    let calibrated = answers("b");
+    for line in ["export b whole.safetensors", "export b whole.onnx"] {
+        place.run(&format!("{line} --device cpu")).ok();
+    }
+    // Another training starts from them, and one of adapters once more.
+    place
+        .run(&format!("train {BIRDS} --init b --freeze backbone --out c"))
+        .ok();
+    place
+        .run(&format!("train {BIRDS} --init b --lora-rank 1 --out d"))
+        .ok();
+    place.run("classify d birds/hen/00.png --device cpu").ok();
+
+    // Without their base adapters answer nothing; what was exported answers the same.
+    fs::rename(place.path("run"), place.path("gone")).unwrap();
+    let begin = format!("{best} holds low-rank adapters of the weights ");
+    let expected = format!(
+        "expected those with SHA-256 {hash}; put them there again, or merge both where they are, with `vitrine export {best} OUT.safetensors`"
+    );
+    for line in [
+        "classify b birds/hen/00.png",
+        "eval b",
+        "calibrate b",
+        "weights show b",
+        "export b other.safetensors",
+        "embed b birds/hen/00.png --out g.npy",
+        "train --data birds --init b",
+        "train --data birds --teacher b",
+    ] {
+        let said =
+            place.run(&format!("{line} --device cpu").replace("show b --device cpu", "show b"));
+        let last = said.err.lines().last().unwrap();
+        assert!(
+            said.code == 1 && last.contains(&begin) && last.ends_with(&expected),
+            "{line}: {said:#?}"
+        );
+    }
+    assert_eq!(answers("whole.safetensors"), calibrated);
+    let names = |file: &str| tensors(file).into_keys().collect::<Vec<_>>();
+    assert_eq!(
+        names("whole.safetensors"),
+        names("gone/weights/best.safetensors")
+    );
+
+    // Another file in its place is told from it.
+    place.run("calibrate gone --device cpu").ok();
+    fs::rename(place.path("gone"), place.path("run")).unwrap();
+    let said = place.run("classify b birds/hen/00.png --device cpu");
+    let last = said.err.lines().last().unwrap();
+    assert!(
+        said.code == 1
+            && last.contains("run has SHA-256 ")
+            && last.contains(&format!(": expected {hash}, those that the low-rank adapters {best} change; "))
+            && last.ends_with("put the original file there (`vitrine calibrate` and more training also change one), or train the adapters again"),
+        "{said:#?}"
+    );
+}
+
+/// A number as it is printed.
+fn said_count(number: u64) -> String {
+    match number {
+        0..1000 => number.to_string(),
+        _ => format!("{},{:03}", number / 1000, number % 1000),
+    }
+}
+
 #[test]
 fn weights_that_cannot_be_a_start_are_refused() {
     let place = copy();
@@ -237,6 +369,12 @@ fn weights_that_cannot_be_a_start_are_refused() {
         ("--set distillation.guidance=1", "[distillation] has settings and no teacher: name one with --teacher, or leave them out".to_owned()),
         ("--init run --set init.layer_decay=1.5", "init.layer_decay is 1.5: expected more than 0, at most 1".to_owned()),
         ("--init run --freeze backbone --teacher run --set distillation.through=token", "--freeze is backbone, and the weights run/weights/best.safetensors have no distillation token: a new one would stay random; set distillation.through=pooled, or freeze nothing".to_owned()),
+        ("--lora-rank 4", "--lora-rank is 4: expected 0 without weights to start from, which the adapters change; name some with --init".to_owned()),
+        ("--init run --lora-rank 17", "--lora-rank is 17: expected at most 16, the smaller side of Vit.blocks.0.attention.qkv.weight".to_owned()),
+        ("--init cifar10-cnn --lora-rank 4", "--lora-rank is 4: adapters are of attention and MLP, and airbench has none; leave it out, or start from a Vision Transformer".to_owned()),
+        ("--init run --lora-rank 4 --freeze backbone", "--lora-rank is 4 and --freeze is backbone: adapters leave all but themselves and the heads as it is, so leave --freeze out".to_owned()),
+        ("--init run --lora-rank 4 --teacher run --set distillation.through=token", "--lora-rank is 4, and the weights run/weights/best.safetensors have no distillation token: a new one would stay random; set distillation.through=pooled, or train without adapters".to_owned()),
+        ("--init run --set init.lora_alpha=4", "init.lora_alpha is 4, and without init.lora_rank there are no adapters: set both, or leave it out".to_owned()),
         ("--init run --freeze half", "--freeze is half: expected none, backbone or a number of blocks".to_owned()),
     ] {
         fails(&place.run(&format!("train --data pets --out new --device cpu {flags}")), &message);

@@ -54,6 +54,15 @@ pub enum CheckpointError {
         /// The file or folder.
         path: PathBuf,
     },
+    /// The file holds adapters, and not the weights that they change.
+    #[error(
+        "{path} holds low-rank adapters of the weights {base} alone, which answer nothing without those", path = shown(path), base = visible(base))]
+    NeedsBase {
+        /// The file.
+        path: PathBuf,
+        /// The weights, as the file names them.
+        base: String,
+    },
     /// The bytes are not the ones that were written.
     #[error(
         "{path} was changed after it was written: its bytes do not match their SHA-256; copy or train it again", path = shown(path))]

@@ -13,11 +13,13 @@ use bytes::Bytes;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::codes::{is_scale, widened};
 use super::error::CheckpointError;
 use super::host::HostTensor;
+use super::meta::{AdaptersMeta, Lora, WeightsMeta};
 use super::origin::Origin;
 use super::widen::floats;
 use crate::model::{Model, parameters};
@@ -86,6 +88,9 @@ const FORMAT: u32 = 2;
 /// A name that contains these words is escaped once more and does not match.
 const HASH: &[u8] = br#"\"sha256\":\""#;
 
+/// Bytes of a number of ours.
+pub(super) const WIDE: usize = size_of::<f32>();
+
 /// Holds the hash's place while the file is hashed.
 const NO_HASH: [u8; 64] = [b'0'; 64];
 
@@ -151,6 +156,39 @@ pub(super) fn unhashed<M: Serialize>(meta: &M) -> String {
     serde_json::to_string(&envelope).expect("metadata is plain data")
 }
 
+/// The first bytes of a file of F32 tensors, given by name and shape in the order of their names, with zeros in the
+/// place of its hash; where each tensor begins, and where the last one ends.
+pub(super) fn header_of<'a, M: Serialize>(
+    meta: &M,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
+) -> (Vec<u8>, Vec<usize>, usize) {
+    let mut header = BTreeMap::new();
+    header.insert("__metadata__".to_owned(), json!({ META: unhashed(meta) }));
+    let mut places = Vec::new();
+    let mut end = 0;
+    for (name, shape) in tensors {
+        let first = end;
+        end += shape.iter().product::<usize>() * WIDE;
+        places.push(first);
+        let about = json!({ "dtype": "F32", "shape": shape, "data_offsets": [first, end] });
+        header.insert(name.to_owned(), about);
+    }
+    let mut json = serde_json::to_vec(&header).expect("plain data");
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let start = 8 + json.len();
+    let header = [&(json.len() as u64).to_le_bytes()[..], &json].concat();
+    let places = places.into_iter().map(|at| start + at).collect();
+    (header, places, start + end)
+}
+
+/// Writes numbers to the beginning of a file's bytes.
+pub(super) fn put(target: &mut [u8], values: &[f32]) {
+    let (targets, _) = target.as_chunks_mut::<WIDE>();
+    for (target, value) in targets.iter_mut().zip(values) {
+        *target = value.to_le_bytes();
+    }
+}
+
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     whole_file::write(path, bytes).map_err(|source| CheckpointError::Write {
         path: path.to_owned(),
@@ -205,8 +243,17 @@ pub struct TensorFile {
     path: PathBuf,
     /// Live as long as the last tensor that lies in them.
     bytes: Bytes,
-    /// Where they come from, if another project wrote what they were made of.
-    origin: Option<Arc<Origin>>,
+    /// What they were made of in this process, if they are not those of a file.
+    made: Option<Made>,
+}
+
+/// What the bytes in memory were made of.
+#[derive(Debug)]
+enum Made {
+    /// Weights of another project.
+    Converted(Arc<Origin>),
+    /// Adapters, whose file this is, and the weights that they change.
+    Merged { lora: Lora, adapters: Bytes },
 }
 
 impl TensorFile {
@@ -246,7 +293,7 @@ impl TensorFile {
         Ok(Self {
             path: path.to_owned(),
             bytes: bytes.into(),
-            origin: None,
+            made: None,
         })
     }
 
@@ -255,7 +302,17 @@ impl TensorFile {
         Self {
             path: path.to_owned(),
             bytes: bytes.into(),
-            origin: Some(Arc::new(origin)),
+            made: Some(Made::Converted(Arc::new(origin))),
+        }
+    }
+
+    /// This file of adapters as the whole weights `bytes` that it came to.
+    pub(super) fn made_whole(self, bytes: Vec<u8>, lora: Lora) -> Self {
+        let adapters = self.bytes;
+        Self {
+            path: self.path,
+            bytes: bytes.into(),
+            made: Some(Made::Merged { lora, adapters }),
         }
     }
 
@@ -267,7 +324,26 @@ impl TensorFile {
 
     /// Where the tensors come from, if another project wrote them.
     pub fn origin(&self) -> Option<&Origin> {
-        self.origin.as_deref()
+        match &self.made {
+            Some(Made::Converted(origin)) => Some(origin),
+            _ => None,
+        }
+    }
+
+    /// What low-rank adapters these weights were merged of, if they were.
+    pub fn merged_of(&self) -> Option<&Lora> {
+        match &self.made {
+            Some(Made::Merged { lora, .. }) => Some(lora),
+            _ => None,
+        }
+    }
+
+    /// The bytes of the file itself.
+    fn on_disk(&self) -> &Bytes {
+        match &self.made {
+            Some(Made::Merged { adapters, .. }) => adapters,
+            _ => &self.bytes,
+        }
     }
 
     /// A file that is part of the program; `name` is for messages.
@@ -275,7 +351,7 @@ impl TensorFile {
         Self {
             path: name.into(),
             bytes: Bytes::from_static(bytes),
-            origin: None,
+            made: None,
         }
     }
 
@@ -284,11 +360,11 @@ impl TensorFile {
         &self.path
     }
 
-    /// Bytes of the whole file, or of the files of another project.
+    /// Bytes of the whole file, of adapters without what they change; or of the files of another project.
     pub fn size(&self) -> u64 {
-        match &self.origin {
+        match self.origin() {
             Some(origin) => origin.bytes,
-            None => self.bytes.len() as u64,
+            None => self.on_disk().len() as u64,
         }
     }
 
@@ -321,10 +397,18 @@ impl TensorFile {
         Ok(meta)
     }
 
-    /// The metadata, while the file is compared with its hash.
-    pub(super) fn unchecked_meta<M: DeserializeOwned>(
-        &self,
-    ) -> Result<(M, HashCheck), CheckpointError> {
+    /// What adapters the file holds in place of whole weights, if it does; nobody has compared its hash yet.
+    pub fn lora(&self) -> Option<Lora> {
+        #[derive(Deserialize)]
+        struct OfAdapters {
+            lora: Option<Lora>,
+        }
+        let (_, envelope) = self.envelope::<OfAdapters>().ok()?;
+        envelope.meta.lora
+    }
+
+    /// The length of the header and the metadata in it.
+    fn envelope<M: DeserializeOwned>(&self) -> Result<(usize, Envelope<M>), CheckpointError> {
         let (header_bytes, header) =
             SafeTensors::read_metadata(&self.bytes).map_err(|e| self.corrupt(e))?;
         self.tensors()?;
@@ -337,6 +421,14 @@ impl TensorFile {
             })?;
         let envelope: Envelope<M> =
             serde_json::from_str(json).map_err(|e| self.corrupt(format!("metadata: {e}")))?;
+        Ok((header_bytes, envelope))
+    }
+
+    /// The metadata, while the file is compared with its hash.
+    pub(super) fn unchecked_meta<M: DeserializeOwned>(
+        &self,
+    ) -> Result<(M, HashCheck), CheckpointError> {
+        let (header_bytes, envelope) = self.envelope()?;
         let Envelope {
             format,
             sha256,
@@ -349,7 +441,7 @@ impl TensorFile {
         }
         let bytes = self.bytes.clone();
         // What was made in this process has been looked at while it was made.
-        let is_made = self.origin.is_some();
+        let is_made = self.made.is_some();
         let check = HashCheck::start(&self.path, move || {
             if is_made {
                 return Found::AsWritten;
@@ -374,19 +466,34 @@ impl TensorFile {
     /// [`CheckpointError::Replaced`].
     pub fn check_current(&self) -> Result<(), CheckpointError> {
         match Self::open(&self.path) {
-            Ok(now) if now.bytes == self.bytes => Ok(()),
+            Ok(now) if now.bytes == *self.on_disk() => Ok(()),
             _ => Err(CheckpointError::Replaced {
                 path: self.path.clone(),
             }),
         }
     }
 
-    /// SHA-256 of the whole file, as `sha256sum` prints it; of another project's,
-    /// [`Origin::sha256`].
+    /// SHA-256 of the whole file, as `sha256sum` prints it, of adapters without what they change; of another
+    /// project's, [`Origin::sha256`].
     pub fn sha256(&self) -> String {
-        match &self.origin {
+        match self.origin() {
             Some(origin) => origin.sha256.clone(),
-            None => digest([&self.bytes[..]]),
+            None => digest([&self.on_disk()[..]]),
+        }
+    }
+
+    /// The bytes of this file with `meta` in place of what it says of itself.
+    pub(super) fn with_meta(&self, meta: &WeightsMeta) -> Result<Vec<u8>, CheckpointError> {
+        let tensors = SafeTensors::deserialize(self.on_disk()).map_err(|e| self.corrupt(e))?;
+        match self.merged_of() {
+            Some(lora) => {
+                let meta = AdaptersMeta {
+                    lora: lora.clone(),
+                    weights: meta.clone(),
+                };
+                serialize(&self.path, tensors.tensors(), &meta)
+            }
+            None => serialize(&self.path, tensors.tensors(), meta),
         }
     }
 

@@ -27,3 +27,32 @@ pub struct WeightsMeta {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
 }
+
+/// What low-rank adapters are, and what they change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lora {
+    /// r, the inner side of each product.
+    pub rank: usize,
+    /// α: a product is multiplied by α/r.
+    pub alpha: f64,
+    /// The weights that the products are added to.
+    pub base: Base,
+}
+
+/// Weights that a file depends on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Base {
+    /// Their file or run, or a name: of weights that ship, or of a repository on a hub.
+    pub weights: String,
+    /// SHA-256 of their file, as `sha256sum` prints it; of another project's, that of
+    /// [`Origin::sha256`](super::Origin::sha256).
+    pub sha256: String,
+}
+
+/// What a file of adapters says of itself.
+#[derive(Serialize, Deserialize)]
+pub(super) struct AdaptersMeta {
+    pub(super) lora: Lora,
+    #[serde(flatten)]
+    pub(super) weights: WeightsMeta,
+}

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::error::CheckpointError;
-use super::file::{HashCheck, TensorFile, serialize, write_file, write_tensors};
+use super::file::{HashCheck, TensorFile, write_file, write_tensors};
 use super::host::host_tensors;
 use super::meta::WeightsMeta;
 use crate::model::Model;
@@ -99,6 +99,12 @@ fn build(
     device: &Device,
 ) -> Result<Checkpoint, CheckpointError> {
     check(file, &meta)?;
+    if let Some(lora) = file.lora() {
+        return Err(CheckpointError::NeedsBase {
+            path: file.path().to_owned(),
+            base: lora.base.weights,
+        });
+    }
     let undrawn = meta.model.init_constant(device);
     let model = file
         .fill(undrawn, !meta.classes.is_empty(), device)?
@@ -162,7 +168,7 @@ fn check(file: &TensorFile, meta: &WeightsMeta) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// Replaces what a weights file says of itself; its tensors stay as they are.
+/// Replaces what a weights file says of itself; its tensors stay as they are, and of adapters what they change.
 ///
 /// # Errors
 ///
@@ -175,7 +181,7 @@ pub fn save_meta(file: &TensorFile, meta: &WeightsMeta) -> Result<(), Checkpoint
             path: path.to_owned(),
         });
     }
-    let serialized = serialize(path, file.tensors()?.tensors(), meta)?;
+    let serialized = file.with_meta(meta)?;
     file.check_current()?;
     write_file(path, &serialized)
 }

@@ -155,6 +155,14 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
             path,
             "name the original file, or another one, with --init",
         )),
+        RunError::NoBase { path, .. } => then(&format!(
+            "put them there again, or merge both where they are, with `vitrine export {} OUT.safetensors`",
+            quoted(path)
+        )),
+        RunError::OtherBase { base, .. } => then(other_weights(
+            base,
+            "put the original file there (`vitrine calibrate` and more training also change one), or train the adapters again",
+        )),
         RunError::NoSplit { .. } => Some(format!("{error}; name one with --split")),
         RunError::NoValidation { .. } => then(
             "name its run directory, which keeps its validation split, or use --data with a data set that has one",
@@ -224,6 +232,9 @@ fn of_recipe(error: &RecipeError, settings: &Settings) -> Option<String> {
             "leave it out, or train without --init",
         ),
         RecipeError::NothingToFreeze { .. } => {
+            then(&by_flag(error, settings), "name some with --init")
+        }
+        RecipeError::NothingToAdapt { .. } => {
             then(&by_flag(error, settings), "name some with --init")
         }
         RecipeError::NothingToProbe => then(&by_flag(error, settings), "name some with --init"),
@@ -351,6 +362,13 @@ fn of_checkpoint(error: &CheckpointError) -> Option<String> {
         CheckpointError::NoClassifier { .. } => {
             then(error, "train one on top of it with `vitrine train --init`")
         }
+        CheckpointError::NeedsBase { path, .. } => then(
+            error,
+            &format!(
+                "`vitrine export {} OUT.safetensors` merges both",
+                quoted(path)
+            ),
+        ),
         CheckpointError::Write { source, .. } => cannot_write(error, source),
         CheckpointError::Mismatch { .. } => then(error, "copy it again, or train it again"),
         CheckpointError::Start { .. } => then(

@@ -40,6 +40,7 @@ pub(crate) mod pass;
 // Their tensors.
 mod draw;
 mod freeze;
+pub mod lora;
 pub mod parameters;
 pub mod role;
 

@@ -92,6 +92,14 @@ pub enum RecipeError {
         /// As stated.
         freeze: Freeze,
     },
+    /// Low-rank adapters of weights that are drawn.
+    #[error(
+        "init.lora_rank is {rank}: expected 0 without weights to start from, which the adapters change"
+    )]
+    NothingToAdapt {
+        /// As stated.
+        rank: usize,
+    },
     /// A probe without weights.
     #[error("init.probe needs weights whose features it is fitted on")]
     NothingToProbe,

@@ -30,6 +30,8 @@ pub(crate) fn known_keys() -> Vec<String> {
     recipe.preprocess.centre = Centre::Down;
     recipe.preprocess.filter = Filter::Bicubic;
     recipe.preprocess.exact = true;
+    recipe.init.finetune.lora_rank = 8;
+    recipe.init.finetune.lora_alpha = 1.0;
     let recipe = serde_json::to_value(recipe).expect("a recipe is plain data");
     collect("", &recipe, &mut keys);
     for preset in model::presets() {

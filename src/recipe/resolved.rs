@@ -13,10 +13,11 @@ use super::error::RecipeError;
 use super::sections::{DataRecipe, ModelRecipe, PreprocessRecipe, TrainRecipe};
 use super::start::InitRecipe;
 use super::table::{BUDGET_KEYS, flatten, insert};
-use crate::checkpoint::Shipped;
+use crate::checkpoint::{Base, Shipped};
 use crate::data::AugmentConfig;
 use crate::hub::Repo;
 use crate::model::ModelConfig;
+use crate::names;
 use crate::ops::Precision;
 use crate::setting::{Invalid, below, positive, within};
 use crate::train::{Budget, CurriculumConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
@@ -192,6 +193,16 @@ impl Recipe {
             .weights
             .as_deref()
             .zip(self.init.sha256.as_deref())
+    }
+
+    /// The weights that low-rank adapters change, where the recipe asks for some, once a run has written their hash
+    /// down.
+    pub(crate) fn base(&self) -> Option<Base> {
+        let (weights, sha256) = self.origin()?;
+        self.init.finetune.adapts().then(|| Base {
+            weights: names::text(weights),
+            sha256: sha256.to_owned(),
+        })
     }
 
     /// How long to train.

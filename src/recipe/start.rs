@@ -45,20 +45,41 @@ impl InitRecipe {
         let FinetuneConfig {
             layer_decay,
             freeze,
+            lora_rank,
+            lora_alpha,
         } = self.finetune;
         positive("init.layer_decay", layer_decay, 1.0)?;
+        positive("init.lora_alpha", lora_alpha, 1e6)?;
         if self.probe.is_some() {
             if self.weights.is_none() {
                 return Err(RecipeError::NothingToProbe);
             }
             if self.finetune != FinetuneConfig::default() {
                 return Err(RecipeError::Value {
-                    reason: "init.probe leaves all but the head as it is: init.freeze and init.layer_decay do not go with it".to_owned(),
+                    reason: "init.probe leaves all but the head as it is: init.freeze, init.layer_decay and init.lora_rank do not go with it".to_owned(),
                 });
             }
         }
         if self.weights.is_none() && freeze != Freeze::None {
             return Err(RecipeError::NothingToFreeze { freeze });
+        }
+        if lora_rank > 0 {
+            if self.weights.is_none() {
+                return Err(RecipeError::NothingToAdapt { rank: lora_rank });
+            }
+            if freeze != Freeze::None {
+                return Err(RecipeError::Value {
+                    reason: format!(
+                        "init.lora_rank is {lora_rank} and init.freeze is {freeze}: adapters leave all but themselves and the heads as it is, so leave init.freeze out"
+                    ),
+                });
+            }
+        } else if lora_alpha != FinetuneConfig::default().lora_alpha {
+            return Err(RecipeError::Value {
+                reason: format!(
+                    "init.lora_alpha is {lora_alpha}, and without init.lora_rank there are no adapters: set both, or leave it out"
+                ),
+            });
         }
         Ok(())
     }
@@ -324,6 +345,33 @@ mod tests {
             plain("init.freeze=backbone"),
             "init.freeze is backbone: expected none without weights to start from, since a random layer has to learn"
         );
+        assert_eq!(
+            plain("init.lora_rank=8"),
+            "init.lora_rank is 8: expected 0 without weights to start from, which the adapters change"
+        );
+        assert_eq!(
+            plain("init.lora_alpha=4"),
+            "init.lora_alpha is 4, and without init.lora_rank there are no adapters: set both, or leave it out"
+        );
+        for (set, told) in [
+            (
+                ["init.lora_alpha=0", "init.lora_rank=2"],
+                "init.lora_alpha is 0: expected more than 0, at most 1000000",
+            ),
+            (
+                ["init.freeze=2", "init.lora_rank=2"],
+                "init.lora_rank is 2 and init.freeze is 2: adapters leave all but themselves and the heads as it is, so leave init.freeze out",
+            ),
+            (
+                ["init.probe=plain", "init.lora_rank=2"],
+                "init.probe leaves all but the head as it is: init.freeze, init.layer_decay and init.lora_rank do not go with it",
+            ),
+        ] {
+            assert_eq!(
+                resolve(&["init.weights=w", set[0], set[1]]).unwrap_err(),
+                told
+            );
+        }
         assert_eq!(
             plain("init.freeze=half"),
             "init.freeze is half: expected none, backbone or a number of blocks"

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::data::{OpenData, data_of_run};
-use super::dir::{RunDir, find_weights, is_run, open_weights};
+use super::dir::{RunDir, find_weights, is_run, open_file, open_weights};
 use super::error::RunError;
 use super::pictures;
 use crate::checkpoint::{self, Checkpoint, TensorFile, WeightsMeta};
@@ -187,7 +187,7 @@ pub(super) fn open(weights: &Path) -> Result<(TensorFile, Option<RunDir>), RunEr
     let is_foreign = !is_run(weights) && checkpoint::is_foreign(weights);
     match weights.is_dir() && !is_foreign {
         true => Ok((
-            TensorFile::open(&find_weights(weights)?)?,
+            open_file(&find_weights(weights)?)?,
             Some(RunDir::open(weights)?),
         )),
         false => Ok((open_weights(weights)?, None)),

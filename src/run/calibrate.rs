@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::answer::{EvaluateOptions, answer_raw};
 use super::data::OpenData;
-use super::dir::{RunDir, find_weights, is_run};
+use super::dir::{RunDir, find_weights, is_run, open_file};
 use super::error::RunError;
 use crate::checkpoint::{self, CheckpointError, Shipped, TensorFile, WeightsMeta};
 use crate::data::{Skipped, SplitName};
@@ -89,7 +89,7 @@ pub fn calibrate(
     // Held from before the weights are read until they are written: a training would write newer ones meanwhile.
     let _held = of_run.as_ref().map(RunDir::lock).transpose()?;
     for path in files {
-        let file = TensorFile::open(&path)?;
+        let file = open_file(&path)?;
         let answers = answer_raw(&file, run.as_ref(), &options, &mut opened, device);
         let answers = answers.map_err(|e| match e {
             RunError::NoSplit { origin, .. } => RunError::NothingHeldOut { origin },

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::RunError;
 use super::hub_weights;
-use crate::checkpoint::{self, Shipped, TensorFile};
+use crate::checkpoint::{self, Base, Lora, Shipped, TensorFile};
 use crate::data::SplitName;
+use crate::names;
 use crate::recipe::Recipe;
 use crate::whole_file;
 
@@ -304,12 +305,72 @@ pub(super) fn is_run(path: &Path) -> bool {
 }
 
 /// Opens weights: a file, a run directory's best, a folder or file of another project, or, by their name, weights
-/// that are built in or those of a repository on a hub, which are fetched where they are not in its cache.
+/// that are built in or those of a repository on a hub, which are fetched where they are not in its cache. Low-rank
+/// adapters come merged into the weights that they change, which are opened for it.
 ///
 /// # Errors
 ///
-/// Where a run directory holds no weights yet, there is nothing at `path`, or the file cannot be read or fetched.
+/// Where a run directory holds no weights yet, there is nothing at `path`, or the file cannot be read or fetched;
+/// [`RunError::NoBase`] or [`RunError::OtherBase`] where adapters lack what they change.
 pub fn open_weights(path: &Path) -> Result<TensorFile, RunError> {
+    whole(open_as_it_is(path)?)
+}
+
+/// Opens a weights file of ours, as [`open_weights`].
+///
+/// # Errors
+///
+/// As for [`open_weights`].
+pub(super) fn open_file(path: &Path) -> Result<TensorFile, RunError> {
+    whole(TensorFile::open(path)?)
+}
+
+/// Files of adapters that may stand on each other.
+const DEEP: usize = 16;
+
+/// Adapters merged into what they change; other weights as they are.
+fn whole(file: TensorFile) -> Result<TensorFile, RunError> {
+    let mut adapters: Vec<(TensorFile, Lora)> = Vec::new();
+    let mut base = file;
+    while let Some(lora) = base.lora() {
+        if adapters.len() == DEEP {
+            let path = base.path().to_owned();
+            return Err(RunError::TooDeep { path, deep: DEEP });
+        }
+        // Nothing is opened that a file names which was changed.
+        checkpoint::meta(&base)?;
+        let below = open_base(base.path(), &lora)?;
+        adapters.push((base, lora));
+        base = below;
+    }
+    for (file, lora) in adapters.into_iter().rev() {
+        base = file.merged(lora, &base)?;
+    }
+    Ok(base)
+}
+
+/// The weights that the adapters of the file at `path` change.
+fn open_base(path: &Path, lora: &Lora) -> Result<TensorFile, RunError> {
+    let Base { weights, sha256 } = &lora.base;
+    let weights = names::path(weights);
+    let base = open_as_it_is(&weights).map_err(|source| RunError::NoBase {
+        path: path.to_owned(),
+        base: weights.clone(),
+        expected: sha256.clone(),
+        source: Box::new(source),
+    })?;
+    match base.sha256() {
+        found if found != *sha256 => Err(RunError::OtherBase {
+            path: path.to_owned(),
+            base: weights,
+            found,
+            expected: sha256.clone(),
+        }),
+        _ => Ok(base),
+    }
+}
+
+fn open_as_it_is(path: &Path) -> Result<TensorFile, RunError> {
     if let Some(shipped) = Shipped::find(path) {
         return Ok(shipped.file());
     }

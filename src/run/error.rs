@@ -230,6 +230,41 @@ pub enum RunError {
         /// The recipe's.
         expected: String,
     },
+    /// The weights that adapters change cannot be read.
+    #[error(
+        "{path} holds low-rank adapters of the weights {base}, which cannot be read ({source}); expected those with SHA-256 {expected}", path = shown(path), base = shown(base))]
+    NoBase {
+        /// The file of adapters.
+        path: PathBuf,
+        /// The weights, as it names them.
+        base: PathBuf,
+        /// Their hash.
+        expected: String,
+        /// Why not.
+        source: Box<RunError>,
+    },
+    /// The weights that adapters change are others.
+    #[error(
+        "{base} has SHA-256 {found}: expected {expected}, those that the low-rank adapters {path} change", path = shown(path), base = shown(base))]
+    OtherBase {
+        /// The file of adapters.
+        path: PathBuf,
+        /// The weights.
+        base: PathBuf,
+        /// Their hash.
+        found: String,
+        /// The hash that the adapters name.
+        expected: String,
+    },
+    /// Weights stand on weights that stand on weights.
+    #[error(
+        "{path} holds low-rank adapters of adapters, more than {deep} deep: export those below as whole weights first", path = shown(path))]
+    TooDeep {
+        /// The last file that was opened.
+        path: PathBuf,
+        /// How many are followed.
+        deep: usize,
+    },
     /// The name of a file to write says that it is something else.
     #[error("{path}: expected a name that ends in .safetensors or .onnx", path = shown(path))]
     ExportName {

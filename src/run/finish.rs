@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use super::answer::{Answers, EvaluateOptions, predict};
-use super::dir::{RunDir, find_weights};
+use super::dir::{RunDir, find_weights, open_file};
 use super::error::RunError;
 use super::files::write;
 use super::findings::{Finding, findings, miscalibrated, overrun};
 use super::plan::Plan;
 use super::results::{Metrics, write_metrics, write_plots};
-use crate::checkpoint::{self, TensorFile};
+use crate::checkpoint;
 use crate::data::{DecodeLimits, Sample, Skipped, SplitName, decode};
 use crate::device::Selected;
 use crate::eval;
@@ -66,7 +66,7 @@ pub(super) fn finish(
     mut unwritten: Option<RunError>,
     stop: &Stop,
 ) -> Result<Finished, RunError> {
-    let file = TensorFile::open(&find_weights(dir.root())?)?;
+    let file = open_file(&find_weights(dir.root())?)?;
     let best = checkpoint::load(&file, &device.device)?;
     let options = EvaluateOptions {
         batch_size: plan.recipe.train.batch_size,

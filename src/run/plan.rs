@@ -10,8 +10,8 @@ use super::start;
 use super::teacher::PlannedTeacher;
 use crate::checkpoint::Fit;
 use crate::data::{Dataset, DecodeLimits, Preprocess, Skipped, SplitLists, Splits, decode};
-use crate::device::Selected;
-use crate::model::ModelConfig;
+use crate::device::{self, Selected};
+use crate::model::{ModelConfig, lora};
 use crate::ops::Precision;
 use crate::recipe::{Recipe, RecipeError};
 use crate::train::{Budget, Curriculum, Distillation, Start};
@@ -134,6 +134,15 @@ impl Plan {
         let fit = self.start.as_ref().map(fits).transpose()?;
         precision(&self.recipe, device)?;
         Ok(fit)
+    }
+
+    /// How many numbers low-rank adapters have, where they learn in place of all but the heads.
+    pub fn adapter_parameters(&self) -> Option<u64> {
+        let finetune = &self.recipe.init.finetune;
+        let model = || self.model.init_constant(&device::to_describe());
+        finetune
+            .adapts()
+            .then(|| lora::count(&model(), finetune.lora_rank) as u64)
     }
 
     /// Pictures of one batch.

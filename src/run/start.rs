@@ -7,12 +7,13 @@ use super::error::RunError;
 use super::hub_weights::pin;
 use crate::checkpoint::{self, Fit};
 use crate::model::ModelConfig;
+use crate::model::lora::largest_rank;
 use crate::model::parameters::declared;
 use crate::model::role::Role;
 use crate::names::shown;
 use crate::recipe::{Recipe, RecipeError, Sources};
 use crate::setting::Invalid;
-use crate::train::{FinetuneConfig, Freeze, Start};
+use crate::train::{FinetuneConfig, Start};
 
 /// Resolves a recipe. If it starts from weights, their architecture and preprocessing are its
 /// defaults. Its paths become absolute, so that the run can be resumed from any folder, and repositories on a
@@ -35,8 +36,8 @@ pub fn resolve(sources: &Sources) -> Result<Recipe, RunError> {
     Ok(recipe)
 }
 
-/// Checks that a model of `classes` can start from these weights, and that the blocks to freeze
-/// exist; returns what becomes of each tensor.
+/// Checks that a model of `classes` can start from these weights, that the blocks to freeze exist, and
+/// that adapters fit; returns what becomes of each tensor.
 ///
 /// # Errors
 ///
@@ -55,22 +56,57 @@ pub(super) fn check(
             .map(|tensor| tensor.role)
             .any(Role::is_for_distillation)
     };
-    if finetune.freeze != Freeze::None && has_token(model) && !has_token(&start.meta.model) {
+    if finetune.freezes() && has_token(model) && !has_token(&start.meta.model) {
+        let (set, otherwise) = match finetune.adapts() {
+            true => (
+                format!("init.lora_rank is {}", finetune.lora_rank),
+                "train without adapters",
+            ),
+            false => (
+                format!("init.freeze is {}", finetune.freeze),
+                "freeze nothing",
+            ),
+        };
         return Err(RecipeError::Value {
             reason: format!(
-                "init.freeze is {}, and the weights {} have no distillation token: a new one would stay random; set distillation.through=pooled, or freeze nothing",
-                finetune.freeze,
+                "{set}, and the weights {} have no distillation token: a new one would stay random; set distillation.through=pooled, or {otherwise}",
                 shown(start.file.path())
             ),
         }
         .into());
     }
+    check_rank(finetune, model, &start.meta.name, device)?;
     match finetune.too_many(&model.init_constant(device)) {
         None => Ok(fit),
         Some(blocks) => {
             let expected = format!("at most the {blocks} blocks of the model, or backbone");
             Err(RecipeError::from(Invalid::new("init.freeze", finetune.freeze, expected)).into())
         }
+    }
+}
+
+/// Checks that a model has matrices for adapters, none smaller than they are.
+fn check_rank(
+    finetune: &FinetuneConfig,
+    model: &ModelConfig,
+    name: &str,
+    device: &Device,
+) -> Result<(), RecipeError> {
+    let rank = finetune.lora_rank;
+    if !finetune.adapts() {
+        return Ok(());
+    }
+    match largest_rank(&model.init_constant(device)) {
+        None => Err(RecipeError::Value {
+            reason: format!(
+                "init.lora_rank is {rank}: adapters are of attention and MLP, and {name} has none; leave it out, or start from a Vision Transformer"
+            ),
+        }),
+        Some((matrix, side)) if rank > side => {
+            let expected = format!("at most {side}, the smaller side of {matrix}");
+            Err(Invalid::new("init.lora_rank", rank, expected).into())
+        }
+        Some(_) => Ok(()),
     }
 }
 

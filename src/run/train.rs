@@ -101,6 +101,10 @@ pub fn resume<'a>(
                 seconds: saved.progress.elapsed_s,
             });
         }
+        if recipe.init.finetune.adapts() {
+            // Its results need the weights that the adapters change: now, not only at its end.
+            start::open(&mut recipe)?;
+        }
         (Some(saved), Plan::resumed(recipe, dir)?)
     } else {
         let mut plan = Plan::resumed(recipe, dir)?;
@@ -257,6 +261,7 @@ fn trainer(
             calibration: None,
         },
         init: plan.start.take(),
+        base: plan.recipe.base(),
         weights: dir.weights_folder(),
         state: dir.state_folder(),
         recipe: plan.recipe.to_toml(),

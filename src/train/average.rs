@@ -64,15 +64,24 @@ impl Average {
     ///
     /// Where no average of that part is kept.
     pub fn apply<M: Module>(&self, name: &str, module: &M) -> M {
+        let mut own = self.of(name);
+        parameters::replace(module.valid(), |_, _| own.next())
+    }
+
+    /// The averages of the part `name`, in the order of its tensors.
+    ///
+    /// # Panics
+    ///
+    /// As [`apply`](Self::apply).
+    pub(super) fn of(&self, name: &str) -> impl Iterator<Item = Tensor<1>> {
         let prefix = format!("{name}.");
         let own = self.averages.iter();
         let mut own = own
-            .filter(|(tensor, _)| tensor.starts_with(&prefix))
+            .filter(move |(tensor, _)| tensor.starts_with(&prefix))
+            .map(|(_, average)| average.clone())
             .peekable();
         assert!(own.peek().is_some(), "no average of {name} is kept");
-        parameters::replace(module.valid(), |_, _| {
-            own.next().map(|(_, average)| average.clone())
-        })
+        own
     }
 
     /// Updates taken so far.

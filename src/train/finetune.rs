@@ -9,10 +9,12 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{CheckpointError, Fit, TensorFile, WeightsMeta};
-use crate::model::parameters::declared;
+use crate::model::lora::Adapters;
+use crate::model::parameters::{Parameter, declared};
 use crate::model::role::{Declare, Declared};
 use crate::model::{Model, ModelConfig, freeze, parameters};
 use crate::names::all_same;
+use crate::setting::is_default;
 
 /// How the layers of a model that has learned already are treated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +25,20 @@ pub struct FinetuneConfig {
     pub layer_decay: f64,
     /// What does not learn at all.
     pub freeze: Freeze,
+    /// Rank of the low-rank adapters (LoRA, Hu et al. 2021) that learn in place of all but the heads; 0 is without.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lora_rank: usize,
+    /// α of those adapters: what they add is multiplied by α/rank, so that another rank does not ask for another
+    /// learning rate.
+    #[serde(skip_serializing_if = "is_usual_alpha")]
+    pub lora_alpha: f64,
+}
+
+/// α as PEFT has it where nobody says so.
+const ALPHA: f64 = 8.0;
+
+fn is_usual_alpha(alpha: &f64) -> bool {
+    *alpha == ALPHA
 }
 
 impl Default for FinetuneConfig {
@@ -30,6 +46,8 @@ impl Default for FinetuneConfig {
         Self {
             layer_decay: 1.0,
             freeze: Freeze::None,
+            lora_rank: 0,
+            lora_alpha: ALPHA,
         }
     }
 }
@@ -94,8 +112,19 @@ impl fmt::Display for Freeze {
 }
 
 impl FinetuneConfig {
+    /// Whether low-rank adapters learn.
+    pub fn adapts(&self) -> bool {
+        self.lora_rank > 0
+    }
+
+    /// Whether something of the model does not learn.
+    pub fn freezes(&self) -> bool {
+        self.freeze != Freeze::None || self.adapts()
+    }
+
     fn is_frozen(&self, tensor: &Declared) -> bool {
         match self.freeze {
+            _ if self.adapts() => !tensor.role.is_head(),
             Freeze::None => false,
             Freeze::Blocks(blocks) => !tensor.role.is_head() && tensor.layer <= blocks,
             Freeze::Backbone => !tensor.role.is_head(),
@@ -105,7 +134,7 @@ impl FinetuneConfig {
     /// The model with its frozen part fixed; nothing runs backward through what lies below all that
     /// learns.
     pub fn freeze<M: Module + Declare>(&self, model: M) -> M {
-        if self.freeze == Freeze::None {
+        if !self.freezes() {
             return model;
         }
         freeze(model, |tensor| self.is_frozen(tensor))
@@ -121,23 +150,36 @@ impl FinetuneConfig {
         }
     }
 
+    /// The adapters of a model's matrices, where there are to be some, drawn from `seed`.
+    pub fn adapters(&self, model: &Model, seed: u64) -> Option<Adapters> {
+        let device = model.devices().into_iter().next()?;
+        let (rank, alpha) = (self.lora_rank, self.lora_alpha);
+        self.adapts()
+            .then(|| Adapters::draw(model, rank, alpha, seed, &device))
+    }
+
     /// The factor on the learning rate of each trainable tensor, in the order of
     /// [`parameters::trainable`].
     pub fn factors(&self, model: &(impl Module + Declare)) -> Vec<f64> {
+        self.factors_of(&parameters::trainable(model), model)
+    }
+
+    /// The factor on the learning rate of each of these tensors, which stand in layers of `model`.
+    pub(super) fn factors_of(
+        &self,
+        tensors: &[Parameter],
+        model: &(impl Module + Declare),
+    ) -> Vec<f64> {
         let last = last_layer(model);
-        parameters::trainable(model)
-            .iter()
-            .map(|parameter| {
-                let above = last - parameter.declared.layer;
-                self.layer_decay.powi(above as i32)
-            })
-            .collect()
+        let above = |tensor: &Parameter| last - tensor.declared.layer;
+        let decay = |tensor| self.layer_decay.powi(above(tensor) as i32);
+        tensors.iter().map(decay).collect()
     }
 
     /// `averaged` with the frozen tensors of `model`: an average of equal numbers may differ from
     /// them in the last place.
     pub(super) fn keep_frozen<M: Module + Declare>(&self, averaged: M, model: &M) -> M {
-        if self.freeze == Freeze::None {
+        if !self.freezes() {
             return averaged;
         }
         let values = parameters::values(&model.valid());
@@ -215,6 +257,7 @@ mod tests {
         FinetuneConfig {
             layer_decay,
             freeze,
+            ..FinetuneConfig::default()
         }
     }
 

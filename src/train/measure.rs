@@ -120,6 +120,7 @@ impl Workload<'_> {
             self.finetune,
             0.0,
             self.precision,
+            0,
         )
     }
 

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
 
 use super::optimizer::config::OptimizerConfig;
+use crate::model::lora::Adapters;
 use crate::model::parameters::{self, Parameter};
 use crate::model::{Declare, Model};
 
@@ -50,6 +51,35 @@ impl<M: Module + Declare> Trainable for M {
     }
 }
 
+impl Trainable for Adapters {
+    fn parameters(&self) -> Vec<Parameter> {
+        Adapters::parameters(self)
+    }
+
+    fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let parameters = Adapters::parameters(self).into_iter();
+        parameters
+            .map(|parameter| (parameter.declared.path, parameter.shape))
+            .collect()
+    }
+
+    fn values(&self) -> Vec<(String, Tensor<1>)> {
+        Adapters::values(self)
+    }
+
+    fn take_gradients(&self, gradients: &mut Gradients) -> Vec<Option<Tensor<1>>> {
+        Adapters::take_gradients(self, gradients)
+    }
+
+    fn update(&mut self, new: &mut dyn FnMut(Tensor<1>) -> Tensor<1>) {
+        Adapters::replace(self, |_, value| Some(new(value)));
+    }
+
+    fn replace(&mut self, find: &mut dyn FnMut(&str) -> Option<Tensor<1>>) {
+        Adapters::replace(self, |path, _| find(path));
+    }
+}
+
 /// How a part learns.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rule {
@@ -82,11 +112,24 @@ impl Part<'_> {
 /// Name of the part that is shipped.
 pub(super) const MODEL: &str = "model";
 
+/// Name of the part of low-rank adapters.
+pub(super) const ADAPTERS: &str = "lora";
+
 /// The model as a part.
 pub(super) fn model_part(model: &mut Model) -> Part<'_> {
     Part {
         name: MODEL,
         module: model,
+        rule: Rule::Recipe,
+        averaged: true,
+    }
+}
+
+/// The adapters as a part.
+pub(super) fn adapters_part(adapters: &mut Adapters) -> Part<'_> {
+    Part {
+        name: ADAPTERS,
+        module: adapters,
         rule: Rule::Recipe,
         averaged: true,
     }

@@ -190,6 +190,7 @@ fn train(folder: &Path, saved: Option<Saved>, until: u64) -> Outcome {
             calibration: None,
         },
         init: None,
+        base: None,
         weights: folder.to_owned(),
         state: folder.to_owned(),
         recipe: String::new(),

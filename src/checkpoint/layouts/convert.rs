@@ -1,28 +1,24 @@
 //! Tensors of another project, written in memory as a file of ours.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use safetensors::tensor::TensorView;
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::error::LayoutError;
 use super::plan::Plan;
 use super::source::{Shard, Source, Stored};
 use super::tokens;
-use crate::checkpoint::file::{META, TensorFile, unhashed};
+use crate::checkpoint::file::{TensorFile, WIDE, header_of, put};
 use crate::checkpoint::meta::WeightsMeta;
 use crate::checkpoint::origin::{Origin, Taken};
 use crate::checkpoint::widen::floats;
 use crate::device;
 use crate::model::role::{Declared, Role};
 use crate::model::{ModelConfig, parameters};
-
-/// Bytes of a number of ours.
-const WIDE: usize = size_of::<f32>();
 
 /// What becomes of a tensor of theirs.
 enum Target {
@@ -62,7 +58,10 @@ pub(super) fn convert(source: &Source, plan: Plan) -> Result<TensorFile, LayoutE
         .filter(|(declared, _)| !plan.classes.is_empty() || !declared.role.is_head())
         .collect();
     ours.sort_by(|a, b| a.0.path.cmp(&b.0.path));
-    let (header, places, length) = header_of(&plan, &ours);
+    let shapes = ours
+        .iter()
+        .map(|(declared, shape)| (&*declared.path, &**shape));
+    let (header, places, length) = header_of(&meta_of(&plan), shapes);
 
     let mut targets = HashMap::new();
     let mut origin = Origin {
@@ -125,7 +124,7 @@ pub(super) fn convert(source: &Source, plan: Plan) -> Result<TensorFile, LayoutE
     let mut hashes = Vec::new();
     for shard in &source.shards {
         let values = |stored: &Stored, values: Vec<f32>| match targets.get(&stored.name) {
-            Some(Target::Copy { first }) => write(&mut bytes[*first..], &values),
+            Some(Target::Copy { first }) => put(&mut bytes[*first..], &values),
             Some(&Target::Transpose {
                 first,
                 stride,
@@ -148,7 +147,7 @@ pub(super) fn convert(source: &Source, plan: Plan) -> Result<TensorFile, LayoutE
             let Some(made) = made.iter().find(|made| made.role == declared.role) else {
                 continue;
             };
-            write(&mut bytes[first..], &made.values);
+            put(&mut bytes[first..], &made.values);
             origin.taken.push(Taken {
                 ours: declared.path.clone(),
                 theirs: made.from.clone(),
@@ -173,9 +172,9 @@ fn is_token(role: Role) -> bool {
     )
 }
 
-/// The first bytes of our file, where each of its tensors begins, and where the last one ends.
-fn header_of(plan: &Plan, ours: &[(Declared, Vec<usize>)]) -> (Vec<u8>, Vec<usize>, usize) {
-    let meta = WeightsMeta {
+/// What our file says of itself.
+fn meta_of(plan: &Plan) -> WeightsMeta {
+    WeightsMeta {
         name: nearest_preset(&plan.model).to_owned(),
         model: plan.model.clone(),
         classes: plan.classes.clone(),
@@ -184,24 +183,7 @@ fn header_of(plan: &Plan, ours: &[(Declared, Vec<usize>)]) -> (Vec<u8>, Vec<usiz
         epoch: 0,
         val_top1: None,
         calibration: None,
-    };
-    let mut header = BTreeMap::new();
-    header.insert("__metadata__".to_owned(), json!({ META: unhashed(&meta) }));
-    let mut places = Vec::new();
-    let mut end = 0;
-    for (declared, shape) in ours {
-        let first = end;
-        end += shape.iter().product::<usize>() * WIDE;
-        places.push(first);
-        let about = json!({ "dtype": "F32", "shape": shape, "data_offsets": [first, end] });
-        header.insert(declared.path.clone(), about);
     }
-    let mut json = serde_json::to_vec(&header).expect("plain data");
-    json.resize(json.len().next_multiple_of(8), b' ');
-    let start = 8 + json.len();
-    let header = [&(json.len() as u64).to_le_bytes()[..], &json].concat();
-    let places = places.into_iter().map(|at| start + at).collect();
-    (header, places, start + end)
 }
 
 /// The preset that a recipe which starts from the weights takes as its own: all that differs from it
@@ -398,13 +380,6 @@ fn hash_of_hashes(files: &[(&Shard, (u64, String))]) -> String {
         hash.update(line);
     }
     hex(hash)
-}
-
-fn write(target: &mut [u8], values: &[f32]) {
-    let (targets, _) = target.as_chunks_mut::<WIDE>();
-    for (target, value) in targets.iter_mut().zip(values) {
-        *target = value.to_le_bytes();
-    }
 }
 
 /// Writes rows of `values`, one an output, as columns of a matrix that is `stride` wide.

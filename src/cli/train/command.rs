@@ -63,6 +63,12 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
             if let Some(fit) = plan.check(&device)? {
                 note(&summary::fit(&fit));
                 let origin = plan.start.as_ref().and_then(|start| start.file.origin());
+                if let Some(count) = plan.adapter_parameters() {
+                    note(&format!(
+                        "adapters: {} parameters learn, and the heads",
+                        text::count(count)
+                    ));
+                }
                 for assumed in origin.into_iter().flat_map(|origin| &origin.notes) {
                     note(&format!("note: {assumed}"));
                 }

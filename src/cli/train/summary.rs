@@ -3,6 +3,7 @@
 use crate::checkpoint::Fit;
 use crate::cli::findings::{Tried, lines};
 use crate::cli::shell::{program, quoted};
+use crate::cli::weights::fetching::megabytes;
 use crate::metrics::EvalReport;
 use crate::names::{self, shown};
 use crate::recipe::Recipe;
@@ -67,7 +68,7 @@ pub(super) fn plain(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> Strin
     if !drawn.is_empty() {
         out += &format!("plots:    {}\n", shown(dir.file(&drawn.join(", "))));
     }
-    out += &format!("weights:  {}\n", shown(dir.best()));
+    out += &format!("weights:  {}{}\n", shown(dir.best()), adapted(dir, recipe));
     if let Some(example) = &finished.example {
         out += &format!(
             "classify: {} classify {} {}\n",
@@ -77,6 +78,15 @@ pub(super) fn plain(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> Strin
         );
     }
     out
+}
+
+/// How large weights of adapters alone are, and what they need.
+fn adapted(dir: &RunDir, recipe: &Recipe) -> String {
+    let (Some(base), true) = (&recipe.init.weights, recipe.init.finetune.adapts()) else {
+        return String::new();
+    };
+    let bytes = std::fs::metadata(dir.best()).map_or(0, |file| file.len());
+    format!(" ({}, which need {})", megabytes(bytes), shown(base))
 }
 
 /// The strength of a probe's penalty, and how many were tried; `None` of a training.

@@ -16,7 +16,7 @@ pub(super) fn licence(snapshot: &Snapshot) -> String {
     }
 }
 
-pub(super) fn megabytes(bytes: u64) -> String {
+pub(in crate::cli) fn megabytes(bytes: u64) -> String {
     match bytes {
         0..100_000 => format!("{} bytes", text::count(bytes)),
         _ => format!("{:.1} MB", bytes as f64 / 1e6),

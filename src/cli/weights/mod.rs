@@ -1,7 +1,7 @@
 //! `vitrine weights`, and what is said while weights are fetched.
 
 mod command;
-mod fetching;
+pub(super) mod fetching;
 mod show;
 
 pub(super) use command::{WeightsArgs, run};

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::fetching::megabytes;
-use crate::checkpoint::{self, Origin, TensorFile, WeightsMeta};
+use crate::checkpoint::{self, Lora, Origin, TensorFile, WeightsMeta};
 use crate::cli::done::Done;
 use crate::cli::lists;
 use crate::cli::named::unambiguous;
@@ -52,6 +52,10 @@ pub(super) fn run(args: ShowArgs) -> anyhow::Result<Done> {
         format!("classes:  {}", classes(&meta.classes)),
         format!("file:     {}", on_disk(&file)),
     ];
+    lines.extend(
+        file.merged_of()
+            .map(|lora| format!("adapters: {}", adapters(lora))),
+    );
     match file.origin() {
         Some(origin) => lines.extend(origin_lines(origin)),
         None => lines.push(format!("trained:  {}", trained(&meta))),
@@ -61,6 +65,17 @@ pub(super) fn run(args: ShowArgs) -> anyhow::Result<Done> {
         say(&tensors(&file)?.text(columns()))?;
     }
     Ok(Done::Success)
+}
+
+/// What low-rank adapters are, and what they change.
+fn adapters(lora: &Lora) -> String {
+    format!(
+        "low-rank (LoRA), rank {}, alpha {}, of the weights {}, SHA-256 {}",
+        lora.rank,
+        lora.alpha,
+        names::visible(&lora.base.weights),
+        lora.base.sha256
+    )
 }
 
 /// Who made it.
@@ -272,6 +287,7 @@ fn to_json(file: &TensorFile, meta: &WeightsMeta) -> anyhow::Result<Value> {
         "sha256": file.sha256(),
         "epoch": meta.epoch,
         "val_top1": meta.val_top1,
+        "lora": file.merged_of(),
         "origin": origin,
     }))
 }

@@ -57,18 +57,18 @@ impl Optimizer {
         }
     }
 
-    /// The same with a factor on the learning rate of each trainable tensor of the first part, in
-    /// their order.
+    /// The same with a factor on the learning rate of each trainable tensor of one part, by its place in the list of
+    /// parts, in their order.
     ///
     /// # Panics
     ///
     /// Where there are more or fewer factors than tensors.
     #[must_use]
-    pub fn with_factors(mut self, factors: Vec<f64>) -> Self {
-        let first = self.slots.iter_mut().filter(|slot| slot.part == 0);
-        let first: Vec<&mut Slot> = first.collect();
-        assert_eq!(first.len(), factors.len(), "one for each");
-        for (slot, factor) in first.into_iter().zip(factors) {
+    pub fn with_factors(mut self, part: usize, factors: Vec<f64>) -> Self {
+        let own = self.slots.iter_mut().filter(|slot| slot.part == part);
+        let own: Vec<&mut Slot> = own.collect();
+        assert_eq!(own.len(), factors.len(), "one for each");
+        for (slot, factor) in own.into_iter().zip(factors) {
             slot.factor = factor;
         }
         self
@@ -396,7 +396,7 @@ mod tests {
             let step = |factors: Vec<f64>, lr: f64| {
                 let optimizer = optimizer(config(kind, 0.1), &model);
                 let sum = gradients(&model, 0.3);
-                let mut optimizer = optimizer.with_factors(factors);
+                let mut optimizer = optimizer.with_factors(0, factors);
                 host_tensors(&stepped(&mut optimizer, model.clone(), sum, lr))
             };
             let count = parameters::trainable(&model).len();

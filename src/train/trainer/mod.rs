@@ -19,7 +19,7 @@ use super::progress::{Best, EpochRecord, Progress};
 use super::schedule::{Budget, Schedule, ScheduleConfig};
 use super::state::Saved;
 use super::task::{Direction, FORWARD, TEACHER, Task, Validation};
-use crate::checkpoint::{self, TensorFile, WeightsMeta};
+use crate::checkpoint::{self, Base, TensorFile, WeightsMeta};
 use crate::data::{Batches, DataError, TrainLoader, View, patch_covariance};
 use crate::model::{Model, Noise};
 use crate::ops::{Precision, profile};
@@ -71,6 +71,8 @@ pub struct Trainer {
     pub meta: WeightsMeta,
     /// Weights to start from; without, they are drawn from the seed.
     pub init: Option<Start>,
+    /// Those weights by name and hash, on which a file of adapters alone depends; without, weights are written whole.
+    pub base: Option<Base>,
     /// Folder of `best.safetensors` and `last.safetensors`.
     pub weights: PathBuf,
     /// Folder of the saved state.
@@ -270,7 +272,15 @@ impl Trainer {
             epochs if epochs > 0.0 => decay_over(epochs * updates_per_epoch as f64),
             _ => self.config.ema,
         };
-        let mut learner = Learner::new(model, task, optimizer, finetune, decay, *precision);
+        let mut learner = Learner::new(
+            model,
+            task,
+            optimizer,
+            finetune,
+            decay,
+            *precision,
+            self.config.seed,
+        );
         let mut progress = Progress::default();
         if let Some(saved) = saved {
             learner.restore(&saved, &self.device)?;
@@ -477,7 +487,8 @@ impl Trainer {
         for (name, is_of_this_epoch) in files {
             let path = self.weights.join(name);
             if is_of_this_epoch && wanted(&path) {
-                checkpoint::save_weights(&path, shipped, &self.meta)?;
+                let base = self.base.as_ref();
+                run.learner.write(&path, shipped, &self.meta, base)?;
             }
         }
         Ok(())
