@@ -7,6 +7,7 @@
 
 mod codes;
 mod error;
+mod familiarity;
 mod features;
 mod file;
 mod float16;
@@ -28,7 +29,10 @@ pub use file::{HashCheck, TensorFile, write_tensors};
 pub use float16::save_half;
 pub use host::{HostTensor, host, host_tensors};
 pub use int8::save_int8;
-pub use layouts::{Layout, LayoutError, is_foreign, is_ours, open as open_foreign, write_layout};
+pub use layouts::{
+    Layout, LayoutError, WITHOUT_FAMILIARITY, is_foreign, is_ours, open as open_foreign,
+    write_layout,
+};
 pub use lora::save_adapters;
 pub use meta::{Base, Lora, WeightsMeta};
 pub use onnx::{OnnxOptions, OnnxSource, OnnxWritten, onnx_data, save_onnx};

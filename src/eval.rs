@@ -4,7 +4,7 @@ mod pass;
 mod tta;
 
 pub use pass::{
-    Predictions, SplitFeatures, evaluate, features, input, predict, predict_augmented, report,
-    seconds_of_pass,
+    Predictions, SplitFeatures, evaluate, features, input, predict, predict_augmented,
+    predict_with_features, report, seconds_of_pass,
 };
 pub use tta::Tta;

@@ -126,6 +126,7 @@ fn weights_that_claim_what_cannot_be_are_refused_by_key() {
             answered,
             wrong,
         }],
+        familiarity: None,
     };
     type Claim<'a> = Box<dyn Fn(&mut WeightsMeta) + 'a>;
     let calibrated = |calibration: Calibration| -> Claim {

@@ -936,7 +936,7 @@ fn weights_that_a_kill_left_out_follow_from_the_state() {
         if meta.epoch < 3 {
             continue;
         }
-        vitrine::checkpoint::save_meta(&TensorFile::open(&path).unwrap(), &older).unwrap();
+        vitrine::checkpoint::save_meta(&TensorFile::open(&path).unwrap(), &older, None).unwrap();
         succeeds(&mut resume(&run, &[]));
         assert_same(&left(&run), &whole, lost);
         fs::remove_file(path).unwrap();

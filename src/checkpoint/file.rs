@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use super::codes::{is_scale, widened};
 use super::error::CheckpointError;
 use super::host::HostTensor;
-use super::meta::{AdaptersMeta, Lora, WeightsMeta};
+use super::meta::{AdaptersMeta, FAMILIARITY, Lora, WeightsMeta};
 use super::origin::Origin;
 use super::widen::floats;
 use crate::model::{Model, parameters};
@@ -113,16 +113,21 @@ pub fn write_tensors<M: Serialize>(
     tensors: &[HostTensor],
     meta: &M,
 ) -> Result<(), CheckpointError> {
-    let bytes: Vec<Vec<u8>> = tensors
-        .iter()
-        .map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect())
-        .collect();
-    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
-        let view =
-            TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the shape counts the values");
-        (name.clone(), view)
-    });
+    let bytes: Vec<Vec<u8>> = tensors.iter().map(bytes).collect();
+    let views = tensors.iter().zip(&bytes);
+    let views = views.map(|(tensor, bytes)| view(tensor, bytes));
     write_file(path, &serialize(path, views.collect(), meta)?)
+}
+
+/// The bytes of a tensor in a file.
+pub(super) fn bytes((_, _, values): &HostTensor) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// A tensor with its bytes.
+pub(super) fn view<'a>((name, shape, _): &HostTensor, bytes: &'a [u8]) -> (String, TensorView<'a>) {
+    let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+    (name.clone(), view.expect("the shape counts the values"))
 }
 
 /// The bytes of a file of these tensors and a JSON of `meta`, their hash in its place.
@@ -482,18 +487,28 @@ impl TensorFile {
         }
     }
 
-    /// The bytes of this file with `meta` in place of what it says of itself.
-    pub(super) fn with_meta(&self, meta: &WeightsMeta) -> Result<Vec<u8>, CheckpointError> {
+    /// The bytes of this file with `meta` in place of what it says of itself, and with these statistics of features in
+    /// place of its own.
+    pub(super) fn with_meta(
+        &self,
+        meta: &WeightsMeta,
+        statistics: &[HostTensor],
+    ) -> Result<Vec<u8>, CheckpointError> {
         let tensors = SafeTensors::deserialize(self.on_disk()).map_err(|e| self.corrupt(e))?;
+        let mut tensors = tensors.tensors();
+        tensors.retain(|(name, _)| !FAMILIARITY.contains(&name.as_str()));
+        let all_bytes: Vec<Vec<u8>> = statistics.iter().map(bytes).collect();
+        let views = statistics.iter().zip(&all_bytes);
+        tensors.extend(views.map(|(tensor, bytes)| view(tensor, bytes)));
         match self.merged_of() {
             Some(lora) => {
                 let meta = AdaptersMeta {
                     lora: lora.clone(),
                     weights: meta.clone(),
                 };
-                serialize(&self.path, tensors.tensors(), &meta)
+                serialize(&self.path, tensors, &meta)
             }
-            None => serialize(&self.path, tensors.tensors(), meta),
+            None => serialize(&self.path, tensors, meta),
         }
     }
 
@@ -574,7 +589,7 @@ impl TensorFile {
     }
 
     /// The model with every tensor taken from this file, but for its heads unless `with_heads`:
-    /// they stay as they are.
+    /// they stay as they are. The file may hold statistics of features beside them.
     ///
     /// # Errors
     ///
@@ -597,7 +612,8 @@ impl TensorFile {
             let view = self.view(&tensors, path, shape)?;
             data.insert(path.clone(), self.data(&tensors, path, &view)?);
         }
-        self.holds_only(&expected.into_iter().map(|(path, _)| path).collect())?;
+        let known = expected.into_iter().map(|(path, _)| path);
+        self.holds_only(&known.chain(FAMILIARITY.map(str::to_owned)).collect())?;
         Ok(parameters::replace(model, |path, _| {
             Some(Tensor::from_data(data.remove(path)?, device))
         }))

@@ -104,7 +104,7 @@ mod tests {
             temperature: 0.5,
             ..meta()
         };
-        save_meta(&TensorFile::open(&path).unwrap(), &colder).unwrap();
+        save_meta(&TensorFile::open(&path).unwrap(), &colder, None).unwrap();
         assert_eq!(dtypes(&path), before);
         assert!(dtypes(&whole).iter().all(|(_, dtype)| *dtype == Dtype::F32));
     }

@@ -7,9 +7,10 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::error::CheckpointError;
+use super::familiarity;
 use super::file::{TensorFile, header_of, put, write_tensors};
 use super::host::{HostTensor, host};
-use super::meta::{AdaptersMeta, Lora, WeightsMeta};
+use super::meta::{AdaptersMeta, FAMILIARITY, Lora, WeightsMeta};
 use super::weights;
 use crate::device;
 use crate::model::lora::{Adapters, largest_rank};
@@ -70,6 +71,11 @@ impl TensorFile {
         let model = self.on_top_of(base, &lora, &meta)?;
         let shapes = parameters::shapes(&model);
         let mut tensors: Vec<_> = shapes.into_iter().zip(parameters::values(&model)).collect();
+        let statistics = familiarity::read(&self, &meta, model.width())?;
+        for (name, shape, values) in statistics.iter().flat_map(familiarity::tensors) {
+            let values = Tensor::from_floats(values.as_slice(), &device::to_describe());
+            tensors.push(((name.clone(), shape), (name, values)));
+        }
         tensors.sort_by(|((a, _), _), ((b, _), _)| a.cmp(b));
         let shapes = tensors.iter().map(|((path, shape), _)| (&**path, &**shape));
         let (header, places, length) = header_of(&meta, shapes);
@@ -139,7 +145,8 @@ impl TensorFile {
         for (path, shape) in &expected {
             found.insert(path.clone(), self.values_of(path, shape)?);
         }
-        self.holds_only(&expected.into_iter().map(|(path, _)| path).collect())?;
+        let known = expected.into_iter().map(|(path, _)| path);
+        self.holds_only(&known.chain(FAMILIARITY.map(str::to_owned)).collect())?;
         let mut take = |path: &str| {
             let values = found.remove(path)?;
             Some(Tensor::from_floats(values.as_slice(), &device))
@@ -293,14 +300,14 @@ mod tests {
             ..meta()
         };
         let whole = merged(&path, &base).unwrap();
-        save_meta(&whole, &colder).unwrap();
+        save_meta(&whole, &colder, None).unwrap();
         let file = TensorFile::open(&path).unwrap();
         assert_eq!(weights::meta(&file).unwrap(), colder);
         assert_eq!(file.lora(), Some(lora(2)));
         // What was measured has gone.
-        let late = save_meta(&whole, &meta());
+        let late = save_meta(&whole, &meta(), None);
         assert!(matches!(late, Err(CheckpointError::Replaced { .. })));
-        save_meta(&merged(&path, &base).unwrap(), &meta()).unwrap();
+        save_meta(&merged(&path, &base).unwrap(), &meta(), None).unwrap();
         assert_eq!(fs::read(&path).unwrap(), before);
         // The weights that it changes are as they were.
         assert_eq!(

@@ -6,6 +6,14 @@ use crate::data::Preprocess;
 use crate::metrics::Calibration;
 use crate::model::ModelConfig;
 
+/// Name of the tensor of class means times W, `[M, F]`: a cold start has no time to multiply those of many classes.
+pub(super) const MEANS: &str = "familiarity.means";
+/// Name of the tensor W, `[F, F]`: the distance between features f and g is ‖f·W − g·W‖.
+pub(super) const WHITENING: &str = "familiarity.whitening";
+
+/// Tensors that a weights file may hold beside those of its model.
+pub(super) const FAMILIARITY: [&str; 2] = [MEANS, WHITENING];
+
 /// Everything about a trained model that is not a tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WeightsMeta {

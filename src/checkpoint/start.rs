@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::codes::is_scale;
 use super::error::CheckpointError;
 use super::file::TensorFile;
-use super::meta::WeightsMeta;
+use super::meta::{FAMILIARITY, WeightsMeta};
 use crate::model::parameters;
 use crate::model::parameters::declared;
 use crate::model::role::{Declare, Declared, Role};
@@ -133,7 +133,9 @@ impl TensorFile {
             .iter()
             .filter(|tensor| !keep_heads && tensor.role.is_head());
         let known = declared.iter().chain(dropped);
-        let known: HashSet<&str> = known.map(|tensor| tensor.path.as_str()).collect();
+        let known = known.map(|tensor| tensor.path.as_str());
+        // Statistics of the other training pictures are of no use to this one.
+        let known: HashSet<&str> = known.chain(FAMILIARITY).collect();
         let names = tensors.names().into_iter();
         let left = |name: &&str| !found.contains_key(*name) && !is_scale(&tensors, name);
         fit.left_out = names.clone().filter(left).map(str::to_owned).collect();

@@ -116,21 +116,21 @@ fn metadata_is_replaced_and_the_tensors_stay() {
         ..meta()
     };
     let measured = TensorFile::open(&path).unwrap();
-    save_meta(&measured, &changed).unwrap();
+    save_meta(&measured, &changed, None).unwrap();
     // What was measured has gone.
-    let late = save_meta(&measured, &meta());
+    let late = save_meta(&measured, &meta(), None);
     assert!(matches!(late, Err(CheckpointError::Replaced { .. })));
     let read = load(&path).unwrap();
     assert_eq!(read.meta, changed);
     assert_eq!(host_tensors(&read.model), host_tensors(&model));
     // Without a calibration the bytes are those of before there was such a thing.
-    save_meta(&TensorFile::open(&path).unwrap(), &meta()).unwrap();
+    save_meta(&TensorFile::open(&path).unwrap(), &meta(), None).unwrap();
     assert_eq!(fs::read(&path).unwrap(), before);
     let mut cut = before;
     cut.pop();
     fs::write(&path, &cut).unwrap();
     let broken = TensorFile::open(&path).unwrap();
-    assert!(save_meta(&broken, &meta()).is_err());
+    assert!(save_meta(&broken, &meta(), None).is_err());
     assert_eq!(fs::read(&path).unwrap(), cut);
 }
 
@@ -142,7 +142,7 @@ fn other_tensors_of_the_same_description_are_not_replaced() {
     let newer = tiny().init(7, &Device::flex());
     assert_ne!(host_tensors(&newer), host_tensors(&model));
     save_weights(&path, &newer, &meta()).unwrap();
-    let late = save_meta(&measured, &meta());
+    let late = save_meta(&measured, &meta(), None);
     assert!(matches!(late, Err(CheckpointError::Replaced { .. })));
     assert_eq!(
         host_tensors(&load(&path).unwrap().model),

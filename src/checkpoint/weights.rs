@@ -6,9 +6,11 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::error::CheckpointError;
+use super::familiarity;
 use super::file::{HashCheck, TensorFile, write_file, write_tensors};
-use super::host::host_tensors;
+use super::host::{HostTensor, host_tensors};
 use super::meta::WeightsMeta;
+use crate::metrics::Familiarity;
 use crate::model::Model;
 
 /// A model ready for inference.
@@ -20,6 +22,8 @@ pub struct Checkpoint {
     pub model: Model,
     /// Whether the file holds weights of eight bits; the model has them widened.
     pub is_int8: bool,
+    /// Where the features of its training pictures lie, if `vitrine calibrate` has kept that.
+    pub familiarity: Option<Familiarity>,
 }
 
 /// Writes a model's weights for inference; returns once they are on disk.
@@ -110,10 +114,12 @@ fn build(
         .fill(undrawn, !meta.classes.is_empty(), device)?
         .valid();
     let is_int8 = file.is_int8()?;
+    let familiarity = familiarity::read(file, &meta, model.width())?;
     Ok(Checkpoint {
         meta,
         model,
         is_int8,
+        familiarity,
     })
 }
 
@@ -168,20 +174,27 @@ fn check(file: &TensorFile, meta: &WeightsMeta) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// Replaces what a weights file says of itself; its tensors stay as they are, and of adapters what they change.
+/// Replaces what a weights file says of itself, and its statistics of features; all other tensors stay as they are, and
+/// of adapters what they change.
 ///
 /// # Errors
 ///
 /// [`CheckpointError::NotOurs`] where another project wrote it, [`CheckpointError::Replaced`] where
 /// another file has taken its place since it was read, [`CheckpointError::Corrupt`] or [`CheckpointError::Write`]; the file is then untouched.
-pub fn save_meta(file: &TensorFile, meta: &WeightsMeta) -> Result<(), CheckpointError> {
+pub fn save_meta(
+    file: &TensorFile,
+    meta: &WeightsMeta,
+    familiarity: Option<&Familiarity>,
+) -> Result<(), CheckpointError> {
     let path = file.path();
     if file.origin().is_some() {
         return Err(CheckpointError::NotOurs {
             path: path.to_owned(),
         });
     }
-    let serialized = file.with_meta(meta)?;
+    let statistics = familiarity.into_iter().flat_map(familiarity::tensors);
+    let statistics: Vec<HostTensor> = statistics.collect();
+    let serialized = file.with_meta(meta, &statistics)?;
     file.check_current()?;
     write_file(path, &serialized)
 }

@@ -9,7 +9,7 @@ use super::error::ClassifyError;
 use super::neighbours::{Nearest, Neighbours};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, HashCheck, TensorFile, WeightsMeta};
 use crate::data::{self, Dataset, DecodeLimits, RawPicture, Sample};
-use crate::metrics::{self, Calibration};
+use crate::metrics::{self, Calibration, Familiarity, FamiliarityLimit};
 use crate::model::Model;
 use crate::names;
 use crate::ops::{InferencePrecision, Precision, Prepared, Purpose};
@@ -46,6 +46,19 @@ pub struct Found {
     pub features: Vec<f32>,
     /// The pictures that it is most like, where [some are known](Classifier::with_neighbours).
     pub nearest: Option<Nearest>,
+    /// How far its features are from those of the nearest class, as a multiple of the distance within which 95 % of
+    /// the validation pictures are; `None` for weights that [cannot say](Classifier::recognises_unknown), and where only
+    /// features are wanted.
+    pub distance: Option<f32>,
+}
+
+impl Found {
+    /// Whether the picture is unlike anything that the weights learned; `None` as for `distance`.
+    pub fn is_unknown(&self) -> Option<bool> {
+        // What is no number is not like anything either.
+        self.distance
+            .map(|distance| distance.is_nan() || distance > 1.0)
+    }
 }
 
 /// A loaded model that classifies pictures.
@@ -141,6 +154,30 @@ impl Classifier {
     /// The calibration saved with the weights; `None` where there is none.
     pub fn calibration(&self) -> Option<&Calibration> {
         self.checkpoint.meta.calibration.as_ref()
+    }
+
+    /// Whether pictures are recognised that are unlike anything the weights learned: `vitrine calibrate` has kept
+    /// statistics of features with them.
+    pub fn recognises_unknown(&self) -> bool {
+        self.familiarity().is_some()
+    }
+
+    fn familiarity(&self) -> Option<(&Familiarity, FamiliarityLimit)> {
+        let limit = self.calibration()?.familiarity?;
+        Some((self.checkpoint.familiarity.as_ref()?, limit))
+    }
+
+    /// How far rows of features are from those of the nearest class, as multiples of the distance within which 95 % of
+    /// the validation pictures are (Lee et al. 2018); `None` for weights that
+    /// [cannot say](Self::recognises_unknown).
+    ///
+    /// # Shapes
+    ///
+    /// `features` `[n, D]` → `[n]`.
+    pub fn distances(&self, features: &[f32]) -> Option<Vec<f32>> {
+        let (familiarity, limit) = self.familiarity()?;
+        let distances = familiarity.distances(features).into_iter();
+        Some(distances.map(|distance| limit.ratio(distance)).collect())
     }
 
     /// Reads, decodes and preprocesses one file as in training.
@@ -276,13 +313,14 @@ impl Classifier {
                         predictions: Vec::new(),
                         features: row.to_vec(),
                         nearest: None,
+                        distance: None,
                     })
                 })
                 .collect());
         };
-        let (logits, features) = match &self.neighbours {
-            None => (model.infer(images, self.precision, &self.prepared), None),
-            Some(_) => {
+        let (logits, features) = match self.neighbours.is_some() || self.recognises_unknown() {
+            false => (model.infer(images, self.precision, &self.prepared), None),
+            true => {
                 let (logits, features) =
                     model.infer_with_features(images, self.precision, &self.prepared);
                 (logits, Some(host(features)))
@@ -311,14 +349,21 @@ impl Classifier {
                 predictions: named.collect(),
                 features: Vec::new(),
                 nearest: None,
+                distance: None,
             })
         };
         let mut found: Vec<Option<Found>> = logits.chunks(outputs).map(best).collect();
-        if let (Some((neighbours, count)), Some(features)) = (&self.neighbours, features) {
+        if let (Some((neighbours, count)), Some(features)) = (&self.neighbours, &features) {
             for (found, row) in found.iter_mut().zip(features.chunks(self.width())) {
                 if let Some(found) = found {
                     found.nearest = Some(neighbours.of(row, *count));
                 }
+            }
+        }
+        let distances = features.and_then(|features| self.distances(&features));
+        for (found, distance) in found.iter_mut().zip(distances.into_iter().flatten()) {
+            if let Some(found) = found {
+                found.distance = Some(distance);
             }
         }
         Ok(found)

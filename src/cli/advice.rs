@@ -171,6 +171,7 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
             "`vitrine export {name} OUT.safetensors` makes a copy that can be calibrated again"
         )),
         RunError::NotFinite { .. } => then("train it again with a lower --lr"),
+        RunError::NoFamiliarity { path } => then(&calibrate_with_training_pictures(path)),
         RunError::Differs { .. } => then("export without --half or --int8"),
         RunError::DifferentPictures { .. } => {
             then("name one data set for both with --data and --split")
@@ -195,6 +196,21 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
         RunError::Train(error) => of_train(error, settings),
         RunError::Checkpoint(error) => of_checkpoint(error),
         _ => None,
+    }
+}
+
+/// How weights get statistics of the features of their training pictures.
+fn calibrate_with_training_pictures(weights: &Path) -> String {
+    let named = quoted(weights);
+    if weights.is_dir() {
+        return format!("`vitrine calibrate {named}` makes them");
+    }
+    let of_data = "makes them, where DATA has a train and a val split";
+    match Shipped::find(weights).is_some() || Repo::is_named(weights) {
+        true => format!(
+            "`vitrine export {named} OUT.safetensors` makes a copy, and `vitrine calibrate OUT.safetensors --data DATA` {of_data}"
+        ),
+        false => format!("`vitrine calibrate {named} --data DATA` {of_data}"),
     }
 }
 

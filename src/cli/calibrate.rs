@@ -18,6 +18,9 @@ use crate::run::{self, Calibrated};
 /// Fits a temperature on the validation split, so that about 80 % of the answers
 /// given with 80 % confidence are right, and stores it in the weights with what `classify
 /// --abstain` needs. A fit that does not help with pictures it was not fitted on is not kept.
+///
+/// It also keeps where the features of training pictures lie, by which `classify` says that a picture is unlike
+/// anything it learned, and `eval --unknown` how well it does.
 #[derive(Debug, Args)]
 pub(super) struct CalibrateArgs {
     /// Run directory or .safetensors file.
@@ -70,6 +73,7 @@ fn json(calibrated: &[Calibrated]) -> serde_json::Value {
             "weights": names::text(&c.path),
             "temperature": c.temperature,
             "calibration": c.calibration,
+            "without_familiarity": c.without_familiarity,
         })
     };
     calibrated.iter().map(one).collect()
@@ -80,6 +84,8 @@ fn plain(calibrated: &Calibrated) -> String {
         path,
         temperature,
         calibration,
+        without_familiarity,
+        familiarity_s,
         skipped: _,
     } = calibrated;
     let pictures = text::count(calibration.pictures as u64);
@@ -143,6 +149,17 @@ fn plain(calibrated: &Calibrated) -> String {
             "–: for {}, even the most confident answers are wrong too often\n",
             too_wrong.join(", ")
         );
+    }
+    if let Some(limit) = calibration.familiarity {
+        out += &format!(
+            "unlike anything it learned: beyond a distance of {:.2}, within which {} of the validation pictures are; from {} training pictures in {familiarity_s:.1} s\n",
+            limit.threshold,
+            text::percent(limit.share),
+            text::count(limit.pictures as u64),
+        );
+    }
+    if let Some(reason) = without_familiarity {
+        out += &format!("it cannot recognise pictures unlike anything it learned: {reason}\n");
     }
     out
 }

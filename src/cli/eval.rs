@@ -15,7 +15,7 @@ use crate::eval::Tta;
 use crate::names::{shown, visible};
 use crate::ops::InferencePrecision;
 use crate::report::text;
-use crate::run::{self, EvaluateOptions, Evaluated};
+use crate::run::{self, EvaluateOptions, Evaluated, UnknownReport};
 
 /// Measure a model on a split: accuracy, confusion, calibration.
 ///
@@ -57,6 +57,10 @@ pub(super) struct EvalArgs {
     /// mirror image) or mirror-shift (both, and both shifted by a pixel).
     #[arg(long, value_name = "VIEWS", num_args = 0..=1, require_equals = true, default_missing_value = "mirror")]
     tta: Option<Tta>,
+    /// Also measure how well pictures that show none of the classes are recognised as unlike anything the model
+    /// learned: a folder of pictures, an archive or another data set. The weights must be calibrated.
+    #[arg(long, value_name = "PATH")]
+    unknown: Option<PathBuf>,
     /// Refuse unreadable pictures and files outside the data set's layout instead of skipping them.
     #[arg(long)]
     pub strict: bool,
@@ -93,12 +97,14 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
         cache_mb: None,
         out: args.out,
         tta: args.tta,
+        unknown: args.unknown,
         ..EvaluateOptions::default()
     };
     let Evaluated {
         report,
         findings,
         tta,
+        unknown,
         split,
         data,
         skipped,
@@ -135,6 +141,9 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
         if let Some(tta) = &tta {
             json["tta"] = serde_json::to_value(tta)?;
         }
+        if let Some(unknown) = &unknown {
+            json["unknown"] = serde_json::to_value(unknown)?;
+        }
         json["images_per_s"] = images_per_s.into();
         json["skipped"] = serde_json::to_value(&skipped)?;
         say(&json.to_string())?;
@@ -153,6 +162,9 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
                 tta.loss
             ))?;
         }
+        if let Some(unknown) = &unknown {
+            tell(&recognised(unknown, split))?;
+        }
         let hints = lines(
             &findings,
             Tried {
@@ -170,4 +182,19 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
         note(&format!("written to {}", shown(&folder)));
     }
     Ok(Done::Success)
+}
+
+/// How well unknown pictures are recognised, as text.
+fn recognised(unknown: &UnknownReport, split: SplitName) -> String {
+    let figures = &unknown.separation;
+    format!(
+        "{} pictures of {} against those of the {split} split: AUROC {:.4}; {} pass where 95 % of the {split} split do (FPR95)\n\
+         called unlike anything it learned: {} of them, {} of the {split} split",
+        text::count(figures.unknown as u64),
+        visible(&unknown.data),
+        figures.auroc,
+        text::percent(figures.fpr95),
+        text::percent(figures.flagged_unknown),
+        text::percent(figures.flagged_known),
+    )
 }

@@ -154,6 +154,7 @@ fn onnx(args: &ExportArgs) -> anyhow::Result<Done> {
         image_size,
         classes,
         data,
+        notes,
         written,
     } = run::export_onnx(&args.weights, &args.out, options, &device)?;
     if args.json {
@@ -165,6 +166,7 @@ fn onnx(args: &ExportArgs) -> anyhow::Result<Done> {
             "bytes": written.bytes,
             "tensors": written.tensors,
             "nodes": written.nodes,
+            "notes": notes,
         });
         say(&told.to_string())?;
         return Ok(Done::Success);
@@ -176,6 +178,9 @@ fn onnx(args: &ExportArgs) -> anyhow::Result<Done> {
         text::percent(written.bytes as f64 / bytes_before.max(1) as f64),
         shown(&from)
     ))?;
+    for left_out in &notes {
+        note(&format!("note: {left_out}"));
+    }
     if let Some(data) = data {
         note(&format!(
             "its weights are in {}, which has to stay beside it",

@@ -52,6 +52,35 @@ pub fn predict(
     })
 }
 
+/// [`predict`], with what the head sees of every picture.
+///
+/// # Errors
+///
+/// As [`predict`].
+pub fn predict_with_features(
+    model: &Model,
+    loader: &EvalLoader,
+    device: &Device,
+    precision: Precision,
+) -> Result<(Predictions, SplitFeatures), DataError> {
+    let prepared = Prepared::default();
+    let mut values = Vec::new();
+    let predictions = pass(loader, &mut |_| {}, |batch| {
+        let (logits, features) =
+            model.infer_with_features(input(batch, device), precision, &prepared);
+        let features = features.try_into_vec_as::<f32>();
+        values.extend(features.expect("features read back as f32"));
+        logits
+    })?;
+    let features = SplitFeatures {
+        values,
+        width: model.width(),
+        labels: predictions.labels.clone(),
+        views: 1,
+    };
+    Ok((predictions, features))
+}
+
 /// [`predict`] with the mean of the logits of several views of each picture.
 ///
 /// # Errors
@@ -156,7 +185,7 @@ fn views(tta: Tta, batch: Batch, answer: impl Fn(Batch) -> Tensor<2>) -> Tensor<
 fn pass(
     loader: &EvalLoader,
     seen: &mut dyn FnMut(usize),
-    answer: impl Fn(Batch) -> Tensor<2>,
+    mut answer: impl FnMut(Batch) -> Tensor<2>,
 ) -> Result<Predictions, DataError> {
     let start = Instant::now();
     let mut logits = Vec::new();

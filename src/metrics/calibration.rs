@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::familiarity::FamiliarityLimit;
 use super::logits::{argmax, correct, softmax};
 use super::report::evaluate;
 
@@ -35,6 +36,9 @@ pub struct Calibration {
     pub on_folds: Option<Figures>,
     /// The risk-coverage curve (El-Yaniv & Wiener 2010), from the highest threshold to the lowest.
     pub coverage: Vec<Threshold>,
+    /// From where on pictures count as unlike all that was learned; `None` where nothing was found out about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub familiarity: Option<FamiliarityLimit>,
 }
 
 /// How well predicted probabilities agree with the labels.
@@ -82,7 +86,8 @@ impl Threshold {
 }
 
 impl Calibration {
-    /// Fits the temperature, and measures the calibration before and after. Returns the temperature and the measurements.
+    /// Fits the temperature, and measures the calibration before and after. Returns the temperature and the measurements,
+    /// without a word on features.
     ///
     /// A fit is kept only if it helps with pictures that it was not fitted on, fold by fold, else the temperature is
     /// 1: with few pictures, or a model that is calibrated already, a fit may follow their accidents.
@@ -105,6 +110,7 @@ impl Calibration {
             after: figures(&scaled, labels, classes),
             on_folds: Some(held_out),
             coverage: coverage(&scaled, labels),
+            familiarity: None,
         };
         (temperature, calibration)
     }
@@ -130,6 +136,9 @@ impl Calibration {
                     found.nll, found.ece
                 ));
             }
+        }
+        if let Some(limit) = self.familiarity {
+            limit.validate()?;
         }
         let mut before = Threshold {
             confidence: f32::INFINITY,
@@ -481,6 +490,7 @@ mod tests {
                 after: figures,
                 on_folds: None,
                 coverage: coverage.to_vec(),
+                familiarity: None,
             };
             calibration.validate()
         };
@@ -648,6 +658,7 @@ mod tests {
             after: figures,
             on_folds: None,
             coverage,
+            familiarity: None,
         }
     }
 

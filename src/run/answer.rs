@@ -15,7 +15,7 @@ use crate::data::{
     Dataset, EvalLoader, Pictures, PicturesOptions, Sample, Skipped, SplitLists, SplitName,
 };
 use crate::device::Selected;
-use crate::eval::{self, Predictions, Tta};
+use crate::eval::{self, Predictions, SplitFeatures, Tta};
 use crate::names::composed;
 use crate::ops::{InferencePrecision, Precision, Purpose};
 use crate::recipe::Recipe;
@@ -43,6 +43,13 @@ pub struct EvaluateOptions {
     pub out: Option<PathBuf>,
     /// Test-time augmentation, evaluated in addition to the plain pictures.
     pub tta: Option<Tta>,
+    /// Pictures that show none of the classes, to be told from those of the split: a folder of pictures, or a data
+    /// set.
+    pub unknown: Option<PathBuf>,
+    /// Most pictures of the split; of more, so many are taken at even distances. Default: all.
+    pub most: Option<usize>,
+    /// Whether what the head sees of the pictures is kept.
+    pub features: bool,
     /// Requested by whoever wants it to end before it is done, which is an error that says so.
     pub stop: Stop,
 }
@@ -59,6 +66,9 @@ impl Default for EvaluateOptions {
             cache_mb: None,
             out: None,
             tta: None,
+            unknown: None,
+            most: None,
+            features: false,
             stop: Stop::default(),
         }
     }
@@ -73,6 +83,8 @@ pub(crate) struct Answers {
     pub predictions: Predictions,
     /// The same with test-time augmentation, if it was requested.
     pub augmented: Option<(Tta, Predictions)>,
+    /// What the head sees of the pictures, if it was wanted.
+    pub features: Option<SplitFeatures>,
     /// The pictures, in the order of the rows.
     pub pictures: Pictures,
     /// The data set that they are from.
@@ -206,6 +218,7 @@ pub(super) fn answer_raw(
     let dataset = open_data(options.data.as_deref(), run, options.strict, data)?;
     let chosen = choose(&dataset, options.split, run, options.data.is_some())?;
     let samples = relabel(&dataset, &checkpoint.meta.classes, &chosen)?;
+    let samples = at_most(samples, options.most);
     let mut answers = predict(
         &checkpoint,
         &dataset,
@@ -250,6 +263,7 @@ pub(super) fn predict(
         model,
         meta,
         is_int8,
+        ..
     } = checkpoint;
     let pictures = pictures::load(
         dataset,
@@ -283,7 +297,17 @@ pub(super) fn predict(
         options.workers,
     );
     let device = &device.device;
-    let predictions = eval::predict(model, &loader, device, precision, &mut |_| {})?;
+    let (predictions, features) = match options.features {
+        true => {
+            let (predictions, features) =
+                eval::predict_with_features(model, &loader, device, precision)?;
+            (predictions, Some(features))
+        }
+        false => (
+            eval::predict(model, &loader, device, precision, &mut |_| {})?,
+            None,
+        ),
+    };
     let augmented = match options.tta {
         Some(tta) => {
             let answers = eval::predict_augmented(model, &loader, device, precision, tta)?;
@@ -295,6 +319,7 @@ pub(super) fn predict(
         meta: meta.clone(),
         predictions,
         augmented,
+        features,
         pictures,
         dataset: Arc::clone(dataset),
         split,
@@ -377,6 +402,13 @@ pub(super) fn choose(
             left_out: Vec::new(),
         },
     })
+}
+
+/// So many samples, at even distances: of a list by class, as many of each in proportion.
+fn at_most(samples: Vec<Sample>, most: Option<usize>) -> Vec<Sample> {
+    let n = samples.len();
+    let most = most.unwrap_or(n).min(n);
+    (0..most).map(|i| samples[i * n / most].clone()).collect()
 }
 
 /// The samples with labels that are indices into the weights' classes. A class without a sample need not be

@@ -18,13 +18,13 @@ use crate::stop::Stop;
 use crate::whole_file::Unfinished;
 
 /// Most pictures at once.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 
 /// Most pixels at once, 64 pictures of 512².
-const PIXELS: usize = 1 << 24;
+pub(super) const PIXELS: usize = 1 << 24;
 
 /// How often a wait looks whether it should end.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 /// The pictures that features are wanted of.
 pub enum EmbedSource {

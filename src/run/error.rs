@@ -283,6 +283,25 @@ pub enum RunError {
         /// The pictures.
         total: usize,
     },
+    /// Nothing of what is to be told from a split can be read.
+    #[error(
+        "{path}: none of its {total} pictures can be read; the first: {first}",
+        path = shown(path), first = visible(first)
+    )]
+    NoneReadable {
+        /// Where they are.
+        path: PathBuf,
+        /// The pictures.
+        total: usize,
+        /// The first, and why it cannot be read.
+        first: String,
+    },
+    /// The weights lack the statistics by which they would recognise pictures unlike anything they learned.
+    #[error("{path} has no statistics of the features of its training pictures", path = shown(path))]
+    NoFamiliarity {
+        /// The weights.
+        path: PathBuf,
+    },
     /// Pictures could not be read at the same time.
     #[error(transparent)]
     Stream(StreamError),

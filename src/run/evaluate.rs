@@ -9,6 +9,7 @@ use super::error::RunError;
 use super::files::make_folder;
 use super::findings::{Finding, findings, miscalibrated};
 use super::results::{history, write_evaluation};
+use super::unknown::{Recogniser, UnknownReport};
 use crate::data::{Skipped, SplitName};
 use crate::device::Selected;
 use crate::eval;
@@ -23,6 +24,8 @@ pub struct Evaluated {
     pub findings: Vec<Finding>,
     /// Results with test-time augmentation, if requested; nothing is ever chosen by them.
     pub tta: Option<TtaReport>,
+    /// How well pictures that show none of the classes are recognised, if some were named.
+    pub unknown: Option<UnknownReport>,
     /// The split.
     pub split: SplitName,
     /// Path of the data set, or `embedded`.
@@ -54,9 +57,27 @@ pub fn evaluate(
     device: &Selected,
 ) -> Result<Evaluated, RunError> {
     let (file, run) = open(weights)?;
+    let recogniser = match options.unknown {
+        Some(_) => Some(Recogniser::open(&file, weights, options.precision, device)?),
+        None => None,
+    };
+    let options = &EvaluateOptions {
+        features: recogniser.is_some(),
+        ..options.clone()
+    };
     let mut data = OpenData::default();
     let answers =
         answer_raw(&file, run.as_ref(), options, &mut data, device)?.tempered(file.path())?;
+    let mut skipped = answers.skipped();
+    let unknown = match (&recogniser, &options.unknown, &answers.features) {
+        (Some(recogniser), Some(path), Some(features)) => {
+            let known = recogniser.distances_of(&features.values);
+            let unknown = recogniser.distances(path, options.strict, &options.stop)?;
+            skipped.extend(unknown.skipped);
+            Some(UnknownReport::new(path, &known, &unknown.found))
+        }
+        _ => None,
+    };
     let report = eval::report(&answers.predictions, &answers.meta.classes);
     // The course of a training says nothing of other data.
     let history = match (&run, &options.data) {
@@ -83,7 +104,7 @@ pub fn evaluate(
                 Err(_) => None,
             };
             make_folder(folder)?;
-            write_evaluation(folder, &report, &answers, "png")
+            write_evaluation(folder, &report, &answers, unknown.as_ref(), "png")
         };
         write().err()
     });
@@ -91,9 +112,10 @@ pub fn evaluate(
         report,
         findings: found,
         tta: answers.tta(),
+        unknown,
         split: answers.split,
         data: answers.dataset.origin.clone(),
-        skipped: answers.skipped(),
+        skipped,
         notes: answers.dataset.notes.clone(),
         folder,
         unwritten,

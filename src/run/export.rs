@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::dir::open_weights;
 use super::error::RunError;
-use crate::checkpoint::{self, Checkpoint, CheckpointError, TensorFile};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, TensorFile, WeightsMeta};
 use crate::data::Preprocess;
 use crate::device::Selected;
 use crate::metrics::softmax;
@@ -83,7 +83,7 @@ pub struct Exported {
 }
 
 /// Writes weights to `out`, then reads them back and compares the predictions on
-/// 64 pictures of coloured squares. `weights` is a run directory, a weights file, or the
+/// 64 pictures of coloured squares. Statistics of features are copied as they are. `weights` is a run directory, a weights file, or the
 /// name of weights that are built in.
 ///
 /// # Errors
@@ -114,7 +114,14 @@ pub fn export(
     };
     // Removed when it is dropped, whatever goes wrong.
     let part = Unfinished::beside(out).map_err(write)?;
-    save(part.path(), &original.model, &original.meta).map_err(|error| match error {
+    let saved = save(part.path(), &original.model, &bare(&original.meta)).and_then(|()| {
+        let Some(familiarity) = &original.familiarity else {
+            return Ok(());
+        };
+        let part = TensorFile::open(part.path())?;
+        checkpoint::save_meta(&part, &original.meta, Some(familiarity))
+    });
+    saved.map_err(|error| match error {
         CheckpointError::Write { source, .. } => write(source),
         other => other.into(),
     })?;
@@ -146,6 +153,15 @@ pub fn export(
         logit,
         probability,
     })
+}
+
+/// What weights say of themselves in a file without statistics of features.
+fn bare(meta: &WeightsMeta) -> WeightsMeta {
+    let mut meta = meta.clone();
+    if let Some(calibration) = &mut meta.calibration {
+        calibration.familiarity = None;
+    }
+    meta
 }
 
 /// That weights have given numbers.

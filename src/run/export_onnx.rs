@@ -6,7 +6,7 @@ use super::dir::open_weights;
 use super::error::RunError;
 use super::export::{ExportFormat, answers, check_finite};
 use super::info::COMMIT;
-use crate::checkpoint::{self, OnnxOptions, OnnxSource, OnnxWritten};
+use crate::checkpoint::{self, OnnxOptions, OnnxSource, OnnxWritten, WITHOUT_FAMILIARITY};
 use crate::device::Selected;
 use crate::ops::Precision;
 
@@ -23,6 +23,8 @@ pub struct OnnxExported {
     pub classes: usize,
     /// The file that its weights are in, where the model alone would be too large.
     pub data: Option<PathBuf>,
+    /// What of the weights is not there, one sentence each.
+    pub notes: Vec<String>,
     /// What was written and read back.
     pub written: OnnxWritten,
 }
@@ -58,6 +60,7 @@ pub fn export_onnx(
         commit: COMMIT,
         sha256: &sha256,
     };
+    let left_out = original.familiarity.as_ref().map(|_| WITHOUT_FAMILIARITY);
     let written = checkpoint::save_onnx(out, &original.model, &original.meta, source, options)?;
     Ok(OnnxExported {
         bytes_before: from.size(),
@@ -65,6 +68,7 @@ pub fn export_onnx(
         image_size: original.meta.model.image_size(),
         classes: original.meta.model.num_classes(),
         data: written.data_beside.then_some(data),
+        notes: left_out.into_iter().map(str::to_owned).collect(),
         written,
     })
 }

@@ -31,6 +31,7 @@ mod results;
 mod start;
 mod teacher;
 mod train;
+mod unknown;
 
 pub use answer::{EvaluateOptions, TtaReport, inference_precision};
 pub use calibrate::{Calibrated, calibrate};
@@ -55,6 +56,7 @@ pub use redraw::{Redrawn, redraw};
 pub use start::resolve;
 pub use teacher::PlannedTeacher;
 pub use train::{resume, train};
+pub use unknown::UnknownReport;
 
 pub(crate) use answer::{Answers, answer};
 pub(crate) use data::OpenData;

@@ -10,6 +10,7 @@ use super::dir::RunDir;
 use super::error::RunError;
 use super::files::write;
 use super::plan::Plan;
+use super::unknown::UnknownReport;
 use crate::data::{Preprocess, SplitName, Targets, TrainLoader};
 use crate::metrics::{EvalReport, softmax};
 use crate::report::csv;
@@ -105,6 +106,9 @@ pub(super) struct Metrics {
     /// The same split with test-time augmentation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tta: Option<TtaReport>,
+    /// How well pictures that show none of the classes are told from those of the split.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unknown: Option<UnknownReport>,
 }
 
 /// Writes results, tables and plots of one split into `folder`; `extension` is `png` or `svg`.
@@ -116,10 +120,12 @@ pub(crate) fn write_evaluation(
     folder: &Path,
     report: &EvalReport,
     answers: &Answers,
+    unknown: Option<&UnknownReport>,
     extension: &str,
 ) -> Result<(), RunError> {
     let mut metrics = Metrics {
         tta: answers.tta(),
+        unknown: unknown.cloned(),
         ..Metrics::default()
     };
     match answers.split {

@@ -23,4 +23,4 @@ mod written;
 
 pub use error::LayoutError;
 pub use open::{is_foreign, is_ours, open};
-pub use write::{Layout, write_layout};
+pub use write::{Layout, WITHOUT_FAMILIARITY, write_layout};

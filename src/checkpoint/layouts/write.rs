@@ -18,6 +18,10 @@ use crate::model::vit::position;
 use crate::model::{ModelConfig, Position, VitConfig};
 use crate::whole_file;
 
+/// What is said where statistics of features have no place in a format.
+pub const WITHOUT_FAMILIARITY: &str =
+    "what recognises pictures unlike anything it learned is not in it";
+
 /// Whose layout to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
@@ -73,7 +77,11 @@ pub fn write_layout(
         text.push(b'\n');
         whole_file::write(&path, &text).map_err(|e| failed(&path, e))?;
     }
-    Ok(written.notes)
+    let mut notes = written.notes;
+    if checkpoint.familiarity.is_some() {
+        notes.push(WITHOUT_FAMILIARITY.to_owned());
+    }
+    Ok(notes)
 }
 
 impl Layout {

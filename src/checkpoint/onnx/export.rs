@@ -12,6 +12,7 @@ use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::host::host_tensors;
 use crate::checkpoint::meta::WeightsMeta;
 use crate::data::Preprocess;
+use crate::metrics::Calibration;
 use crate::model::{Model, ModelConfig};
 
 /// What of an ONNX model can be chosen.
@@ -54,7 +55,7 @@ const MOST_BYTES: usize = (1 << 31) - 1;
 /// Writes a model as ONNX, opset 17, and compares what is there with what was to be written.
 ///
 /// Any number of pictures goes in; `logits` and `probabilities`, `[batch, K]`, come out, the latter at the
-/// temperature of the weights. Classes, preprocessing, temperature and calibration stand in its metadata. A model
+/// temperature of the weights. Classes, preprocessing, temperature and calibration, but for what it says of features, stand in its metadata. A model
 /// of more than 2 GiB keeps its weights in a second file, `OUT.onnx.data`, which has to stay beside it.
 ///
 /// # Errors
@@ -179,7 +180,12 @@ fn metadata(
         ("temperature", meta.temperature.to_string()),
     ];
     if let Some(calibration) = &meta.calibration {
-        metadata.push(("calibration", json(calibration)));
+        // Its limit is of features, which the graph does not give.
+        let calibration = Calibration {
+            familiarity: None,
+            ..calibration.clone()
+        };
+        metadata.push(("calibration", json(&calibration)));
     }
     metadata.extend([
         ("vitrine_version", source.version.to_owned()),
@@ -199,7 +205,7 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::tests::{meta, saved};
-    use crate::metrics::{Calibration, Figures};
+    use crate::metrics::{FamiliarityLimit, Figures};
 
     fn notes(meta: &WeightsMeta, options: OnnxOptions) -> (Onnx<'static>, Json) {
         let (_folder, _, model) = saved();
@@ -228,6 +234,11 @@ mod tests {
                 after: figures,
                 on_folds: None,
                 coverage: Vec::new(),
+                familiarity: Some(FamiliarityLimit {
+                    threshold: 2.0,
+                    share: 0.95,
+                    pictures: 9,
+                }),
             }),
             ..meta()
         };
@@ -244,6 +255,8 @@ mod tests {
             meta.preprocess
         );
         assert_eq!(json("calibration")["pictures"], 9);
+        // Of features, which the graph does not give.
+        assert!(json("calibration").get("familiarity").is_none());
         assert_eq!(json("temperature"), 0.75);
         assert_eq!(json("preprocessing_included"), false);
         assert_eq!(notes["architecture"], meta.name);

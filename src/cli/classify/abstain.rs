@@ -46,8 +46,12 @@ pub(super) fn threshold(
             "--abstain {percent}%: {pictures} validation pictures are too few to guarantee so few wrong answers at any confidence; accept more errors, or calibrate on more pictures"
         );
     };
+    let elsewhere = match classifier.recognises_unknown() {
+        true => ", and only some of them are called unlike anything it learned",
+        false => "",
+    };
     note(&format!(
-        "not sure below {}: at most {percent}% of the answers wrong, with 95% confidence; {} of {pictures} validation pictures are answered ({}), {} of them wrong; pictures that show none of the classes are not covered",
+        "not sure below {}: at most {percent}% of the answers wrong, with 95% confidence; {} of {pictures} validation pictures are answered ({}), {} of them wrong; pictures that show none of the classes are not covered{elsewhere}",
         text::percent(f64::from(row.confidence)),
         row.answered,
         text::percent(calibration.share(&row)),

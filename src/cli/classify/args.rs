@@ -56,7 +56,7 @@ pub(in crate::cli) struct ClassifyArgs {
     /// Print JSON.
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
-    /// Print CSV: filename,index,label,prob,error.
+    /// Print CSV: filename,index,label,prob,error; unknown,distance for weights that recognise unknown pictures.
     #[arg(long)]
     pub csv: bool,
     #[arg(

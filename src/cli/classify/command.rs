@@ -9,7 +9,7 @@ use super::abstain::threshold;
 use super::args::ClassifyArgs;
 use super::inputs::{has_stdin, split};
 use super::list::NameList;
-use super::print::{Format, Printer};
+use super::print::{Beside, Format, Printer};
 use super::progress::Progress;
 use super::sources::Sources;
 use crate::checkpoint::{Features, SHIPPED, backbone_sha256};
@@ -114,7 +114,14 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
     };
     let answers = stream(&classifier, sources, options)?;
     let mut output = Output {
-        printer: Printer::new(format, threshold, args.neighbours_of.is_some()),
+        printer: Printer::new(
+            format,
+            Beside {
+                threshold,
+                unknown: classifier.recognises_unknown(),
+                neighbours: args.neighbours_of.is_some(),
+            },
+        ),
         progress,
         classifier: &classifier,
         names_weights: weights.is_none(),

@@ -15,8 +15,15 @@ use crate::report::text;
 /// The answer below the threshold of `--abstain`.
 const NOT_SURE: &str = "not sure";
 
+/// What is said of a picture whose features are far from those of all training pictures.
+const UNKNOWN: &str = "unlike anything it learned";
+
 /// Columns of the CSV; JSON has the same names.
 const COLUMNS: [&str; 5] = ["filename", "index", "label", "prob", "error"];
+
+/// Further columns where the weights recognise unknown pictures: whether it is one, and its distance as a multiple of
+/// the one from where on it is.
+const OF_UNKNOWN: [&str; 2] = ["unknown", "distance"];
 
 /// Further columns where neighbours are wanted: what they vote for, its share, the nearest and how similar it is.
 const OF_NEIGHBOURS: [&str; 4] = ["vote", "vote_share", "nearest", "similarity"];
@@ -29,23 +36,31 @@ pub(super) enum Format {
     Csv,
 }
 
+/// What is written of every picture beside its labels.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Beside {
+    /// The confidence below which there is no answer.
+    pub threshold: Option<Threshold>,
+    /// Whether the weights recognise pictures unlike anything they learned.
+    pub unknown: bool,
+    /// Whether neighbours are wanted.
+    pub neighbours: bool,
+}
+
 /// Writes answers to stdout, one after the other, as one document.
 pub(super) struct Printer {
     format: Format,
-    threshold: Option<Threshold>,
-    /// Whether neighbours are wanted.
-    neighbours: bool,
+    beside: Beside,
     begun: bool,
     /// Answers that have been written.
     count: usize,
 }
 
 impl Printer {
-    pub(super) fn new(format: Format, threshold: Option<Threshold>, neighbours: bool) -> Self {
+    pub(super) fn new(format: Format, beside: Beside) -> Self {
         Self {
             format,
-            threshold,
-            neighbours,
+            beside,
             begun: false,
             count: 0,
         }
@@ -87,11 +102,11 @@ impl Printer {
         let before = self.count;
         self.count += answers.len();
         match self.format {
-            Format::Plain => Ok(plain(answers, self.threshold)),
-            Format::Json => Ok(json(answers, self.threshold, head, before)),
+            Format::Plain => Ok(plain(answers, self.beside.threshold)),
+            Format::Json => Ok(json(answers, self.beside.threshold, head, before)),
             Format::Csv => {
                 let on_terminal = io::stdout().is_terminal();
-                csv(answers, self.threshold, head, self.neighbours, on_terminal)
+                csv(answers, self.beside, head, on_terminal)
             }
         }
     }
@@ -108,6 +123,11 @@ fn plain(answers: &[Answer], threshold: Option<Threshold>) -> String {
         out += &format!("{}\n", shown(&answer.filename));
         if not_sure(threshold, predictions) {
             out += &format!("  {NOT_SURE}\n");
+        }
+        if let Some(distance) = found.distance
+            && found.is_unknown() == Some(true)
+        {
+            out += &format!("  {UNKNOWN} (distance {distance:.2}, limit 1)\n");
         }
         for p in predictions {
             out += &format!(
@@ -174,6 +194,12 @@ fn element(answer: &Answer, threshold: Option<Threshold>) -> Value {
         one["not_sure"] = not_sure(threshold, predictions).into();
         one["threshold"] = row.confidence.into();
     }
+    if let Ok(found) = &answer.outcome
+        && let Some(is_unknown) = found.is_unknown()
+    {
+        one["unknown"] = is_unknown.into();
+        one["distance"] = found.distance.into();
+    }
     if let Ok(Found {
         nearest: Some(nearest),
         ..
@@ -192,27 +218,41 @@ fn element(answer: &Answer, threshold: Option<Threshold>) -> Value {
 /// line.
 fn csv(
     answers: &[Answer],
-    threshold: Option<Threshold>,
+    beside: Beside,
     head: bool,
-    neighbours: bool,
     on_terminal: bool,
 ) -> anyhow::Result<String> {
+    let threshold = beside.threshold;
     let cell = |name: &str| match on_terminal {
         true => visible(&cell(name)).into_owned(),
         false => cell(name).into_owned(),
     };
-    let wanted: &[&str] = if neighbours { &OF_NEIGHBOURS } else { &[] };
+    let of_unknown: &[&str] = if beside.unknown { &OF_UNKNOWN } else { &[] };
+    let of_neighbours: &[&str] = if beside.neighbours {
+        &OF_NEIGHBOURS
+    } else {
+        &[]
+    };
     let mut writer = csv::Writer::from_writer(Vec::new());
     if head {
-        writer.write_record(COLUMNS.iter().chain(wanted))?;
+        let columns = COLUMNS.iter().chain(of_unknown);
+        writer.write_record(columns.chain(of_neighbours))?;
     }
     let prob = |p: &Prediction| format!("{:.6}", p.prob);
     for answer in answers {
         let file = names::text(&answer.filename);
         let file = cell(&file);
-        let nearest = answer.outcome.as_ref().ok();
-        let nearest = nearest.and_then(|found| found.nearest.as_ref());
-        let mut last = vec![String::new(); wanted.len()];
+        let found = answer.outcome.as_ref().ok();
+        let mut unknown = vec![String::new(); of_unknown.len()];
+        if let (Some(found), [is_unknown, distance]) = (found, &mut unknown[..]) {
+            let yes_or_no = found.is_unknown();
+            *is_unknown = yes_or_no.map_or_else(String::new, |is| is.to_string());
+            *distance = found
+                .distance
+                .map_or_else(String::new, |d| format!("{d:.6}"));
+        }
+        let nearest = found.and_then(|found| found.nearest.as_ref());
+        let mut last = vec![String::new(); of_neighbours.len()];
         if let (Some(nearest), [vote, share, name, similarity]) = (nearest, &mut last[..]) {
             if let Some((label, weight)) = &nearest.vote {
                 (*vote, *share) = (cell(label), format!("{weight:.6}"));
@@ -223,7 +263,7 @@ fn csv(
             }
         }
         let mut write = |own: [&str; 5]| {
-            let last = last.iter().map(String::as_str);
+            let last = unknown.iter().chain(&last).map(String::as_str);
             writer.write_record(own.into_iter().chain(last))
         };
         match &answer.outcome {
@@ -274,6 +314,7 @@ mod tests {
                     predictions: vec![prediction],
                     features: Vec::new(),
                     nearest: None,
+                    distance: None,
                 }),
             },
             Answer {
@@ -285,7 +326,7 @@ mod tests {
 
     /// The document of `parts`, each printed on its own.
     fn document(format: Format, parts: &[&[Answer]]) -> String {
-        let mut printer = Printer::new(format, None, false);
+        let mut printer = Printer::new(format, Beside::default());
         let parts: String = parts
             .iter()
             .map(|part| printer.part(part).unwrap())
@@ -352,7 +393,13 @@ mod tests {
         let [mut good, _] = answers();
         good.outcome.as_mut().unwrap().predictions[0].label = "a\nb: 99.9 %  cat".into();
         let of = |on_terminal| {
-            csv(std::slice::from_ref(&good), None, false, false, on_terminal).unwrap()
+            csv(
+                std::slice::from_ref(&good),
+                Beside::default(),
+                false,
+                on_terminal,
+            )
+            .unwrap()
         };
         assert_eq!(of(true), "good.png,3,a\\nb: 99.9 %  cat,0.750000,\n");
         assert_eq!(of(false), "good.png,3,\"a\nb: 99.9 %  cat\",0.750000,\n");

@@ -189,10 +189,12 @@ fn trained(meta: &WeightsMeta) -> String {
     if let Some(top1) = meta.val_top1 {
         out += &format!(", {} of its validation pictures right", text::percent(top1));
     }
-    out += if meta.calibration.is_some() {
-        ", calibrated"
-    } else {
-        ", not calibrated"
+    out += match &meta.calibration {
+        Some(calibration) if calibration.familiarity.is_some() => {
+            ", calibrated, recognises pictures unlike anything it learned"
+        }
+        Some(_) => ", calibrated",
+        None => ", not calibrated",
     };
     out
 }
@@ -288,6 +290,7 @@ fn to_json(file: &TensorFile, meta: &WeightsMeta) -> anyhow::Result<Value> {
         "epoch": meta.epoch,
         "val_top1": meta.val_top1,
         "lora": file.merged_of(),
+        "familiarity": meta.calibration.as_ref().and_then(|c| c.familiarity),
         "origin": origin,
     }))
 }

@@ -370,6 +370,7 @@ mod tests {
             },
             model,
             is_int8: false,
+            familiarity: None,
         }
     }
 
