@@ -4,10 +4,10 @@
 //! precision, batch, threads, images_per_s, ms_per_step, peak_rss_mb. Workloads: w1-train,
 //! w1-infer (vit-w1 on 32×32), w2-train, w2-infer (resnet18 on 32×32), w3-infer (vit-tiny on
 //! 224×224, 1000 classes), ti-tune, s-tune (fine-tuning of vit-tiny, vit-small on 224×224, 10 classes,
-//! with layer-wise decay). Options: --device cpu|cuda:0|… as `vitrine train` has it, --precision
-//! f32|bf16|int8 (for inference), --batch, --steps, --warmup, --threads; --image-size and --width, of
-//! w1, for `growth.py`; --save FILE writes the model's first weights for
-//! `vitrine classify` instead of timing it.
+//! with layer-wise decay), ti-lora, s-lora (the same with adapters of rank 8). Options: --device
+//! cpu|cuda:0|… as `vitrine train` has it, --precision f32|bf16|int8 (for inference), --batch, --steps,
+//! --warmup, --threads; --image-size and --width, of w1, for `growth.py`; --save FILE writes the model's
+//! first weights for `vitrine classify` instead of timing it.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -123,10 +123,12 @@ fn main() {
     }
     let selected = select(options.device).unwrap_or_else(|error| panic!("{error}"));
     let device = selected.device;
-    let tunes = options.workload.ends_with("-tune");
+    let adapts = options.workload.ends_with("-lora");
+    let tunes = adapts || options.workload.ends_with("-tune");
     let seconds = if tunes || options.workload.ends_with("-train") {
         let finetune = FinetuneConfig {
             layer_decay: if tunes { 0.75 } else { 1.0 },
+            lora_rank: if adapts { 8 } else { 0 },
             ..FinetuneConfig::default()
         };
         let workload = Workload {
