@@ -239,7 +239,7 @@ fn adapters_are_a_small_file_that_answers_with_its_base_and_is_exported_without(
     let size = |file: &str| fs::metadata(place.path(file)).unwrap().len();
     let (best, last) = ("b/weights/best.safetensors", "b/weights/last.safetensors");
     let line = format!(
-        "weights:  {best} ({} bytes, which need run)\n",
+        "weights:  {best} (adapters, {} bytes; they need run)\n",
         said_count(size(best))
     );
     assert!(said.out.contains(&line), "{line}{said:#?}");
