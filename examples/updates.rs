@@ -81,7 +81,11 @@ pub(crate) fn losses(
 ) -> Result<Vec<f64>, Box<dyn Error>> {
     let file = open_weights(folder)?;
     let meta = checkpoint::meta(&file)?;
-    let start = Start { file, meta };
+    let start = Start {
+        file,
+        meta,
+        head: None,
+    };
     let undrawn = start.meta.model.init_constant(&device.clone().autodiff());
     let model = start.fill(undrawn, &start.meta, device)?;
     let finetune = FinetuneConfig {

@@ -253,7 +253,9 @@ fn of_recipe(error: &RecipeError, settings: &Settings) -> Option<String> {
         RecipeError::NothingToAdapt { .. } => {
             then(&by_flag(error, settings), "name some with --init")
         }
-        RecipeError::NothingToProbe => then(&by_flag(error, settings), "name some with --init"),
+        RecipeError::NothingToFit | RecipeError::NothingToProbe => {
+            then(&by_flag(error, settings), "name some with --init")
+        }
         RecipeError::NoTeacher => then(error, "name one with --teacher, or leave them out"),
         RecipeError::Invalid(error) => of_setting(error, settings),
         RecipeError::Model(error) => of_model(error, settings),

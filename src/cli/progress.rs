@@ -10,7 +10,7 @@ use crate::names::visible;
 use crate::recipe::TrainRecipe;
 use crate::report::text;
 use crate::run::RunEvent;
-use crate::train::probe::PROBE_L2;
+use crate::train::probe::{Chosen, PROBE_L2};
 use crate::train::task::classification::{TOP1, VAL_LOSS};
 use crate::train::{Curriculum, EpochRecord, TrainEvent};
 
@@ -67,6 +67,23 @@ impl Progress {
                     bar.set_message(split.to_string());
                     bar.set_position(done as u64);
                 }
+            }
+            RunEvent::Head {
+                seconds,
+                chosen,
+                on,
+            } => {
+                self.clear();
+                note(&format!(
+                    "{}head fitted on features of the weights in {}, before the clock: {} top-1 on {}; now all that is not frozen learns",
+                    self.prefix,
+                    text::seconds(seconds),
+                    text::percent(chosen.top1),
+                    match on {
+                        Chosen::Validation => "validation",
+                        Chosen::Folds => "folds of the training pictures",
+                    },
+                ));
             }
             RunEvent::Begin(plan) => {
                 self.clear();

@@ -103,6 +103,11 @@ pub enum RecipeError {
     /// A probe without weights.
     #[error("init.probe needs weights whose features it is fitted on")]
     NothingToProbe,
+    /// A head to be fitted without weights.
+    #[error(
+        "init.head is probe: expected fresh without weights to start from, since random features are worth no fit"
+    )]
+    NothingToFit,
     /// Settings of a distillation without a teacher.
     #[error("[distillation] has settings and no teacher")]
     NoTeacher,

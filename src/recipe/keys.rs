@@ -40,7 +40,7 @@ pub(crate) fn known_keys() -> Vec<String> {
         }
     }
     // Absent where it is not set, so that recipes without it stay as they were.
-    keys.push("init.probe".to_owned());
+    keys.extend(["init.head", "init.probe"].map(str::to_owned));
     // These follow from the data or from the preset's name.
     keys.retain(|k| {
         ![

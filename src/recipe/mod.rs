@@ -14,6 +14,7 @@ mod sections;
 mod sources;
 mod start;
 mod table;
+mod when;
 
 pub use distillation::DistillationRecipe;
 pub(crate) use duration::parse_duration;
@@ -25,7 +26,7 @@ pub(crate) use resolved::MAY_CHANGE;
 pub use resolved::Recipe;
 pub use sections::{DataRecipe, ModelRecipe, PreprocessRecipe, TrainRecipe};
 pub use sources::Sources;
-pub use start::{InitRecipe, ProbeViews};
+pub use start::{InitRecipe, NewHead, ProbeViews};
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use super::resolved::Recipe;
 use super::sections::ModelRecipe;
 use super::start;
 use super::table::{insert, merge, parse, parse_assignment};
+use super::when::{Beginning, Conditional};
 use crate::checkpoint::WeightsMeta;
 use crate::model::ModelConfig;
 use crate::names;
@@ -47,26 +48,30 @@ impl Sources {
         &self,
         weights: Option<(&Path, &WeightsMeta)>,
     ) -> Result<Recipe, RecipeError> {
-        let mut layers = self.tables()?;
+        let Layers { recipe, over, when } = self.layers()?;
+        let chosen = recipe.is_some();
+        let mut layers: Vec<Table> = recipe.into_iter().chain(over).collect();
+        let beginning = Beginning::of(&layers);
+        let at = usize::from(chosen);
+        layers.insert(at, when.of_beginning(beginning));
+        let name = layers
+            .iter()
+            .rev()
+            .find_map(|t| t.get("model")?.get("name")?.as_str())
+            .or(weights.map(|(_, meta)| meta.name.as_str()))
+            .map(str::to_owned);
+        let has_data = |t: &Table| t.get("data").is_some_and(|d| d.get("path").is_some());
+        let nothing_chosen = name.is_none() && !chosen && !layers.iter().any(has_data);
+        let family = family_defaults(&name.unwrap_or_else(|| ModelRecipe::default().name));
+        layers.insert(at + 1, when.of_family(beginning, family));
         if let Some((path, meta)) = weights {
             start::check(path, meta, &layers)?;
             layers.insert(0, start::layer(meta, &layers));
         }
-        let name = layers
-            .iter()
-            .rev()
-            .find_map(|t| t.get("model")?.get("name")?.as_str().map(str::to_owned));
-        let nothing_chosen = name.is_none()
-            && !layers
-                .iter()
-                .any(|t| t.get("data").is_some_and(|d| d.get("path").is_some()))
-            && self.recipe.is_none();
-        let name = name.unwrap_or_else(|| ModelRecipe::default().name);
-        let base = match nothing_chosen {
+        let mut merged = read(match nothing_chosen {
             true => "default",
-            false => family_defaults(&name),
-        };
-        let mut merged = read(base)?;
+            false => family,
+        })?;
         for table in layers {
             merge(&mut merged, table);
         }
@@ -81,27 +86,42 @@ impl Sources {
     pub(crate) fn init_weights(&self) -> Result<Option<PathBuf>, RecipeError> {
         let weights =
             |table: &Table| Some(names::path(table.get("init")?.get("weights")?.as_str()?));
-        let layers = self.tables()?;
-        Ok(layers.iter().rev().find_map(weights))
+        let Layers { recipe, over, .. } = self.layers()?;
+        Ok(over.iter().rev().chain(&recipe).find_map(weights))
     }
 
     /// Each layer, once all of its keys are known.
-    fn tables(&self) -> Result<Vec<Table>, RecipeError> {
-        let mut layers = Vec::new();
+    fn layers(&self) -> Result<Layers, RecipeError> {
+        let known = known_keys();
+        let mut layers = Layers::default();
         if let Some(name) = &self.recipe {
-            layers.push((Origin::Recipe(name.clone()), read(name)?));
+            let origin = Origin::Recipe(name.clone());
+            let mut recipe = read(name)?;
+            layers.when = Conditional::take(&origin, &mut recipe, &known)?;
+            check_keys(&origin, &recipe, "", &known)?;
+            layers.recipe = Some(recipe);
         }
         for text in &self.set {
-            layers.push((Origin::Assignment(text.clone()), parse_assignment(text)?));
+            let table = parse_assignment(text)?;
+            check_keys(&Origin::Assignment(text.clone()), &table, "", &known)?;
+            layers.over.push(table);
         }
-        layers.push((Origin::Program, table(&self.values)));
-
-        let known = known_keys();
-        for (origin, table) in &layers {
-            check_keys(origin, table, "", &known)?;
-        }
-        Ok(layers.into_iter().map(|(_, table)| table).collect())
+        let values = table(&self.values);
+        check_keys(&Origin::Program, &values, "", &known)?;
+        layers.over.push(values);
+        Ok(layers)
     }
+}
+
+/// What the sources state.
+#[derive(Debug, Default)]
+struct Layers {
+    /// The recipe, without what it states under conditions.
+    recipe: Option<Table>,
+    /// That.
+    when: Conditional,
+    /// What stands over it, the last one highest.
+    over: Vec<Table>,
 }
 
 /// The embedded recipe with the defaults of a model's family.

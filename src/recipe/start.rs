@@ -9,7 +9,7 @@ use super::error::RecipeError;
 use super::table::merge;
 use crate::checkpoint::WeightsMeta;
 use crate::names;
-use crate::setting::positive;
+use crate::setting::{is_default, positive};
 use crate::train::{FinetuneConfig, Freeze};
 
 /// Weights of another data set to start from, and how their layers are treated.
@@ -22,12 +22,28 @@ pub struct InitRecipe {
     pub weights: Option<PathBuf>,
     /// SHA-256 of the file. A run writes it down; if it is set, another file is refused.
     pub sha256: Option<String>,
+    /// How a head begins whose classes the weights do not know.
+    #[serde(skip_serializing_if = "is_default")]
+    pub head: NewHead,
     /// Fits a linear probe on the features of these weights instead of training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeViews>,
     /// Learning rates by layer, and what is frozen.
     #[serde(flatten)]
     pub finetune: FinetuneConfig,
+}
+
+/// How a new head begins. One that comes with the weights, where the classes are the same, is kept either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NewHead {
+    /// Drawn at random.
+    #[default]
+    Fresh,
+    /// As a linear probe on the features of the weights, so that the first gradients do not carry what a random head
+    /// asks for into layers that have learned (Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features and
+    /// Underperform Out-of-Distribution", arXiv 2202.10054: LP-FT).
+    Probe,
 }
 
 /// What a probe sees of a training picture.
@@ -50,9 +66,17 @@ impl InitRecipe {
         } = self.finetune;
         positive("init.layer_decay", layer_decay, 1.0)?;
         positive("init.lora_alpha", lora_alpha, 1e6)?;
+        if self.weights.is_none() && self.head == NewHead::Probe {
+            return Err(RecipeError::NothingToFit);
+        }
         if self.probe.is_some() {
             if self.weights.is_none() {
                 return Err(RecipeError::NothingToProbe);
+            }
+            if self.head == NewHead::Probe {
+                return Err(RecipeError::Value {
+                    reason: "init.probe fits the head and trains nothing after it: init.head does not go with it".to_owned(),
+                });
             }
             if self.finetune != FinetuneConfig::default() {
                 return Err(RecipeError::Value {

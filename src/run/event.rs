@@ -2,6 +2,7 @@
 
 use super::plan::Plan;
 use crate::data::SplitName;
+use crate::train::probe::{Chosen, Tried};
 use crate::train::{Progress, TrainEvent};
 
 /// What happens during a run, for a caller that shows progress.
@@ -28,6 +29,15 @@ pub enum RunEvent<'a> {
         done: usize,
         /// Pictures in total.
         total: usize,
+    },
+    /// The head that a training begins with is fitted.
+    Head {
+        /// Seconds that features and fit took.
+        seconds: f64,
+        /// The strength of the penalty that was kept, with its figures.
+        chosen: &'a Tried,
+        /// What they were measured on.
+        on: Chosen,
     },
     /// An event of the trainer.
     Train(TrainEvent),

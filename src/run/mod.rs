@@ -21,6 +21,7 @@ mod export_onnx;
 mod files;
 mod findings;
 mod finish;
+mod head;
 mod hub_weights;
 mod info;
 mod pictures;

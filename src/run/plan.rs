@@ -8,7 +8,7 @@ use super::dir::RunDir;
 use super::error::RunError;
 use super::start;
 use super::teacher::PlannedTeacher;
-use crate::checkpoint::Fit;
+use crate::checkpoint::{Fit, WeightsMeta};
 use crate::data::{Dataset, DecodeLimits, Preprocess, Skipped, SplitLists, Splits, decode};
 use crate::device::{self, Selected};
 use crate::model::{ModelConfig, lora};
@@ -143,6 +143,20 @@ impl Plan {
         finetune
             .adapts()
             .then(|| lora::count(&model(), finetune.lora_rank) as u64)
+    }
+
+    /// What goes with the weights of this plan, once its pictures are decoded.
+    pub(super) fn meta(&self) -> WeightsMeta {
+        WeightsMeta {
+            name: self.recipe.model.name.clone(),
+            model: self.model.clone(),
+            classes: self.splits.classes.clone(),
+            preprocess: self.preprocess.clone(),
+            temperature: 1.0,
+            epoch: 0,
+            val_top1: None,
+            calibration: None,
+        }
     }
 
     /// Pictures of one batch.

@@ -59,41 +59,20 @@ pub(super) fn fit(
         pictures::check_test(plan, stop, observe)?;
     }
     observe(RunEvent::Begin(plan));
-    let meta = WeightsMeta {
-        name: plan.recipe.model.name.clone(),
-        model: plan.model.clone(),
-        classes: plan.splits.classes.clone(),
-        preprocess: plan.preprocess.clone(),
-        temperature: 1.0,
-        epoch: 0,
-        val_top1: None,
-        calibration: None,
-    };
+    let meta = plan.meta();
     let backbone = backbone(plan, &meta, devices)?;
     let precision = precision(&plan.recipe, devices.student)?;
     let device = &devices.student.device;
-    let mut features = |loader: &EvalLoader, split, mirrored| {
-        let total = loader.pictures().len();
-        let mut done = 0;
-        eval::features(
-            &backbone,
-            loader,
-            device,
-            precision,
-            mirrored,
-            &mut |count| {
-                done += count;
-                observe(RunEvent::Features { split, done, total });
-            },
-        )
-    };
-    let of_train = features(&train, SplitName::Train, views == ProbeViews::Mirror)?;
-    let of_val = val
-        .as_ref()
-        .map(|val| features(val, SplitName::Val, false))
-        .transpose()?;
-    let pictures = of_train.labels.len() + of_val.as_ref().map_or(0, |val| val.labels.len());
-    let images_per_s = pictures as f64 / began.elapsed().as_secs_f64().max(1e-9);
+    let seen = Seen::by(
+        &backbone,
+        &train,
+        val.as_ref(),
+        views,
+        precision,
+        device,
+        observe,
+    )?;
+    let images_per_s = seen.pictures() as f64 / began.elapsed().as_secs_f64().max(1e-9);
     let fitting = Instant::now();
     let mut history = Vec::new();
     let mut each = |step: usize, tried: &Tried, best: bool| {
@@ -101,21 +80,13 @@ pub(super) fn fit(
         history.push(record.clone());
         observe(RunEvent::Train(TrainEvent::Epoch { record, best }));
     };
-    let options = ProbeOptions {
-        width: of_train.width,
-        classes: meta.classes.len(),
-        views: of_train.views,
-        device,
-    };
-    let val = of_val.as_ref().map(labelled);
-    let probe = fit_probe(labelled(&of_train), val, options, stop, &mut each);
-    let probe = probe.ok_or(DataError::Stopped)?;
+    let probe = seen.fit(meta.classes.len(), device, stop, &mut each)?;
     let best = probe.tried[probe.best];
     let mut progress = Progress::default();
     progress.epoch = history.len();
     progress.update = probe.iterations as u64;
     progress.elapsed_s = began.elapsed().as_secs_f64();
-    progress.images = of_train.labels.len() as u64;
+    progress.images = seen.train.labels.len() as u64;
     progress.training_s = fitting.elapsed().as_secs_f64();
     progress.best = Some(Best {
         epoch: probe.best + 1,
@@ -128,7 +99,7 @@ pub(super) fn fit(
     let meta = WeightsMeta {
         epoch: probe.best + 1,
         // Folds are no validation split.
-        val_top1: val.map(|_| best.top1),
+        val_top1: seen.val.is_some().then_some(best.top1),
         ..meta
     };
     let Probe { weight, bias, .. } = &probe;
@@ -159,6 +130,65 @@ fn backbone(plan: &mut Plan, meta: &WeightsMeta, devices: Devices<'_>) -> Result
     // Nothing of it is drawn: the head is fitted, and the rest is in the file.
     let fresh = plan.model.init_constant(device);
     Ok(found.fill(fresh, meta, device)?.valid())
+}
+
+/// What a model makes of the pictures that a probe learns from, and of those that judge it.
+pub(super) struct Seen {
+    train: SplitFeatures,
+    val: Option<SplitFeatures>,
+}
+
+impl Seen {
+    /// Features of the training pictures in these views, and of the validation pictures as they are, by a model without
+    /// autodiff.
+    pub(super) fn by(
+        backbone: &Model,
+        train: &EvalLoader,
+        val: Option<&EvalLoader>,
+        views: ProbeViews,
+        precision: Precision,
+        device: &Device,
+        observe: &mut dyn FnMut(RunEvent<'_>),
+    ) -> Result<Self, RunError> {
+        let mut features = |loader: &EvalLoader, split, mirrored| {
+            let total = loader.pictures().len();
+            let mut done = 0;
+            let mut seen = |count| {
+                done += count;
+                observe(RunEvent::Features { split, done, total });
+            };
+            eval::features(backbone, loader, device, precision, mirrored, &mut seen)
+        };
+        let train = features(train, SplitName::Train, views == ProbeViews::Mirror)?;
+        let val = val
+            .map(|val| features(val, SplitName::Val, false))
+            .transpose()?;
+        Ok(Self { train, val })
+    }
+
+    /// How many pictures and views there are.
+    fn pictures(&self) -> usize {
+        self.train.labels.len() + self.val.as_ref().map_or(0, |val| val.labels.len())
+    }
+
+    /// The probe of this many classes; `each` is called with every strength that was tried.
+    pub(super) fn fit(
+        &self,
+        classes: usize,
+        device: &Device,
+        stop: &Stop,
+        each: &mut dyn FnMut(usize, &Tried, bool),
+    ) -> Result<Probe, RunError> {
+        let options = ProbeOptions {
+            width: self.train.width,
+            classes,
+            views: self.train.views,
+            device,
+        };
+        let val = self.val.as_ref().map(labelled);
+        let probe = fit_probe(labelled(&self.train), val, options, stop, each);
+        Ok(probe.ok_or(DataError::Stopped)?)
+    }
 }
 
 fn labelled(features: &SplitFeatures) -> Labelled<'_> {

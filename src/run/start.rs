@@ -130,7 +130,11 @@ pub(super) fn open(recipe: &mut Recipe) -> Result<Option<Start>, RunError> {
         }),
         _ => {
             recipe.init.sha256 = Some(found);
-            Ok(Some(Start { file, meta }))
+            Ok(Some(Start {
+                file,
+                meta,
+                head: None,
+            }))
         }
     }
 }

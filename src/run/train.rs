@@ -10,8 +10,7 @@ use super::files::{make_folder, write};
 use super::finish::{self, Finished};
 use super::info::{self, RunInfo};
 use super::plan::Plan;
-use super::{pictures, probe, results, start};
-use crate::checkpoint::WeightsMeta;
+use super::{head, pictures, probe, results, start};
 use crate::data::{EvalLoader, TrainLoader};
 use crate::names;
 use crate::ops::Precision;
@@ -214,6 +213,9 @@ fn fit(
         }
     }
     let precision = precision(&plan.recipe, devices.student)?;
+    if saved.is_none() {
+        head::fit(plan, &train, val.as_ref(), devices, stop, observe)?;
+    }
     let task = task(plan, val, precision, devices)?;
     let trainer = trainer(plan, train, dir, devices, precision, stop)?;
     train_on(trainer, task, saved, dir, observe)
@@ -250,16 +252,7 @@ fn trainer(
         config: plan.recipe.train_config(precision)?,
         train,
         device: devices.student.device.clone(),
-        meta: WeightsMeta {
-            name: plan.recipe.model.name.clone(),
-            model: plan.model.clone(),
-            classes: plan.splits.classes.clone(),
-            preprocess: plan.preprocess.clone(),
-            temperature: 1.0,
-            epoch: 0,
-            val_top1: None,
-            calibration: None,
-        },
+        meta: plan.meta(),
         init: plan.start.take(),
         base: plan.recipe.base(),
         weights: dir.weights_folder(),

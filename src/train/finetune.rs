@@ -205,6 +205,17 @@ pub struct Start {
     pub file: TensorFile,
     /// What it says of itself.
     pub meta: WeightsMeta,
+    /// A head that was fitted for other classes than those of the weights, in place of a random one.
+    pub head: Option<FittedHead>,
+}
+
+/// A linear classifier of features, as a probe finds it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FittedHead {
+    /// `[F, K]`, row by row.
+    pub weight: Vec<f32>,
+    /// `[K]`.
+    pub bias: Vec<f32>,
 }
 
 impl Start {
@@ -225,8 +236,8 @@ impl Start {
             .check_start(&self.meta, &undrawn, config.grid(), keep_heads, device)
     }
 
-    /// The freshly drawn model of `meta` with these weights; the head is taken where the classes
-    /// are the same.
+    /// The freshly drawn model of `meta` with these weights; the head is the fitted one if there is one, else taken
+    /// where the classes are the same.
     ///
     /// # Errors
     ///
@@ -238,8 +249,13 @@ impl Start {
         device: &Device,
     ) -> Result<Model, CheckpointError> {
         let keep_heads = all_same(&self.meta.classes, &meta.classes);
-        self.file
-            .start(&self.meta, fresh, meta.model.grid(), keep_heads, device)
+        let model = self
+            .file
+            .start(&self.meta, fresh, meta.model.grid(), keep_heads, device)?;
+        Ok(match &self.head {
+            Some(FittedHead { weight, bias }) => model.with_head(weight, bias, device),
+            None => model,
+        })
     }
 }
 

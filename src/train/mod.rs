@@ -21,7 +21,7 @@ mod trainer;
 
 pub use average::Average;
 pub use curriculum::{Curriculum, CurriculumConfig, Moment};
-pub use finetune::{FinetuneConfig, Freeze, Start};
+pub use finetune::{FinetuneConfig, FittedHead, Freeze, Start};
 pub use learner::{Learner, NotTaken, Step};
 pub use measure::{UpdateCost, Workload};
 pub use optimizer::{OptimizerConfig, OptimizerKind};

@@ -3,6 +3,7 @@
 use anyhow::Context;
 
 use super::args::TrainArgs;
+use super::chosen::chosen;
 use super::dry_run::{dry_run, smaller_size};
 use super::profile::Profiler;
 use super::summary;
@@ -72,6 +73,11 @@ pub(in crate::cli) fn run(args: &TrainArgs) -> anyhow::Result<Done> {
                 for assumed in origin.into_iter().flat_map(|origin| &origin.notes) {
                     note(&format!("note: {assumed}"));
                 }
+            }
+            if let Some(name) = &args.recipe
+                && recipe.init.probe.is_none()
+            {
+                note(&chosen(&shown(name).to_string(), &plan));
             }
             if let Some((size, share)) = smaller_size(&plan) {
                 note(&format!(

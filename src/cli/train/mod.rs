@@ -1,6 +1,7 @@
 //! `vitrine train`.
 
 mod args;
+mod chosen;
 mod command;
 mod dry_run;
 mod profile;
