@@ -217,6 +217,49 @@ fn a_probe_is_a_run_like_any_other_and_changes_the_head_alone() {
 }
 
 #[test]
+fn photos_says_what_it_chose() {
+    let place = Place::new();
+    colours(&place, "data/train", 8);
+    colours(&place, "data/val", 4);
+    colours(&place, "other", 8);
+    std::fs::rename(place.path("other/cold"), place.path("other/icy")).unwrap();
+    place
+        .run("train --model vit-micro --image-size 16 --device cpu --data other --steps 1 -b 4 --out w")
+        .ok();
+    let chosen = |more: &str| {
+        let train = "train --recipe photos --device cpu --data data --steps 2 -b 4";
+        let said = place.run(&format!("{train} {more}")).ok().err;
+        let line = said.lines().find(|line| line.starts_with("photos: "));
+        (line.unwrap().to_owned(), said)
+    };
+    let fitted = "head fitted on features of the weights in ";
+    let (line, said) = chosen("--init w --out a");
+    let start = "photos: vit-micro from weights (a new head is fitted on frozen features first, then all layers learn) at 16x16; AdamW at ";
+    assert!(line.starts_with(start), "{line}");
+    let course =
+        ", each layer at 0.75 of the rate of the one above, batches of 4, 2 updates; crops of ";
+    assert!(line.contains(course), "{line}");
+    let fit = said.lines().find(|line| line.starts_with(fitted));
+    let told = " % top-1 on validation; now all that is not frozen learns";
+    assert!(fit.unwrap().ends_with(told), "{said}");
+    // Their classes: the head stays. What is stated wins.
+    let (line, said) = chosen("--init a --freeze 2 --lr 0.25 --out b");
+    let start = "photos: vit-micro from weights (their head is kept, then all above block 2 learns) at 16x16; AdamW at 2.5e-1, ";
+    assert!(line.starts_with(start), "{line}");
+    assert!(!said.contains(fitted), "{said}");
+    let scratch = "--model vit-micro --image-size 16 --set augment.policy=randaugment";
+    let (line, said) = chosen(&format!("{scratch} --out c"));
+    let start = "photos: vit-micro from scratch at 16x16; Muon at 2e-2, AdamW beside it at 2e-3, batches of 4, 2 updates; ";
+    assert!(line.starts_with(start), "{line}");
+    let end = " % of a picture, random flips, randaugment";
+    assert!(line.ends_with(end), "{line}");
+    assert!(!said.contains(fitted), "{said}");
+    // A probe takes of it what it takes of any recipe.
+    let probe = "train --probe --recipe photos --init w --device cpu --data data --out p";
+    place.run(probe).ok();
+}
+
+#[test]
 fn a_probe_without_validation_uses_folds_and_what_means_nothing_to_it_is_refused() {
     let place = Place::new();
     colours(&place, "data", 5);
@@ -241,6 +284,10 @@ fn a_probe_without_validation_uses_folds_and_what_means_nothing_to_it_is_refused
         );
         assert!(said.code == 1 && said.err.contains(&told), "{said:?}");
     }
+    fails(
+        &place.run("train --set init.head=probe --data data"),
+        "init.head is probe: expected fresh without weights to start from, since random features are worth no fit; name some with --init",
+    );
     fails(
         &place.run("train --probe --data data"),
         "--probe needs weights whose features it is fitted on: name some with --init",

@@ -725,6 +725,59 @@ fn adapters_are_all_that_learns_and_a_resume_keeps_the_course() {
 }
 
 #[test]
+fn a_new_head_may_begin_as_the_probe_and_a_resume_goes_on_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let other = other_pictures(folder.path(), &data);
+    let at = |name: &str| folder.path().join(name);
+    train(&recipe(&data, &[VIT]), &at("first"), false, never).unwrap();
+    let weights = format!("init.weights={:?}", at("first").display().to_string());
+    // As a recipe has them of its weights.
+    let seen = [
+        "preprocess.mean=[0.5, 0.4, 0.3]",
+        "preprocess.std=[0.2, 0.3, 0.2]",
+    ];
+    let begin = |data: &Path, name: &str, more: &[&str]| {
+        let recipe = recipe(data, &[VIT, &[&weights], &seen, more]);
+        train(&recipe, &at(name), false, never).unwrap();
+        tensors(&at(name), "last.safetensors")
+    };
+    let near = |found: &[HostTensor], expected: &[HostTensor]| {
+        let pairs = found.iter().zip(expected);
+        let mut values = pairs.flat_map(|(a, b)| a.2.iter().zip(&b.2));
+        values.all(|(a, b)| (a - b).abs() <= 1e-6)
+    };
+    // One update by next to nothing.
+    let still = [
+        "train.steps=1",
+        "optimizer.lr=1e-12",
+        "optimizer.weight_decay=0",
+    ];
+    let with = |more: &[&'static str]| [&still[..], more].concat();
+    let probe = begin(&other, "probe", &["init.probe=plain"]);
+    let fitted = begin(&other, "fitted", &with(&["init.head=probe"]));
+    let drawn = begin(&other, "drawn", &still);
+    assert!(near(&fitted, &probe));
+    assert!(!near(&drawn, &probe));
+    // A head that knows the classes is kept, whatever a new one would begin with.
+    let kept = begin(&data, "kept", &with(&["init.head=probe"]));
+    assert!(kept == begin(&data, "as-ever", &still));
+    assert!(near(&kept, &tensors(&at("first"), "best.safetensors")));
+    // All layers learn from there, with all that a training may have.
+    let settings = [VIT, EVERYTHING, &[&weights, "init.head=probe"]];
+    let recipe = recipe(&other, &settings);
+    train(&recipe, &at("whole"), false, never).unwrap();
+    let learned = tensors(&at("whole"), "last.safetensors");
+    for ((path, _, old), (_, _, new)) in fitted.iter().zip(&learned) {
+        assert_ne!(old, new, "{path}");
+    }
+    train(&recipe, &at("run"), false, at_update(2)).unwrap();
+    fs::remove_dir_all(at("first")).unwrap();
+    train(&recipe, &at("run"), true, never).unwrap();
+    assert_same(&left(&at("run")), &left(&at("whole")), "a fitted head");
+}
+
+#[test]
 fn the_number_of_workers_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let data = pictures(folder.path());

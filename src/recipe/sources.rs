@@ -62,8 +62,9 @@ impl Sources {
             .map(str::to_owned);
         let has_data = |t: &Table| t.get("data").is_some_and(|d| d.get("path").is_some());
         let nothing_chosen = name.is_none() && !chosen && !layers.iter().any(has_data);
-        let family = family_defaults(&name.unwrap_or_else(|| ModelRecipe::default().name));
-        layers.insert(at + 1, when.of_family(beginning, family));
+        let name = name.unwrap_or_else(|| ModelRecipe::default().name);
+        let family = family_defaults(&name);
+        layers.insert(at + 1, when.of_model(beginning, family, &name));
         if let Some((path, meta)) = weights {
             start::check(path, meta, &layers)?;
             layers.insert(0, start::layer(meta, &layers));

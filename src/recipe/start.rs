@@ -397,6 +397,14 @@ mod tests {
             );
         }
         assert_eq!(
+            plain("init.head=probe"),
+            "init.head is probe: expected fresh without weights to start from, since random features are worth no fit"
+        );
+        assert_eq!(
+            plain("init={ weights = 'FILE', probe = 'plain', head = 'probe' }"),
+            "init.probe fits the head and trains nothing after it: init.head does not go with it"
+        );
+        assert_eq!(
             plain("init.freeze=half"),
             "init.freeze is half: expected none, backbone or a number of blocks"
         );

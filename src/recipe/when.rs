@@ -1,4 +1,4 @@
-//! `[when.…]`: settings of a recipe that hold for one kind of start or one family of models.
+//! `[when.…]`: settings of a recipe that hold for one kind of start, one family of models, or one model.
 //!
 //! A recipe says in one file what a Vision Transformer needs and what a CNN, what weights need and what a start from
 //! nothing: `[when.weights.optimizer]` is `[optimizer]` where the training starts from weights. These tables stand over
@@ -9,9 +9,12 @@ use toml::{Table, Value};
 use super::error::{Origin, RecipeError};
 use super::keys::check_keys;
 use super::table::merge;
+use crate::model;
 
 /// The section of a recipe that holds them.
 const WHEN: &str = "when";
+const CONDITIONS: &str =
+    "scratch, weights, vit, cnn, a model, or one of the last three after scratch- or weights-";
 
 /// Where a training starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +50,17 @@ impl Beginning {
     }
 }
 
+fn is_condition(text: &str) -> bool {
+    let start = ["scratch", "weights"];
+    let after = |start| text.strip_prefix(start)?.strip_prefix('-');
+    let of_model = start.into_iter().find_map(after).unwrap_or(text);
+    start.contains(&text)
+        || ["vit", "cnn"].contains(&of_model)
+        || model::presets()
+            .iter()
+            .any(|preset| preset.name == of_model)
+}
+
 /// The conditional tables of a recipe.
 #[derive(Debug, Default)]
 pub(super) struct Conditional(Table);
@@ -68,11 +82,9 @@ impl Conditional {
         let refused = |reason: String| RecipeError::Value {
             reason: format!("{origin}: {reason}"),
         };
-        let conditions =
-            "scratch, weights, vit, cnn, scratch-vit, scratch-cnn, weights-vit or weights-cnn";
         let Value::Table(when) = when else {
             return Err(refused(format!(
-                "{WHEN} is {when}: expected a table of {conditions}"
+                "{WHEN} is {when}: expected tables, each under {CONDITIONS}"
             )));
         };
         for (condition, settings) in &when {
@@ -81,9 +93,9 @@ impl Conditional {
                     "{WHEN}.{condition} is {settings}: expected a table of settings"
                 )));
             };
-            if !conditions.split([',', ' ']).any(|known| known == condition) {
+            if !is_condition(condition) {
                 return Err(refused(format!(
-                    "{WHEN}.{condition}: expected {conditions}"
+                    "{WHEN}.{condition}: expected {CONDITIONS}"
                 )));
             }
             check_keys(origin, settings, "", known)?;
@@ -114,12 +126,15 @@ impl Conditional {
         self.merged(&[beginning.name().map(str::to_owned)])
     }
 
-    /// The settings that hold for a family, `vit` or `cnn`, and then for this family at this start.
-    pub(super) fn of_family(&self, beginning: Beginning, family: &str) -> Table {
-        let both = beginning
-            .name()
-            .map(|beginning| format!("{beginning}-{family}"));
-        self.merged(&[Some(family.to_owned()), both])
+    /// The settings that hold for a model of a family, `vit` or `cnn`, the more special ones over the others.
+    pub(super) fn of_model(&self, beginning: Beginning, family: &str, model: &str) -> Table {
+        let with_start = |of: &str| beginning.name().map(|start| format!("{start}-{of}"));
+        self.merged(&[
+            Some(family.to_owned()),
+            with_start(family),
+            Some(model.to_owned()),
+            with_start(model),
+        ])
     }
 
     fn merged(&self, conditions: &[Option<String>]) -> Table {
@@ -201,6 +216,10 @@ mod tests {
         [when.weights-cnn]
         optimizer.lr = 0.5
         train.batch_size = 6
+        [when.vit-w1]
+        train.batch_size = 7
+        [when.scratch-vit-w1]
+        train.accumulate = 8
     ";
 
     #[test]
@@ -208,6 +227,7 @@ mod tests {
         for (set, from, name, lr, batch_size) in [
             (&[][..], None, "resnet9", 0.2, 5),
             (&["model.name=vit-micro"], None, "vit-micro", 0.4, 4),
+            (&["model.name=vit-w1"], None, "vit-w1", 0.4, 7),
             (&[], Some("vit-micro"), "vit-micro", 0.3, 4),
             (&[], Some("resnet9"), "resnet9", 0.5, 6),
             (&["optimizer.lr=0.7"], Some("resnet9"), "resnet9", 0.7, 6),
@@ -221,6 +241,8 @@ mod tests {
             );
             assert_eq!(found, (name, lr, batch_size), "{set:?} {from:?}");
         }
+        let special = resolve(ALL, &["model.name=vit-w1"], None).unwrap();
+        assert_eq!(special.train.accumulate, 8);
         // A probe trains nothing: no condition of a start holds.
         let probe = resolve(ALL, &["init.probe=plain"], Some("resnet9")).unwrap();
         assert_eq!((probe.optimizer.lr, probe.train.batch_size), (0.1, 5));
@@ -239,7 +261,7 @@ mod tests {
             ),
             (
                 "[when.transformer]\nmodel.depth = 3",
-                "recipe FILE: when.transformer: expected scratch, weights, vit, cnn, scratch-vit, scratch-cnn, weights-vit or weights-cnn",
+                "recipe FILE: when.transformer: expected scratch, weights, vit, cnn, a model, or one of the last three after scratch- or weights-",
             ),
             (
                 "[when]\nvit = 3",

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use burn::module::Module;
+use burn::tensor::Device;
 
 use super::devices::{Devices, precision};
 use super::dir::RunDir;
@@ -14,6 +15,7 @@ use crate::checkpoint::{self, WeightsMeta};
 use crate::data::{DataError, EvalLoader, SplitName};
 use crate::eval::{self, SplitFeatures};
 use crate::model::Model;
+use crate::ops::Precision;
 use crate::recipe::ProbeViews;
 use crate::stop::Stop;
 use crate::train::probe::{Labelled, PROBE_L2, Probe, ProbeOptions, Tried, fit as fit_probe};

@@ -4,7 +4,7 @@ use crate::names::all_same;
 use crate::recipe::NewHead;
 use crate::report::text;
 use crate::run::Plan;
-use crate::train::{Budget, Freeze};
+use crate::train::{Budget, Freeze, OptimizerKind};
 
 /// What the recipe `name` came to for this plan: where it starts, what learns and how fast, for how long, and what is
 /// done to the pictures.
@@ -29,7 +29,9 @@ fn start(plan: &Plan) -> String {
         NewHead::Fresh => "a new head is drawn",
         NewHead::Probe => "a new head is fitted on frozen features first",
     };
+    let rank = init.finetune.lora_rank;
     let rest = match init.finetune.freeze {
+        Freeze::None if rank > 0 => format!("then it and adapters of rank {rank} learn"),
         Freeze::None => "then all layers learn".to_owned(),
         Freeze::Blocks(blocks) => format!("then all above block {blocks} learns"),
         Freeze::Backbone => "then only the head learns".to_owned(),
@@ -38,13 +40,15 @@ fn start(plan: &Plan) -> String {
 }
 
 fn learning(plan: &Plan) -> String {
-    let settings = plan.recipe.settings();
-    let kind = settings.get("optimizer.kind").map_or("", String::as_str);
-    let mut words = format!(
-        "{} at {:e}",
-        kind.trim_matches('"'),
-        plan.recipe.optimizer.lr
-    );
+    let optimizer = &plan.recipe.optimizer;
+    let mut words = match optimizer.kind {
+        OptimizerKind::AdamW => format!("AdamW at {:e}", optimizer.lr),
+        OptimizerKind::Sgd => format!("SGD at {:e}", optimizer.lr),
+        OptimizerKind::Muon => format!(
+            "Muon at {:e}, AdamW beside it at {:e}",
+            optimizer.muon_lr, optimizer.lr
+        ),
+    };
     let decay = plan.recipe.init.finetune.layer_decay;
     if decay < 1.0 {
         words += &format!(", each layer at {decay} of the rate of the one above");
