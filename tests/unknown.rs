@@ -177,16 +177,16 @@ fn distances(place: &Place, of: &[&Features]) -> (Vec<Vec<f64>>, f64) {
     let mut matrix = vec![vec![0.0; 2 * width]; width];
     for (row, &label) in train.rows().zip(labels) {
         let centred = less(&wide(row), &means[label]);
-        for i in 0..width {
-            for j in 0..width {
-                matrix[i][j] += centred[i] * centred[j] / labels.len() as f64;
+        for (sums, x) in matrix.iter_mut().zip(&centred) {
+            for (sum, y) in sums.iter_mut().zip(&centred) {
+                *sum += x * y / labels.len() as f64;
             }
         }
     }
     let ridge = 1e-3 * (0..width).map(|i| matrix[i][i]).sum::<f64>() / width as f64;
-    for i in 0..width {
-        matrix[i][i] += ridge;
-        matrix[i][width + i] = 1.0;
+    for (i, row) in matrix.iter_mut().enumerate() {
+        row[i] += ridge;
+        row[width + i] = 1.0;
     }
     for i in 0..width {
         let pivot = matrix[i][i];

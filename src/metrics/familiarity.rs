@@ -315,9 +315,9 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     let (a, rest_of_a) = a.as_chunks::<LANES>();
     let (b, rest_of_b) = b.as_chunks::<LANES>();
     for (a, b) in a.iter().zip(b) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
-        }
+        let products = a.iter().zip(b).map(|(a, b)| a * b);
+        let sums = sums.iter_mut().zip(products);
+        sums.for_each(|(sum, product)| *sum += product);
     }
     let rest = rest_of_a.iter().zip(rest_of_b).map(|(a, b)| a * b);
     sums.iter().sum::<f64>() + rest.sum::<f64>()

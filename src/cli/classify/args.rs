@@ -15,7 +15,8 @@ const FEW: usize = 16;
 
 /// Name what pictures show.
 ///
-/// Prints the most probable labels of each picture with their probabilities.
+/// Prints the most probable labels of each picture with their probabilities. With weights that `vitrine calibrate`
+/// has prepared for it, it also says which pictures are unlike anything they learned.
 #[derive(Debug, Args)]
 #[command(override_usage = "vitrine classify [OPTIONS] [RUN|WEIGHTS] <INPUT>...")]
 pub(in crate::cli) struct ClassifyArgs {
