@@ -86,7 +86,11 @@ fn adapted(dir: &RunDir, recipe: &Recipe) -> String {
         return String::new();
     };
     let bytes = std::fs::metadata(dir.best()).map_or(0, |file| file.len());
-    format!(" (adapters, {}; they need {})", megabytes(bytes), shown(base))
+    format!(
+        " (adapters, {}; they need {})",
+        megabytes(bytes),
+        shown(base)
+    )
 }
 
 /// The strength of a probe's penalty, and how many were tried; `None` of a training.
