@@ -96,7 +96,7 @@ fn help_is_one_screen_and_more_on_request() {
       compare      Train models under one budget and compare them, or compare finished runs
       devices      List the devices of this machine and test each
       data         List, inspect, check or download data sets
-      weights      List and fetch pretrained weights
+      weights      List, show and fetch pretrained weights
       plot         Redraw the plots of runs
       completions  Print completions of commands and flags for a shell
       man          Print the manual page, or write the pages of all commands
