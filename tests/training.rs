@@ -730,10 +730,12 @@ fn a_new_head_may_begin_as_the_probe_and_a_resume_goes_on_from_there() {
     let data = pictures(folder.path());
     let other = other_pictures(folder.path(), &data);
     let at = |name: &str| folder.path().join(name);
-    train(&recipe(&data, &[VIT]), &at("first"), false, never).unwrap();
+    // Without batch norm, so that features are the same in training.
+    let linear = [VIT, &["model.stem=linear"]].concat();
+    train(&recipe(&data, &[&linear]), &at("first"), false, never).unwrap();
     let weights = format!("init.weights={:?}", at("first").display().to_string());
     let begin = |data: &Path, name: &str, more: &[&str]| {
-        let recipe = recipe(data, &[VIT, &[&weights], more]);
+        let recipe = recipe(data, &[&linear, &[&weights], more]);
         train(&recipe, &at(name), false, never).unwrap();
         tensors(&at(name), "last.safetensors")
     };
@@ -760,7 +762,7 @@ fn a_new_head_may_begin_as_the_probe_and_a_resume_goes_on_from_there() {
     assert!(kept == begin(&data, "as-ever", &still));
     assert!(same_head(&kept, &tensors(&at("first"), "best.safetensors")));
     // All layers learn from there, with all that a training may have.
-    let settings = [VIT, EVERYTHING, &[&weights, "init.head=probe"]];
+    let settings = [&linear, EVERYTHING, &[&weights, "init.head=probe"]];
     let recipe = recipe(&other, &settings);
     train(&recipe, &at("whole"), false, never).unwrap();
     let learned = tensors(&at("whole"), "last.safetensors");
@@ -771,6 +773,39 @@ fn a_new_head_may_begin_as_the_probe_and_a_resume_goes_on_from_there() {
     fs::remove_dir_all(at("first")).unwrap();
     train(&recipe, &at("run"), true, never).unwrap();
     assert_same(&left(&at("run")), &left(&at("whole")), "a fitted head");
+}
+
+#[test]
+fn a_head_is_fitted_on_what_batch_norms_make_of_the_new_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let other = other_pictures(folder.path(), &data);
+    let at = |name: &str| folder.path().join(name);
+    train(&recipe(&data, &[RESNET]), &at("first"), false, never).unwrap();
+    let weights = format!("init.weights={:?}", at("first").display().to_string());
+    let head = |name: &str, more: &[&str]| {
+        let recipe = recipe(&other, &[RESNET, &[&weights], more]);
+        train(&recipe, &at(name), false, never).unwrap();
+        let mut tensors = tensors(&at(name), "last.safetensors");
+        tensors.retain(|tensor| tensor.0.contains(".head."));
+        tensors
+    };
+    let still = [
+        "train.steps=1",
+        "train.ema=0",
+        "optimizer.lr=1e-12",
+        "optimizer.weight_decay=0",
+        "init.head=probe",
+    ];
+    let far = |a: &[HostTensor], b: &[HostTensor]| {
+        let pairs = a.iter().zip(b).flat_map(|(a, b)| a.2.iter().zip(&b.2));
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    let probe = head("probe", &["init.probe=plain"]);
+    // Frozen ones go by the statistics that they came with.
+    let frozen = head("frozen", &[&still[..], &["init.freeze=backbone"]].concat());
+    assert!(far(&frozen, &probe) <= 1e-6);
+    assert!(far(&head("all", &still), &probe) > 1e-3);
 }
 
 #[test]
