@@ -251,7 +251,7 @@ fn weights_that_are_not_whole_are_refused() {
         ),
         (
             "foreign.safetensors",
-            "foreign.safetensors has no vitrine metadata: expected a file that `vitrine train` wrote, such as RUN/weights/best.safetensors",
+            "foreign.safetensors has no vitrine metadata, and there is no config.json beside it: expected a file that vitrine wrote, such as RUN/weights/best.safetensors, or a folder as timm or transformers saves one, with config.json and model.safetensors",
         ),
         (
             "folder",

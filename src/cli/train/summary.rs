@@ -131,7 +131,7 @@ pub(super) fn json(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> serde_
             })
         })
     };
-    serde_json::json!({
+    let mut summary = serde_json::json!({
         "run": names::text(dir.root()),
         "weights": names::text(dir.best()),
         "epochs": progress.history.len(),
@@ -139,7 +139,6 @@ pub(super) fn json(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> serde_
         "images_seen": progress.images,
         "train_pictures": finished.train_pictures,
         "best_epoch": progress.best.map(|b| b.epoch),
-        "probe": probed(progress).map(|(l2, tried)| serde_json::json!({"l2": l2, "tried": tried})),
         "training_s": progress.elapsed_s,
         "budget_s": match recipe.budget() {
             Ok(Budget::Time(time)) => Some(time.as_secs_f64()),
@@ -149,7 +148,11 @@ pub(super) fn json(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> serde_
         "val": brief(&finished.val),
         "test": brief(&finished.test),
         "example": finished.example.as_ref().map(names::text),
-    })
+    });
+    if let Some((l2, tried)) = probed(progress) {
+        summary["probe"] = serde_json::json!({"l2": l2, "tried": tried});
+    }
+    summary
 }
 
 /// What becomes of each tensor of the weights that a training starts from, in a line.
