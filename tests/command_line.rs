@@ -70,7 +70,7 @@ fn a_refused_command_line_says_what_was_probably_meant() {
         // What is missing.
         (
             "compare",
-            "name finished runs, as in `vitrine compare runs/a runs/b`, or models to train, as in `vitrine compare --models vit-w1,resnet9`",
+            "name finished runs, as in `vitrine compare runs/a runs/b`, models to train, as in `vitrine compare --models vit-w1,resnet9`, or weights to start from, as in `vitrine compare --init cifar10-vit`",
         ),
         ("eval", "name a run, as in `vitrine eval runs/pets`"),
         (

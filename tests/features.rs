@@ -292,12 +292,180 @@ fn a_probe_without_validation_uses_folds_and_what_means_nothing_to_it_is_refused
         &place.run("train --probe --data data"),
         "--probe needs weights whose features it is fitted on: name some with --init",
     );
-    let wrong = place.run(&format!("{PROBE} --dry-run"));
-    fails(
-        &wrong,
-        "--dry-run measures updates, and --probe takes none: leave one of them out",
+    assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn a_probe_says_what_it_would_take_and_where_its_time_went() {
+    let place = Place::new();
+    colours(&place, "data/train", 8);
+    colours(&place, "data/val", 4);
+    let mirrored = PROBE.replace("--probe", "--probe=mirror");
+    let said = place.run(&format!("{mirrored} --dry-run")).ok();
+    for line in [
+        "probe = \"mirror\"\n",
+        "# probe: one pass over the pictures of train and val and of the mirror images of train; a linear classifier of 192 features is fitted\n",
+        "(from 14 pictures)",
+        "; fit and evaluation not counted\n",
+    ] {
+        assert!(said.out.contains(line), "{line}: {said:#?}");
+    }
+    assert!(
+        said.err.contains("nothing was written; measured for "),
+        "{said:#?}"
     );
     assert!(!place.path("runs").exists());
+    let json = place.run(&format!("{PROBE} --dry-run --json")).ok().json();
+    assert_eq!(
+        (&json["pictures"], &json["features"]),
+        (&22.into(), &192.into())
+    );
+    for seconds in ["decoding_s", "features_s"] {
+        assert!(json[seconds].as_f64().unwrap() > 0.0, "{json}");
+    }
+
+    let said = place.run(&format!("{PROBE} --profile --out a")).ok();
+    let begin = said.err.find("of the probe went:\n").unwrap();
+    let parts: Vec<&str> = said.err[begin..]
+        .lines()
+        .skip(1)
+        .map_while(|line| line.strip_prefix("  "))
+        .map(|line| line.split_whitespace().next().unwrap())
+        .collect();
+    assert_eq!(parts, ["decoding", "features", "fit"], "{said:#?}");
+    assert!(said.err[begin..].contains("by operation:\n  "), "{said:#?}");
+    // Pictures a second are those of the pass, not of the fit.
+    let info: serde_json::Value = serde_json::from_str(&place.read("a/run.json")).unwrap();
+    let rate = info["training_images_per_s"].as_f64().unwrap();
+    let whole = 14.0 / info["training_s"].as_f64().unwrap();
+    assert!(rate > whole && rate < 1e5, "{info}");
+}
+
+/// Trains the model of small weights in three ways.
+const WAYS: &str = "compare --init w --data data --device cpu --budget epochs=1 \
+    --set train.batch_size=4 --set init.layer_decay=0.5";
+
+#[test]
+fn a_probe_fine_tuning_and_scratch_are_set_side_by_side() {
+    let place = Place::new();
+    colours(&place, "data/train", 8);
+    colours(&place, "data/val", 4);
+    colours(&place, "data/test", 4);
+    place
+        .run(
+            "train --data data --out w --steps 1 -b 4 --image-size 16 --device cpu --set model.depth=1 \
+             --set model.embed_dim=16 --set model.num_heads=2 --set model.mlp_dim=16",
+        )
+        .ok();
+    let said = place.run(&format!("{WAYS} --seeds 2 --dry-run")).ok();
+    assert!(
+        said.out.contains("\n5 trainings (3 ways, 2 seeds), about "),
+        "{said:#?}"
+    );
+    let dry = place
+        .run(&format!("{WAYS} --seeds 2 --dry-run --json"))
+        .ok()
+        .json();
+    let total: f64 = [1.0, 2.0, 2.0]
+        .iter()
+        .zip(dry["models"].as_array().unwrap())
+        .map(|(seeds, way)| seeds * way["training_s"].as_f64().unwrap())
+        .sum();
+    assert!(
+        (dry["total_s"].as_f64().unwrap() - total).abs() < 1e-9,
+        "{dry}"
+    );
+    assert!(!place.path("three").exists() && !place.path("runs").exists());
+
+    let said = place.run(&format!("{WAYS} --seeds 2 --out three")).ok();
+    assert!(
+        said.err
+            .contains("run 5 of 5: scratch, seed 1, in three/scratch-seed1"),
+        "{said:#?}"
+    );
+    // The start is what is compared: it is said, and is no reason to doubt the test.
+    let line = |begin: &str| said.out.lines().find(|l| l.starts_with(begin));
+    assert!(
+        line("start  ").unwrap().contains("from scratch"),
+        "{said:#?}"
+    );
+    assert!(
+        line("what learns  ")
+            .unwrap()
+            .contains("a linear classifier"),
+        "{said:#?}"
+    );
+    for absent in [
+        "budget  ",
+        "optimizer.lr  ",
+        "augment.",
+        "train.batch_size  ",
+    ] {
+        assert_eq!(line(absent), None, "{said:#?}");
+    }
+    assert!(
+        !said.out.contains("also differ") && !said.out.contains("differ in more than the model"),
+        "{said:#?}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&place.read("three/compare.json")).unwrap();
+    let names: Vec<&str> = json["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["model"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["probe", "fine-tuned", "scratch"]);
+    // One probe against both seeds of the others.
+    assert_eq!(json["rows"][0]["top1"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        json["pairs"][1]["seeds"],
+        serde_json::json!([[0, 0], [0, 1]])
+    );
+    assert_eq!(
+        json["pairs"][2]["seeds"],
+        serde_json::json!([[0, 0], [1, 1]])
+    );
+    // What each was: the same model on the same pictures, from the weights or not.
+    let recipe = |run: &str| {
+        let path = place.path(&format!("three/{run}/recipe.toml"));
+        vitrine::recipe::Recipe::load(&path).unwrap()
+    };
+    let [probe, tuned, scratch] = ["probe-seed0", "fine-tuned-seed1", "scratch-seed1"].map(recipe);
+    assert!(probe.init.probe.is_some() && probe.init.sha256 == tuned.init.sha256);
+    assert_eq!(tuned.init.finetune.layer_decay, 0.5);
+    assert_eq!(scratch.init, vitrine::recipe::Recipe::default().init);
+    for other in [&tuned, &probe] {
+        assert_eq!(scratch.model, other.model);
+        assert_eq!(scratch.preprocess, other.preprocess);
+        assert_eq!(scratch.data, other.data);
+    }
+    assert_eq!(scratch.optimizer, tuned.optimizer);
+    // Asked again it trains nothing; finished runs are compared in the same words.
+    let weights = "three/scratch-seed1/weights/best.safetensors";
+    let before = std::fs::read(place.path(weights)).unwrap();
+    std::fs::remove_dir_all(place.path("three/probe-seed0/checkpoint")).unwrap();
+    std::fs::remove_dir_all(place.path("three/probe-seed0/weights")).unwrap();
+    place.run(&format!("{WAYS} --seeds 2 --out three")).ok();
+    assert_eq!(std::fs::read(place.path(weights)).unwrap(), before);
+    assert!(
+        place
+            .path("three/probe-seed0/weights/best.safetensors")
+            .exists()
+    );
+    let said = place
+        .run("compare three/probe-seed0 three/fine-tuned-seed0 three/scratch-seed0 --device cpu")
+        .ok();
+    assert!(!said.out.contains("also differ"), "{said:#?}");
+    fails(
+        &place.run(&format!(
+            "{WAYS} --seeds 2 --out three --set optimizer.lr=0.5"
+        )),
+        "three/fine-tuned-seed0 was trained with optimizer.lr = 0.001, now it is 0.5: name another folder with --out, or use the same setting",
+    );
+    fails(
+        &place.run("compare --init w --models vit-micro,resnet9 --data data"),
+        "--init trains the model of its weights in three ways, --models names models to train from scratch: leave one of them out",
+    );
 }
 
 #[test]

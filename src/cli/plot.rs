@@ -68,6 +68,7 @@ pub(super) fn run(args: PlotArgs) -> anyhow::Result<Done> {
             .map(|dir| Entry {
                 model: names::text(dir.root()),
                 seed: 0,
+                is_seedless: false,
                 dir: dir.clone(),
             })
             .collect();

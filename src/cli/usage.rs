@@ -77,7 +77,7 @@ const NAMES: &[(&[&str], &str)] = &[
 const EXAMPLES: &[(&str, &str)] = &[
     (
         "compare",
-        "name finished runs, as in `vitrine compare runs/a runs/b`, or models to train, as in `vitrine compare --models vit-w1,resnet9`",
+        "name finished runs, as in `vitrine compare runs/a runs/b`, models to train, as in `vitrine compare --models vit-w1,resnet9`, or weights to start from, as in `vitrine compare --init cifar10-vit`",
     ),
     ("eval", "name a run, as in `vitrine eval runs/pets`"),
     (

@@ -16,9 +16,10 @@ use crate::names::{all_same, marked_up};
 use crate::recipe::Recipe;
 use crate::report::plot::{self, Curve};
 use crate::report::text::{self, Table};
-use crate::run::{self, Answers, EvaluateOptions, OpenData, RunError};
-use crate::train::Budget;
+use crate::run::{self, Answers, EvaluateOptions, OpenData, RunDir, RunError};
+use crate::train::probe::PROBE_L2;
 use crate::train::task::classification::TOP1;
+use crate::train::{Budget, EpochRecord};
 
 /// How far beyond a time budget goes without a word, as a share of it.
 const OVERRUN: f64 = 0.05;
@@ -189,7 +190,10 @@ fn pairs(
     let pair = |i: usize, j: usize| {
         let (a, b) = (models[i], models[j]);
         let runs = by_seed(entries, &of(a, entries), &of(b, entries));
-        let confounds = |d: &&Difference| d.confounds && d.values[i] != d.values[j];
+        let confounds = |d: &&Difference| {
+            let concerns_both = d.concerns[i] && d.concerns[j];
+            d.confounds && concerns_both && d.values[i] != d.values[j]
+        };
         Pair {
             confounded_by: differences
                 .iter()
@@ -257,8 +261,16 @@ impl Measured {
     }
 }
 
-/// Pairs the runs of two models: by seed, or in order if no seed is shared.
+/// Pairs the runs of two models: by seed, or in order if no seed is shared; one that no seed changes with every run of
+/// the other.
 fn by_seed(entries: &[Entry], a: &[usize], b: &[usize]) -> Vec<(usize, usize)> {
+    let is_seedless = |of: &[usize]| of.iter().all(|&run| entries[run].is_seedless);
+    match (is_seedless(a), is_seedless(b)) {
+        (true, true) => return vec![(a[0], b[0])],
+        (true, false) => return b.iter().map(|&y| (a[0], y)).collect(),
+        (false, true) => return a.iter().map(|&x| (x, b[0])).collect(),
+        (false, false) => {}
+    }
     let alike = |&x: &usize| {
         let y = b.iter().find(|&&y| entries[y].seed == entries[x].seed)?;
         Some((x, *y))
@@ -298,7 +310,9 @@ fn row(model: &str, of: &[usize], entries: &[Entry], answers: &[Measured]) -> Ro
         let shares = history.iter().map(|record| record.share).sum();
         run::recorded(&entries[i].dir, "epochs_seen").unwrap_or(shares)
     });
-    let budget = Recipe::load(&entries[of[0]].dir.recipe()).and_then(|recipe| recipe.budget());
+    let recipe = Recipe::load(&entries[of[0]].dir.recipe());
+    // A probe ends where its loss does.
+    let recipe = recipe.ok().filter(|recipe| recipe.init.probe.is_none());
     Row {
         model: model.to_owned(),
         accuracy,
@@ -307,8 +321,8 @@ fn row(model: &str, of: &[usize], entries: &[Entry], answers: &[Measured]) -> Ro
         flops_per_image: config.flops(),
         training_s: mean(used_s.clone()),
         used_s,
-        budget_s: match budget {
-            Ok(Budget::Time(time)) => Some(time.as_secs_f64()),
+        budget_s: match recipe.map(|recipe| recipe.budget()) {
+            Some(Ok(Budget::Time(time))) => Some(time.as_secs_f64()),
             _ => None,
         },
         epochs_seen: mean(epochs_seen.collect()),
@@ -509,13 +523,29 @@ pub(crate) fn draw(entries: &[Entry], path: &Path) -> Result<(), RunError> {
         .iter()
         .map(|entry| Curve {
             model: entry.model.clone(),
-            points: run::history(&entry.dir)
-                .into_iter()
-                .filter_map(|r| Some((r.epoch, r.elapsed_s, r.figure(TOP1)?)))
-                .collect(),
+            points: points(&entry.dir),
         })
         .collect();
     Ok(plot::compare_curves(&curves, path)?)
+}
+
+/// Epoch, seconds and validation top-1 of a run's epochs. A probe is one point, after its one pass: the rows of its
+/// history are strengths of its penalty.
+fn points(dir: &RunDir) -> Vec<(usize, f64, f64)> {
+    let history = run::history(dir);
+    let point = |r: &EpochRecord| Some((r.epoch, r.elapsed_s, r.figure(TOP1)?));
+    let is_probe = |r: &EpochRecord| r.figure(PROBE_L2).is_some();
+    match history.last() {
+        Some(last) if is_probe(last) => {
+            let best = run::recorded(dir, "best_epoch");
+            let best = history.iter().find(|r| Some(r.epoch as f64) == best);
+            let top1 = best.unwrap_or(last).figure(TOP1);
+            top1.map(|top1| (1, last.elapsed_s, top1))
+                .into_iter()
+                .collect()
+        }
+        _ => history.iter().filter_map(point).collect(),
+    }
 }
 
 /// Writes `compare.md`, `compare.json` and `compare.png` into `folder`.

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::entry::Entry;
 use crate::checkpoint::WeightsMeta;
-use crate::recipe::Recipe;
+use crate::recipe::{InitRecipe, ProbeViews, Recipe};
 use crate::report::text;
 use crate::run::{self, RunDir, RunError};
-use crate::train::Budget;
+use crate::train::{Budget, Freeze};
 
 /// Something that the rows of a comparison differ in.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -19,6 +19,9 @@ pub(crate) struct Difference {
     pub what: String,
     /// Its value for each row, in their order.
     pub values: Vec<String>,
+    /// Whether it means anything to each row: a probe has no budget.
+    #[serde(skip)]
+    pub concerns: Vec<bool>,
     /// Whether it leaves open what a difference in accuracy comes from. The optimizer is part of a model's recipe,
     /// and how far an equal time gets is what a comparison under it measures.
     pub confounds: bool,
@@ -62,30 +65,87 @@ pub(super) fn differences(
     rows: &[Vec<usize>],
     metas: &[&WeightsMeta],
 ) -> Result<Vec<Difference>, RunError> {
-    let facts = entries
+    let recipes = entries
         .iter()
-        .zip(metas)
-        .map(|(entry, meta)| facts(&entry.dir, meta))
+        .map(|entry| Recipe::load(&entry.dir.recipe()))
         .collect::<Result<Vec<_>, _>>()?;
+    let facts: Vec<Vec<Fact>> = entries
+        .iter()
+        .zip(&recipes)
+        .zip(metas)
+        .map(|((entry, recipe), meta)| facts(&entry.dir, recipe, meta))
+        .collect();
     // Fields of other architectures have nothing to do with each other.
     let is_field = |difference: &Difference| difference.what.starts_with("model.");
     let is_one = metas.iter().all(|meta| meta.name == metas[0].name);
-    let mut found = between(&facts, rows);
+    let concerns = |run: usize, what: &str| recipes[run].init.probe.is_none() || is_of_probe(what);
+    let mut found = between(&facts, rows, &concerns);
     found.retain(|difference| is_one || !is_field(difference));
+    let first = architecture(metas[0]);
+    if metas.iter().all(|meta| architecture(meta) == first) {
+        for difference in &mut found {
+            // Ways to train one model are what is compared.
+            difference.confounds &= !is_of_way(&difference.what);
+        }
+    }
     Ok(found)
 }
 
-fn between(facts: &[Vec<Fact>], rows: &[Vec<usize>]) -> Vec<Difference> {
+/// The fields of an architecture that the shapes of its weights depend on, but for sizes of pictures and classes.
+fn architecture(meta: &WeightsMeta) -> serde_json::Value {
+    let mut fields = meta.model.fields();
+    for free in ["image_size", "num_classes", "drop_path", "init"] {
+        if let Some(fields) = fields.as_object_mut() {
+            fields.remove(free);
+        }
+    }
+    fields
+}
+
+const START: &str = "start";
+const LEARNS: &str = "what learns";
+
+/// Whether it says from where and how far a model is trained.
+fn is_of_way(what: &str) -> bool {
+    what == START || what == LEARNS || what.starts_with("init.")
+}
+
+/// Whether it means something to a probe, which has no budget, no learning rate and no augmentation.
+fn is_of_probe(what: &str) -> bool {
+    const OF_PROBE: [&str; 7] = [
+        "picture size",
+        START,
+        LEARNS,
+        "training pictures",
+        "precision",
+        "device",
+        "threads",
+    ];
+    let is_of = |section: &str| what.starts_with(section);
+    OF_PROBE.contains(&what) || ["preprocess.", "model.", "init."].into_iter().any(is_of)
+}
+
+/// What the rows differ in, of those runs that it concerns.
+fn between(
+    facts: &[Vec<Fact>],
+    rows: &[Vec<usize>],
+    concerns: &dyn Fn(usize, &str) -> bool,
+) -> Vec<Difference> {
     let mut names: Vec<&str> = Vec::new();
     for fact in facts.iter().flatten() {
         if !names.contains(&fact.what.as_str()) {
             names.push(&fact.what);
         }
     }
-    let find = |run: usize, what: &str| facts[run].iter().find(|fact| fact.what == what);
+    let find = |run: usize, what: &str| {
+        let mut of_run = facts[run].iter();
+        of_run.find(|fact| fact.what == what && concerns(run, what))
+    };
     let mut found = Vec::new();
     for what in names {
         let identity = |run: usize| find(run, what).map(|fact| fact.identity.as_str());
+        let concerned = |row: &Vec<usize>| row.iter().any(|&run| concerns(run, what));
+        let concerned: Vec<bool> = rows.iter().map(concerned).collect();
         let of_row = |row: &Vec<usize>| row.iter().map(|&run| identity(run)).collect::<Vec<_>>();
         // Seeds of one row may differ too, such as in how far a clock let them get.
         let mut sets: Vec<Vec<Option<&str>>> = rows.iter().map(of_row).collect();
@@ -93,7 +153,7 @@ fn between(facts: &[Vec<Fact>], rows: &[Vec<usize>]) -> Vec<Difference> {
             set.sort_unstable();
             set.dedup();
         }
-        if sets.windows(2).all(|pair| pair[0] == pair[1]) {
+        if are_alike(&sets, &concerned) {
             continue;
         }
         let mut values: Vec<String> = rows
@@ -112,8 +172,9 @@ fn between(facts: &[Vec<Fact>], rows: &[Vec<usize>]) -> Vec<Difference> {
             })
             .collect();
         // What differs must not look alike.
-        if values.windows(2).all(|pair| pair[0] == pair[1]) {
-            for (value, set) in values.iter_mut().zip(&sets) {
+        if are_alike(&values, &concerned) {
+            let counted = values.iter_mut().zip(&sets).zip(&concerned);
+            for ((value, set), _) in counted.filter(|(_, concerned)| **concerned) {
                 let identity = set.iter().flatten().next().copied().unwrap_or("–");
                 *value += &format!(" ({})", identity.chars().take(8).collect::<String>());
             }
@@ -122,24 +183,34 @@ fn between(facts: &[Vec<Fact>], rows: &[Vec<usize>]) -> Vec<Difference> {
         found.push(Difference {
             what: what.to_owned(),
             values,
+            concerns: concerned,
             confounds: those.any(|fact| fact.confounds),
         });
     }
     found
 }
 
+/// Whether all values that count are the same.
+fn are_alike<T: PartialEq>(values: &[T], counts: &[bool]) -> bool {
+    let mut counted = values.iter().zip(counts).filter(|(_, counts)| **counts);
+    let Some((first, _)) = counted.next() else {
+        return true;
+    };
+    counted.all(|(value, _)| value == first)
+}
+
 /// What can differ between runs, the most telling first.
-fn facts(dir: &RunDir, meta: &WeightsMeta) -> Result<Vec<Fact>, RunError> {
-    let recipe = Recipe::load(&dir.recipe())?;
+fn facts(dir: &RunDir, recipe: &Recipe, meta: &WeightsMeta) -> Vec<Fact> {
     let settings = recipe.settings();
     let info = run::read_info(dir).unwrap_or_default();
     let side = meta.preprocess.image_size;
     let mut facts = vec![
         Fact::new("picture size", format!("{side}x{side}"), true),
-        source("start", "init", "from scratch", &settings),
+        source(START, "init", "from scratch", &settings),
+        Fact::new(LEARNS, learns(&recipe.init), true),
         source("teacher", "distillation", "none", &settings),
-        training_pictures(dir, &recipe),
-        budget(&recipe, &info),
+        training_pictures(dir, recipe),
+        budget(recipe, &info),
         Fact::new("passes over the pictures", passes(dir, &info), false),
         Fact::new("precision", recipe.train.precision, true),
     ];
@@ -169,7 +240,18 @@ fn facts(dir: &RunDir, meta: &WeightsMeta) -> Result<Vec<Fact>, RunError> {
             ));
         }
     }
-    Ok(facts)
+    facts
+}
+
+/// How much of the model is trained.
+fn learns(init: &InitRecipe) -> String {
+    match (init.probe, init.finetune.freeze) {
+        (Some(ProbeViews::Plain), _) => "a linear classifier".to_owned(),
+        (Some(ProbeViews::Mirror), _) => "a linear classifier, from mirror images too".to_owned(),
+        (None, Freeze::None) => "all layers".to_owned(),
+        (None, Freeze::Backbone) => "the head".to_owned(),
+        (None, Freeze::Blocks(blocks)) => format!("all above block {blocks}"),
+    }
 }
 
 /// Whether a key of the recipe is a difference of its own, and then whether it confounds.
@@ -178,9 +260,8 @@ fn is_told_by_its_key(key: &str) -> Option<bool> {
         // Part of another fact, or without effect on what is learned.
         "model.name" | "train.seed" | "train.epochs" | "train.steps" | "train.time"
         | "train.precision" => None,
-        "train.checkpoint_minutes" | "init.weights" | "init.sha256" | "distillation.teacher" => {
-            None
-        }
+        "train.checkpoint_minutes" | "distillation.teacher" => None,
+        "init.weights" | "init.sha256" | "init.freeze" | "init.probe" => None,
         "distillation.sha256" | "preprocess.image_size" => None,
         // They follow from the training pictures, or from the weights to start from.
         "preprocess.mean" | "preprocess.std" => None,
@@ -227,7 +308,6 @@ fn training_pictures(dir: &RunDir, recipe: &Recipe) -> Fact {
 
 fn budget(recipe: &Recipe, info: &serde_json::Value) -> Fact {
     let value = match recipe.budget() {
-        _ if recipe.init.probe.is_some() => "to the optimum".to_owned(),
         Ok(Budget::Time(time)) => text::seconds(time.as_secs_f64()),
         Ok(Budget::Epochs(epochs)) => format!("{epochs} epochs"),
         Ok(Budget::Steps(steps)) => {
@@ -271,6 +351,23 @@ mod tests {
             .collect()
     }
 
+    const ALL: &dyn Fn(usize, &str) -> bool = &|_, _| true;
+
+    #[test]
+    fn what_does_not_concern_a_probe_is_no_difference() {
+        let facts = runs(&[
+            &[("start", "w", "w", true), ("optimizer.lr", "1", "1", false)],
+            &[("start", "w", "w", true), ("optimizer.lr", "2", "2", false)],
+            &[("start", "w", "w", true), ("optimizer.lr", "3", "3", false)],
+        ]);
+        let concerns = |run: usize, what: &str| run > 0 || is_of_probe(what);
+        assert_eq!(between(&facts, &[vec![0], vec![1]], &concerns), []);
+        let found = between(&facts, &[vec![0], vec![1], vec![2]], &concerns);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].values, ["–", "2", "3"].map(str::to_owned));
+        assert!(!is_of_probe("budget") && !is_of_probe("augment.flip"));
+    }
+
     #[test]
     fn what_differs_is_named_row_by_row() {
         let facts = runs(&[
@@ -287,7 +384,7 @@ mod tests {
                 ("passes", "0.28", "0.28", false),
             ],
         ]);
-        let found = between(&facts, &[vec![0, 1], vec![2]]);
+        let found = between(&facts, &[vec![0, 1], vec![2]], ALL);
         let told: Vec<_> = found
             .iter()
             .map(|d| (d.what.as_str(), d.values.join(" | "), d.confounds))
@@ -299,8 +396,8 @@ mod tests {
                 ("passes", "3.10 to 3.20 | 0.28".to_owned(), false)
             ]
         );
-        assert_eq!(between(&facts[..2], &[vec![0], vec![1]]).len(), 1);
-        assert_eq!(between(&facts[..1], &[vec![0], vec![0]]), []);
+        assert_eq!(between(&facts[..2], &[vec![0], vec![1]], ALL).len(), 1);
+        assert_eq!(between(&facts[..1], &[vec![0], vec![0]], ALL), []);
     }
 
     #[test]
@@ -311,16 +408,16 @@ mod tests {
             &[("teacher", "runs/moved", "aaaaaaaaaa", true)],
             &[],
         ]);
-        let found = between(&facts, &[vec![0], vec![1]]);
+        let found = between(&facts, &[vec![0], vec![1]], ALL);
         assert_eq!(
             found[0].values,
             ["runs/cnn (aaaaaaaa)", "runs/cnn (bbbbbbbb)"]
         );
         // The same weights elsewhere are the same.
-        assert_eq!(between(&facts, &[vec![0], vec![2]]), []);
+        assert_eq!(between(&facts, &[vec![0], vec![2]], ALL), []);
         // A setting that only one has.
         assert_eq!(
-            between(&facts, &[vec![0], vec![3]])[0].values,
+            between(&facts, &[vec![0], vec![3]], ALL)[0].values,
             ["runs/cnn", "–"]
         );
     }
@@ -333,7 +430,8 @@ mod tests {
             ("data.split_seed", None),
             ("init.sha256", None),
             ("augment.flip", Some(true)),
-            ("init.freeze", Some(true)),
+            ("init.freeze", None),
+            ("init.layer_decay", Some(true)),
             ("train.batch_size", Some(true)),
             ("optimizer.lr", Some(false)),
             ("model.depth", None),

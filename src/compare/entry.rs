@@ -9,6 +9,8 @@ pub(crate) struct Entry {
     pub model: String,
     /// Its seed.
     pub seed: u64,
+    /// Whether its seed changes nothing, as that of a probe.
+    pub is_seedless: bool,
     /// Its directory.
     pub dir: RunDir,
 }

@@ -11,7 +11,7 @@ use super::distillation::DistillationRecipe;
 use super::duration::parse_duration;
 use super::error::RecipeError;
 use super::sections::{DataRecipe, ModelRecipe, PreprocessRecipe, TrainRecipe};
-use super::start::InitRecipe;
+use super::start::{InitRecipe, ProbeViews};
 use super::table::{BUDGET_KEYS, flatten, insert};
 use crate::checkpoint::{Base, Shipped};
 use crate::data::AugmentConfig;
@@ -20,7 +20,9 @@ use crate::model::ModelConfig;
 use crate::names;
 use crate::ops::Precision;
 use crate::setting::{Invalid, below, positive, within};
-use crate::train::{Budget, CurriculumConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
+use crate::train::{
+    Budget, CurriculumConfig, OptimizerConfig, ScheduleConfig, TrainConfig,
+};
 
 /// What may change between the sessions of a training: its budget, and where its files are and how they are read.
 pub(crate) const MAY_CHANGE: [&str; 11] = [
@@ -185,6 +187,45 @@ impl Recipe {
                 (key.clone(), a, b)
             })
         })
+    }
+
+    /// This training of weights that are drawn, instead of those that it starts from: architecture and preprocessing
+    /// stay theirs.
+    pub(crate) fn without_init(&self) -> Self {
+        Self {
+            init: InitRecipe::default(),
+            ..self.clone()
+        }
+    }
+
+    /// This training of all that it does not freeze, where it was to be a probe.
+    pub(crate) fn fine_tuning(&self) -> Self {
+        let mut recipe = self.clone();
+        recipe.init.probe = None;
+        recipe
+    }
+
+    /// A probe on the features of the weights that this training starts from; what says how to learn, which its
+    /// optimum does not depend on, is as by default.
+    pub(crate) fn probing(&self, views: ProbeViews) -> Self {
+        Self {
+            data: self.data.clone(),
+            model: self.model.clone(),
+            preprocess: self.preprocess.clone(),
+            init: InitRecipe {
+                probe: Some(views),
+                weights: self.init.weights.clone(),
+                sha256: self.init.sha256.clone(),
+                ..InitRecipe::default()
+            },
+            train: TrainRecipe {
+                batch_size: self.train.batch_size,
+                seed: self.train.seed,
+                precision: self.train.precision,
+                ..TrainRecipe::default()
+            },
+            ..Self::default()
+        }
     }
 
     /// The weights to start from and their SHA-256, once a run has written it down.

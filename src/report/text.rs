@@ -51,13 +51,14 @@ pub(crate) fn seconds(seconds: f64) -> String {
 /// `parts` are (name, seconds), `operations` (name, seconds, calls). `rate` is the floating-point
 /// operations per second of the steps, and of matrix products alone.
 pub(crate) fn profile<'a>(
+    what: &str,
     parts: &[(&'a str, f64)],
     operations: &[(&'a str, f64, u64)],
     rate: Option<(f64, f64)>,
 ) -> String {
     let whole: f64 = parts.iter().map(|(_, seconds)| seconds).sum();
     let share = |seconds: f64| percent(seconds / whole.max(1e-12));
-    let mut out = format!("where {} of steps went:\n", seconds(whole));
+    let mut out = format!("where {} of {what} went:\n", seconds(whole));
     for (name, seconds) in parts {
         out += &format!("  {name:28} {:>8}\n", share(*seconds));
     }

@@ -42,7 +42,7 @@ pub use embed::{
     EmbedEvent, EmbedOptions, EmbedSource, Embedded, embed, feature_files, save_features,
 };
 pub use error::RunError;
-pub use estimate::{Estimate, estimate};
+pub use estimate::{Estimate, ProbeEstimate, estimate, estimate_probe};
 pub use evaluate::{Evaluated, evaluate};
 pub use event::RunEvent;
 pub use export::{ExportFormat, Exported, Storage, export};

@@ -13,10 +13,11 @@ use super::plan::Plan;
 use super::{pictures, results, start};
 use crate::checkpoint::{self, WeightsMeta};
 use crate::data::{DataError, EvalLoader, SplitName};
+use crate::device::Selected;
 use crate::eval::{self, SplitFeatures};
 use crate::model::Model;
 use crate::ops::Precision;
-use crate::recipe::ProbeViews;
+use crate::recipe::{ProbeViews, RecipeError};
 use crate::stop::Stop;
 use crate::train::probe::{Labelled, PROBE_L2, Probe, ProbeOptions, Tried, fit as fit_probe};
 use crate::train::task::Figure;
@@ -62,7 +63,7 @@ pub(super) fn fit(
     }
     observe(RunEvent::Begin(plan));
     let meta = plan.meta();
-    let backbone = backbone(plan, &meta, devices)?;
+    let backbone = backbone(plan, devices.student)?;
     let precision = precision(&plan.recipe, devices.student)?;
     let device = &devices.student.device;
     let seen = Seen::by(
@@ -75,7 +76,6 @@ pub(super) fn fit(
         observe,
     )?;
     let images_per_s = seen.pictures() as f64 / began.elapsed().as_secs_f64().max(1e-9);
-    let fitting = Instant::now();
     let mut history = Vec::new();
     let mut each = |step: usize, tried: &Tried, best: bool| {
         let record = record(step, tried, began.elapsed().as_secs_f64(), images_per_s);
@@ -89,7 +89,8 @@ pub(super) fn fit(
     progress.update = probe.iterations as u64;
     progress.elapsed_s = began.elapsed().as_secs_f64();
     progress.images = seen.train.labels.len() as u64;
-    progress.training_s = fitting.elapsed().as_secs_f64();
+    // Of what a picture costs; the fit sees none.
+    progress.training_s = seen.train_s;
     progress.best = Some(Best {
         epoch: probe.best + 1,
         score: best.top1,
@@ -120,24 +121,30 @@ fn complete(progress: Progress) -> Outcome {
     }
 }
 
-/// The model that the plan starts from, with a head for its classes.
-fn backbone(plan: &mut Plan, meta: &WeightsMeta, devices: Devices<'_>) -> Result<Model, RunError> {
-    let device = &devices.student.device;
-    let found = match plan.start.take() {
-        Some(found) => Some(found),
-        None => start::open(&mut plan.recipe)?,
+/// The model that the plan starts from, with a head for its classes, which is to be fitted.
+///
+/// # Errors
+///
+/// [`RunError`]: the weights cannot be read, or do not fit.
+pub(super) fn backbone(plan: &Plan, device: &Selected) -> Result<Model, RunError> {
+    let opened = match &plan.start {
+        Some(_) => None,
+        None => start::open(&mut plan.recipe.clone())?,
     };
+    let found = plan.start.as_ref().or(opened.as_ref());
     // A recipe without weights to start from was refused.
-    let found = found.ok_or(crate::recipe::RecipeError::NothingToProbe)?;
-    // Nothing of it is drawn: the head is fitted, and the rest is in the file.
+    let found = found.ok_or(RecipeError::NothingToProbe)?;
+    let device = &device.device;
     let fresh = plan.model.init_constant(device);
-    Ok(found.fill(fresh, meta, device)?.valid())
+    Ok(found.fill(fresh, &plan.meta(), device)?.valid())
 }
 
 /// What a model makes of the pictures that a probe learns from, and of those that judge it.
 pub(super) struct Seen {
     train: SplitFeatures,
     val: Option<SplitFeatures>,
+    /// Seconds that the training pictures took.
+    train_s: f64,
 }
 
 impl Seen {
@@ -161,11 +168,17 @@ impl Seen {
             };
             eval::features(backbone, loader, device, precision, mirrored, &mut seen)
         };
+        let began = Instant::now();
         let train = features(train, SplitName::Train, views == ProbeViews::Mirror)?;
+        let train_s = began.elapsed().as_secs_f64();
         let val = val
             .map(|val| features(val, SplitName::Val, false))
             .transpose()?;
-        Ok(Self { train, val })
+        Ok(Self {
+            train,
+            val,
+            train_s,
+        })
     }
 
     /// How many pictures and views there are.

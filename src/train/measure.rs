@@ -1,4 +1,4 @@
-//! What one update costs here, measured.
+//! What one update, or the features of one batch, cost here, measured.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -12,8 +12,9 @@ use super::task::Task;
 use super::trainer::TrainError;
 use crate::data::{Batch, Targets};
 use crate::device::peak_memory_bytes;
+use crate::eval::input;
 use crate::model::{Model, ModelConfig, Noise, parameters};
-use crate::ops::{Precision, precision::product_limit};
+use crate::ops::{Precision, Prepared, precision::product_limit};
 use crate::stop::Stop;
 
 /// Small enough for the second update to be like the first.
@@ -25,14 +26,14 @@ const REACHED: f64 = 0.5;
 /// Pictures of the first update that is run, if they do not take long.
 const FEW: usize = 2;
 
-/// What one update costs, measured or extrapolated.
+/// What one update, or one pass of a batch, costs, measured or extrapolated.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UpdateCost {
-    /// Seconds of the whole update.
+    /// Seconds of the whole of it.
     pub seconds: f64,
     /// Peak memory of a process that takes it, in bytes; `None` if the system does not report it.
     pub peak_memory_bytes: Option<u64>,
-    /// Pictures of the largest update that was run; 0 where even a small one would have taken too long, and the
+    /// Pictures of the largest one that was run; 0 where even a small one would have taken too long, and the
     /// cost follows from the speed of matrix products here.
     pub measured: usize,
 }
@@ -69,17 +70,7 @@ impl Workload<'_> {
     }
 
     fn batch_of(&self, len: usize) -> Batch {
-        let image_size = self.model.image_size();
-        let classes = self.model.num_classes();
-        Batch {
-            images: (0..len * 3 * image_size * image_size)
-                .map(|i| ((i * 2_654_435_761) % 1_000) as f32 / 500.0 - 1.0)
-                .collect(),
-            image_size,
-            len,
-            targets: Targets::Hard((0..len).map(|i| i % classes).collect()),
-            indices: (0..len).collect(),
-        }
+        noise(self.model, len)
     }
 
     /// A learner of this task on a device, from the first seed.
@@ -218,6 +209,76 @@ impl Workload<'_> {
     }
 }
 
+/// What the features of a batch of noise cost, found out in about `limit`: by the second of two passes of the whole
+/// batch, or, where these would take longer, of fewer pictures. `model` is one of `config`, without autodiff.
+pub fn cost_of_features(
+    model: &Model,
+    config: &ModelConfig,
+    batch_size: usize,
+    precision: Precision,
+    device: &Device,
+    limit: Duration,
+) -> UpdateCost {
+    let began = Instant::now();
+    let left_s = || limit.as_secs_f64() - began.elapsed().as_secs_f64();
+    let rate = product_limit(device, precision);
+    let picture_s = rate.map_or(0.0, |rate| config.flops() as f64 / (REACHED * rate));
+    if 2.0 * picture_s > limit.as_secs_f64() {
+        return UpdateCost {
+            seconds: batch_size as f64 * picture_s,
+            peak_memory_bytes: None,
+            measured: 0,
+        };
+    }
+    let prepared = Prepared::default();
+    let pass = |pictures: usize| -> Run {
+        let start = Instant::now();
+        let images = input(noise(config, pictures), device);
+        let features = model.infer_features(images, precision, &prepared);
+        // Reading them waits for the device.
+        let _ = features.try_into_vec_as::<f32>();
+        Run {
+            pictures,
+            seconds: start.elapsed().as_secs_f64(),
+            peak_memory_bytes: peak_memory_bytes(),
+        }
+    };
+    // The first pass of a size prepares weights or compiles, so the second one counts.
+    let second = |pictures: usize| {
+        pass(pictures);
+        pass(pictures)
+    };
+    let mut runs = vec![second(1)];
+    loop {
+        let last = runs[runs.len() - 1].pictures;
+        let larger = (4 * last).min(batch_size);
+        if larger == last || 2.0 * seconds_of(larger, &runs) > left_s() {
+            break;
+        }
+        runs.push(second(larger));
+    }
+    UpdateCost {
+        seconds: seconds_of(batch_size, &runs),
+        peak_memory_bytes: memory_of(batch_size, &runs),
+        measured: runs[runs.len() - 1].pictures,
+    }
+}
+
+/// A batch of noise, whose labels are all classes in turn.
+fn noise(model: &ModelConfig, len: usize) -> Batch {
+    let image_size = model.image_size();
+    let classes = model.num_classes();
+    Batch {
+        images: (0..len * 3 * image_size * image_size)
+            .map(|i| ((i * 2_654_435_761) % 1_000) as f32 / 500.0 - 1.0)
+            .collect(),
+        image_size,
+        len,
+        targets: Targets::Hard((0..len).map(|i| i % classes).collect()),
+        indices: (0..len).collect(),
+    }
+}
+
 /// Seconds of an update of so many pictures: along the line through the last two that were run, since a part of an
 /// update does not depend on their number; in proportion, which is at most too long, to a single one.
 fn seconds_of(pictures: usize, runs: &[Run]) -> f64 {
@@ -272,6 +333,18 @@ mod tests {
         // What was run is what it took, and a disturbed small one does not make the large one free.
         assert_eq!(seconds_of(8, &runs), 1.3);
         assert!((seconds_of(16, &[run(2, 3.0, 0), run(8, 1.0, 0)]) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn features_are_measured_in_whole_batches_or_in_what_there_is_time_for() {
+        let device = Device::flex();
+        let config = ModelConfig::preset("vit-micro", 8, None, 3).expect("a preset");
+        let model = config.init_constant(&device);
+        let cost = |limit| cost_of_features(&model, &config, 6, Precision::F32, &device, limit);
+        let whole = cost(Duration::from_secs(600));
+        assert!(whole.measured == 6 && whole.seconds > 0.0, "{whole:?}");
+        let none = cost(Duration::ZERO);
+        assert!(none.measured < 6 && none.seconds > 0.0, "{none:?}");
     }
 
     #[test]

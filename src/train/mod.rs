@@ -23,7 +23,7 @@ pub use average::Average;
 pub use curriculum::{Curriculum, CurriculumConfig, Moment};
 pub use finetune::{FinetuneConfig, FittedHead, Freeze, Start};
 pub use learner::{Learner, NotTaken, Step};
-pub use measure::{UpdateCost, Workload};
+pub use measure::{UpdateCost, Workload, cost_of_features};
 pub use optimizer::{OptimizerConfig, OptimizerKind};
 pub use part::{Part, Rule};
 pub use progress::{Best, EpochRecord, Progress};

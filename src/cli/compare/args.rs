@@ -14,7 +14,7 @@ use crate::device::DeviceChoice;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CompareArgs {
     /// Finished run directories; those that differ only in their seed count as one model.
-    #[arg(value_name = "RUN", conflicts_with_all = ["models", "budget", "seeds", "recipe", "set", "dry_run"])]
+    #[arg(value_name = "RUN", conflicts_with_all = ["models", "init", "budget", "seeds", "recipe", "set", "dry_run"])]
     pub runs: Vec<PathBuf>,
     /// Models to train, such as vit-w1,resnet9.
     #[arg(
@@ -22,16 +22,19 @@ pub(in crate::cli) struct CompareArgs {
         action = ArgAction::Set,
         value_delimiter = ',',
         value_name = "NAMES",
-        required_unless_present = "runs"
+        required_unless_present_any = ["runs", "init"]
     )]
     pub models: Vec<String>,
+    /// Weights whose model is trained in three ways: a probe on their features, fine-tuning, from scratch.
+    #[arg(long, value_name = "RUN|WEIGHTS")]
+    pub init: Option<PathBuf>,
     /// Data set; default: that of the runs, or the bundled sample.
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Budget of each training: epochs=N, time=30m or flops=1e15; default: that of the recipe.
     #[arg(long, value_name = "BUDGET")]
     pub budget: Option<String>,
-    /// Trainings per model, with seeds 0, 1, …
+    /// Trainings per model, with seeds 0, 1, …; a probe, which no seed changes, is fitted once
     #[arg(long, default_value_t = 1, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub seeds: u32,
     /// train, val or test; default: test, or val if there is no test split.

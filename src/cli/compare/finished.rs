@@ -62,6 +62,7 @@ pub(super) fn finished(runs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
         Entry {
             model,
             seed: recipe.train.seed,
+            is_seedless: recipe.init.probe.is_some(),
             dir: dir.clone(),
         }
     };

@@ -1,12 +1,16 @@
 //! The trainings of a comparison, planned before the first begins.
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use toml::Value;
 
 use super::args::CompareArgs;
 use super::training::{Cost, Training};
-use crate::recipe::{Recipe, parse_duration};
-use crate::run::{OpenData, Plan};
+use crate::cli::named::unambiguous;
+use crate::names;
+use crate::recipe::{ProbeViews, Recipe, Sources, parse_duration};
+use crate::run::{self, OpenData, Plan};
 use crate::train::Budget;
 
 /// Each model with its budget.
@@ -15,6 +19,63 @@ use crate::train::Budget;
 ///
 /// Also where the models would see different pictures.
 pub(super) fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<Training>> {
+    match &args.init {
+        Some(init) => plan_ways(args, init),
+        None => plan_models(args),
+    }
+}
+
+/// A probe on the features of weights, their fine-tuning, and the training of their model from scratch.
+fn plan_ways(args: &CompareArgs, init: &Path) -> anyhow::Result<Vec<Training>> {
+    if !args.models.is_empty() {
+        bail!(
+            "--init trains the model of its weights in three ways, --models names models to train from scratch: leave one of them out"
+        );
+    }
+    unambiguous(init)?;
+    let text = |path| Value::String(names::text(path));
+    let data = args.data.as_deref().map(|path| ("data.path", text(path)));
+    let values = [Some(("init.weights", text(init))), data];
+    let recipe = run::resolve(&Sources {
+        recipe: args.recipe.as_ref().map(names::text),
+        set: args.set.clone(),
+        values: values.into_iter().flatten().collect(),
+    })?;
+    // Wrong weights or a wrong data set are refused before the first training begins. Its recipe has their hash.
+    let mut plan = Plan::new(recipe.fine_tuning())?;
+    let budget = args.budget.as_ref();
+    let budget = budget.map(|text| self::budget(text, &plan)).transpose()?;
+    plan.recipe = plan.recipe.changed(budget.as_slice())?;
+    let of_training = cost(&plan)?;
+    let of_probe = match of_training {
+        // Beside the budgets it is nothing.
+        Cost::Seconds(_) => Cost::Seconds(0.0),
+        Cost::Operations(_) => {
+            let pictures = plan.splits.train.len() + plan.splits.val.len();
+            Cost::Operations(plan.model.flops() as f64 * pictures as f64)
+        }
+    };
+    let views = recipe.init.probe.unwrap_or(ProbeViews::Plain);
+    let way = |name: &str, way, budget, cost| Training {
+        model: name.to_owned(),
+        way: Some(way),
+        budget,
+        cost,
+    };
+    Ok(vec![
+        way("probe", plan.recipe.probing(views), None, of_probe),
+        way(
+            "fine-tuned",
+            plan.recipe.clone(),
+            budget.clone(),
+            of_training,
+        ),
+        way("scratch", plan.recipe.without_init(), budget, of_training),
+    ])
+}
+
+/// Each model with its budget.
+fn plan_models(args: &CompareArgs) -> anyhow::Result<Vec<Training>> {
     if args.models.len() < 2 {
         bail!("--models names one model only: expected two or more, such as vit-w1,resnet9");
     }
@@ -27,6 +88,7 @@ pub(super) fn plan_all(args: &CompareArgs) -> anyhow::Result<Vec<Training>> {
         }
         let mut training = Training {
             model: model.clone(),
+            way: None,
             budget: None,
             cost: Cost::Seconds(0.0),
         };

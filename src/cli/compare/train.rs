@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::args::CompareArgs;
 use super::difference::difference;
@@ -30,6 +30,7 @@ pub(super) fn train_all(
     let of_seed = |seed| plans.iter().map(move |training| (seed, training));
     let runs: Vec<(u32, &Training, PathBuf)> = (0..args.seeds)
         .flat_map(of_seed)
+        .filter(|(seed, training)| *seed < training.seeds(args))
         .map(|(seed, training)| {
             let out = folder.join(format!("{}-seed{seed}", training.model));
             (seed, training, out)
@@ -38,6 +39,10 @@ pub(super) fn train_all(
     // A folder of another comparison is refused before hours are spent, not after.
     for (seed, training, out) in &runs {
         make_room(args, training, *seed, out)?;
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", shown(folder)))?;
+    for (_, training, out) in runs.iter().filter(|(seed, ..)| *seed == 0) {
+        training.write_recipe(args, out)?;
     }
     let go_on = format!(
         "continue with the same command and --out {}",
@@ -85,6 +90,7 @@ pub(super) fn train_all(
         entries.push(Entry {
             model: model.clone(),
             seed: u64::from(*seed),
+            is_seedless: training.is_probe(),
             dir,
         });
     }

@@ -1,6 +1,6 @@
-//! One model to train: its settings, as a recipe and as the command line of its process.
+//! One row to train: its settings, as a recipe and as the command line of its process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use toml::Value;
@@ -14,7 +14,10 @@ use crate::run::{self, RunDir};
 /// A model to train, under every seed.
 #[derive(Debug)]
 pub(super) struct Training {
+    /// The model's name, or that of the way to train it.
     pub model: String,
+    /// The recipe of a way to train the model of some weights; without one, it is that of the model.
+    pub way: Option<Recipe>,
     /// The key of its budget and the value; without one, the recipe's own counts.
     pub budget: Option<(&'static str, Value)>,
     /// What it costs under one seed.
@@ -51,12 +54,24 @@ pub(super) fn to_go(ahead: &[Cost], done: &[(Cost, f64)]) -> Option<f64> {
 }
 
 impl Training {
+    /// Whether no seed changes it.
+    pub(super) fn is_probe(&self) -> bool {
+        let recipe = self.way.as_ref();
+        recipe.is_some_and(|recipe| recipe.init.probe.is_some())
+    }
+
+    /// The seeds that it is trained under.
+    pub(super) fn seeds(&self, args: &CompareArgs) -> u32 {
+        if self.is_probe() { 1 } else { args.seeds }
+    }
+
     /// The settings from the flags of `compare`, which win over its recipe and `--set`.
     fn settings(&self, args: &CompareArgs, seed: u32, precision: Option<&str>) -> Settings {
         let text = |value: &str| Value::String(value.to_owned());
         let data = args.data.as_ref().map(names::text);
+        let model = self.way.is_none().then(|| text(&self.model));
         let given = [
-            Some(("model.name", text(&self.model))),
+            model.map(|name| ("model.name", name)),
             Some(("train.seed", Value::Integer(seed.into()))),
             self.budget.clone(),
             data.map(|path| ("data.path", Value::String(path))),
@@ -67,11 +82,31 @@ impl Training {
 
     /// The recipe that the process of [`command`](Self::command) resolves.
     pub(super) fn recipe(&self, args: &CompareArgs, seed: u32) -> anyhow::Result<Recipe> {
+        let values = self.settings(args, seed, None).values()?;
+        if let Some(way) = &self.way {
+            let mut recipe = way.changed(&values)?;
+            recipe.make_paths_absolute();
+            return Ok(recipe);
+        }
         Ok(run::resolve(&Sources {
             recipe: args.recipe.as_ref().map(names::text),
             set: args.set.clone(),
-            values: self.settings(args, seed, None).values()?,
+            values,
         })?)
+    }
+
+    /// Writes the recipe of a way to train for the processes of [`command`](Self::command), which read it.
+    pub(super) fn write_recipe(&self, args: &CompareArgs, out: &Path) -> anyhow::Result<()> {
+        if self.way.is_some() {
+            let text = self.recipe(args, 0)?.to_toml();
+            run::write(&self.recipe_file(out), text.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The recipe of a way to train, beside its runs.
+    fn recipe_file(&self, out: &Path) -> PathBuf {
+        out.with_file_name(format!("{}.toml", self.model))
     }
 
     /// The command that trains, continues, or merely confirms the run in `out`.
@@ -95,11 +130,15 @@ impl Training {
             settings = settings.only(|flag| flag.on_resume);
         } else {
             command.arg("--out").arg(out);
-            if let Some(recipe) = &args.recipe {
-                command.arg("--recipe").arg(recipe);
-            }
-            for set in &args.set {
-                command.args(["--set", set]);
+            if self.way.is_some() {
+                command.arg("--recipe").arg(self.recipe_file(out));
+            } else {
+                if let Some(recipe) = &args.recipe {
+                    command.arg("--recipe").arg(recipe);
+                }
+                for set in &args.set {
+                    command.args(["--set", set]);
+                }
             }
         }
         command.args(settings.arguments());
@@ -121,6 +160,7 @@ mod tests {
 
     use super::*;
     use crate::cli::flags::FLAGS;
+    use crate::recipe::ProbeViews;
 
     #[test]
     fn the_time_to_go_is_that_of_the_budgets_or_of_what_went_before() {
@@ -141,6 +181,57 @@ mod tests {
     }
 
     #[test]
+    fn a_way_is_trained_by_its_own_recipe_and_a_probe_once_without_a_budget() {
+        let args =
+            Typed::parse_from(["compare", "--init=w", "--set=optimizer.lr=1", "--seeds=3"]).args;
+        let mut recipe = Recipe::default();
+        recipe.init.weights = Some("w".into());
+        recipe.init.finetune.layer_decay = 0.5;
+        let training = |way: Recipe, budget| Training {
+            model: "way".to_owned(),
+            way: Some(way),
+            budget,
+            cost: Cost::Seconds(0.0),
+        };
+        let time = Some(("train.time", Value::String("3m".to_owned())));
+        let tuned = training(recipe.fine_tuning(), time.clone());
+        let scratch = training(recipe.without_init(), time);
+        let probe = training(recipe.probing(ProbeViews::Plain), None);
+        assert_eq!(
+            [&tuned, &scratch, &probe].map(|t| t.seeds(&args)),
+            [3, 3, 1]
+        );
+        let init = scratch.recipe(&args, 1).unwrap().init;
+        assert_eq!((init.weights, init.finetune.layer_decay), (None, 1.0));
+        assert_eq!(
+            tuned.recipe(&args, 1).unwrap().init.finetune.layer_decay,
+            0.5
+        );
+        let out = Path::new("both/way-seed1");
+        let said = |training: &Training| -> Vec<String> {
+            let child = training.command(&args, 1, out, None, None).unwrap();
+            child
+                .get_args()
+                .map(|a| a.to_string_lossy().into_owned())
+                .collect()
+        };
+        let expected = [
+            "train",
+            "--device",
+            "auto",
+            "--out",
+            "both/way-seed1",
+            "--recipe",
+            "both/way.toml",
+            "--seed",
+            "1",
+        ];
+        assert_eq!(said(&probe), expected);
+        let with_budget: Vec<&str> = [&expected[..], &["--time", "3m"]].concat();
+        assert_eq!(said(&scratch), with_budget);
+    }
+
+    #[test]
     fn a_training_inherits_threads_precision_and_what_the_table_of_flags_says() {
         let typed = [
             "compare",
@@ -153,6 +244,7 @@ mod tests {
         let args = Typed::parse_from(typed).args;
         let training = Training {
             model: "resnet9".to_owned(),
+            way: None,
             budget: Some(("train.time", Value::String("3m".to_owned()))),
             cost: Cost::Seconds(180.0),
         };

@@ -9,7 +9,7 @@ use crate::device::Selected;
 use crate::names::visible;
 use crate::recipe::Recipe;
 use crate::report::text;
-use crate::run::{self, Devices, Estimate, Plan, RunDir};
+use crate::run::{self, Devices, Estimate, Plan, ProbeEstimate, RunDir};
 use crate::train::Budget;
 
 /// Time to measure in: with what comes before and after, a dry run is over in 20 seconds.
@@ -21,7 +21,7 @@ const MUCH_SMALLER: f64 = 0.5;
 /// Seconds of training from which on the dry run says how to shorten it.
 const LONG_S: f64 = 12.0 * 3600.0;
 
-/// Prints the resolved recipe, the model's size, and a cost measured on one update.
+/// Prints the resolved recipe, the model's size, and a cost measured on one update, or on a few pictures of a probe.
 pub(super) fn dry_run(
     args: &TrainArgs,
     recipe: &Recipe,
@@ -37,6 +37,9 @@ pub(super) fn dry_run(
         None => Plan::new(recipe.clone())?,
     };
     plan.check(&device)?;
+    if recipe.init.probe.is_some() {
+        return dry_probe(args, &plan, &device);
+    }
     let devices = Devices {
         student: &device,
         teacher: &teacher_device,
@@ -60,7 +63,13 @@ pub(super) fn dry_run(
         .to_string())?;
         return Ok(Done::Success);
     }
-    let text = recipe.to_toml() + "\n" + &about(&plan, &estimate, &device) + &cost(&estimate);
+    let text = recipe.to_toml() + "\n" + &about(&plan, &device);
+    let text =
+        text + &format!(
+            "# model: {} parameters, {} per update\n",
+            text::count(plan.model.parameters()),
+            text::flops(estimate.flops_per_update)
+        ) + &cost(&estimate);
     tell(&(text + &hint(&plan, &estimate)?))?;
     note(&format!(
         "nothing was written; measured for {}",
@@ -69,8 +78,77 @@ pub(super) fn dry_run(
     Ok(Done::Success)
 }
 
-/// What a dry run says of the data, the device and the models, as comments of a recipe.
-fn about(plan: &Plan, estimate: &Estimate, device: &Selected) -> String {
+/// The dry run of a probe, which takes no update: each picture passes the model once.
+fn dry_probe(args: &TrainArgs, plan: &Plan, device: &Selected) -> anyhow::Result<Done> {
+    let start = Instant::now();
+    let estimate = run::estimate_probe(plan, device, LIMIT)?;
+    if args.json {
+        say(&serde_json::json!({
+            "recipe": plan.recipe,
+            "model": plan.model,
+            "parameters": plan.model.parameters(),
+            "features": estimate.width,
+            "views": estimate.views,
+            "pictures": estimate.pictures,
+            "decoded_pictures": estimate.decoded,
+            "decoding_s": estimate.decoding_s,
+            "measured_pictures": estimate.measured_pictures,
+            "features_s": estimate.features_s,
+            "memory_bytes": estimate.memory_bytes(),
+            "device": device.name,
+        })
+        .to_string())?;
+        return Ok(Done::Success);
+    }
+    tell(&(plan.recipe.to_toml() + "\n" + &about(plan, device) + &probe_cost(plan, &estimate)))?;
+    note(&format!(
+        "nothing was written; measured for {}",
+        text::seconds(start.elapsed().as_secs_f64())
+    ));
+    Ok(Done::Success)
+}
+
+/// What the dry run of a probe says of the model, time and memory.
+fn probe_cost(plan: &Plan, estimate: &ProbeEstimate) -> String {
+    let mirrored = match estimate.views {
+        1 => "",
+        _ => " and of the mirror images of train",
+    };
+    let measured = match estimate.measured_pictures {
+        0 => {
+            "from the speed of matrix products here, as a picture takes too long to try".to_owned()
+        }
+        pictures => format!("from {pictures} at once, timed here"),
+    };
+    let mut out = format!(
+        "# model: {} parameters, {} per picture\n",
+        text::count(plan.model.parameters()),
+        text::flops(plan.model.flops()),
+    );
+    out += &format!(
+        "# probe: one pass over the pictures of train and val{mirrored}; a linear classifier of {} features is fitted\n",
+        text::count(estimate.width as u64)
+    );
+    out += &format!(
+        "# time: about {}: decoding {} (from {} pictures), features {} ({measured}); fit and evaluation not counted\n",
+        text::seconds(estimate.seconds()),
+        text::seconds(estimate.decoding_s),
+        estimate.decoded,
+        text::seconds(estimate.features_s),
+    );
+    if let (Some(memory), Some(peak)) = (estimate.memory_bytes(), estimate.peak_memory_bytes) {
+        out += &format!(
+            "# memory: about {} MiB ({} MiB at the peak of a batch, {} MiB of decoded pictures and features)\n",
+            memory >> 20,
+            peak >> 20,
+            estimate.kept_bytes >> 20
+        );
+    }
+    out
+}
+
+/// What a dry run says of the data, the device and the teacher, as comments of a recipe.
+fn about(plan: &Plan, device: &Selected) -> String {
     let mut out = format!(
         "# data: {}, {} classes, {} train, {} val, {} test pictures\n",
         visible(&plan.dataset.origin),
@@ -88,11 +166,7 @@ fn about(plan: &Plan, estimate: &Estimate, device: &Selected) -> String {
             text::flops(plan.teacher_flops() * plan.pictures_per_update() as u64)
         );
     }
-    out + &format!(
-        "# model: {} parameters, {} per update\n",
-        text::count(plan.model.parameters()),
-        text::flops(estimate.flops_per_update)
-    )
+    out
 }
 
 /// What a dry run says of time and memory.
