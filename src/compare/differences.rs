@@ -248,6 +248,9 @@ fn learns(init: &InitRecipe) -> String {
     match (init.probe, init.finetune.freeze) {
         (Some(ProbeViews::Plain), _) => "a linear classifier".to_owned(),
         (Some(ProbeViews::Mirror), _) => "a linear classifier, from mirror images too".to_owned(),
+        (None, _) if init.finetune.adapts() => {
+            format!("adapters of rank {}, and the head", init.finetune.lora_rank)
+        }
         (None, Freeze::None) => "all layers".to_owned(),
         (None, Freeze::Backbone) => "the head".to_owned(),
         (None, Freeze::Blocks(blocks)) => format!("all above block {blocks}"),
@@ -261,7 +264,7 @@ fn is_told_by_its_key(key: &str) -> Option<bool> {
         "model.name" | "train.seed" | "train.epochs" | "train.steps" | "train.time"
         | "train.precision" => None,
         "train.checkpoint_minutes" | "distillation.teacher" => None,
-        "init.weights" | "init.sha256" | "init.freeze" | "init.probe" => None,
+        "init.weights" | "init.sha256" | "init.freeze" | "init.lora_rank" | "init.probe" => None,
         "distillation.sha256" | "preprocess.image_size" => None,
         // They follow from the training pictures, or from the weights to start from.
         "preprocess.mean" | "preprocess.std" => None,
