@@ -21,17 +21,17 @@ pub struct Fit {
     pub taken: usize,
     /// Those of them that are interpolated to another size of pictures.
     pub resampled: Vec<String>,
-    /// Those of the model that stay as they were drawn.
+    /// Those of the model that the file does not give, and that are drawn.
     pub fresh: Vec<String>,
     /// Those of the file that are not taken.
     pub left_out: Vec<String>,
 }
 
 impl TensorFile {
-    /// A freshly drawn module with the tensors of this file, whose metadata is `meta`.
+    /// A module with the tensors of this file, whose metadata is `meta`, and what became of each.
     ///
-    /// Heads stay as they were drawn unless `keep_heads`, and so does a distillation token that the
-    /// file lacks; learned positions are interpolated where the module's `grid`, the patches along a
+    /// Heads stay as they are unless `keep_heads`, and so does a distillation token that the
+    /// file lacks: whoever starts draws what is [`fresh`](Fit::fresh). Learned positions are interpolated where the module's `grid`, the patches along a
     /// side of its pictures, is another than the file's. Everything else must fit.
     ///
     /// # Errors
@@ -40,17 +40,18 @@ impl TensorFile {
     pub fn start<M: Module + Declare>(
         &self,
         meta: &WeightsMeta,
-        fresh: M,
+        undrawn: M,
         grid: Option<usize>,
         keep_heads: bool,
         device: &Device,
-    ) -> Result<M, CheckpointError> {
-        let (mut found, _fit) = self.fitting(meta, &fresh, grid, keep_heads, device)?;
-        Ok(parameters::replace(fresh, |path, _| {
+    ) -> Result<(M, Fit), CheckpointError> {
+        let (mut found, fit) = self.fitting(meta, &undrawn, grid, keep_heads, device)?;
+        let filled = parameters::replace(undrawn, |path, _| {
             let values = found.remove(path)?;
             let shape = [values.len()];
             Some(Tensor::from_data(TensorData::new(values, shape), device))
-        }))
+        });
+        Ok((filled, fit))
     }
 
     /// What [`start`](Self::start) will do, if it will work.
@@ -181,15 +182,17 @@ mod tests {
         change(&mut config);
         let fresh = config.init(9, &Device::flex().autodiff());
         let file = TensorFile::open(&path).unwrap();
-        let started = file
+        let (started, fit) = file
             .start(
                 &meta,
-                fresh.clone(),
+                config.init_constant(&Device::flex().autodiff()),
                 config.grid(),
                 keep_heads,
                 &Device::flex(),
             )
             .map_err(|e| e.to_string().replace(&path.display().to_string(), "FILE"))?;
+        let is_fresh = |path: &str| fit.fresh.iter().any(|fresh| fresh == path);
+        let started = started.drawn(9, &Device::flex(), &is_fresh);
         Ok([model, fresh.valid(), started.valid()].map(|model| host_tensors(&model)))
     }
 

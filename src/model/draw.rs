@@ -10,12 +10,20 @@ use super::parameters::{self, declared};
 use super::role::{Declare, Declared, Role};
 use crate::random;
 
-/// Draws every tensor that does not start constant.
-pub(super) fn draw<M: Module + Declare>(module: M, seed: u64, device: &Device) -> M {
+/// Draws every tensor that is wanted, by its path, and does not start constant.
+pub(super) fn draw<M: Module + Declare>(
+    module: M,
+    seed: u64,
+    device: &Device,
+    wanted: &dyn Fn(&str) -> bool,
+) -> M {
     let device = device.clone().without_autodiff();
     let mut declared = declared(&module).into_iter();
     parameters::replace(module, |path, shape| {
         let declared = declared.next()?;
+        if !wanted(path) {
+            return None;
+        }
         let deviation = deviation(&declared, shape)?;
         let elements = shape.iter().product();
         let mut values = uniform(seed, path, elements, deviation);

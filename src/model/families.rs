@@ -248,9 +248,7 @@ impl ModelConfig {
     ///
     /// On a configuration that [`ModelConfig::validate`] refuses.
     pub fn init(&self, seed: u64, device: &Device) -> Model {
-        let mut model = draw::draw(self.build(device), seed, device);
-        model.network_mut().draw(seed, device);
-        model
+        self.build(device).drawn(seed, device, &|_| true)
     }
 
     /// The model before any weight is drawn, to be filled from a file.
@@ -270,6 +268,15 @@ impl Declare for Model {
 }
 
 impl Model {
+    /// The model with the tensors that are `wanted`, by their paths, drawn from `seed`: what
+    /// [`ModelConfig::init`] gives them, whatever the others are.
+    #[must_use]
+    pub fn drawn(self, seed: u64, device: &Device, wanted: &dyn Fn(&str) -> bool) -> Self {
+        let mut model = draw::draw(self, seed, device, wanted);
+        model.network_mut().draw(seed, device, wanted);
+        model
+    }
+
     /// Logits of a batch of normalised pictures.
     ///
     /// Batch norm goes by the device, not by `pass`: on an autodiff device it uses the batch's

@@ -77,8 +77,9 @@ pub(crate) trait Network: Declare {
         self.width()
     }
 
-    /// Draws what the family draws in a way of its own, after the tensors' roles have decided.
-    fn draw(&mut self, _seed: u64, _device: &Device) {}
+    /// Draws what the family draws in a way of its own, after the tensors' roles have decided: of that, the tensors
+    /// that are wanted, by their paths.
+    fn draw(&mut self, _seed: u64, _device: &Device, _wanted: &dyn Fn(&str) -> bool) {}
 
     /// Makes the first layer whiten patches of this covariance, `[n, n]` row by row, in a family
     /// that has a layer for it.

@@ -340,6 +340,40 @@ fn training_and_inference_take_different_paths_to_the_same_logits() {
     }
 }
 
+/// What a training from other weights draws is what a training from scratch draws there.
+#[test]
+fn a_tensor_that_is_drawn_alone_is_as_in_a_whole_model_and_leaves_the_others() {
+    let mimetic = VitConfig {
+        init: Init::Mimetic,
+        registers: 2,
+        distillation_token: true,
+        layer_scale: 0.1,
+        ..tiny()
+    };
+    let resnet = ModelConfig::preset("resnet9", 8, None, 3).unwrap();
+    for config in [
+        ModelConfig::Vit(mimetic),
+        ModelConfig::Airbench(small_airbench()),
+        resnet,
+    ] {
+        let read = |model: &Model| -> Vec<(String, Vec<f32>)> {
+            let all = parameters::values(model).into_iter();
+            all.map(|(path, tensor)| (path, values(tensor))).collect()
+        };
+        let whole = read(&config.init(7, &flex()));
+        let undrawn = read(&config.init_constant(&flex()));
+        assert_ne!(whole, undrawn);
+        for (path, _) in &whole {
+            let drawn = config.init_constant(&flex());
+            let drawn = drawn.drawn(7, &flex(), &|other| other == path);
+            for (n, (found, values)) in read(&drawn).iter().enumerate() {
+                let expected = if found == path { &whole[n] } else { &undrawn[n] };
+                assert!(values == &expected.1, "{path} drawn alone: {found}");
+            }
+        }
+    }
+}
+
 #[test]
 fn weights_depend_on_seed_and_name_alone() {
     let config = ModelConfig::Vit(tiny());
@@ -584,7 +618,7 @@ fn still() -> Pass<'static> {
 
 /// Xavier's weights for a lone module.
 fn drawn<M: Module + Declare>(module: M) -> M {
-    draw::draw(module, 9, &flex())
+    draw::draw(module, 9, &flex(), &|_| true)
 }
 
 /// The loss' slope along each parameter's gradient, by autodiff and by differences.

@@ -75,8 +75,8 @@ pub(super) fn fit(
     let device = &devices.student.device;
     let seed = plan.recipe.train.seed;
     let precision = precision(&plan.recipe, devices.student)?;
-    let drawn = meta.model.init(seed, &device.clone().autodiff());
-    let model = start.fill(drawn, meta, device)?;
+    let undrawn = meta.model.init_constant(&device.clone().autodiff());
+    let model = start.fill(undrawn, meta, seed, device)?;
     let finetune = &plan.recipe.init.finetune;
     let backbone = match finetune.adapts() {
         // Adapters leave it as it is.

@@ -135,8 +135,9 @@ pub(super) fn backbone(plan: &Plan, device: &Selected) -> Result<Model, RunError
     // A recipe without weights to start from was refused.
     let found = found.ok_or(RecipeError::NothingToProbe)?;
     let device = &device.device;
-    let fresh = plan.model.init_constant(device);
-    Ok(found.fill(fresh, &plan.meta(), device)?.valid())
+    let undrawn = plan.model.init_constant(device);
+    let seed = plan.recipe.train.seed;
+    Ok(found.fill(undrawn, &plan.meta(), seed, device)?.valid())
 }
 
 /// What a model makes of the pictures that a probe learns from, and of those that judge it.

@@ -236,22 +236,27 @@ impl Start {
             .check_start(&self.meta, &undrawn, config.grid(), keep_heads, device)
     }
 
-    /// The freshly drawn model of `meta` with these weights; the head is the fitted one if there is one, else taken
-    /// where the classes are the same.
+    /// `undrawn`, the model of `meta`, with these weights; the head is the fitted one if there is one, else taken
+    /// where the classes are the same. What is not taken is drawn from `seed`, with the values that
+    /// [`ModelConfig::init`] gives it.
     ///
     /// # Errors
     ///
     /// As [`TensorFile::start`].
     pub fn fill(
         &self,
-        fresh: Model,
+        undrawn: Model,
         meta: &WeightsMeta,
+        seed: u64,
         device: &Device,
     ) -> Result<Model, CheckpointError> {
         let keep_heads = all_same(&self.meta.classes, &meta.classes);
-        let model = self
+        let grid = meta.model.grid();
+        let (model, fit) = self
             .file
-            .start(&self.meta, fresh, meta.model.grid(), keep_heads, device)?;
+            .start(&self.meta, undrawn, grid, keep_heads, device)?;
+        let is_fresh = |path: &str| fit.fresh.iter().any(|fresh| fresh == path);
+        let model = model.drawn(seed, device, &is_fresh);
         Ok(match &self.head {
             Some(FittedHead { weight, bias }) => model.with_head(weight, bias, device),
             None => model,

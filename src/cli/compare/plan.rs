@@ -72,7 +72,7 @@ fn plan_ways(args: &CompareArgs, init: &Path) -> anyhow::Result<Vec<Training>> {
         ),
         way(
             "scratch",
-            scratch(args, &plan.recipe, budget.as_ref())?,
+            scratch(args, &plan.recipe),
             budget,
             of_training,
         ),
@@ -80,32 +80,27 @@ fn plan_ways(args: &CompareArgs, init: &Path) -> anyhow::Result<Vec<Training>> {
 }
 
 /// The training from scratch of the same model on the same pictures: a recipe may settle how it learns otherwise than
-/// from weights.
-fn scratch(
-    args: &CompareArgs,
-    tuned: &Recipe,
-    budget: Option<&(&'static str, Value)>,
-) -> anyhow::Result<Recipe> {
+/// from weights. Its budget is that of the fine-tuning.
+fn scratch(args: &CompareArgs, tuned: &Recipe) -> Recipe {
     let is_of_init = |set: &&String| set.trim_start().starts_with("init");
     let found = run::resolve(&Sources {
         recipe: args.recipe.as_ref().map(names::text),
         set: args.set.iter().filter(|set| !is_of_init(set)).cloned().collect(),
         values: vec![("model.name", Value::String(tuned.model.name.clone()))],
     });
-    let mut recipe = match found {
-        Ok(found) if found.init.weights.is_none() => Recipe {
-            data: tuned.data.clone(),
-            model: tuned.model.clone(),
-            preprocess: tuned.preprocess.clone(),
-            ..found.without_init()
-        },
+    match found {
+        Ok(mut found) if found.init.weights.is_none() => {
+            found.data = tuned.data.clone();
+            found.model = tuned.model.clone();
+            found.preprocess = tuned.preprocess.clone();
+            found.train.epochs = tuned.train.epochs;
+            found.train.steps = tuned.train.steps;
+            found.train.time.clone_from(&tuned.train.time);
+            found.without_init()
+        }
         // One that holds for weights alone.
         _ => tuned.without_init(),
-    };
-    if let Some(budget) = budget {
-        recipe = recipe.changed(std::slice::from_ref(budget))?;
     }
-    Ok(recipe)
 }
 
 /// Each model with its budget.

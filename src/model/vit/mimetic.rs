@@ -26,13 +26,24 @@ const QUERY_KEY: [f64; 2] = [0.7, 0.7];
 /// The same of W_V·W_proj.
 const VALUE_PROJECTION: [f64; 2] = [0.4, -0.4];
 
-/// Draws the weights of one block's attention, from the seed and the block's name.
-pub(super) fn draw(attention: &mut Attention, seed: u64, block: &str, device: &Device) {
+/// Draws the weights of one block's attention that are wanted, by their paths, from the seed and the block's name.
+pub(super) fn draw(
+    attention: &mut Attention,
+    seed: u64,
+    block: &str,
+    device: &Device,
+    wanted: &dyn Fn(&str) -> bool,
+) {
+    let is_wanted = ["qkv", "projection"].map(|of| wanted(&format!("{block}.attention.{of}.weight")));
+    if is_wanted == [false; 2] {
+        return;
+    }
     let device = device.clone().without_autodiff();
     let (qkv, projection) = (&mut attention.qkv.weight, &mut attention.projection.weight);
     let width = projection.lazy_shape().as_slice()[0];
     let drawn = draw_block(seed, block, width, attention.num_heads);
-    for (weight, values) in [qkv, projection].into_iter().zip(drawn) {
+    let weights = [qkv, projection].into_iter().zip(drawn).zip(is_wanted);
+    for ((weight, values), _) in weights.filter(|(_, is_wanted)| *is_wanted) {
         *weight = parameters::replace(weight.clone(), |_, _| {
             Some(Tensor::from_floats(values.as_slice(), &device))
         });

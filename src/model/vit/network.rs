@@ -303,15 +303,11 @@ impl Network for Vit {
         self.norm.gamma.dims()[0]
     }
 
-    fn draw(&mut self, seed: u64, device: &Device) {
+    fn draw(&mut self, seed: u64, device: &Device, wanted: &dyn Fn(&str) -> bool) {
         if self.init == Init::Mimetic {
             for (i, block) in self.blocks.iter_mut().enumerate() {
-                mimetic::draw(
-                    &mut block.attention,
-                    seed,
-                    &format!("Vit.blocks.{i}"),
-                    device,
-                );
+                let name = format!("Vit.blocks.{i}");
+                mimetic::draw(&mut block.attention, seed, &name, device, wanted);
             }
         }
     }

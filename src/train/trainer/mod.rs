@@ -251,17 +251,22 @@ impl Trainer {
         updates_per_epoch: u64,
     ) -> Result<Run<'t>, TrainError> {
         let device = self.device.clone().autodiff();
-        let mut model = self.meta.model.init(self.config.seed, &device);
-        // A saved state brings all of its weights along, weights to start from their whitening.
-        match (&saved, &self.init, self.meta.model.whitens()) {
-            (Some(_), _, _) | (None, None, None) => {}
-            (None, Some(init), _) => model = init.fill(model, &self.meta, &self.device)?,
+        let config = &self.meta.model;
+        let seed = self.config.seed;
+        let model = match (&saved, &self.init, config.whitens()) {
+            // A saved state brings all of its weights along.
+            (Some(_), _, _) => config.init_constant(&device),
+            // Weights to start from bring their whitening.
+            (None, Some(init), _) => {
+                init.fill(config.init_constant(&device), &self.meta, seed, &self.device)?
+            }
+            (None, None, None) => config.init(seed, &device),
             (None, None, Some(side)) => {
                 let (pictures, preprocess) = (self.train.pictures(), self.train.preprocess());
                 let covariance = patch_covariance(pictures, preprocess, side)?;
-                model = model.whitened(&covariance, &device);
+                config.init(seed, &device).whitened(&covariance, &device)
             }
-        }
+        };
         let TrainConfig {
             optimizer,
             finetune,
