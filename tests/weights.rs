@@ -804,7 +804,7 @@ fn weights_on_a_hub_are_fetched_once_and_used_by_every_command() {
     let refused = run("calibrate hf:me/pets --data pets");
     fails(
         &refused,
-        "hf:me/pets lies in a cache that other programs read, too, and is not written to: `vitrine export hf:me/pets OUT.safetensors` makes a copy that can be calibrated",
+        "hf:me/pets lies in a cache that other programs read, too, and is not written to: `vitrine export hf:me/pets OUT.safetensors` makes a copy of vitrine's own, which `vitrine calibrate OUT.safetensors --data DATA` takes",
     );
     let listed = run("weights list --cached --json").ok().json();
     assert_eq!(listed[0]["name"], "hf:me/pets");

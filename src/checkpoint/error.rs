@@ -42,7 +42,7 @@ pub enum CheckpointError {
     },
     /// The file was made of another project's, which is not ours to change.
     #[error(
-        "{path} is another project's, and vitrine does not write into it: `vitrine export` makes a file of vitrine's own of it", path = shown(path))]
+        "{path} is another project's, and vitrine does not write into it", path = shown(path))]
     NotOurs {
         /// The file or folder.
         path: PathBuf,

@@ -186,10 +186,7 @@ fn of_run(error: &RunError, settings: &Settings) -> Option<String> {
             "use --precision f32 or auto, or another device with --device; a run that began in bf16 needs another device",
         ),
         RunError::Unreadable { .. } => then("`vitrine data verify` names the reasons"),
-        RunError::OfHub { path } => then(&format!(
-            "`vitrine export {} OUT.safetensors` makes a copy that can be calibrated",
-            shown(path)
-        )),
+        RunError::OfHub { path } => then(&copy_to_calibrate(path)),
         RunError::Hub(error) => of_hub(error),
         RunError::Data(error) => of_data(error, settings),
         RunError::Recipe(error) => of_recipe(error, settings),
@@ -212,6 +209,14 @@ fn calibrate_with_training_pictures(weights: &Path) -> String {
         ),
         false => format!("`vitrine calibrate {named} --data DATA` {of_data}"),
     }
+}
+
+/// How weights that are not vitrine's to change can be calibrated.
+fn copy_to_calibrate(weights: &Path) -> String {
+    format!(
+        "`vitrine export {} OUT.safetensors` makes a copy of vitrine's own, which `vitrine calibrate OUT.safetensors --data DATA` takes",
+        quoted(weights)
+    )
 }
 
 /// Whether a path to nothing is OWNER/NAME, as a hub has repositories, and not a folder here.
@@ -387,6 +392,7 @@ fn of_checkpoint(error: &CheckpointError) -> Option<String> {
                 quoted(path)
             ),
         ),
+        CheckpointError::NotOurs { path } => then(error, &copy_to_calibrate(path)),
         CheckpointError::Write { source, .. } => cannot_write(error, source),
         CheckpointError::Mismatch { .. } => then(error, "copy it again, or train it again"),
         CheckpointError::Start { .. } => then(

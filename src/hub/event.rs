@@ -27,6 +27,9 @@ pub enum Event<'a> {
     },
     /// Everything is in the cache, and some of it was fetched.
     Fetched(&'a Snapshot),
+    /// The weights are in the cache, and how their pictures are prepared [could not be found
+    /// out](Snapshot::preprocessor_unknown).
+    Unprepared(&'a Snapshot),
 }
 
 /// A repository's files in the cache.

@@ -73,6 +73,9 @@ pub fn open(
     if snapshot.fetched > 0 {
         listen(Event::Fetched(&snapshot));
     }
+    if snapshot.preprocessor_unknown {
+        listen(Event::Unprepared(&snapshot));
+    }
     Ok(snapshot)
 }
 

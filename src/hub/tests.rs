@@ -108,6 +108,7 @@ fn a_repository_becomes_a_snapshot_in_the_layout_of_python() {
             } => told.push(format!("{file} {bytes} {of:?}")),
             Event::Waits { file, .. } => told.push(format!("waits for {file}")),
             Event::Fetched(snapshot) => told.push(format!("{} bytes", snapshot.fetched)),
+            Event::Unprepared(snapshot) => told.push(format!("unprepared {}", snapshot.repo)),
         },
     )
     .unwrap();
@@ -363,17 +364,27 @@ fn a_model_that_python_fetched_alone_gets_its_preprocessing() {
         .add("a/vit", "config.json", "{}")
         .add("a/vit", "model.safetensors", "weights");
     let repo = Repo::parse("hf:a/vit").unwrap();
-    let open =
-        |settings: &Settings| open(&repo, settings, Want::Cached, &Stop::default(), &mut |_| ());
+    let told = std::cell::Cell::new(0);
+    let open = |settings: &Settings| {
+        let mut listen = |event: Event<'_>| {
+            if matches!(event, Event::Unprepared(_)) {
+                told.set(told.get() + 1);
+            }
+        };
+        open(&repo, settings, Want::Cached, &Stop::default(), &mut listen)
+    };
     let snapshot = open(&place.settings()).unwrap();
     fs::remove_dir_all(place.path("models--a--vit/.no_exist")).unwrap();
-    // Nobody there: the weights are.
+    assert_eq!(told.get(), 0);
+    // Nobody there: the weights are, and it is said what is not.
     let mut away = place.settings();
     away.endpoint = "http://127.0.0.1:1".to_owned();
     assert!(open(&away).unwrap().preprocessor_unknown);
+    assert_eq!(told.get(), 1);
     place.hub.add("a/vit", "preprocessor_config.json", "{}");
     assert!(!open(&place.settings()).unwrap().preprocessor_unknown);
     assert!(snapshot.folder.join("preprocessor_config.json").is_file());
+    assert_eq!(told.get(), 1);
 }
 
 #[test]

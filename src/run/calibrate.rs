@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::answer::{Answers, EvaluateOptions, answer_raw};
 use super::data::OpenData;
-use super::dir::{RunDir, find_weights, is_run, open_file};
+use super::dir::{RunDir, find_weights, is_run, open_file, open_weights};
 use super::error::RunError;
 use crate::checkpoint::{self, CheckpointError, Shipped, TensorFile, WeightsMeta};
 use crate::data::{Skipped, SplitName};
@@ -74,7 +74,12 @@ pub fn calibrate(
     }
     if !is_run(weights) && checkpoint::is_foreign(weights) {
         let path = weights.to_owned();
-        return Err(CheckpointError::NotOurs { path }.into());
+        let meta = checkpoint::meta(&open_weights(weights)?)?;
+        // A copy of such weights would not do, either.
+        return Err(match meta.classes.is_empty() {
+            true => CheckpointError::NoClassifier { path }.into(),
+            false => CheckpointError::NotOurs { path }.into(),
+        });
     }
     let best = find_weights(weights)?;
     let run = match weights.is_dir() {

@@ -26,6 +26,9 @@ pub(in crate::cli) fn megabytes(bytes: u64) -> String {
 /// The bar of the file that is being fetched, with the file's name.
 static BAR: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
 
+/// The repository whose preprocessing is unknown, once that was said.
+static UNPREPARED: Mutex<Option<String>> = Mutex::new(None);
+
 /// Says what is fetched, whichever command needs it.
 pub(in crate::cli) fn tell_of(event: Event<'_>) {
     let mut shown = BAR.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,6 +80,17 @@ pub(in crate::cli) fn tell_of(event: Event<'_>) {
             interrupt::nothing_to_save(
                 "stopped; nothing was written: the same command begins again",
             );
+        }
+        Event::Unprepared(snapshot) => {
+            let repo = snapshot.repo.to_string();
+            let mut said = UNPREPARED.lock().unwrap_or_else(PoisonError::into_inner);
+            // A command may open its weights more than once.
+            if said.as_ref() != Some(&repo) {
+                note(&format!(
+                    "note: preprocessor_config.json of {repo} is not in the cache, and the hub could not be asked for it: pictures may not be prepared as the weights want them; `vitrine weights fetch {repo}` fetches it when the hub is reached"
+                ));
+                *said = Some(repo);
+            }
         }
     }
 }
