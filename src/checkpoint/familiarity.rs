@@ -113,7 +113,7 @@ mod tests {
         let fit = fit.unwrap();
         assert_eq!(fit.left_out, FAMILIARITY);
         let started = with.start(&read.meta, undrawn, tiny().grid(), true, &device);
-        assert_eq!(host_tensors(&started.unwrap()), host_tensors(&model));
+        assert_eq!(host_tensors(&started.unwrap().0), host_tensors(&model));
         // What is calibrated without them has none, and the same bytes as before.
         save_meta(&with, &meta(), None).unwrap();
         assert_eq!(fs::read(&path).unwrap(), plain);

@@ -121,7 +121,7 @@ impl TensorFile {
             false,
             &device,
         );
-        let model = start.map_err(|error| match error {
+        let (model, _fit) = start.map_err(|error| match error {
             CheckpointError::Start { reason, .. } => {
                 let reason = format!(
                     "the weights {} that it changes: {reason}",
@@ -201,7 +201,7 @@ mod tests {
         let of_base = weights::meta(&file).unwrap();
         let fresh = meta.model.init(9, &device);
         let grid = meta.model.grid();
-        let start = file.start(&of_base, fresh, grid, false, &device).unwrap();
+        let (start, _fit) = file.start(&of_base, fresh, grid, false, &device).unwrap();
         let model = parameters::replace(start, |path, shape| {
             let count = shape.iter().product();
             let wave = |i| (i as f32).sin();

@@ -367,7 +367,11 @@ fn a_tensor_that_is_drawn_alone_is_as_in_a_whole_model_and_leaves_the_others() {
             let drawn = config.init_constant(&flex());
             let drawn = drawn.drawn(7, &flex(), &|other| other == path);
             for (n, (found, values)) in read(&drawn).iter().enumerate() {
-                let expected = if found == path { &whole[n] } else { &undrawn[n] };
+                let expected = if found == path {
+                    &whole[n]
+                } else {
+                    &undrawn[n]
+                };
                 assert!(values == &expected.1, "{path} drawn alone: {found}");
             }
         }

@@ -20,9 +20,7 @@ use crate::model::ModelConfig;
 use crate::names;
 use crate::ops::Precision;
 use crate::setting::{Invalid, below, positive, within};
-use crate::train::{
-    Budget, CurriculumConfig, OptimizerConfig, ScheduleConfig, TrainConfig,
-};
+use crate::train::{Budget, CurriculumConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
 
 /// What may change between the sessions of a training: its budget, and where its files are and how they are read.
 pub(crate) const MAY_CHANGE: [&str; 11] = [

@@ -70,12 +70,7 @@ fn plan_ways(args: &CompareArgs, init: &Path) -> anyhow::Result<Vec<Training>> {
             budget.clone(),
             of_training,
         ),
-        way(
-            "scratch",
-            scratch(args, &plan.recipe),
-            budget,
-            of_training,
-        ),
+        way("scratch", scratch(args, &plan.recipe), budget, of_training),
     ])
 }
 
@@ -85,7 +80,12 @@ fn scratch(args: &CompareArgs, tuned: &Recipe) -> Recipe {
     let is_of_init = |set: &&String| set.trim_start().starts_with("init");
     let found = run::resolve(&Sources {
         recipe: args.recipe.as_ref().map(names::text),
-        set: args.set.iter().filter(|set| !is_of_init(set)).cloned().collect(),
+        set: args
+            .set
+            .iter()
+            .filter(|set| !is_of_init(set))
+            .cloned()
+            .collect(),
         values: vec![("model.name", Value::String(tuned.model.name.clone()))],
     });
     match found {

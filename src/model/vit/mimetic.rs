@@ -34,7 +34,8 @@ pub(super) fn draw(
     device: &Device,
     wanted: &dyn Fn(&str) -> bool,
 ) {
-    let is_wanted = ["qkv", "projection"].map(|of| wanted(&format!("{block}.attention.{of}.weight")));
+    let is_wanted =
+        ["qkv", "projection"].map(|of| wanted(&format!("{block}.attention.{of}.weight")));
     if is_wanted == [false; 2] {
         return;
     }

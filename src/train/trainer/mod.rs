@@ -257,9 +257,12 @@ impl Trainer {
             // A saved state brings all of its weights along.
             (Some(_), _, _) => config.init_constant(&device),
             // Weights to start from bring their whitening.
-            (None, Some(init), _) => {
-                init.fill(config.init_constant(&device), &self.meta, seed, &self.device)?
-            }
+            (None, Some(init), _) => init.fill(
+                config.init_constant(&device),
+                &self.meta,
+                seed,
+                &self.device,
+            )?,
             (None, None, None) => config.init(seed, &device),
             (None, None, Some(side)) => {
                 let (pictures, preprocess) = (self.train.pictures(), self.train.preprocess());
