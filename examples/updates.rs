@@ -87,7 +87,7 @@ pub(crate) fn losses(
         head: None,
     };
     let undrawn = start.meta.model.init_constant(&device.clone().autodiff());
-    let model = start.fill(undrawn, &start.meta, device)?;
+    let model = start.fill(undrawn, &start.meta, 0, device)?;
     let finetune = FinetuneConfig {
         layer_decay: run.layer_decay,
         ..FinetuneConfig::default()
