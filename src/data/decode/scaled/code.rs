@@ -151,12 +151,16 @@ pub(in crate::data::decode) const END: usize = 128;
 const UNKNOWN: usize = 64;
 
 impl Huffman {
-    /// A table of so many codes of each length (T.81, annex C). `None` where there are more than fit.
+    /// A table of so many codes of each length (T.81, annex C). `None` where there are more than fit, or where a mean
+    /// would have more than 15 bits, which other decoders refuse, too.
     pub(in crate::data::decode) fn new(
         class: Class,
         counts: &[u8; 16],
         symbols: &[u8],
     ) -> Option<Self> {
+        if class == Class::Dc && symbols.iter().any(|&bits| bits > 15) {
+            return None;
+        }
         let mut one = vec![0u16; 1 << LOOK];
         let mut longer = [(0, 0); 17];
         let (mut code, mut index) = (0usize, 0usize);
