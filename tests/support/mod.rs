@@ -81,6 +81,18 @@ impl Place {
         }
     }
 
+    /// A copy of all files here in a place of its own.
+    pub fn copied(&self) -> Self {
+        let copy = Self::new();
+        for name in self.listing(".") {
+            let path = self.path(&name);
+            if path.is_file() {
+                copy.write(&name, fs::read(path).unwrap());
+            }
+        }
+        copy
+    }
+
     /// The path of a file in this folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)

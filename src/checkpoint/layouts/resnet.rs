@@ -2,7 +2,9 @@
 
 use super::error::LayoutError;
 use super::names::{Name, Names, name};
+use super::plan::Plan;
 use super::source::Source;
+use crate::data::Preprocess;
 use crate::model::{ModelConfig, ResnetConfig, ResnetStem, ResnetVariant};
 
 /// Blocks are counted by stage: `layer2.0` is the third.
@@ -26,12 +28,35 @@ const TABLE: &[Name] = &[
 /// The matrix of its classifier.
 pub(super) const HEAD: &str = "fc.weight";
 
-/// The configuration that the tensors tell.
+/// What to make of a source that `layout` calls `name`, whose classes and notes are given.
 ///
 /// # Errors
 ///
 /// [`LayoutError::Tensors`] where the first convolution is not ImageNet's.
-pub(super) fn config(
+pub(super) fn plan(
+    source: &Source,
+    layout: &'static str,
+    name: String,
+    preprocess: Preprocess,
+    (classes, notes): (Vec<String>, Vec<String>),
+) -> Result<Plan, LayoutError> {
+    Ok(Plan {
+        layout,
+        name,
+        model: config(source, classes.len(), preprocess.image_size)?,
+        preprocess,
+        classes,
+        names: NAMES,
+        prefix: String::new(),
+        has_qkv_bias: true,
+        tokens: None,
+        left_out: Vec::new(),
+        notes,
+    })
+}
+
+/// The configuration that the tensors tell.
+fn config(
     source: &Source,
     num_classes: usize,
     image_size: usize,

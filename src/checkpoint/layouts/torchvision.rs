@@ -65,22 +65,9 @@ fn is_resnet(source: &Source) -> bool {
 /// [`LayoutError`]: they are not those of a model that vitrine has.
 pub(super) fn plan(source: &Source) -> Result<Plan, LayoutError> {
     if is_resnet(source) {
-        let preprocess = Preprocess::TORCHVISION;
-        let num_classes = classes(source, resnet::HEAD)?;
-        let (classes, notes) = labels::assumed(num_classes);
-        return Ok(Plan {
-            layout: "torchvision",
-            name: "resnet18".to_owned(),
-            model: resnet::config(source, num_classes, preprocess.image_size)?,
-            preprocess,
-            classes,
-            names: resnet::NAMES,
-            prefix: String::new(),
-            has_qkv_bias: true,
-            tokens: None,
-            left_out: Vec::new(),
-            notes,
-        });
+        let labels = labels::assumed(classes(source, resnet::HEAD)?);
+        let name = "resnet18".to_owned();
+        return resnet::plan(source, "torchvision", name, Preprocess::TORCHVISION, labels);
     }
     let mlp = ["mlp.0.weight", "mlp.linear_1.weight"].map(|end| format!("{LAYER}.{end}"));
     let shape = Shape::of(

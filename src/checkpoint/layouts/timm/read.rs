@@ -45,22 +45,9 @@ pub(in crate::checkpoint::layouts) fn plan(
         _ => architecture.clone(),
     };
     if architecture == "resnet18" {
-        let num_classes = classes(source, resnet::HEAD)?;
-        let model = resnet::config(source, num_classes, preprocess.image_size)?;
-        let (classes, notes) = labels::of_timm(config, pretrained, num_classes)?;
-        return Ok(Plan {
-            layout: "timm",
-            name,
-            model,
-            preprocess,
-            classes,
-            names: resnet::NAMES,
-            prefix: String::new(),
-            has_qkv_bias: true,
-            tokens: None,
-            left_out: Vec::new(),
-            notes,
-        });
+        let outputs = classes(source, resnet::HEAD)?;
+        let labels = labels::of_timm(config, pretrained, outputs)?;
+        return resnet::plan(source, "timm", name, preprocess, labels);
     }
     vit(source, config, pretrained, &architecture, name, preprocess)
 }
