@@ -508,7 +508,7 @@ fn neighbours_are_training_pictures_and_vote() {
     );
     fails(
         &place.run("classify --weights cifar10-cnn data/train/warm/2.png --neighbours-of train.safetensors"),
-        "--neighbours-of train.safetensors: make them with `vitrine embed cifar10-cnn --out FILE.safetensors`: these are features of other weights (vit-w1), or of pictures prepared in another way",
+        "--neighbours-of train.safetensors: make them with `vitrine embed cifar10-cnn --data DATA --out FILE.safetensors`: these are features of other weights (vit-w1), or of pictures prepared in another way",
     );
 }
 

@@ -155,8 +155,10 @@ pub(super) fn run(args: EmbedArgs) -> anyhow::Result<Done> {
         say(&told.to_string())?;
     } else {
         let files: Vec<String> = written.iter().map(shown).collect();
+        // A large model takes seconds for a picture.
+        let decimals = usize::from(images_per_s < 10.0);
         tell(&format!(
-            "{}: {} pictures, {} features each{}; {images_per_s:.0} images/s",
+            "{}: {} pictures, {} features each{}; {images_per_s:.decimals$} images/s",
             files.join(", "),
             text::count(about.names.len() as u64),
             about.width,

@@ -86,7 +86,7 @@ pub(in crate::cli) fn run(args: ClassifyArgs) -> anyhow::Result<Done> {
         let neighbours = Neighbours::new(features, &backbone).with_context(|| {
             let weights = weights.as_deref().unwrap_or(file.path());
             format!(
-                "--neighbours-of {}: make them with `vitrine embed {} --out FILE.safetensors`",
+                "--neighbours-of {}: make them with `vitrine embed {} --data DATA --out FILE.safetensors`",
                 shown(path),
                 quoted(weights)
             )
