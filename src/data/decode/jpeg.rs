@@ -72,7 +72,8 @@ pub(super) fn exif(bytes: &[u8]) -> Option<&[u8]> {
 /// The bytes of a segment after its length field; `None` where the file ends before it does.
 pub(super) fn body(bytes: &[u8], start: usize) -> Option<&[u8]> {
     let length = u16::from_be_bytes(bytes.get(start..start + 2)?.try_into().ok()?);
-    bytes.get(start + 2..start + usize::from(length).max(2))
+    // The length counts itself: one of less than two is none, as for other decoders.
+    bytes.get(start + 2..start + usize::from(length))
 }
 
 /// One of the colours that a JPEG is made of.

@@ -83,7 +83,11 @@ fn read(bytes: &[u8]) -> Option<Frame> {
                         let band = Band::new(body)?;
                         scan.read(frame, body, code, band.block())?
                     }
-                    false => scan.read(frame, body, code, Block::Whole)?,
+                    // All frequencies, at once: other decoders differ on what else they take.
+                    false if body.ends_with(&[0, 63, 0]) => {
+                        scan.read(frame, body, code, Block::Whole)?
+                    }
+                    false => return None,
                 };
                 // The marker that ended the code is the next segment's.
                 expected = bytes.len() - left - 2;
