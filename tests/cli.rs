@@ -1,7 +1,6 @@
 //! The real binary: what it prints, what it writes, and how it refuses.
 #![allow(clippy::unwrap_used)]
 
-#[allow(unreachable_pub)]
 mod support;
 
 use std::fs;

@@ -2,7 +2,6 @@
 //! the terminal.
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code, unreachable_pub)]
 mod support;
 
 use std::process::Command;

@@ -1,8 +1,6 @@
 //! Features: written, probed, searched for neighbours, and compared with what was learned.
 #![allow(clippy::unwrap_used)]
 
-// Each test file uses its own part of what the support offers.
-#[allow(dead_code, unreachable_pub)]
 mod support;
 
 use support::{Place, fails, picture, png};

@@ -2,8 +2,6 @@
 //! all would cost.
 #![allow(clippy::unwrap_used)]
 
-// Each test file uses its own part of what the support offers.
-#[allow(dead_code, unreachable_pub)]
 mod support;
 
 use std::time::{Duration, Instant};

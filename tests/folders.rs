@@ -1,7 +1,6 @@
 //! What a folder means: classes, splits, and what lies beside them that is no data.
 #![allow(clippy::unwrap_used)]
 
-#[allow(unreachable_pub, dead_code)]
 mod support;
 
 use std::fs;

@@ -3,8 +3,6 @@
 #![cfg(feature = "cpu")]
 #![allow(clippy::unwrap_used)]
 
-// Each test file uses its own part of what the support offers.
-#[allow(dead_code, unreachable_pub)]
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,8 +5,6 @@
 //! its sizes odd: a software driver tunes every new shape for seconds.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-// Each test file uses its own part of what the support offers.
-#[allow(dead_code, unreachable_pub)]
 mod support;
 
 use std::io::Write;

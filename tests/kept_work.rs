@@ -2,7 +2,6 @@
 //! written, nothing held out, and data that changed after the training.
 #![allow(clippy::unwrap_used)]
 
-#[allow(unreachable_pub, dead_code)]
 mod support;
 
 #[cfg(unix)]

@@ -10,7 +10,6 @@
 #[allow(unreachable_pub)]
 #[path = "support/runs.rs"]
 mod runs;
-#[allow(unreachable_pub, dead_code)]
 mod support;
 
 use std::collections::BTreeMap;

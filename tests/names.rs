@@ -4,8 +4,6 @@
 // Linux takes any bytes for a name.
 #![cfg(target_os = "linux")]
 
-// Each test file uses its own part of what the support offers.
-#[allow(dead_code, unreachable_pub)]
 mod support;
 
 use std::ffi::{OsStr, OsString};

@@ -1,8 +1,6 @@
 //! Numbers that files claim, and numbers that come out of weights: too large, too many, or none at all.
 #![allow(clippy::unwrap_used)]
 
-// Each test file uses its own part of what the support offers.
-#[allow(dead_code, unreachable_pub)]
 mod support;
 
 use std::fs;

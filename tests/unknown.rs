@@ -1,8 +1,6 @@
 //! Pictures unlike anything that was learned: recognised by `classify`, measured by `eval --unknown`.
 #![allow(clippy::unwrap_used)]
 
-// Each test file uses its own part of what the support offers.
-#[allow(dead_code, unreachable_pub)]
 mod support;
 
 use std::fs;

@@ -2,10 +2,8 @@
 //! them, hand them on.
 #![allow(clippy::unwrap_used)]
 
-// Each test file uses its own part of what the support offers.
 #[path = "support/hub.rs"]
 mod hub;
-#[allow(dead_code, unreachable_pub)]
 mod support;
 
 use std::fs;

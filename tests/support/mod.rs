@@ -1,5 +1,8 @@
 //! A place to run the real binary in, and the files it is given there.
 
+// Each test file uses its own part of what is offered here.
+#![allow(dead_code, unreachable_pub)]
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Cursor, Write};
