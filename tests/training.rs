@@ -27,7 +27,7 @@ use vitrine::device::{Selected, select};
 use vitrine::ops::Precision;
 use vitrine::recipe::{Recipe, Sources};
 use vitrine::report::csv::read_results;
-use vitrine::run::{self, Finished, Plan, RunDir, RunError, RunEvent};
+use vitrine::run::{self, Finding, Finished, Plan, RunDir, RunError, RunEvent};
 use vitrine::stop::Stop;
 use vitrine::train::{Classification, Ending, Saved, TrainEvent, Trainer};
 
@@ -806,6 +806,56 @@ fn a_head_is_fitted_on_what_batch_norms_make_of_the_new_pictures() {
     let frozen = head("frozen", &[&still[..], &["init.freeze=backbone"]].concat());
     assert!(far(&frozen, &probe) <= 1e-6);
     assert!(far(&head("all", &still), &probe) > 1e-3);
+}
+
+#[test]
+fn a_training_that_ends_below_its_fitted_head_leaves_that_as_the_best() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = pictures(folder.path());
+    let other = other_pictures(folder.path(), &data);
+    for (name, model) in [("vit", VIT), ("resnet", RESNET)] {
+        let at = |what: &str| folder.path().join(format!("{name}-{what}"));
+        train(&recipe(&data, &[model]), &at("first"), false, never).unwrap();
+        let weights = format!("init.weights={:?}", at("first").display().to_string());
+        // At a rate that ruins what was learned.
+        let ruinous = [
+            &weights,
+            "init.head=probe",
+            "train.epochs=2",
+            "optimizer.lr=0.5",
+            "schedule.warmup_epochs=0",
+        ];
+        let recipe = recipe(&other, &[model, &ruinous]);
+        let mut fitted = f64::NAN;
+        let mut observe = |event: RunEvent<'_>| {
+            if let RunEvent::Head { chosen, .. } = event {
+                fitted = chosen.top1;
+            }
+        };
+        let dir = RunDir::create(Some(&at("whole")), "set", "model").unwrap();
+        let plan = Plan::new(recipe.clone()).unwrap();
+        let finished = run::train(plan, &dir, &cpu(), &Stop::default(), &mut observe).unwrap();
+        let best = finished.outcome.progress.best.unwrap();
+        // As it was fitted: with the statistics of its batch norms too.
+        assert_eq!((best.epoch, best.score), (0, fitted), "{name}");
+        assert_eq!(finished.val.unwrap().top1, fitted, "{name}");
+        let says_so = |finding: &Finding| matches!(finding, Finding::NotAboveStart { .. });
+        assert!(finished.findings.iter().any(says_so), "{name}");
+        let [kept, last] = ["best.safetensors", "last.safetensors"].map(|weights| {
+            let path = at("whole").join("weights").join(weights);
+            load_weights(&path, &cpu().device).unwrap().meta
+        });
+        assert_eq!((kept.epoch, kept.val_top1), (0, Some(fitted)), "{name}");
+        assert_eq!(last.epoch, 2, "{name}");
+        // Stopped before its first update, by a kill that left the weights out.
+        let saved = |event: &TrainEvent| matches!(event, TrainEvent::Saved);
+        train(&recipe, &at("run"), false, saved).unwrap();
+        for weights in ["best.safetensors", "last.safetensors"] {
+            fs::remove_file(at("run").join("weights").join(weights)).unwrap();
+        }
+        train(&recipe, &at("run"), true, never).unwrap();
+        assert_same(&left(&at("run")), &left(&at("whole")), name);
+    }
 }
 
 #[test]

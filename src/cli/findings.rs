@@ -113,6 +113,12 @@ fn words(finding: &Finding, tried: Tried<'_>, short: bool) -> String {
             "validation loss rose from {lowest:.3} (epoch {epoch}) to {last:.3}, so it learns its own pictures by \
              heart: try more pictures, stronger augmentation{start}"
         ),
+        Finding::NotAboveStart { score, reached } => format!(
+            "no epoch did better on validation than the fitted head that the training started from ({} against {}), so \
+             that is what is kept: try more time, or --probe, which gives the same in seconds",
+            text::percent(*reached),
+            text::percent(*score)
+        ),
         Finding::Overrun {
             used_s,
             budget_s,
@@ -175,6 +181,10 @@ mod tests {
                 ece: 0.227,
                 on_folds: 0.085,
             },
+            Finding::NotAboveStart {
+                score: 0.84,
+                reached: 0.787,
+            },
         ];
         let tried = Tried {
             weights: Some(Path::new("my run")),
@@ -204,6 +214,11 @@ mod tests {
             said[3].contains("calibrate 'my run'` would make that about 0.085"),
             "{}",
             said[3]
+        );
+        assert!(
+            said[4].contains("(78.7 % against 84.0 %), so that is what is kept: try more time"),
+            "{}",
+            said[4]
         );
         assert_eq!(said.len(), all.len());
         // After a short training, time comes first, and trained weights are not named twice.

@@ -2,10 +2,12 @@
 //!
 //! Every tensor is handed out flat and without autodiff; order is the order of the model's fields.
 
+use std::collections::{HashMap, HashSet};
+
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
-use super::role::{Declarations, Declare, Declared};
+use super::role::{Declarations, Declare, Declared, Role};
 
 /// What there is to know of one trainable tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +74,22 @@ pub fn values<M: Module>(module: &M) -> Vec<(String, Tensor<1>)> {
         values.push((path.to_owned(), value))
     });
     values
+}
+
+/// The running statistics of the batch norms of a model, by path.
+///
+/// Call it on [`Module::valid`], as [`values`].
+pub fn statistics<M: Module + Declare>(module: &M) -> HashMap<String, Tensor<1>> {
+    let declared = declared(module).into_iter();
+    let paths: HashSet<String> = declared
+        .filter(|tensor| tensor.role == Role::Statistic)
+        .map(|tensor| tensor.path)
+        .collect();
+    if paths.is_empty() {
+        return HashMap::new();
+    }
+    let values = values(module).into_iter();
+    values.filter(|(path, _)| paths.contains(path)).collect()
 }
 
 /// Paths and shapes of every float tensor of a module; a tensor that Burn has yet to make is not

@@ -59,6 +59,13 @@ pub enum Finding {
         /// The loss of the last epoch.
         last: f64,
     },
+    /// No epoch did better on validation than the fitted head that the training started from, which is kept.
+    NotAboveStart {
+        /// What validation scored the start.
+        score: f64,
+        /// The best that it scored an epoch.
+        reached: f64,
+    },
     /// The time budget was overrun, as its updates are too long for it.
     Overrun {
         /// Seconds that were used.
@@ -124,6 +131,17 @@ pub(super) fn overrun(budget: Budget, progress: &Progress) -> Option<Finding> {
         used_s,
         budget_s,
         update_s: progress.update_s,
+    })
+}
+
+/// Whether the start of a training is still its best.
+pub(super) fn not_above_start(progress: &Progress) -> Option<Finding> {
+    let start = progress.best.filter(|best| best.epoch == 0)?;
+    let scores = progress.history.iter().filter_map(|r| r.figure(TOP1));
+    let reached = scores.max_by(f64::total_cmp)?;
+    Some(Finding::NotAboveStart {
+        score: start.score,
+        reached,
     })
 }
 

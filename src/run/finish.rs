@@ -6,7 +6,7 @@ use super::answer::{Answers, EvaluateOptions, predict};
 use super::dir::{RunDir, find_weights, open_file};
 use super::error::RunError;
 use super::files::write;
-use super::findings::{Finding, findings, miscalibrated, overrun};
+use super::findings::{Finding, findings, miscalibrated, not_above_start, overrun};
 use super::plan::Plan;
 use super::results::{Metrics, write_metrics, write_plots};
 use crate::checkpoint;
@@ -128,7 +128,9 @@ pub(super) fn finish(
         keep_first(write_plots(dir.root(), report, answers, "png"));
     }
     let late = overrun(plan.recipe.budget()?, &outcome.progress);
-    let findings = late.into_iter().chain(found.unwrap_or_default());
+    let below = not_above_start(&outcome.progress);
+    let findings = late.into_iter().chain(below);
+    let findings = findings.chain(found.unwrap_or_default());
     let pictured = match &last {
         Some((_, answers)) => answers.pictures.samples().first(),
         None => plan.splits.train.first(),

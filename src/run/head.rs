@@ -12,7 +12,7 @@ use super::plan::Plan;
 use super::probe::Seen;
 use crate::data::{EvalLoader, TrainLoader};
 use crate::eval;
-use crate::model::parameters::declared;
+use crate::model::parameters::{self, declared};
 use crate::model::role::{Declared, Role};
 use crate::model::{Model, Noise, Pass};
 use crate::names::all_same;
@@ -108,6 +108,7 @@ pub(super) fn fit(
     start.head = Some(FittedHead {
         weight: probe.weight,
         bias: probe.bias,
+        statistics: parameters::statistics(&backbone),
     });
     Ok(())
 }

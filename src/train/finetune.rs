@@ -210,12 +210,25 @@ pub struct Start {
 }
 
 /// A linear classifier of features, as a probe finds it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct FittedHead {
     /// `[F, K]`, row by row.
     pub weight: Vec<f32>,
     /// `[K]`.
     pub bias: Vec<f32>,
+    /// The running statistics of batch norms that those features went by, by path.
+    pub statistics: HashMap<String, Tensor<1>>,
+}
+
+impl FittedHead {
+    /// `model` with this head and these statistics.
+    fn give(&self, model: Model, device: &Device) -> Model {
+        let model = match self.statistics.is_empty() {
+            true => model,
+            false => parameters::replace(model, |path, _| self.statistics.get(path).cloned()),
+        };
+        model.with_head(&self.weight, &self.bias, device)
+    }
 }
 
 impl Start {
@@ -258,7 +271,7 @@ impl Start {
         let is_fresh = |path: &str| fit.fresh.iter().any(|fresh| fresh == path);
         let model = model.drawn(seed, device, &is_fresh);
         Ok(match &self.head {
-            Some(FittedHead { weight, bias }) => model.with_head(weight, bias, device),
+            Some(head) => head.give(model, device),
             None => model,
         })
     }

@@ -204,15 +204,7 @@ impl<'t> Learner<'t> {
         if !self.has_statistics {
             return HashMap::new();
         }
-        let declared = declared(&self.model).into_iter();
-        let statistics: HashSet<String> = declared
-            .filter(|tensor| tensor.role == Role::Statistic)
-            .map(|tensor| tensor.path)
-            .collect();
-        let values = parameters::values(&self.model.valid()).into_iter();
-        values
-            .filter(|(path, _)| statistics.contains(path))
-            .collect()
+        parameters::statistics(&self.model.valid())
     }
 
     /// Takes back the statistics of before an update that was not taken.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::schedule::Budget;
-use super::task::Figure;
+use super::task::{Figure, Validation};
 
 /// One epoch's figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,12 +47,22 @@ impl EpochRecord {
 /// The best epoch so far.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// Epoch, from 1.
+    /// Epoch, from 1; 0 is a start with a fitted head, before its first update.
     pub epoch: usize,
     /// What validation scored it.
     pub score: f64,
     /// Its validation loss; it breaks ties.
     pub loss: f64,
+}
+
+impl Best {
+    pub(super) fn of(epoch: usize, validation: &Validation) -> Self {
+        Self {
+            epoch,
+            score: validation.score,
+            loss: validation.loss,
+        }
+    }
 }
 
 /// Where a training stands.
@@ -83,7 +93,7 @@ pub struct Progress {
     pub update_s: f64,
     /// Learning rate of the last update.
     pub lr: f64,
-    /// The best epoch so far.
+    /// The best epoch so far; a start with a fitted head counts as one.
     pub best: Option<Best>,
     /// Epochs since the best one.
     pub stale: usize,

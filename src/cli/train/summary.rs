@@ -32,7 +32,7 @@ pub(super) fn plain(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> Strin
         );
     } else {
         out += &format!(
-            "trained {} in {}{}{ending}; best epoch {}\n",
+            "trained {} in {}{}{ending}; best {}\n",
             passes(progress, finished.train_pictures),
             text::seconds(progress.elapsed_s),
             match recipe.budget() {
@@ -41,7 +41,10 @@ pub(super) fn plain(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> Strin
                 }
                 _ => String::new(),
             },
-            progress.best.map_or(progress.epoch, |b| b.epoch),
+            match progress.best.map_or(progress.epoch, |b| b.epoch) {
+                0 => "before the first update".to_owned(),
+                epoch => format!("epoch {epoch}"),
+            },
         );
     }
     if let Some(val) = &finished.val {

@@ -18,7 +18,7 @@ use super::optimizer::OptimizerConfig;
 use super::progress::{Best, EpochRecord, Progress};
 use super::schedule::{Budget, Schedule, ScheduleConfig};
 use super::state::Saved;
-use super::task::{Direction, FORWARD, TEACHER, Task, Validation};
+use super::task::{Direction, FORWARD, Figure, TEACHER, Task, Validation};
 use crate::checkpoint::{self, Base, TensorFile, WeightsMeta};
 use crate::data::{Batches, DataError, TrainLoader, View, patch_covariance};
 use crate::model::{Model, Noise};
@@ -28,6 +28,9 @@ use crate::stop::{self, Stop};
 /// Names of the spans that a step consists of, for `profile`.
 pub const STEP: [&str; 5] = [DATA, TEACHER, FORWARD, BACKWARD, OPTIMIZER];
 const DATA: &str = "waiting for data";
+
+const BEST: &str = "best.safetensors";
+const LAST: &str = "last.safetensors";
 
 /// Settings of the loop.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,6 +159,7 @@ impl Trainer {
         self.catch_up(&run)?;
         let mut saved_at = Instant::now();
         self.foresee_closing(&mut run, observe)?;
+        self.validate_start(&mut run, observe)?;
 
         let ending = loop {
             // A training that was stopped within its last epoch still has to close it.
@@ -397,6 +401,53 @@ impl Trainer {
         })
     }
 
+    /// What validation says of the present weights; `None` without one.
+    fn validation(&self, run: &Run<'_>, shipped: &Model) -> Result<Option<Validation>, TrainError> {
+        if !run.validates {
+            return Ok(None);
+        }
+        let validate = || {
+            let average = run.learner.average();
+            run.learner.task().validate(shipped, average)
+        };
+        let found = stop::until(&self.stop, validate).ok_or(DataError::Stopped)??;
+        if let Some(Validation { loss, score, .. }) = found {
+            for (what, value) in [("validation loss", loss), ("validation score", score)] {
+                if !value.is_finite() {
+                    return Err(run.not_finite(what, value, run.progress.lr));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Counts the start as epoch 0 where its head was fitted to these classes, so that a training that ends below it
+    /// leaves it as the best: the first updates often lose what they later regain.
+    ///
+    /// Weights that knew the classes before do not count: they may have learned from pictures that are held out now.
+    fn validate_start(
+        &mut self,
+        run: &mut Run<'_>,
+        observe: &mut dyn FnMut(TrainEvent),
+    ) -> Result<(), TrainError> {
+        let is_fitted = self.init.as_ref().is_some_and(|init| init.head.is_some());
+        // A kill may have left the weights out after the state was written.
+        let is_known = run.progress.best.is_some_and(|best| best.epoch == 0);
+        let left_out = is_known && !self.weights.join(BEST).is_file();
+        if run.progress.update > 0 || !(is_fitted || left_out) {
+            return Ok(());
+        }
+        let shipped = run.learner.shipped();
+        if let Some(validation) = self.validation(run, &shipped)? {
+            run.tick();
+            run.progress.best = Some(Best::of(0, &validation));
+            run.learner.save(&self.state, &run.progress, &self.recipe)?;
+            self.write_weights(run, &shipped, &validation.figures, |_| true)?;
+            observe(TrainEvent::Saved);
+        }
+        Ok(())
+    }
+
     /// Validates, records the epoch, writes the state and the weights.
     fn finish_epoch(
         &mut self,
@@ -407,22 +458,8 @@ impl Trainer {
         let _pause = profile::pause();
         run.check_weights()?;
         let shipped = run.learner.shipped();
-        let task = run.learner.task();
-        let validation = match run.validates {
-            true => {
-                let validate = || task.validate(&shipped, run.learner.average());
-                stop::until(&self.stop, validate).ok_or(DataError::Stopped)??
-            }
-            false => None,
-        };
-        let direction = task.direction();
-        if let Some(Validation { loss, score, .. }) = validation {
-            for (what, value) in [("validation loss", loss), ("validation score", score)] {
-                if !value.is_finite() {
-                    return Err(run.not_finite(what, value, run.progress.lr));
-                }
-            }
-        }
+        let validation = self.validation(run, &shipped)?;
+        let direction = run.learner.task().direction();
         run.tick();
         // A split below one batch is one smaller batch.
         let batch_size = self.train.batch_size().min(self.train.pictures().len());
@@ -460,11 +497,7 @@ impl Trainer {
         };
         if best {
             progress.stale = 0;
-            progress.best = validation.map(|validation| Best {
-                epoch: progress.epoch,
-                score: validation.score,
-                loss: validation.loss,
-            });
+            progress.best = validation.map(|found| Best::of(progress.epoch, &found));
         } else {
             progress.stale += 1;
         }
@@ -472,26 +505,25 @@ impl Trainer {
         // The state first: what a kill leaves out then follows from it. Weights of an epoch that no state knows
         // of would stay the best where the epoch goes otherwise the second time, as under a budget of time.
         run.learner.save(&self.state, &run.progress, &self.recipe)?;
-        self.write_weights(run, &shipped, |_| true)?;
+        self.write_weights(run, &shipped, &record.figures, |_| true)?;
         observe(TrainEvent::Epoch { record, best });
         Ok(())
     }
 
-    /// Writes the weights of the epoch that was closed last, where `wanted` says so of the file: as the last, and
-    /// as the best if they are.
+    /// Writes the weights of the epoch that was closed last, of which validation found `figures`, where `wanted` says
+    /// so of the file: as the last, and as the best if they are.
     fn write_weights(
         &mut self,
         run: &Run<'_>,
         shipped: &Model,
+        figures: &[Figure],
         wanted: impl Fn(&Path) -> bool,
     ) -> Result<(), TrainError> {
         let progress = &run.progress;
-        let closed = progress.history.last();
-        let figures = closed.map_or(&[][..], |record| &record.figures);
         run.learner.task().describe(figures, &mut self.meta);
         self.meta.epoch = progress.epoch;
         let is_best = progress.best.is_none_or(|b| b.epoch == progress.epoch);
-        let files = [("last.safetensors", true), ("best.safetensors", is_best)];
+        let files = [(LAST, true), (BEST, is_best)];
         for (name, is_of_this_epoch) in files {
             let path = self.weights.join(name);
             if is_of_this_epoch && wanted(&path) {
@@ -512,7 +544,10 @@ impl Trainer {
             let meta = TensorFile::open(path).and_then(|file| checkpoint::meta(&file));
             meta.map_or(true, |meta| meta.epoch != epoch)
         };
-        self.write_weights(run, &run.learner.shipped(), is_of_another_epoch)
+        let closed = run.progress.history.last();
+        let figures = closed.map_or(&[][..], |record| &record.figures);
+        let shipped = run.learner.shipped();
+        self.write_weights(run, &shipped, figures, is_of_another_epoch)
     }
 
     fn save(
