@@ -190,9 +190,9 @@ fn show_verify(source: &Source) -> anyhow::Result<Done> {
         }
         let pictures: usize = report.counts.iter().flat_map(|c| &c.per_class).sum();
         tell(&format!(
-            "{}: {} pictures, {} classes; {} unreadable, {} leaks, {} conflicting labels, {} duplicates; largest class {:.1} times the smallest",
+            "{}: {}, {} classes; {} unreadable, {} leaks, {} conflicting labels, {} duplicates; largest class {:.1} times the smallest",
             visible(&report.origin),
-            text::count(pictures as u64),
+            text::pictures(pictures),
             report.classes.len(),
             report.unreadable.len(),
             report.leaks.len(),

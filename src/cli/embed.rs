@@ -31,7 +31,7 @@ use crate::run::{self, EmbedEvent, EmbedOptions, EmbedSource, Embedded};
 pub(super) struct EmbedArgs {
     #[arg(
         value_name = "RUN|WEIGHTS",
-        help = lists::fill("Run directory, .safetensors file, or the name of weights that ship with vitrine: {weights}")
+        help = lists::fill(lists::WEIGHTS)
     )]
     weights: PathBuf,
     /// Picture files, folders, globs, named pipes, or - for a picture on standard input; default: the training
@@ -158,9 +158,9 @@ pub(super) fn run(args: EmbedArgs) -> anyhow::Result<Done> {
         // A large model takes seconds for a picture.
         let decimals = usize::from(images_per_s < 10.0);
         tell(&format!(
-            "{}: {} pictures, {} features each{}; {images_per_s:.decimals$} images/s",
+            "{}: {}, {} features each{}; {images_per_s:.decimals$} images/s",
             files.join(", "),
-            text::count(about.names.len() as u64),
+            text::pictures(about.names.len()),
             about.width,
             match features.labels {
                 Some(_) => format!(", labels of {} classes", about.classes.len()),

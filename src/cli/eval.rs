@@ -25,7 +25,7 @@ use crate::run::{self, EvaluateOptions, Evaluated, UnknownReport};
 pub(super) struct EvalArgs {
     #[arg(
         value_name = "RUN|WEIGHTS",
-        help = lists::fill("Run directory, .safetensors file, or the name of weights that ship with vitrine: {weights}")
+        help = lists::fill(lists::WEIGHTS)
     )]
     weights: PathBuf,
     /// Data set; default: that of the run, split as in its training, or the bundled sample for a bare
@@ -149,8 +149,8 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
         say(&json.to_string())?;
     } else {
         tell(&format!(
-            "{} pictures of the {split} split of {}\n{}",
-            text::count(report.n as u64),
+            "{} of the {split} split of {}\n{}",
+            text::pictures(report.n),
             visible(&data),
             text::evaluation(&report, columns())
         ))?;
@@ -188,9 +188,9 @@ pub(super) fn run(args: EvalArgs) -> anyhow::Result<Done> {
 fn recognised(unknown: &UnknownReport, split: SplitName) -> String {
     let figures = &unknown.separation;
     format!(
-        "{} pictures of {} against those of the {split} split: AUROC {:.4}; {} pass where 95 % of the {split} split do (FPR95)\n\
+        "{} of {} against those of the {split} split: AUROC {:.4}; {} pass where 95 % of the {split} split do (FPR95)\n\
          called unlike anything it learned: {} of them, {} of the {split} split",
-        text::count(figures.unknown as u64),
+        text::pictures(figures.unknown),
         visible(&unknown.data),
         figures.auroc,
         text::percent(figures.fpr95),

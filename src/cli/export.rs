@@ -27,7 +27,7 @@ use crate::run::{self, ExportFormat, Exported, LayoutExported, OnnxExported, Sto
 pub(super) struct ExportArgs {
     #[arg(
         value_name = "RUN|WEIGHTS",
-        help = lists::fill("Run directory, .safetensors file, or the name of weights that ship with vitrine: {weights}")
+        help = lists::fill(lists::WEIGHTS)
     )]
     weights: PathBuf,
     /// The .safetensors or .onnx file to write; one that exists is refused.

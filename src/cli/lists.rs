@@ -6,6 +6,10 @@ use crate::device::DeviceChoice;
 use crate::model;
 use crate::recipe::EMBEDDED;
 
+/// Help on a model that is named: all forms that are read.
+pub(super) const WEIGHTS: &str = "Run directory, weights file, folder or file of another project, hf:OWNER/NAME, or the name of \
+                                  weights that ship with vitrine: {weights}";
+
 /// `text` with each name in braces, such as `{models}`, replaced by what there is of it.
 pub(super) fn fill(text: &str) -> String {
     let mut filled = String::new();

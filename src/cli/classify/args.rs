@@ -21,8 +21,8 @@ const FEW: usize = 16;
 #[command(override_usage = "vitrine classify [OPTIONS] [RUN|WEIGHTS] <INPUT>...")]
 pub(in crate::cli) struct ClassifyArgs {
     /// Picture files, folders, globs, named pipes, or - for a picture on standard input. To use your own model,
-    /// name its run directory or .safetensors file before them; default: weights that ship with
-    /// vitrine.
+    /// name its run directory or weights file before them, or a model of another project: its folder, or
+    /// hf:OWNER/NAME; default: weights that ship with vitrine.
     #[arg(required_unless_present = "files_from", value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     /// Also classify the pictures named in this file, one a line; - reads the names from standard
@@ -32,7 +32,7 @@ pub(in crate::cli) struct ClassifyArgs {
     /// Names in --files-from end with a NUL byte, as `find -print0` writes them.
     #[arg(short = '0', long, requires = "files_from")]
     pub null: bool,
-    /// Run directory or .safetensors file, instead of naming it before the inputs.
+    /// Run directory, weights file or model of another project, instead of naming it before the inputs.
     #[arg(long, value_name = "RUN|WEIGHTS")]
     pub weights: Option<PathBuf>,
     /// Labels per picture.

@@ -17,6 +17,7 @@ use crate::compare::{self, Entry};
 use crate::device;
 use crate::names::shown;
 use crate::ops::InferencePrecision;
+use crate::report::text;
 use crate::run::{self, EvaluateOptions};
 
 /// What is to be compared.
@@ -88,8 +89,8 @@ pub(in crate::cli) fn run(args: &CompareArgs, threads: Option<u32>) -> anyhow::R
         say(&serde_json::to_string(&comparison)?)?;
     } else {
         tell(&format!(
-            "{} pictures of the {} split\n{}",
-            comparison.pictures,
+            "{} of the {} split\n{}",
+            text::pictures(comparison.pictures),
             comparison.split,
             comparison.table().text(columns())
         ))?;

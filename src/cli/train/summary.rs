@@ -22,8 +22,8 @@ pub(super) fn plain(dir: &RunDir, recipe: &Recipe, finished: &Finished) -> Strin
     };
     if let Some((l2, tried)) = probed(progress) {
         out += &format!(
-            "fitted a probe on {} pictures in {}; L2 {l2:.1e} is the best of {tried} {}\n",
-            text::count(finished.train_pictures as u64),
+            "fitted a probe on {} in {}; L2 {l2:.1e} is the best of {tried} {}\n",
+            text::pictures(finished.train_pictures),
             text::seconds(progress.elapsed_s),
             match finished.val {
                 Some(_) => "on validation",

@@ -24,7 +24,7 @@ const CLASSES: usize = 8;
 pub(super) struct ShowArgs {
     #[arg(
         value_name = "WEIGHTS",
-        help = lists::fill("Run directory, weights file, folder or file of another project, hf:OWNER/NAME, or the name of weights that ship with vitrine: {weights}")
+        help = lists::fill(lists::WEIGHTS)
     )]
     weights: PathBuf,
     /// List every tensor, and what it is made of.
