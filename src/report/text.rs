@@ -369,7 +369,10 @@ mod tests {
     fn numbers_read_well() {
         assert_eq!(count(1_806_154), "1,806,154");
         assert_eq!(count(154), "154");
-        assert_eq!([pictures(1), pictures(2_000)], ["1 picture", "2,000 pictures"]);
+        assert_eq!(
+            [pictures(1), pictures(2_000)],
+            ["1 picture", "2,000 pictures"]
+        );
         assert_eq!(percent(0.8431), "84.3 %");
         assert_eq!(percent_interval(0.5, (0.25, 1.0)), "50.0 % [25.0, 100.0]");
         assert_eq!(flops(246_550_272), "246.6 MFLOP");
